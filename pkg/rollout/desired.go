@@ -1,0 +1,71 @@
+package rollout
+
+import "fmt"
+
+// Localhost is the host that tasks about the cluster run on: the bastion
+// itself, as Ansible's implicit localhost.
+const Localhost = "localhost"
+
+// Desired is a playbook compiled for an inventory: every loop, condition and
+// template is already resolved for each host.
+type Desired struct {
+	Plays []Play
+}
+
+// Play is a list of tasks for a list of hosts.
+type Play struct {
+	Name     string
+	Position Position
+	Strategy Strategy
+	// Batches are the hosts that serial takes at once, in order. Each host
+	// stands in exactly one batch.
+	Batches [][]string
+	// MaxFailPercentage halts the run when more than this share of a batch
+	// (0 to 100) failed. nil is Ansible's default: halt when all of it failed.
+	MaxFailPercentage *float64
+	// AnyErrorsFatal halts the run after the task in which any host failed.
+	AnyErrorsFatal bool
+	Tasks          []Task
+}
+
+// Task is one module call. Args holds its resolved arguments for each host of
+// the play; a host that is missing is skipped, because `when` was false there.
+type Task struct {
+	Name     string
+	Module   string
+	Position Position
+	Become   bool
+	Args     map[string]Args
+}
+
+// Args are the arguments of a task, as plain data: strings, bools, int64,
+// float64, []any and map[string]any.
+type Args map[string]any
+
+// Strategy is how the hosts of a batch go through the tasks, in Ansible's words.
+type Strategy string
+
+const (
+	// Linear waits for every host of the batch before the next task starts.
+	Linear Strategy = "linear"
+	// Free lets every host of the batch go on by itself.
+	Free Strategy = "free"
+)
+
+// Position is a place in a file that the user wrote. Line and Column count
+// from 1; Line 0 means the whole file.
+type Position struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+}
+
+func (p Position) String() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}

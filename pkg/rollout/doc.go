@@ -1,0 +1,13 @@
+// Package rollout is the core of fleetd: what is to be changed, in which order,
+// and what has happened so far. It is pure. Three functions carry it:
+//
+//   - [Compute] turns what the playbook wants and what was observed into a [Plan];
+//   - [Next] says which steps of a [Run] may start now, or why it waits, halts
+//     or is done; every rule of order lives there;
+//   - [Fold] turns the events of a journal into a Run.
+//
+// The package imports no network, no file system and no clock: time is an
+// argument, and everything in it is plain data that can be written to a plan
+// file or a journal and read back. What touches a node or the cluster is a
+// module; the core only names it.
+package rollout

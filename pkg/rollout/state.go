@@ -1,0 +1,78 @@
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+)
+
+// State is what is known of one host, in sections that do not know each other:
+// "node" (read over SSH), "kubernetes" (its Node object), "calico" (the
+// cluster, on localhost). A State is never changed in place: Section.With
+// returns a copy, so a Diff can say what the host will look like after it.
+type State map[string]json.RawMessage
+
+// Section is the name and the Go type of one part of a State.
+type Section[T any] struct{ name string }
+
+// NewSection declares a section. Call it once per section, in the package that
+// owns the type.
+func NewSection[T any](name string) Section[T] { return Section[T]{name} }
+
+// Name is the section's key in a State.
+func (s Section[T]) Name() string { return s.name }
+
+// Get reads the section. It is an error if the section was not observed: a
+// module that reads a section must name it in Reads.
+func (s Section[T]) Get(st State) (T, error) {
+	var v T
+	raw, ok := st[s.name]
+	if !ok {
+		return v, fmt.Errorf("nothing was observed of section %q", s.name)
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, fmt.Errorf("section %q: %w", s.name, err)
+	}
+	return v, nil
+}
+
+// With returns a copy of the state in which the section holds v.
+func (s Section[T]) With(st State, v T) (State, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("section %q: %w", s.name, err)
+	}
+	next := maps.Clone(st)
+	if next == nil {
+		next = State{}
+	}
+	next[s.name] = raw
+	return next, nil
+}
+
+// Read names something that a module has to know of a host before it can say
+// what it would change. Key is in the language of the section's observer
+// ("package=kernel-ml@elrepo-kernel", "file=/usr/local/lib/…"); the empty key
+// asks for what the section always holds.
+type Read struct {
+	Section string
+	Key     string
+}
+
+// Observation is what was read of one host, or why it could not be.
+type Observation struct {
+	State   State
+	Problem *Problem
+}
+
+// Problem is a reason why a host cannot be planned or why a step failed: what
+// could not be done and why, and on a second line what to do next.
+type Problem struct {
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	// Unreachable is set when the host could not be talked to at all, as
+	// against a host that answered and refused.
+	Unreachable bool `json:"unreachable,omitempty"`
+}
+
+func (p *Problem) Error() string { return p.Message }
