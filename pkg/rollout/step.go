@@ -35,6 +35,8 @@ type Step struct {
 // the connections and clients that it needs.
 type Module interface {
 	Differ
+	// Params declares the arguments that a task may give.
+	Params() Params
 	// Do makes the change. It is idempotent: called again after a crash at any
 	// point it ends in the same state. The context carries the Recorder.
 	Do(ctx context.Context, s Step) Outcome
