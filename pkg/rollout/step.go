@@ -20,7 +20,10 @@ type Step struct {
 	ID     StepID
 	Host   string
 	Change Change
-	Become bool
+	// Problem is why the host cannot be changed, for a step that only stands for
+	// that failure; no module is asked then.
+	Problem *Problem
+	Become  bool
 	// Attempt counts the calls, from 1. First is when the step first started:
 	// a module that waits measures its timeout from there.
 	Attempt int

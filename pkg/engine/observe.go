@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// Observe reads what the playbook's modules have to know of each host, section
+// by section, every section once per host. It only reads. A host of which any
+// section could not be read has a Problem in its observation.
+func Observe(ctx context.Context, d rollout.Desired, modules map[string]rollout.Module, observers []rollout.Observer) (map[string]rollout.Observation, error) {
+	wanted, err := reads(d, modules, observers)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]map[string]rollout.SectionObservation, len(observers))
+	var wg sync.WaitGroup
+	for i, o := range observers {
+		if len(wanted[o.Section()]) > 0 {
+			wg.Go(func() { answers[i] = o.Observe(ctx, wanted[o.Section()]) })
+		}
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("cannot observe the fleet: %w", err)
+	}
+	out := map[string]rollout.Observation{}
+	for i, o := range observers {
+		for host := range wanted[o.Section()] {
+			merge(out, host, o.Section(), answers[i][host])
+		}
+	}
+	return out, nil
+}
+
+// reads collects the keys to read by section and host, each once.
+func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rollout.Observer) (map[string]map[string][]string, error) {
+	known := map[string]map[string][]string{}
+	for _, o := range observers {
+		known[o.Section()] = map[string][]string{}
+	}
+	for _, play := range d.Plays {
+		for _, t := range play.Tasks {
+			m, ok := modules[t.Module]
+			if !ok {
+				return nil, fmt.Errorf("%s: there is no module %q", t.Position, t.Module)
+			}
+			for host, args := range t.Args {
+				for _, r := range m.Reads(args) {
+					hosts, ok := known[r.Section]
+					if !ok {
+						return nil, fmt.Errorf("%s: nobody observes section %q that %s reads", t.Position, r.Section, t.Module)
+					}
+					if !slices.Contains(hosts[host], r.Key) {
+						hosts[host] = append(hosts[host], r.Key)
+					}
+				}
+			}
+		}
+	}
+	for _, hosts := range known {
+		for _, keys := range hosts {
+			slices.Sort(keys)
+		}
+	}
+	return known, nil
+}
+
+func merge(out map[string]rollout.Observation, host, section string, so rollout.SectionObservation) {
+	ob := out[host]
+	switch {
+	case so.Err != nil:
+		// The first problem of a host is the one to mend first.
+		if ob.Problem == nil {
+			ob.Problem = rollout.AsProblem(so.Err)
+		}
+	default:
+		if ob.State == nil {
+			ob.State = rollout.State{}
+		}
+		ob.State[section] = so.Value
+	}
+	out[host] = ob
+}
