@@ -1,0 +1,98 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// DefaultTimeout bounds one request to the API server.
+const DefaultTimeout = 30 * time.Second
+
+// fieldManager is the name that the API server notes beside the fields that
+// fleetd sets.
+const fieldManager = "fleetd"
+
+// Options are what Connect may be told besides the kubeconfig.
+type Options struct {
+	// Context is the kubeconfig's context; empty means its current one.
+	Context string
+	// Timeout bounds one request; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Dial, if set, opens the connections to the API server, as when it can
+	// only be reached through a node.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// UserAgent is what the API server's audit log shows; empty means "fleetd".
+	UserAgent string
+}
+
+// Client is a connection to one cluster. Its fields may be set by hand, with
+// client-go's fakes; then nothing is noted as an operation.
+type Client struct {
+	Kube    kubernetes.Interface
+	Dynamic dynamic.Interface
+	// Server is the API server's URL, for messages.
+	Server string
+}
+
+// Connect reads a kubeconfig (a file, or a list of files as in KUBECONFIG) and
+// returns a client. It does not talk to the API server yet. The client notes
+// every write as a rollout.Operation with the Recorder of the request's context.
+func Connect(kubeconfig string, o Options) (*Client, error) {
+	if kubeconfig == "" {
+		return nil, &Error{Doing: "connect to the cluster", Err: errors.New("no kubeconfig is given"), What: noKubeconfigHint}
+	}
+	rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
+	if len(rules.Precedence) == 1 {
+		// An explicit path is an error when it is missing; a missing file in a
+		// list is not.
+		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
+	cfg, err := loader.ClientConfig()
+	if err != nil {
+		return nil, &Error{Doing: fmt.Sprintf("read kubeconfig %s", kubeconfig), Err: err,
+			What: "check it with: kubectl --kubeconfig " + kubeconfig + " config view"}
+	}
+	return connect(cfg, o)
+}
+
+const noKubeconfigHint = "give --kubeconfig FILE, set the inventory variable kubeconfig for group all, or set KUBECONFIG"
+
+func connect(cfg *rest.Config, o Options) (*Client, error) {
+	cfg.Timeout = DefaultTimeout
+	if o.Timeout > 0 {
+		cfg.Timeout = o.Timeout
+	}
+	cfg.UserAgent = "fleetd"
+	if o.UserAgent != "" {
+		cfg.UserAgent = o.UserAgent
+	}
+	if o.Dial != nil {
+		cfg.Dial = o.Dial
+	}
+	// client-go's own 5 requests a second would make the drains of a batch wait
+	// for each other; the API server has fairness of its own.
+	cfg.QPS, cfg.Burst = 100, 200
+	// Warnings of the server ("deprecated since …") are not for this screen.
+	cfg.WarningHandler = rest.NoWarnings{}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next: next} })
+	kube, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+	}
+	dyn, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+	}
+	return &Client{Kube: kube, Dynamic: dyn, Server: cfg.Host}, nil
+}

@@ -1,0 +1,30 @@
+// Package cluster is what fleetd knows of a Kubernetes cluster with Calico and
+// what it does to one, through client-go.
+//
+// It reads two sections of a host's state: "kubernetes", the Node object of a
+// host ([Node]), and "calico", the cluster itself on localhost ([Facts]). It
+// writes through eight modules: fleetd.cluster.drain and fleetd.cluster.uncordon
+// on nodes; fleetd.calico.preflight, api_endpoint, kube_proxy, dataplane,
+// external_service_mode and verify on localhost.
+//
+// What is true here:
+//
+//   - Whether a change has arrived is judged by what happened (a DaemonSet's
+//     generation, observedGeneration and pod counts, FelixConfiguration's
+//     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
+//     on a quick roll never moves.
+//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
+//   - A Node that was cordoned by somebody else stays cordoned.
+//   - Every write to the API server is noted as a [rollout.Operation] by the
+//     connection itself ([Connect]).
+//   - Diff is pure and leaves out what moves by itself (pods, readiness), so
+//     that a reviewed plan does not go stale over night.
+//
+// The rights that are needed: get and list on nodes, pods, services, configmaps,
+// daemonsets, deployments, poddisruptionbudgets, installations and
+// tigerastatuses (operator.tigera.io) and felixconfigurations
+// (crd.projectcalico.org); patch on nodes, daemonsets, installations and
+// felixconfigurations; create, patch and delete on configmaps in
+// tigera-operator; create on pods/eviction (delete on pods with
+// disable_eviction).
+package cluster

@@ -1,0 +1,66 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// Kubernetes is the section of a host's state that holds its Node object.
+var Kubernetes = rollout.NewSection[Node]("kubernetes")
+
+// CordonedByAnnotation marks a Node that fleetd cordoned, so that it takes back
+// its own cordons and nobody else's, also after a crash.
+const CordonedByAnnotation = "fleetd.io/cordoned-by"
+
+// cordonedByFleetd is the annotation's value.
+const cordonedByFleetd = "fleetd"
+
+// Node is a host's Node object. Name is "" when the host is no node of the
+// cluster.
+type Node struct {
+	Name string `json:"name"`
+	UID  string `json:"uid,omitempty"`
+	// InternalIPs are the node's addresses of that type.
+	InternalIPs []string `json:"internal_ips,omitempty"`
+	Ready       bool     `json:"ready"`
+	// Unschedulable is spec.unschedulable: the node is cordoned. CordonedBy is
+	// the value of CordonedByAnnotation.
+	Unschedulable bool   `json:"unschedulable,omitempty"`
+	CordonedBy    string `json:"cordoned_by,omitempty"`
+	// BootID, KernelVersion and OSImage are the kubelet's word. After a reboot
+	// they are the old ones until the new kubelet reports.
+	BootID        string   `json:"boot_id,omitempty"`
+	KernelVersion string   `json:"kernel_version,omitempty"`
+	OSImage       string   `json:"os_image,omitempty"`
+	Arch          string   `json:"arch,omitempty"`
+	Kubelet       string   `json:"kubelet,omitempty"`
+	Roles         []string `json:"roles,omitempty"`
+	// NonCalico is set on nodes with the label non-calico=true, where kube-proxy
+	// stays.
+	NonCalico bool `json:"non_calico,omitempty"`
+
+	// Drained says how the plan drains the node before this point; it is never
+	// observed. Whoever makes the node take work again needs it for the way back.
+	Drained *DrainOptions `json:"drained,omitempty"`
+}
+
+// ControlPlane reports whether the node carries a control-plane role.
+func (n Node) ControlPlane() bool {
+	return slices.Contains(n.Roles, "control-plane") || slices.Contains(n.Roles, "master")
+}
+
+// Ours reports whether fleetd cordoned the node.
+func (n Node) Ours() bool { return n.Unschedulable && n.CordonedBy != "" }
+
+// DrainOptions are how pods leave a node.
+type DrainOptions struct {
+	// Timeout is a Go duration for all of it.
+	Timeout string `json:"timeout"`
+	// GracePeriod is in seconds; -1 is each pod's own.
+	GracePeriod        int  `json:"grace_period"`
+	DisableEviction    bool `json:"disable_eviction,omitempty"`
+	DeleteEmptyDirData bool `json:"delete_emptydir_data,omitempty"`
+	// Force also takes pods that no controller would bring back.
+	Force bool `json:"force,omitempty"`
+}

@@ -1,0 +1,153 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// HostRef is how a host of the inventory finds its Node.
+type HostRef struct {
+	// NodeName is the Node's name (variable kubernetes_node_name); "" means the
+	// host's own name, else one of its addresses.
+	NodeName string
+	// Addresses are the host's addresses (ansible_host), compared with the
+	// Nodes' InternalIPs.
+	Addresses []string
+}
+
+// Observers returns the observers of the sections "kubernetes" and "calico".
+// With a nil client every observation is the error that no cluster is
+// configured: a missing kubeconfig must not look like a host without pods.
+func Observers(c *Client, hosts map[string]HostRef) []rollout.Observer {
+	return []rollout.Observer{&nodeObserver{c, hosts}, &clusterObserver{c}}
+}
+
+type nodeObserver struct {
+	client *Client
+	hosts  map[string]HostRef
+}
+
+func (*nodeObserver) Section() string { return Kubernetes.Name() }
+
+func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
+	out := make(map[string]rollout.SectionObservation, len(keys))
+	var nodes []Node
+	err := error(&Error{Doing: "read the cluster's nodes", Err: errNoCluster, What: noKubeconfigHint})
+	if o.client != nil {
+		nodes, err = o.client.Nodes(ctx) // one list for the whole fleet
+	}
+	if err != nil {
+		for h := range keys {
+			out[h] = rollout.SectionObservation{Err: err}
+		}
+		return out
+	}
+	asked := make([]string, 0, len(keys))
+	for h := range keys {
+		asked = append(asked, h)
+	}
+	for h, m := range matchNodes(asked, o.hosts, nodes) {
+		out[h] = observation(m.node, m.err)
+	}
+	return out
+}
+
+type match struct {
+	node Node
+	err  error
+}
+
+// matchNodes finds each host's Node: the one it names, else the one with its
+// name, else the one with its address. A host without one is no node of the
+// cluster; two hosts with the same one are a mistake in the inventory that
+// would drain the wrong machine.
+func matchNodes(hosts []string, refs map[string]HostRef, nodes []Node) map[string]match {
+	byName, byIP := map[string]Node{}, map[string]Node{}
+	for _, n := range nodes {
+		byName[n.Name] = n
+		for _, ip := range n.InternalIPs {
+			byIP[canonicalIP(ip)] = n
+		}
+	}
+	out := make(map[string]match, len(hosts))
+	owner := map[string]string{}
+	slices.Sort(hosts) // the message names the same host each time
+	for _, h := range hosts {
+		ref := refs[h]
+		// Node names are lower case; inventories need not be.
+		n, ok := byName[strings.ToLower(orWord(ref.NodeName, h))]
+		if !ok && ref.NodeName != "" {
+			out[h] = match{err: &rollout.Problem{
+				Message: fmt.Sprintf("cannot find the Node of %s: kubernetes_node_name says %q, the cluster has no such Node", h, ref.NodeName),
+				Hint:    "correct the variable (kubectl get nodes), or remove it if the host is no node of this cluster",
+			}}
+			continue
+		}
+		for i := 0; !ok && i < len(ref.Addresses); i++ {
+			if ip := canonicalIP(ref.Addresses[i]); ip != "" {
+				n, ok = byIP[ip]
+			}
+		}
+		if ok && owner[n.Name] != "" {
+			err := &rollout.Problem{
+				Message: fmt.Sprintf("cannot tell which Node is which host: %s and %s both are Node %s", owner[n.Name], h, n.Name),
+				Hint:    "set kubernetes_node_name on both",
+			}
+			out[h], out[owner[n.Name]] = match{err: err}, match{err: err}
+			continue
+		}
+		if ok {
+			owner[n.Name] = h
+		}
+		out[h] = match{node: n}
+	}
+	return out
+}
+
+// canonicalIP makes two ways to write an address equal; "" for what is no
+// address that could tell one node from another.
+func canonicalIP(s string) string {
+	ip, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil || ip.IsLoopback() || ip.IsUnspecified() {
+		return ""
+	}
+	return ip.Unmap().String()
+}
+
+type clusterObserver struct{ client *Client }
+
+func (*clusterObserver) Section() string { return Calico.Name() }
+
+func (o *clusterObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
+	out := make(map[string]rollout.SectionObservation, len(keys))
+	var f Facts
+	var err error
+	if _, ok := keys[rollout.Localhost]; ok {
+		f, err = o.client.Facts(ctx)
+	}
+	for h := range keys {
+		if h != rollout.Localhost {
+			out[h] = rollout.SectionObservation{Err: &rollout.Problem{
+				Message: fmt.Sprintf("cannot read the cluster on %s: tasks about the cluster run once, on localhost", h),
+				Hint:    "put them in a play with hosts: localhost",
+			}}
+			continue
+		}
+		out[h] = observation(f, err)
+	}
+	return out
+}
+
+func observation(v any, err error) rollout.SectionObservation {
+	if err != nil {
+		return rollout.SectionObservation{Err: err}
+	}
+	raw, err := json.Marshal(v)
+	return rollout.SectionObservation{Value: raw, Err: err}
+}
