@@ -1,0 +1,308 @@
+package inventory
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// data is the inventory while sources are read into it: groups and hosts in
+// the order of their first mention, and the edges between them.
+type data struct {
+	groups    map[string]*group
+	groupList []*group
+	hosts     map[string]*host
+	hostList  []*host
+	localhost *host // explicit host that stands for localhost, the first found
+
+	source    any // inventory_file and inventory_dir of hosts that are new
+	sourceDir any
+
+	settings Settings
+	limits   Limits
+	warn     func(format string, args ...any)
+}
+
+type group struct {
+	name     string
+	depth    int
+	priority int
+	hosts    []*host
+	children []*group
+	parents  []*group
+	vars     *dict
+
+	ancestors map[*group]bool // filled by finish
+}
+
+type host struct {
+	name     string
+	order    int
+	vars     *dict
+	direct   []*group    // groups that name the host themselves
+	member   *membership // filled by finish
+	implicit bool
+}
+
+// localNames are the names that stand for this machine even when no source
+// mentions them.
+func isLocalName(name string) bool {
+	return name == "localhost" || name == "127.0.0.1" || name == "::1"
+}
+
+func newData(s Settings, l Limits, warn func(string, ...any)) *data {
+	d := &data{groups: map[string]*group{}, hosts: map[string]*host{}, settings: s, limits: l, warn: warn}
+	all, _ := d.addGroup("all")
+	ungrouped, _ := d.addGroup("ungrouped")
+	_ = d.link(d.groups[all], d.groups[ungrouped])
+	return d
+}
+
+// addGroup makes sure that a group exists and returns the name that it goes
+// by (odd characters may be replaced, by setting).
+func (d *data) addGroup(name string) (string, error) {
+	if name == "" {
+		return "", fmt.Errorf("a group needs a name")
+	}
+	if _, ok := d.groups[name]; ok {
+		return name, nil
+	}
+	name = d.safeGroupName(name)
+	if _, ok := d.groups[name]; !ok {
+		g := &group{name: name, priority: 1, vars: &dict{}}
+		d.groups[name] = g
+		d.groupList = append(d.groupList, g)
+	}
+	return name, nil
+}
+
+// safeGroupName warns of, or replaces, what is no variable name in Python.
+func (d *data) safeGroupName(name string) string {
+	var b strings.Builder
+	bad := false
+	for i, r := range name {
+		if !isWord(r) || (i == 0 && isDigit(r)) {
+			bad = true
+			b.WriteByte('_')
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	if !bad {
+		return name
+	}
+	switch d.settings.GroupNames {
+	case "ignore":
+	case "always":
+		d.warn("invalid characters in group name %q were replaced by underscores: %s", name, b.String())
+		return b.String()
+	case "silently":
+		return b.String()
+	default:
+		d.warn("group name %q has characters that are not valid in a variable name; it is kept as it is", name)
+	}
+	return name
+}
+
+// addHost makes sure that a host exists and, if group is not "", is in it.
+// port counts only for a host that is new, as in Ansible.
+func (d *data) addHost(name, groupName string, port int) (*host, error) {
+	if name == "" {
+		return nil, fmt.Errorf("a host needs a name")
+	}
+	var g *group
+	if groupName != "" {
+		if g = d.groups[groupName]; g == nil {
+			return nil, fmt.Errorf("group %s is not known", groupName)
+		}
+	}
+	h := d.hosts[name]
+	if h == nil {
+		if len(d.hostList) >= d.limits.Hosts {
+			return nil, fmt.Errorf("more than %d hosts", d.limits.Hosts)
+		}
+		h = &host{name: name, order: len(d.hostList), vars: &dict{}}
+		if port != 0 {
+			h.vars.set("ansible_port", port)
+		}
+		d.hosts[name] = h
+		d.hostList = append(d.hostList, h)
+		// Through setVariable, not on the host: a group of the same name
+		// takes them, as it takes all of the host's variables.
+		if err := d.setVariable(name, "inventory_file", d.source); err != nil {
+			return nil, err
+		}
+		if err := d.setVariable(name, "inventory_dir", d.sourceDir); err != nil {
+			return nil, err
+		}
+		if isLocalName(name) {
+			if d.localhost == nil {
+				d.localhost = h
+			} else {
+				d.warn("a second host that stands for localhost was found (%s), the first is %s", name, d.localhost.name)
+			}
+		}
+	}
+	if g != nil {
+		g.addHost(h)
+	}
+	return h, nil
+}
+
+func (g *group) addHost(h *host) bool {
+	for _, x := range h.direct {
+		if x == g {
+			return false
+		}
+	}
+	h.direct = append(h.direct, g)
+	g.hosts = append(g.hosts, h)
+	return true
+}
+
+// setVariable sets a variable of a group or, if no group has that name, of a
+// host: groups come first even when the host was meant.
+func (d *data) setVariable(entity string, key, value any) error {
+	if g := d.groups[entity]; g != nil {
+		if key == "ansible_group_priority" {
+			p, err := pyInt(value)
+			if err != nil {
+				return fmt.Errorf("ansible_group_priority of group %s must be a whole number: %w", entity, err)
+			}
+			g.priority = p
+			return nil
+		}
+		setVar(g.vars, key, value, d.settings.HashMerge)
+		return nil
+	}
+	if h := d.hosts[entity]; h != nil {
+		setVar(h.vars, key, value, d.settings.HashMerge)
+		return nil
+	}
+	return fmt.Errorf("no group or host is named %s", entity)
+}
+
+func setVar(vars *dict, key, value any, merge bool) {
+	if nv, ok := value.(*dict); ok && merge {
+		if ov, ok := vars.get(key); ok {
+			if od, ok := ov.(*dict); ok {
+				value = combine(od, nv, true)
+			}
+		}
+	}
+	vars.set(key, value)
+}
+
+// addChild puts a group, or a host if no group has that name, into a group.
+func (d *data) addChild(parent, child string) error {
+	p := d.groups[parent]
+	if p == nil {
+		return fmt.Errorf("group %s is not known", parent)
+	}
+	if c := d.groups[child]; c != nil {
+		return d.link(p, c)
+	}
+	if h := d.hosts[child]; h != nil {
+		p.addHost(h)
+		return nil
+	}
+	return fmt.Errorf("%s is neither a known group nor a known host", child)
+}
+
+func (d *data) link(p, c *group) error {
+	if p == c {
+		return fmt.Errorf("group %s cannot be its own child", p.name)
+	}
+	for _, x := range p.children {
+		if x == c {
+			return nil
+		}
+	}
+	if path := pathUp(p, c); path != nil {
+		return fmt.Errorf("group %s cannot be a child of %s: that closes a circle (%s)", c.name, p.name, circle(c, path))
+	}
+	p.children = append(p.children, c)
+	c.parents = append(c.parents, p)
+	c.depth = max(p.depth+1, c.depth)
+	c.deepen()
+	return nil
+}
+
+// deepen carries a group's depth down. Depth decides which group's variables
+// win, so the walk is level by level as Ansible's, not a longest path.
+func (g *group) deepen() {
+	depth := g.depth
+	level := g.children
+	for len(level) > 0 {
+		depth++
+		var next []*group
+		seen := map[*group]bool{}
+		for _, c := range level {
+			if c.depth < depth {
+				c.depth = depth
+				for _, x := range c.children {
+					if !seen[x] {
+						seen[x] = true
+						next = append(next, x)
+					}
+				}
+			}
+		}
+		level = next
+	}
+}
+
+// pathUp finds target among from's ancestors (or from itself) and returns the
+// groups on the way, from first.
+func pathUp(from, target *group) []*group {
+	came := map[*group]*group{from: nil}
+	queue := []*group{from}
+	for len(queue) > 0 {
+		g := queue[0]
+		queue = queue[1:]
+		if g == target {
+			var path []*group
+			for x := g; x != nil; x = came[x] {
+				path = append(path, x)
+			}
+			return path // target … from
+		}
+		for _, p := range g.parents {
+			if _, ok := came[p]; !ok {
+				came[p] = g
+				queue = append(queue, p)
+			}
+		}
+	}
+	return nil
+}
+
+func circle(c *group, path []*group) string {
+	names := make([]string, 0, len(path)+1)
+	for _, g := range path {
+		names = append(names, g.name)
+	}
+	return strings.Join(append(names, c.name), " > ")
+}
+
+// pyInt is Python's int(v).
+func pyInt(v any) (int, error) {
+	switch v := v.(type) {
+	case int:
+		return v, nil
+	case bool:
+		if v {
+			return 1, nil
+		}
+		return 0, nil
+	case float64:
+		return int(v), nil
+	case string:
+		n, err := strconv.Atoi(strings.TrimSpace(strings.ReplaceAll(v, "_", "")))
+		if err != nil {
+			return 0, fmt.Errorf("got %q", v)
+		}
+		return n, nil
+	}
+	return 0, fmt.Errorf("got %s", typeName(v))
+}
