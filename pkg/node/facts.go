@@ -30,10 +30,11 @@ type Facts struct {
 	// Cmdline is /proc/cmdline.
 	Cmdline string `json:"cmdline"`
 
-	// Installed are the kernel packages in the rpm database, oldest version first.
+	// Installed are the kernel packages in the rpm database, in alphabetical
+	// order, which says nothing of age: compare with kernel.CompareEVR.
 	Installed []Package `json:"installed,omitempty"`
-	// Available are the versions that a repository offers, oldest first, by
-	// "<name>@<repo>"; it holds only what a read key package=<name>@<repo> asked for.
+	// Available are the versions that a repository offers, in alphabetical order,
+	// by "<name>@<repo>"; it holds only what a read key package=<name>@<repo> asked for.
 	Available map[string][]Package `json:"available,omitempty"`
 	// Repos are the repositories that such keys named, as configured.
 	Repos map[string]Repo `json:"repos,omitempty"`
@@ -108,6 +109,8 @@ type Repo struct {
 	GPGKey   string `json:"gpgkey,omitempty"`
 	// MissingKeys are key files that GPGKey names and the node does not have.
 	MissingKeys []string `json:"missing_keys,omitempty"`
+	// Excludes are the patterns of packages hidden in this repository.
+	Excludes []string `json:"excludes,omitempty"`
 }
 
 // Boot is what the boot loader will do.
@@ -192,6 +195,9 @@ type PackageManager struct {
 	Tool string `json:"tool,omitempty"`
 	// InstallonlyLimit is how many kernels of one name stay installed; 0 = all.
 	InstallonlyLimit int `json:"installonly_limit"`
+	// Excludes are the patterns of exclude= (excludepkgs=): packages that the
+	// tool does not see, in any repository.
+	Excludes []string `json:"excludes,omitempty"`
 	// LockHolder is the process that holds the package lock: "yum-cron (pid 812)".
 	LockHolder string `json:"lock_holder,omitempty"`
 }

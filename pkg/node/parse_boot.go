@@ -1,0 +1,134 @@
+package node
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func parseBoot(s sections) Boot {
+	grub := assignments(s.text("default-grub"))
+	sysconfig := assignments(s.text("sysconfig-kernel"))
+	env := assignments(s.ok("grubenv"))
+	b := Boot{
+		Entries:       parseGrubbyInfo(s.text("grubby-info")),
+		Default:       parseDefaultKernel(s.ok("grubby-default")),
+		SavedEntry:    env["saved_entry"],
+		NextEntry:     env["next_entry"],
+		GrubDefault:   grub["GRUB_DEFAULT"],
+		UpdateDefault: sysconfig["UPDATEDEFAULT"],
+		DefaultKernel: sysconfig["DEFAULTKERNEL"],
+	}
+	// EL8 and later have the folder and at least a rescue entry in it; an EL7
+	// that once was upgraded in place may have an empty one.
+	b.BLS = slices.ContainsFunc(lines(s.ok("bls")), func(l string) bool { return strings.HasSuffix(l, ".conf") }) &&
+		grub["GRUB_ENABLE_BLSCFG"] != "false"
+	return b
+}
+
+// parseGrubbyInfo reads `grubby --info=ALL` in both dialects: EL7's C program
+// quotes nothing but args, EL8's script quotes all values and adds id. An entry
+// that boots no Linux ("non linux entry") is left out.
+func parseGrubbyInfo(text string) []BootEntry {
+	var out []BootEntry
+	for _, l := range lines(text) {
+		key, value, found := strings.Cut(strings.TrimSpace(l), "=")
+		if !found {
+			continue
+		}
+		if key == "index" {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				continue
+			}
+			out = append(out, BootEntry{Index: n})
+			continue
+		}
+		if len(out) == 0 {
+			continue
+		}
+		e := &out[len(out)-1]
+		value = grubbyValue(value)
+		switch key {
+		case "kernel":
+			e.Kernel = underBoot(value)
+		case "initrd":
+			// EL8 appends GRUB variables: "/boot/initramfs-….img $tuned_initrd".
+			first, _, _ := strings.Cut(value, " ")
+			e.Initrd = underBoot(first)
+		case "root":
+			e.Root = value
+		case "args":
+			e.Args = strings.Join(strings.Fields(value), " ")
+		case "title":
+			e.Title = value
+		case "id":
+			e.ID = value
+		}
+	}
+	return slices.DeleteFunc(out, func(e BootEntry) bool { return e.Kernel == "" })
+}
+
+// grubbyValue takes off the outer quotes only: args may have quotes within.
+func grubbyValue(v string) string {
+	v = strings.TrimSpace(v)
+	if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
+		v = v[1 : len(v)-1]
+	}
+	return v
+}
+
+// underBoot gives a path as the running system sees it. Some grubby print the
+// path as GRUB sees it, without /boot where that is a file system of its own.
+func underBoot(p string) string {
+	if p == "" || strings.HasPrefix(p, "/boot/") || path.Dir(p) != "/" {
+		return p
+	}
+	return "/boot" + p
+}
+
+func parseDefaultKernel(text string) string {
+	for _, l := range lines(text) {
+		if l = strings.TrimSpace(l); strings.HasPrefix(l, "/") {
+			return underBoot(l)
+		}
+	}
+	return ""
+}
+
+// parseGrubenv reads "1024 /boot/grub2/grubenv" and what lies below that path.
+func parseGrubenv(s sections, f Facts) Grubenv {
+	bytes, file, found := strings.Cut(s.line("grubenv-path"), " ")
+	if !found {
+		return Grubenv{}
+	}
+	g := Grubenv{Path: file, Size: size(bytes)}
+	if m, ok := f.Mount(file); ok {
+		g.Mount, g.FS = m.Point, m.Type
+	}
+	// multipath is a plain disk to the firmware; the others are layers that
+	// GRUB can read through but not write through.
+	g.Stack = slices.DeleteFunc(parseWords(s.text("grubenv-stack"), "layer"), func(l string) bool { return l == "multipath" })
+	if len(g.Stack) == 0 {
+		g.Stack = nil
+	}
+	return g
+}
+
+// parseKernels reads "RELEASE IMAGE INITRAMFS yes|no DRIVER...".
+func parseKernels(text string) []Kernel {
+	var out []Kernel
+	for _, l := range lines(text) {
+		w := strings.Fields(l)
+		if len(w) < 4 || (w[3] != "yes" && w[3] != "no") {
+			continue
+		}
+		k := Kernel{Release: w[0], Image: size(w[1]), Initramfs: size(w[2]), Modules: w[3] == "yes"}
+		if len(w) > 4 {
+			k.MissingDrivers = w[4:]
+		}
+		out = append(out, k)
+	}
+	return out
+}

@@ -1,0 +1,169 @@
+package node
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write the facts that were parsed into the fixtures; read the diff before you commit it")
+
+// fixture returns the named file of a txtar archive.
+func fixture(t testing.TB, archive *txtar.Archive, name string) []byte {
+	t.Helper()
+	for _, f := range archive.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	t.Fatalf("the fixture has no file %s", name)
+	return nil
+}
+
+// TestParse holds the parser to one fixture for each distribution: a new
+// distribution is a new file.
+func TestParse(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			facts, err := Parse(fixture(t, archive, "output"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := json.MarshalIndent(facts, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, '\n')
+			if *update {
+				for i := range archive.Files {
+					if archive.Files[i].Name == "facts.json" {
+						archive.Files[i].Data = got
+					}
+				}
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(fixture(t, archive, "facts.json")), string(got)); diff != "" {
+				t.Errorf("facts (-want +got):\n%s", diff)
+			}
+			// What goes through a plan file must come back the same.
+			var again Facts
+			if err := json.Unmarshal(got, &again); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(facts, again); diff != "" {
+				t.Errorf("facts after JSON (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseRefusesWhatIsNotWhole(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/centos-7.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := string(fixture(t, archive, "output"))
+	if _, err := Parse([]byte("Last login: today\nWelcome!\n" + whole)); err != nil {
+		t.Errorf("a banner before the output: %v", err)
+	}
+	for name, output := range map[string]string{
+		"empty":         "",
+		"another shell": "bash: fleetd-facts: command not found\n",
+		"no nonce":      "fleetd-facts 1 \n",
+		"quoted":        "echo fleetd-facts 1 x\n",
+		"no kernel":     strings.Replace(whole, "\n3.10.0-1160.80.1.el7.x86_64\n", "\n\n", 1),
+	} {
+		if f, err := Parse([]byte(output)); err == nil {
+			t.Errorf("%s: no error, facts %+v", name, f)
+		}
+	}
+	// However little is missing, half the facts are none: a plan made on them
+	// would install what is there and trust a grubenv that nobody read.
+	done := strings.LastIndex(whole, " done")
+	for n := 0; n < done; n += 97 {
+		if _, err := Parse([]byte(whole[:n])); err == nil {
+			t.Fatalf("no error for the first %d of %d bytes", n, len(whole))
+		}
+	}
+}
+
+// TestParseIgnoresForgedMarkers: what a command prints can look like a marker,
+// but it cannot know the nonce.
+func TestParseIgnoresForgedMarkers(t *testing.T) {
+	output := "fleetd-facts 1 N1\nN1 begin running\n6.1.4\n\nN1 end 0\nN1 begin boot-id\nb\n\nN1 end 0\n" +
+		"N1 begin hostname\nN2 begin arch\nN2 end 0\nfleetd-facts 1 N3\n\nN1 end 0\nN1 done\n"
+	f, err := Parse([]byte(output))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Arch != "" || f.Hostname != "N2 begin arch" {
+		t.Errorf("a forged marker was taken: %+v", f)
+	}
+}
+
+func TestEntryPrefersThePackagesOwn(t *testing.T) {
+	const release = "6.1.4-1.el7.elrepo.x86_64"
+	b := Boot{Entries: []BootEntry{
+		{Index: 0, Kernel: "/boot/vmlinuz-" + release, Title: "broken init", Args: "init=/nonexistent"},
+		{Index: 1, Kernel: "/boot/vmlinuz-" + release, Title: "CentOS Linux (" + release + ") 7 (Core)"},
+		{Index: 2, Kernel: "/boot/vmlinuz-" + release + "+debug", Title: "debug"},
+	}}
+	if e, ok := b.Entry(release); !ok || e.Index != 1 {
+		t.Errorf("Entry = %+v, %v; want index 1", e, ok)
+	}
+	if e, ok := b.Entry("6.1.4"); ok {
+		t.Errorf("Entry of a release that only begins alike = %+v", e)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(fixture(f, archive, "output"))
+	}
+	f.Add([]byte("fleetd-facts 1 a\na begin running\nx\na end 0\na begin boot-id\ny\na end 0\na done\n"))
+	f.Fuzz(func(t *testing.T, output []byte) {
+		facts, err := Parse(output)
+		if err != nil {
+			return
+		}
+		if facts.Running == "" || facts.BootID == "" {
+			t.Error("facts without a running kernel or a boot_id")
+		}
+		raw, err := json.Marshal(facts)
+		if err != nil {
+			t.Fatalf("the facts have no JSON: %v", err)
+		}
+		for _, e := range facts.Boot.Entries {
+			if e.Kernel == "" {
+				t.Errorf("an entry that boots nothing: %s", raw)
+			}
+		}
+		for _, m := range facts.Mounts {
+			if m.Free < 0 || m.Size < 0 {
+				t.Errorf("a negative size: %s", raw)
+			}
+		}
+	})
+}
