@@ -1,0 +1,69 @@
+# fleetd. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export GOTOOLCHAIN := local
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fleetd-lab
+FUZZTIME ?= 30s
+GOLANGCI_LINT := $(CACHE)/tools/golangci-lint
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/fleetd, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/fleetd ./cmd/fleetd
+
+.PHONY: unit
+unit: ## Quick tests: no root, no lab, under two minutes warm
+	go test -short ./...
+
+.PHONY: test
+test: setup ## All tests, with real sshd, virtual machines and a real control plane (root, Debian 12)
+	go run ./integration/lab build
+	go vet -tags lab ./...
+	go test -timeout 20m $$(go list ./... | grep -v /integration)
+	go test -tags lab -timeout 45m -p 1 ./integration/...
+
+.PHONY: setup
+setup: ## Install the Debian packages that tests and labs need (root)
+	./integration/setup.sh
+
+.PHONY: demo
+demo: setup build ## Bring a small lab up, plan and apply on it, and leave it for a look
+	go run ./integration/lab demo
+
+.PHONY: lab-up
+lab-up: setup ## Start the lab: virtual machines and a control plane
+	go run ./integration/lab up
+
+.PHONY: lab-down
+lab-down: ## Stop the lab
+	go run ./integration/lab down
+
+.PHONY: generate
+generate: ## Compile the BPF objects again (needs clang)
+	go generate ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters, with the layer rules
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: bench
+bench: ## Benchmarks, beside what one would use instead
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME each
+	@for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built here (the lab's cache stays in $(CACHE))
+	rm -rf bin dist

@@ -1,0 +1,272 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// symbols are Terraform's marks for an action.
+var symbols = map[rollout.Action]string{
+	rollout.Create: "+", rollout.Update: "~", rollout.Replace: "±", rollout.Delete: "-", rollout.ReadOnly: "?", rollout.NoOp: " ",
+}
+
+// Plan writes a plan for review: play by play, hosts with the same changes
+// together, then the risks, the hosts with problems and a summary.
+func Plan(w io.Writer, st Style, p *rollout.Plan) {
+	fmt.Fprintf(w, "%s  inventory %s, playbook %s\n", st.bold("fleetd plan"), strings.Join(p.Source.Inventories, " + "), p.Source.Playbook)
+	if len(p.Source.Limit) > 0 {
+		fmt.Fprintf(w, "limited to %s\n", strings.Join(p.Source.Limit, ", "))
+	}
+	for pi := range p.Plays {
+		planPlay(w, st, p, pi)
+	}
+	problems := p.Problems()
+	if len(problems) > 0 {
+		fmt.Fprintf(w, "\n%s\n", st.red("Problems: nothing will be touched on these hosts, and their batch halts the run"))
+		Problems(w, st, problems)
+	}
+	fmt.Fprintf(w, "\n%s\n", st.bold(Summary(p)))
+}
+
+// Summary is the plan in one line.
+func Summary(p *rollout.Plan) string {
+	changes := p.Changes()
+	problems := len(p.Problems())
+	if changes == 0 && problems == 0 {
+		return fmt.Sprintf("No changes. %s as the playbook wants.", hostsAre(p))
+	}
+	hosts := map[string]bool{}
+	disrupted := map[string]bool{}
+	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action.Writes() {
+			hosts[id.Host] = true
+			if s.Change.Disruptive {
+				disrupted[id.Host] = true
+			}
+		}
+		return true
+	})
+	cluster := hosts[rollout.Localhost]
+	delete(hosts, rollout.Localhost)
+	where := count(len(hosts), "host")
+	switch {
+	case cluster && len(hosts) == 0:
+		where = "the cluster"
+	case cluster:
+		where += " and the cluster"
+	}
+	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), where)
+	clusterOut := disrupted[rollout.Localhost]
+	delete(disrupted, rollout.Localhost)
+	if n := len(disrupted); n > 0 {
+		s += fmt.Sprintf("; %s out of service for a while", count(n, "host"))
+	}
+	if clusterOut {
+		s += "; the cluster's data plane is disturbed"
+	}
+	if problems > 0 {
+		s += fmt.Sprintf("; %s with a problem", count(problems, "host"))
+	}
+	return s + "."
+}
+
+func hostsAre(p *rollout.Plan) string {
+	n := len(p.Hosts())
+	if slices.Contains(p.Hosts(), rollout.Localhost) {
+		return fmt.Sprintf("%s and the cluster are", count(n-1, "host"))
+	}
+	if n == 1 {
+		return "1 host is"
+	}
+	return count(n, "host") + " are"
+}
+
+// group is hosts of one play for which the same is planned.
+type group struct {
+	hosts []string
+	steps []int // tasks, in order
+}
+
+func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
+	play := p.Plays[pi]
+	fmt.Fprintf(w, "\n%s  %s\n", st.bold(fmt.Sprintf("Play %d/%d: %s", pi+1, len(p.Plays), play.Name)), st.dim(play.Position.String()))
+	if line := order(play); line != "" {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+	for _, g := range groups(p, pi) {
+		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(g.hosts)))
+		if len(g.steps) == 0 {
+			fmt.Fprintln(w, "    nothing to do")
+		}
+		var risks []string
+		for _, ti := range g.steps {
+			t := play.Tasks[ti]
+			s := t.Steps[g.hosts[0]]
+			planStep(w, st, t, s)
+			for _, r := range s.Change.Risks {
+				if !slices.Contains(risks, r) {
+					risks = append(risks, r)
+				}
+			}
+		}
+		for _, r := range risks {
+			indent(w, "    "+st.yellow("!")+" ", r)
+		}
+	}
+}
+
+// order says who goes when, and what stops the run.
+func order(play rollout.PlannedPlay) string {
+	if len(play.Batches) == 1 && len(play.Batches[0]) <= 1 {
+		return ""
+	}
+	var sizes []string
+	for i := 0; i < len(play.Batches); {
+		n, same := len(play.Batches[i]), 0
+		for ; i < len(play.Batches) && len(play.Batches[i]) == n; i++ {
+			same++
+		}
+		if same == 1 {
+			sizes = append(sizes, fmt.Sprint(n))
+		} else {
+			sizes = append(sizes, fmt.Sprintf("%d×%d", same, n))
+		}
+	}
+	s := fmt.Sprintf("%s of %s hosts", count(len(play.Batches), "batch"), strings.Join(sizes, ", "))
+	if len(play.Batches) == 1 {
+		s = fmt.Sprintf("%s hosts at once", sizes[0])
+	}
+	s += fmt.Sprintf("; strategy %s", play.Strategy)
+	switch m := play.MaxFailPercentage; {
+	case play.AnyErrorsFatal:
+		s += "; any failure halts the run"
+	case m == nil:
+		s += "; the run halts when all hosts of a batch fail"
+	case *m == 0:
+		s += "; the run halts after a batch in which a host failed"
+	default:
+		s += fmt.Sprintf("; the run halts after a batch in which more than %g %% failed", *m)
+	}
+	return s
+}
+
+// groups folds the hosts of a play by what is planned for them, in the order
+// of the batches. Hosts with a problem are told elsewhere.
+func groups(p *rollout.Plan, pi int) []group {
+	play := p.Plays[pi]
+	at := map[string]int{}
+	var out []group
+	for _, b := range play.Batches {
+		for _, h := range b {
+			var key strings.Builder
+			g := group{hosts: []string{h}}
+			bad := false
+			for ti, t := range play.Tasks {
+				s, ok := t.Steps[h]
+				if !ok {
+					continue
+				}
+				bad = bad || s.Problem != nil
+				if s.Change.Action == rollout.NoOp {
+					continue
+				}
+				c := s.Change
+				c.Data = nil
+				raw, _ := json.Marshal(c) // plain data: cannot fail
+				fmt.Fprintf(&key, "%d %s\n", ti, raw)
+				g.steps = append(g.steps, ti)
+			}
+			if bad {
+				continue
+			}
+			if i, ok := at[key.String()]; ok {
+				out[i].hosts = append(out[i].hosts, h)
+				continue
+			}
+			at[key.String()] = len(out)
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedStep) {
+	c := s.Change
+	mark := symbols[c.Action]
+	switch c.Action {
+	case rollout.Create, rollout.Update, rollout.Replace:
+		mark = st.green(mark)
+	case rollout.Delete:
+		mark = st.red(mark)
+	default:
+		mark = st.dim(mark)
+	}
+	summary := printable(c.Summary)
+	if c.Disruptive {
+		summary += "  " + st.yellow("[out of service]")
+	}
+	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
+	width := 0
+	for _, f := range c.Fields {
+		width = max(width, len(f.Name))
+	}
+	for _, f := range c.Fields {
+		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, f.Name, value(f.Before), value(f.After))
+	}
+	for _, r := range c.Reasons {
+		indent(w, "        "+st.dim("because")+" ", r)
+	}
+}
+
+func value(s string) string {
+	if s == "" {
+		return "(absent)"
+	}
+	return printable(s)
+}
+
+// hostNames writes a list of hosts as ranges, with their number when there are
+// several; localhost is where the tasks about the cluster run.
+func hostNames(hosts []string) string {
+	if i := slices.Index(hosts, rollout.Localhost); i >= 0 {
+		if len(hosts) == 1 {
+			return "the cluster"
+		}
+		return hostNames(slices.Delete(slices.Clone(hosts), i, i+1)) + " and the cluster"
+	}
+	if len(hosts) == 1 {
+		return hosts[0]
+	}
+	return fmt.Sprintf("%s (%s)", strings.Join(hosts, ","), count(len(hosts), "host"))
+}
+
+// Problems writes hosts with problems, those with the same problem together.
+func Problems(w io.Writer, st Style, problems []rollout.HostProblem) {
+	type cause struct {
+		hosts []string
+		rollout.Problem
+	}
+	var causes []cause
+	for _, hp := range problems {
+		// The host's name in its own message would keep equal causes apart.
+		p := hp.Problem
+		p.Message = strings.ReplaceAll(p.Message, " on "+hp.Host+":", ":")
+		i := slices.IndexFunc(causes, func(c cause) bool { return c.Problem == p })
+		if i < 0 {
+			causes = append(causes, cause{Problem: p})
+			i = len(causes) - 1
+		}
+		causes[i].hosts = append(causes[i].hosts, hp.Host)
+	}
+	for _, c := range causes {
+		indent(w, "  "+st.bold(hostNames(c.hosts))+": ", c.Message)
+		if c.Hint != "" {
+			indent(w, "      ", c.Hint)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+// Package view is what a person reads: a plan for review, the progress of a
+// run, the tale of a run that is over. It only arranges what the core says;
+// it decides nothing. Machines read the JSON of the same values instead.
+package view
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Style turns emphasis on or off.
+type Style struct{ Colour bool }
+
+// StyleFor is the style for a writer: colour only on a terminal, and not when
+// NO_COLOR is set (no-color.org) or the terminal is dumb.
+func StyleFor(w io.Writer) Style {
+	return Style{Colour: Terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+// Terminal reports whether w is a terminal.
+func Terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func (s Style) paint(code, text string) string {
+	if !s.Colour || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (s Style) bold(t string) string   { return s.paint("1", t) }
+func (s Style) dim(t string) string    { return s.paint("2", t) }
+func (s Style) red(t string) string    { return s.paint("1;31", t) }
+func (s Style) green(t string) string  { return s.paint("32", t) }
+func (s Style) yellow(t string) string { return s.paint("33", t) }
+
+// count writes "1 host", "3 hosts".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if strings.HasSuffix(noun, "ch") {
+		return fmt.Sprintf("%d %ses", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// took writes a duration as people say it: tenths below ten seconds, whole
+// seconds above.
+func took(d time.Duration) string {
+	if d < 10*time.Second {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+// printable replaces what could move the cursor or fake a line: text from
+// nodes and from the cluster reaches the terminal through here.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if (r < ' ' && r != '\n') || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// indent writes text with every line after prefix; the lines after the first
+// get as many spaces.
+func indent(w io.Writer, prefix, text string) {
+	pad := strings.Repeat(" ", len([]rune(prefix)))
+	for i, line := range strings.Split(strings.TrimRight(printable(text), "\n"), "\n") {
+		if i == 0 {
+			fmt.Fprintln(w, prefix+line)
+		} else {
+			fmt.Fprintln(w, pad+line)
+		}
+	}
+}
