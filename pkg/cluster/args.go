@@ -1,0 +1,113 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// The playbook compiler has checked names and types against Params already;
+// what is left here are defaults, and the forms that a template's value takes.
+
+func argString(a rollout.Args, name, absent string) string {
+	switch v := a[name].(type) {
+	case nil:
+		return absent
+	case string:
+		return orWord(v, absent)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+func argBool(a rollout.Args, name string, absent bool) (bool, error) {
+	switch v := a[name].(type) {
+	case nil:
+		return absent, nil
+	case bool:
+		return v, nil
+	default:
+		b, err := strconv.ParseBool(fmt.Sprint(v))
+		if err != nil {
+			return false, fmt.Errorf("%s is %v, not a bool", name, v)
+		}
+		return b, nil
+	}
+}
+
+func argInt(a rollout.Args, name string, absent int) (int, error) {
+	text := argString(a, name, "")
+	if text == "" {
+		return absent, nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || n != float64(int(n)) {
+		return 0, fmt.Errorf("%s is %q, not a whole number", name, text)
+	}
+	return int(n), nil
+}
+
+// argDuration also takes a bare number of seconds, as Ansible's timeouts are.
+func argDuration(a rollout.Args, name string, absent time.Duration) (time.Duration, error) {
+	text := argString(a, name, "")
+	if text == "" {
+		return absent, nil
+	}
+	if seconds, err := strconv.Atoi(text); err == nil {
+		text = fmt.Sprintf("%ds", seconds)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s is %q, not a duration such as 10m", name, text)
+	}
+	return d, nil
+}
+
+// argPort is a TCP port; 0 is refused.
+func argPort(a rollout.Args, name string, absent int) (string, error) {
+	n, err := argInt(a, name, absent)
+	if err != nil {
+		return "", err
+	}
+	if n < 1 || n > 65535 {
+		return "", fmt.Errorf("%s is %d, not a TCP port", name, n)
+	}
+	return strconv.Itoa(n), nil
+}
+
+// argChoice is one of the strings, to the letter.
+func argChoice(a rollout.Args, name, absent string, choices ...string) (string, error) {
+	v := argString(a, name, absent)
+	for _, c := range choices {
+		if v == c {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("%s is %q, not one of %q", name, v, choices)
+}
+
+// pack puts a module's own data into a change.
+func pack(v any) json.RawMessage {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs of this package
+	}
+	return raw
+}
+
+// unpack reads it back. A change that another fleetd made may not fit.
+func unpack[T any](s rollout.Step) (T, error) {
+	var v T
+	if err := json.Unmarshal(s.Change.Data, &v); err != nil {
+		return v, fmt.Errorf("the plan's data for this step cannot be read (was it made by another version of fleetd?): %w", err)
+	}
+	return v, nil
+}
+
+// noOp is the change of a task that has nothing to do, and why.
+func noOp(format string, a ...any) rollout.Change {
+	return rollout.Change{Action: rollout.NoOp, Summary: fmt.Sprintf(format, a...)}
+}

@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// notOurs is why fleetd cannot change this cluster's Calico at all.
+func (f Facts) notOurs() *rollout.Problem {
+	switch {
+	case f.Install == NoCalico:
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot change Calico: the cluster at %s has none (no Installation, no DaemonSet calico-node)", f.Server),
+			Hint:    "is this the right kubeconfig?",
+		}
+	case f.Install == Manifest:
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot change Calico: it was installed from a manifest (DaemonSet %s/%s, no Installation), which fleetd does not support yet", f.CalicoNode.Namespace, f.CalicoNode.Name),
+			Hint:    "migrate to the Tigera operator first, or leave the Calico play out (--playbook)",
+		}
+	case f.Installation.Variant != "" && f.Installation.Variant != "Calico":
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot change Calico: the variant is %s; fleetd knows open-source Calico only", f.Installation.Variant),
+		}
+	}
+	return nil
+}
+
+// flipBlocked is why the data plane must not change as things stand.
+func (f Facts) flipBlocked(want DataPlane) *rollout.Problem {
+	if have := f.Installation.DataPlane(); have != BPF && have != Iptables {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot change the data plane: it is %s, and fleetd knows the way between Iptables and BPF only", have),
+		}
+	}
+	if f.Felix.ByHand() {
+		return f.byHand()
+	}
+	if want == BPF {
+		return f.ipvs()
+	}
+	if len(f.KubeProxies) == 0 && len(f.StaticKubeProxies) == 0 && !f.Installation.Automatic() {
+		return &rollout.Problem{
+			Message: "cannot move the data plane to Iptables: the cluster has no kube-proxy, nobody would serve Services",
+			Hint:    "install kube-proxy first (kubeadm init phase addon kube-proxy)",
+		}
+	}
+	return nil
+}
+
+func (f Facts) byHand() *rollout.Problem {
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot change the data plane: somebody set FelixConfiguration bpfEnabled by hand (it is %s, the operator set %s); the operator refuses to override it",
+			orWord(f.Felix.BPFEnabled, "not set"), orWord(f.Felix.Operator, "nothing")),
+		Hint: "put back what the operator set: " + f.putBack(),
+	}
+}
+
+func (f Facts) putBack() string {
+	return fmt.Sprintf(`kubectl patch felixconfigurations.crd.projectcalico.org default --type merge -p '{"spec":{"bpfEnabled":%s}}'`, orWord(f.Felix.Operator, "null"))
+}
+
+// ipvs is a hard stop: IPVS answers before the eBPF programs see the packet,
+// and Felix does not clean up after it.
+func (f Facts) ipvs() *rollout.Problem {
+	for _, k := range f.KubeProxies {
+		if k.Mode == "ipvs" && !k.Disabled() && k.Desired > 0 {
+			return &rollout.Problem{
+				Message: fmt.Sprintf("cannot move to eBPF: kube-proxy (DaemonSet %s/%s) runs in IPVS mode", k.Namespace, k.Name),
+				Hint:    "move kube-proxy to iptables mode first, and reboot the nodes or run kube-proxy --cleanup on them",
+			}
+		}
+	}
+	return nil
+}
+
+// degradedProblem is that the operator is not well before anything was changed.
+func (f Facts) degradedProblem() *rollout.Problem {
+	st, ok := f.Status("calico")
+	p := &rollout.Problem{Hint: "see kubectl get tigerastatus calico -o yaml; fleetd starts from a healthy cluster only"}
+	switch {
+	case !ok:
+		p.Message = "cannot start: there is no TigeraStatus calico; does the tigera-operator run?"
+	case st.Is("Degraded"):
+		p.Message = "cannot start: the operator is degraded: " + st.Why("Degraded")
+	case !st.Is("Available"):
+		p.Message = "cannot start: TigeraStatus calico is not Available: " + orWord(st.Why("Progressing"), orWord(st.Why("Available"), "no reason given"))
+	default:
+		return nil
+	}
+	return p
+}
+
+// UnfitNodes names the nodes whose kernel (as their kubelet reports it) the
+// eBPF data plane of this Calico cannot use, as "name (kernel: why)".
+func (f Facts) UnfitNodes() (Requirement, []string) {
+	r, _ := RequirementFor(f.CalicoVersion)
+	var out []string
+	for _, n := range f.Nodes {
+		if why := r.Unmet(n.KernelVersion); why != "" {
+			out = append(out, fmt.Sprintf("%s (%s: %s)", n.Name, orWord(n.KernelVersion, "kernel not reported"), why))
+		}
+	}
+	return r, out
+}
+
+// kernelText says which nodes cannot take part, "" if all can.
+func (f Facts) kernelText() string {
+	r, unfit := f.UnfitNodes()
+	if len(unfit) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d nodes run a kernel that the eBPF data plane of Calico %s cannot use (needed: %s): %s",
+		len(unfit), len(f.Nodes), orWord(f.CalicoVersion, "(version unknown)"), r, few(unfit))
+}
+
+// flipRisks say what the flip costs, path by path, as seen on a real data plane.
+func (f Facts) flipRisks(want DataPlane) []string {
+	out := []string{"the flip is for the whole cluster at once: there is no canary"}
+	if want == BPF {
+		out = append(out,
+			"ClusterIP, NodePort and load balancers: new connections may fail for seconds on each node (up to 12 s were seen)",
+			"open connections from outside: those through a node other than the pod's are cut; those through the pod's own node live",
+			"pod to pod: addresses may be unreachable for about 2 s; open connections live",
+		)
+		if slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.Mode == "nftables" && !k.Disabled() }) {
+			out = append(out, "kube-proxy runs in nftables mode: its rules stay on the nodes until they reboot")
+		}
+		return out
+	}
+	if off, _ := f.KubeProxyOff(); off {
+		out = append(out, "kube-proxy is off: every Service is dead from the flip until kube-proxy runs again (enable kube-proxy first to avoid it)")
+	} else {
+		out = append(out, "ClusterIP, NodePort and load balancers: down for about half a second")
+	}
+	return append(out,
+		"open connections through NodePorts and load balancers are reset",
+		"pod to pod: not affected",
+		"DSR and the client's own address at the pods end with eBPF",
+	)
+}

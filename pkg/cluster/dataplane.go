@@ -1,0 +1,200 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// dataplaneModule is fleetd.calico.dataplane: the flip.
+type dataplaneModule struct{ d Deps }
+
+type dataplaneData struct {
+	Before DataPlane `json:"before"`
+	After  DataPlane `json:"after"`
+	// HostPorts is the value before, for the way back.
+	HostPorts string `json:"host_ports,omitempty"`
+	// Automatic is set when the operator's automatic mode has to be switched
+	// together with the data plane.
+	Automatic bool   `json:"automatic,omitempty"`
+	Stall     string `json:"stall"`
+}
+
+func (dataplaneModule) Params() rollout.Params {
+	return rollout.Params{
+		"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
+		"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node may stand still (10m)"},
+	}
+}
+
+func (dataplaneModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	text, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	want := DataPlane(text)
+	stall, err := argDuration(args, "timeout", defaultStall)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	f, err := Calico.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if p := f.notOurs(); p != nil {
+		return rollout.Change{}, nil, p
+	}
+	have := f.Installation.DataPlane()
+	if have == want && f.bpfEnabled() == (want == BPF) {
+		return noOp("the data plane is %s already", want), before, nil
+	}
+	if p := f.flipBlocked(want); p != nil {
+		return rollout.Change{}, nil, p
+	}
+	if want == BPF && !f.Installation.Automatic() && !f.Endpoint.Exists {
+		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})
+	}
+	c := rollout.Change{
+		Action: rollout.Update, Disruptive: true,
+		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
+		Risks:   f.flipRisks(want),
+		Data: pack(dataplaneData{
+			Before: have, After: want, HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(),
+		}),
+	}
+	if have == want {
+		c.Summary = fmt.Sprintf("wait until the data plane %s is in force", want)
+		c.Reasons = []string{"Installation asks for it already; the operator has not told Felix yet"}
+	} else {
+		c.Fields = append(c.Fields, rollout.Field{Name: "Installation linuxDataplane", Before: string(f.Installation.LinuxDataplane), After: text})
+		if want == BPF && f.Installation.HostPorts != "" {
+			c.Fields = append(c.Fields, rollout.Field{Name: "Installation hostPorts", Before: f.Installation.HostPorts})
+			c.Reasons = append(c.Reasons, "hostPorts is emptied together with it; the operator may put its default back, which is no drift")
+		}
+		if want == Iptables && f.Installation.Automatic() {
+			c.Fields = append(c.Fields, rollout.Field{Name: "Installation bpfNetworkBootstrap", Before: "Enabled", After: "Disabled"})
+			c.Reasons = append(c.Reasons, "the operator refuses Iptables while bpfNetworkBootstrap is Enabled")
+		}
+	}
+	c.Fields = append(c.Fields, rollout.Field{Name: "FelixConfiguration bpfEnabled (by the operator)", Before: f.Felix.BPFEnabled, After: fmt.Sprint(want == BPF)})
+	f.Installation.LinuxDataplane, f.Installation.Computed = want, want
+	f.Felix.BPFEnabled, f.Felix.Operator = fmt.Sprint(want == BPF), fmt.Sprint(want == BPF)
+	delete(f.CalicoNode.Env, envBPFEnabled)
+	if want == Iptables && f.Installation.Automatic() {
+		f.Installation.BPFNetworkBootstrap = "Disabled"
+	}
+	after, err := Calico.With(before, f)
+	return c, after, err
+}
+
+func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[dataplaneData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	calico := map[string]any{"linuxDataplane": string(d.After)}
+	if d.After == BPF {
+		calico["hostPorts"] = nil
+	}
+	if d.After == Iptables && d.Automatic {
+		calico["bpfNetworkBootstrap"] = "Disabled"
+	}
+	return m.d.flip(ctx, s, d.After, calico, d.Stall)
+}
+
+func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[dataplaneData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	if d.Before == d.After {
+		return rollout.AlreadyDone("the data plane was asked for before this run")
+	}
+	calico := map[string]any{"linuxDataplane": string(d.Before)}
+	if d.After == BPF && d.HostPorts != "" {
+		calico["hostPorts"] = d.HostPorts
+	}
+	if d.After == Iptables && d.Automatic {
+		calico["bpfNetworkBootstrap"] = "Enabled"
+	}
+	return m.d.flip(ctx, s, d.Before, calico, d.Stall)
+}
+
+// flip asks for a data plane in one patch and watches it arrive.
+func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
+	stall, err := parseStall(stallText)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err := d.Client.read(ctx, rollParts...)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if err := answered(ctx, s); err != nil {
+		return rollout.Fail(err)
+	}
+	if f.Installation.DataPlane() != want {
+		if f.Felix.ByHand() {
+			return rollout.Fail(f.byHand())
+		}
+		if err := d.Client.patchInstallation(ctx, calicoNetwork); err != nil {
+			return failure(ctx, s, err)
+		}
+		return rollout.WaitFor(pollEvery, "the operator is to act on linuxDataplane %s", want)
+	}
+	done, why := f.InForce(want)
+	if st, ok := f.Status("calico"); done && ok && !st.Is("Available") {
+		// It lags behind: by itself it proves nothing, but it is waited for.
+		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"
+	}
+	if !done {
+		return await(ctx, s, stall, roll{
+			doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
+			mark:     fmt.Sprintf("%s %d %s", f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
+			degraded: f.degraded(),
+			hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
+			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
+		})
+	}
+	return rollout.Did("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), orWord(f.Felix.BPFEnabled, "not set"))
+}
+
+func backPatch(want DataPlane) string {
+	other := Iptables
+	if want == Iptables {
+		other = BPF
+	}
+	return fmt.Sprintf(`{"spec":{"calicoNetwork":{"linuxDataplane":"%s"}}}`, other)
+}
+
+func (c *Client) patchInstallation(ctx context.Context, calicoNetwork map[string]any) error {
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"calicoNetwork": calicoNetwork}})
+	if err != nil {
+		return fmt.Errorf("cannot encode a patch: %w", err)
+	}
+	_, err = c.Dynamic.Resource(installations).Patch(ctx, defaultName, types.MergePatchType, body, strictPatch())
+	return c.explain(err, "change Installation %s", defaultName)
+}
+
+// degraded is what the operator complains of, "" if nothing.
+func (f Facts) degraded() string {
+	if st, ok := f.Status("calico"); ok && st.Is("Degraded") {
+		return st.Why("Degraded")
+	}
+	return ""
+}
+
+func parseStall(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("the plan's timeout cannot be read: %w", err)
+	}
+	return d, nil
+}

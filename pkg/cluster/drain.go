@@ -1,0 +1,318 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/kubectl/pkg/drain"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+const defaultDrainTimeout = 10 * time.Minute
+
+// drainModule is fleetd.cluster.drain: no new pods on a node, and those that
+// are there moved away, before it is rebooted.
+type drainModule struct{ d Deps }
+
+type drainData struct {
+	Node string `json:"node"`
+	// Cordon is false when somebody else cordoned the node: that cordon is not
+	// fleetd's to take back.
+	Cordon bool `json:"cordon"`
+	DrainOptions
+}
+
+func (drainModule) Params() rollout.Params {
+	return rollout.Params{
+		"timeout":              {Type: rollout.Duration, Help: "how long pods may take to leave, waiting for PodDisruptionBudgets included (10m)"},
+		"grace_period":         {Type: rollout.Int, Help: "seconds that each pod gets to end; -1 is the pod's own (-1)"},
+		"disable_eviction":     {Type: rollout.Bool, Help: "delete pods instead of evicting them: no PodDisruptionBudget is asked (no)"},
+		"delete_emptydir_data": {Type: rollout.Bool, Help: "also move pods with emptyDir volumes, whose contents are lost (yes)"},
+		"force":                {Type: rollout.Bool, Help: "also delete pods that no controller would start again (no)"},
+	}
+}
+
+func (drainModule) Reads(rollout.Args) []rollout.Read {
+	return []rollout.Read{{Section: Kubernetes.Name()}, {Section: node.Section.Name()}}
+}
+
+func drainOptions(a rollout.Args) (o DrainOptions, err error) {
+	timeout, err1 := argDuration(a, "timeout", defaultDrainTimeout)
+	grace, err2 := argInt(a, "grace_period", -1)
+	noEviction, err3 := argBool(a, "disable_eviction", false)
+	emptyDir, err4 := argBool(a, "delete_emptydir_data", true)
+	force, err5 := argBool(a, "force", false)
+	return DrainOptions{
+		Timeout: timeout.String(), GracePeriod: grace, DisableEviction: noEviction, DeleteEmptyDirData: emptyDir, Force: force,
+	}, errors.Join(err1, err2, err3, err4, err5)
+}
+
+func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	o, err := drainOptions(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	n, err := Kubernetes.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	facts, err := node.Section.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	switch {
+	case n.Name == "":
+		return noOp("%s is no node of the cluster: there is nothing to drain", host), before, nil
+	case facts.Target == "" || facts.Target == facts.Running:
+		return noOp("Node %s is not rebooted: its pods stay", n.Name), before, nil
+	}
+	c := rollout.Change{
+		Action: rollout.Update, Disruptive: true,
+		Summary: fmt.Sprintf("cordon and drain Node %s (at most %s)", n.Name, o.Timeout),
+		Fields:  []rollout.Field{{Name: "unschedulable", Before: "false", After: "true"}},
+		Reasons: []string{fmt.Sprintf("the node reboots from %s into %s", facts.Running, facts.Target)},
+		Data:    pack(drainData{Node: n.Name, Cordon: !n.Unschedulable || n.Ours(), DrainOptions: o}),
+	}
+	switch {
+	case n.Ours():
+		c.Fields = nil
+		c.Summary = fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout)
+		c.Reasons = append(c.Reasons, "the node is still cordoned by an earlier run of fleetd")
+	case n.Unschedulable:
+		c.Fields = nil
+		c.Summary = fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout)
+		c.Reasons = append(c.Reasons, "somebody else cordoned the node: it stays cordoned afterwards")
+	}
+	c.Risks = o.risks()
+	if !n.Unschedulable {
+		n.Unschedulable, n.CordonedBy = true, cordonedByFleetd
+	}
+	n.Drained = &o
+	after, err := Kubernetes.With(before, n)
+	return c, after, err
+}
+
+// risks say what the options allow.
+func (o DrainOptions) risks() []string {
+	var out []string
+	if o.DeleteEmptyDirData {
+		out = append(out, "pods with emptyDir volumes lose what is in them (delete_emptydir_data: false refuses to drain instead)")
+	}
+	if o.Force {
+		out = append(out, "pods without a controller are deleted and do not come back (force)")
+	}
+	if o.DisableEviction {
+		out = append(out, "pods are deleted without asking any PodDisruptionBudget (disable_eviction)")
+	}
+	return out
+}
+
+func (m drainModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[drainData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.drain(ctx, s, d)
+}
+
+// Undo makes the node take work again, if it was fleetd that stopped it.
+func (m drainModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[drainData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.uncordon(ctx, s, uncordonData{Node: d.Node, Timeout: defaultUncordonTimeout.String(), Uncordon: d.Cordon})
+}
+
+// drain is one look at the node: cordon it if needed, ask every pod that has
+// not been asked yet to leave, say who is left.
+func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout.Outcome {
+	ctx = forHost(ctx, s.Host)
+	c := d.Client
+	timeout, err := time.ParseDuration(data.Timeout)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	late := time.Since(s.First) >= timeout
+	h := &drain.Helper{
+		Ctx: ctx, Client: c.Kube, Force: data.Force, GracePeriodSeconds: data.GracePeriod,
+		IgnoreAllDaemonSets: true, DeleteEmptyDirData: data.DeleteEmptyDirData, DisableEviction: data.DisableEviction,
+		ChunkSize: 500,
+	}
+	// What cannot be moved is found before the node is touched.
+	list, errs := h.GetPodsForDeletion(data.Node)
+	if len(errs) > 0 {
+		return cannotMove(ctx, s, c, data, errs)
+	}
+	cordoned, err := c.cordon(ctx, data)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if cordoned {
+		// A pod may have come between the list and the cordon.
+		if list, errs = h.GetPodsForDeletion(data.Node); len(errs) > 0 {
+			return cannotMove(ctx, s, c, data, errs)
+		}
+	}
+	if err := answered(ctx, s); err != nil {
+		return rollout.Fail(err)
+	}
+	pods := list.Pods()
+	if len(pods) == 0 {
+		return rollout.Did("Node %s is drained", data.Node)
+	}
+	var going, blocked []string
+	for i := range pods {
+		name := pods[i].Namespace + "/" + pods[i].Name
+		why, err := d.evict(ctx, h, &pods[i])
+		switch {
+		case err != nil && !passing(err):
+			return rollout.Fail(stays(c.explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
+		case err != nil:
+			blocked = append(blocked, name+" ("+err.Error()+")")
+		case why != "":
+			blocked = append(blocked, name+" ("+why+")")
+		default:
+			going = append(going, name)
+		}
+	}
+	left := leftText(going, blocked)
+	if late {
+		return rollout.Fail(stays(&rollout.Problem{
+			Message: fmt.Sprintf("cannot drain Node %s within %s: %s", data.Node, data.Timeout, left),
+			Hint:    "free the pod (kubectl get pdb -A shows the budgets), then apply again",
+		}, data.Node))
+	}
+	return rollout.WaitFor(pollEvery, "%s", left)
+}
+
+func leftText(going, blocked []string) string {
+	var parts []string
+	if len(blocked) > 0 {
+		parts = append(parts, "held back: "+few(blocked))
+	}
+	if len(going) > 0 {
+		parts = append(parts, fmt.Sprintf("%d pods leaving: %s", len(going), few(going)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// evict asks one pod to leave. The text says what keeps it for now.
+func (d Deps) evict(ctx context.Context, h *drain.Helper, p *corev1.Pod) (string, error) {
+	if p.DeletionTimestamp != nil {
+		return "", nil // asked already, by us or by another
+	}
+	var err error
+	if h.DisableEviction {
+		err = h.DeletePod(*p)
+	} else {
+		err = h.EvictPod(*p, policyv1.SchemeGroupVersion)
+	}
+	switch {
+	case err == nil, apierrors.IsNotFound(err):
+		return "", nil
+	case apierrors.IsTooManyRequests(err):
+		return d.budgets(ctx, p, err), nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return "its namespace is being deleted", nil
+	case apierrors.IsInternalError(err) && strings.Contains(err.Error(), "more than one PodDisruptionBudget"):
+		return "", fmt.Errorf("%s; %w", d.budgets(ctx, p, nil), errors.New("the API server evicts no pod that has more than one"))
+	}
+	return "", err
+}
+
+// budgets names the PodDisruptionBudgets that cover a pod, and what the API
+// server said about them.
+func (d Deps) budgets(ctx context.Context, p *corev1.Pod, refusal error) string {
+	var names []string
+	list, err := d.Client.Kube.PolicyV1().PodDisruptionBudgets(p.Namespace).List(ctx, metav1.ListOptions{})
+	if err == nil {
+		for _, b := range list.Items {
+			sel, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+			if err == nil && sel.Matches(labels.Set(p.Labels)) {
+				names = append(names, b.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	text := "PodDisruptionBudget " + strings.Join(names, ", ")
+	if len(names) == 0 {
+		text = "a PodDisruptionBudget"
+	}
+	var st apierrors.APIStatus
+	if errors.As(refusal, &st) && st.Status().Details != nil {
+		for _, cause := range st.Status().Details.Causes {
+			if cause.Type == policyv1.DisruptionBudgetCause && cause.Message != "" {
+				text += ": " + cause.Message
+			}
+		}
+	}
+	return text
+}
+
+// cordon marks the node unschedulable, and as fleetd's, in one write: a crash
+// between two would leave a cordon that looks like somebody else's.
+func (c *Client) cordon(ctx context.Context, data drainData) (bool, error) {
+	n, err := c.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
+	if err != nil {
+		return false, c.explain(err, "cordon Node %s", data.Node)
+	}
+	if n.Spec.Unschedulable || !data.Cordon {
+		return false, nil
+	}
+	return true, c.patchNode(ctx, n, map[string]any{CordonedByAnnotation: cordonedByFleetd}, true)
+}
+
+// cannotMove is the outcome when pods stand in the way, or the list of them
+// could not be had.
+func cannotMove(ctx context.Context, s rollout.Step, c *Client, data drainData, errs []error) rollout.Outcome {
+	err := errors.Join(errs...)
+	for _, e := range errs {
+		var st apierrors.APIStatus
+		if errors.As(e, &st) || unreachable(e) {
+			return failure(ctx, s, c.explain(e, "list the pods of Node %s", data.Node))
+		}
+	}
+	if !final(err.Error()) {
+		// kubectl looks up the DaemonSet of every pod, and reports its failure
+		// as a reason of the pod.
+		timeout, terr := time.ParseDuration(data.Timeout)
+		if terr == nil && time.Since(s.First) < timeout {
+			return rollout.RetryAfter(pollEvery, err)
+		}
+	}
+	return rollout.Fail(&rollout.Problem{
+		Message: fmt.Sprintf("cannot drain Node %s: %s", data.Node, strings.ReplaceAll(err.Error(), "\n", "; ")),
+		Hint:    "move these pods by hand, or allow it with the task's force or delete_emptydir_data",
+	})
+}
+
+// final reports whether kubectl's reasons against moving a pod will still be
+// there a moment later.
+func final(reasons string) bool {
+	for _, r := range []string{"local storage", "declare no controller", "not found"} {
+		if strings.Contains(reasons, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// stays adds to an error that the node stays cordoned, and how to take it back.
+func stays(err error, name string) error {
+	p := *rollout.AsProblem(err)
+	back := fmt.Sprintf("the node stays cordoned; to give it up: kubectl uncordon %s && kubectl annotate node %s %s-", name, name, CordonedByAnnotation)
+	p.Hint = strings.TrimPrefix(p.Hint+"; "+back, "; ")
+	return &p
+}

@@ -1,0 +1,287 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+const (
+	present = "present"
+	absent  = "absent"
+	// defaultAPIPort is kubeadm's.
+	defaultAPIPort = 6443
+)
+
+// endpointModule is fleetd.calico.api_endpoint: the address at which Calico
+// reaches the API server without kube-proxy's help.
+type endpointModule struct{ d Deps }
+
+type endpointData struct {
+	Before Endpoint `json:"before"`
+	After  Endpoint `json:"after"`
+	Stall  string   `json:"stall"`
+}
+
+func (endpointModule) Params() rollout.Params {
+	return rollout.Params{
+		"host":    {Type: rollout.String, Help: "name or address of the API server that every node reaches without kube-proxy; not the ClusterIP"},
+		"port":    {Type: rollout.Int, Help: "its TCP port (6443)"},
+		"state":   {Type: rollout.String, Choices: []string{present, absent}, Help: "present"},
+		"timeout": {Type: rollout.Duration, Help: "how long the roll of Calico's pods may stand still (10m)"},
+	}
+}
+
+func (endpointModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	state, err := argChoice(args, "state", present, present, absent)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	stall, err := argDuration(args, "timeout", defaultStall)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	f, err := Calico.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if p := f.notOurs(); p != nil {
+		return rollout.Change{}, nil, p
+	}
+	var want Endpoint
+	if state == present {
+		host := argString(args, "host", "")
+		switch {
+		case host == "" && f.Installation.Automatic():
+			return noOp("the operator finds the API server by itself (bpfNetworkBootstrap is Enabled)"), before, nil
+		case host == "" && f.Endpoint.Exists:
+			return noOp("Calico reaches the API server at %s", f.Endpoint), before, nil
+		}
+		port, err := argPort(args, "port", defaultAPIPort)
+		if err != nil {
+			return rollout.Change{}, nil, err
+		}
+		want = Endpoint{Exists: true, Host: host, Port: port}
+		if p := f.badEndpoint(want); p != nil {
+			return rollout.Change{}, nil, p
+		}
+	}
+	c := rollout.Change{
+		Action: rollout.Update,
+		Fields: []rollout.Field{{Name: "ConfigMap " + operatorNamespace + "/" + endpointName, Before: f.Endpoint.String(), After: want.String()}},
+		Risks:  []string{"calico-node, typha and kube-controllers restart, a few at a time; pods keep their network meanwhile"},
+		Data:   pack(endpointData{Before: f.Endpoint, After: want, Stall: stall.String()}),
+	}
+	switch {
+	case want == f.Endpoint && f.endpointTold(want):
+		if want.Exists {
+			return noOp("Calico reaches the API server at %s", want), before, nil
+		}
+		return noOp("there is no ConfigMap %s", endpointName), before, nil
+	case want == f.Endpoint:
+		c.Summary = "wait until Calico's pods have taken over the API server's address " + want.String()
+	case !want.Exists:
+		c.Action, c.Summary = rollout.Delete, "let Calico reach the API server through the kubernetes service again"
+		c.Reasons = []string{"kube-proxy serves the service's ClusterIP"}
+	default:
+		c.Summary = "tell Calico to reach the API server at " + want.String()
+		c.Reasons = []string{"without kube-proxy the kubernetes service's ClusterIP is no way to the API server"}
+		if !f.Endpoint.Exists {
+			c.Action = rollout.Create
+		}
+		if strings.Trim(want.Host, "0123456789.:[]abcdefABCDEF") != "" {
+			c.Risks = append(c.Risks, fmt.Sprintf("%s is a name: the nodes must resolve it without the cluster's DNS", want.Host))
+		}
+	}
+	f.Endpoint = want
+	after, err := Calico.With(before, f.told(want))
+	return c, after, err
+}
+
+// badEndpoint is why an address cannot be Calico's way to the API server.
+func (f Facts) badEndpoint(e Endpoint) *rollout.Problem {
+	host := strings.TrimSuffix(strings.ToLower(strings.Trim(e.Host, "[]")), ".")
+	for _, ip := range f.ServiceIPs {
+		if canonicalIP(ip) == canonicalIP(host) && canonicalIP(host) != "" {
+			return &rollout.Problem{
+				Message: fmt.Sprintf("cannot use %s as the API server's address: it is the ClusterIP of the kubernetes service, which nobody serves once kube-proxy is gone", e.Host),
+				Hint:    "set calico_api_host to the address of a load balancer or of a control-plane node",
+			}
+		}
+	}
+	if host == "kubernetes" || strings.HasPrefix(host, "kubernetes.default") {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot use %s as the API server's address: it is the name of the kubernetes service, which needs kube-proxy", e.Host),
+			Hint:    "set calico_api_host to the address of a load balancer or of a control-plane node",
+		}
+	}
+	switch {
+	case host == "":
+		return &rollout.Problem{
+			Message: "cannot take kube-proxy's place: nothing tells Calico where the API server is",
+			Hint:    "set calico_api_host (and calico_api_port) to an address that every node reaches without kube-proxy",
+		}
+	case strings.ContainsAny(host, "/ \t\n"):
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot use %q as the API server's address: it is no host name and no address", e.Host),
+			Hint:    "calico_api_host is a bare name or address, without https:// and without a port",
+		}
+	case f.Installation.Automatic():
+		return &rollout.Problem{
+			Message: "cannot set the API server's address: Installation has bpfNetworkBootstrap Enabled, and the operator calls itself degraded when the ConfigMap exists as well",
+			Hint:    "remove calico_api_host from the inventory: in this mode the operator finds the address itself",
+		}
+	}
+	return nil
+}
+
+// endpointTold reports whether the pods' templates carry the address.
+func (f Facts) endpointTold(e Endpoint) bool {
+	told := func(env map[string]string) bool {
+		return env[envHost] == e.Host && (env[envPort] == e.Port || !e.Exists)
+	}
+	if !told(f.CalicoNode.Env) {
+		return false
+	}
+	for _, d := range f.Companions {
+		if !told(d.Env) {
+			return false
+		}
+	}
+	return true
+}
+
+// told is the cluster after the pods have taken the address over.
+func (f Facts) told(e Endpoint) Facts {
+	env := map[string]string{}
+	for k, v := range f.CalicoNode.Env {
+		env[k] = v
+	}
+	delete(env, envHost)
+	delete(env, envPort)
+	if e.Exists {
+		env[envHost], env[envPort] = e.Host, e.Port
+	}
+	f.CalicoNode.Env = env
+	companions := make([]Deployment, len(f.Companions))
+	for i, d := range f.Companions {
+		d.Env = env
+		companions[i] = d
+	}
+	f.Companions = companions
+	return f
+}
+
+func (m endpointModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[endpointData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.setEndpoint(ctx, s, d.After, d.Stall)
+}
+
+func (m endpointModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[endpointData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.setEndpoint(ctx, s, d.Before, d.Stall)
+}
+
+// setEndpoint brings the ConfigMap to e and watches the pods take it over.
+func (d Deps) setEndpoint(ctx context.Context, s rollout.Step, e Endpoint, stallText string) rollout.Outcome {
+	stall, err := parseStall(stallText)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err := d.Client.read(ctx, rollParts...)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if err := answered(ctx, s); err != nil {
+		return rollout.Fail(err)
+	}
+	if f.Endpoint != e {
+		if err := d.Client.writeEndpoint(ctx, f.Endpoint, e); err != nil {
+			return failure(ctx, s, err)
+		}
+		return rollout.WaitFor(pollEvery, "the operator is to take over the API server's address")
+	}
+	if done, why := f.endpointRolled(e); !done {
+		return await(ctx, s, stall, roll{
+			doing:    "Calico's pods take over the API server's address " + orWord(e.String(), "of the kubernetes service"),
+			now:      why,
+			mark:     fmt.Sprintf("%t %d %d", f.endpointTold(e), f.CalicoNode.Updated, f.companionsUpdated()),
+			degraded: f.degraded(),
+			hint:     "see kubectl -n calico-system get pods -o wide; can every node reach that address?",
+			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
+		})
+	}
+	if !e.Exists {
+		return rollout.Did("Calico reaches the API server through the kubernetes service")
+	}
+	return rollout.Did("Calico reaches the API server at %s", e)
+}
+
+// endpointRolled reports whether all of Calico's pods run with the address.
+func (f Facts) endpointRolled(e Endpoint) (bool, string) {
+	switch {
+	case !f.endpointTold(e):
+		return false, "the operator has not taken over the API server's address yet"
+	case !f.CalicoNode.Rolled():
+		return false, f.CalicoNode.Progress()
+	}
+	for _, d := range f.Companions {
+		if !d.Rolled() {
+			return false, d.Progress()
+		}
+	}
+	return true, ""
+}
+
+func (f Facts) companionsUpdated() (n int32) {
+	for _, d := range f.Companions {
+		n += d.Updated
+	}
+	return n
+}
+
+func (c *Client) writeEndpoint(ctx context.Context, have, want Endpoint) error {
+	cms := c.Kube.CoreV1().ConfigMaps(operatorNamespace)
+	doing := fmt.Sprintf("ConfigMap %s/%s", operatorNamespace, endpointName)
+	data := map[string]string{envHost: want.Host, envPort: want.Port}
+	switch {
+	case !want.Exists:
+		err := cms.Delete(ctx, endpointName, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return c.explain(err, "delete %s", doing)
+	case !have.Exists:
+		_, err := cms.Create(ctx, &corev1.ConfigMap{
+			TypeMeta:   metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"},
+			ObjectMeta: metav1.ObjectMeta{Name: endpointName, Namespace: operatorNamespace},
+			Data:       data,
+		}, metav1.CreateOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+		if apierrors.IsAlreadyExists(err) {
+			return nil // seen and corrected by the next look
+		}
+		return c.explain(err, "create %s", doing)
+	}
+	body, err := json.Marshal(map[string]any{"data": data})
+	if err != nil {
+		return fmt.Errorf("cannot encode a patch: %w", err)
+	}
+	_, err = cms.Patch(ctx, endpointName, types.MergePatchType, body, strictPatch())
+	return c.explain(err, "change %s", doing)
+}

@@ -1,0 +1,179 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// preflightModule is fleetd.calico.preflight: the traps on the way, looked for
+// when the plan is made and again right before anything is changed. The kernels
+// count only then: the same plan may be about to change them.
+type preflightModule struct{ d Deps }
+
+type preflightData struct {
+	Want     DataPlane `json:"want"`
+	Endpoint Endpoint  `json:"endpoint"`
+}
+
+// settle is how long a roll that is under way before the change may take to end.
+const settle = 2 * time.Minute
+
+func (preflightModule) Params() rollout.Params {
+	return rollout.Params{
+		"linux_dataplane": {Type: rollout.String, Choices: []string{string(BPF), string(Iptables)}, Help: "where the play goes (BPF)"},
+		"api_host":        {Type: rollout.String, Help: "what fleetd.calico.api_endpoint will be told; empty when the ConfigMap exists already or the operator is in automatic mode"},
+		"api_port":        {Type: rollout.Int, Help: "its TCP port (6443)"},
+	}
+}
+
+func (preflightModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	text, err := argChoice(args, "linux_dataplane", string(BPF), string(BPF), string(Iptables))
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	d := preflightData{Want: DataPlane(text)}
+	if host := argString(args, "api_host", ""); host != "" {
+		port, err := argPort(args, "api_port", defaultAPIPort)
+		if err != nil {
+			return rollout.Change{}, nil, err
+		}
+		d.Endpoint = Endpoint{Exists: true, Host: host, Port: port}
+	}
+	f, err := Calico.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if err := join(f.Stops(d.Want, d.Endpoint)); err != nil {
+		return rollout.Change{}, nil, err
+	}
+	c := rollout.Change{
+		Action:  rollout.ReadOnly,
+		Summary: fmt.Sprintf("check that the cluster is fit for the data plane %s", d.Want),
+		Data:    pack(d),
+	}
+	if _, known := RequirementFor(f.CalicoVersion); !known {
+		c.Risks = append(c.Risks, "the version of Calico is not known: the strictest kernel requirement is used")
+	}
+	if d.Want == BPF {
+		if t := f.kernelText(); t != "" {
+			c.Risks = append(c.Risks, t+"; each must be on a newer one when this step runs, or the run ends here")
+		}
+	} else if p := f.degradedProblem(); p != nil {
+		c.Risks = append(c.Risks, strings.TrimPrefix(p.Message, "cannot start: ")+" (no reason not to go back)")
+	}
+	if f.Installation.DataPlane() != d.Want {
+		c.Risks = append(c.Risks, f.flipRisks(d.Want)...)
+	}
+	return c, before, nil
+}
+
+// Stops lists what forbids moving the cluster to a data plane, whatever the
+// nodes' kernels are. The endpoint is what the play will set; the zero value
+// means that it sets none.
+func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
+	if p := f.notOurs(); p != nil {
+		return []*rollout.Problem{p}
+	}
+	var out []*rollout.Problem
+	add := func(p *rollout.Problem) {
+		if p != nil {
+			out = append(out, p)
+		}
+	}
+	if want == BPF {
+		// On the way back a degraded operator is a reason to go, not to stay.
+		add(f.degradedProblem())
+	}
+	if f.Installation.DataPlane() == want && f.bpfEnabled() == (want == BPF) && !f.Felix.ByHand() {
+		return out // there is nothing to flip
+	}
+	add(f.flipBlocked(want))
+	if want != BPF {
+		return out
+	}
+	add(f.foreignKubeProxy())
+	switch {
+	case f.Installation.Automatic() && f.Endpoint.Exists:
+		add(&rollout.Problem{
+			Message: fmt.Sprintf("cannot move to eBPF: Installation has bpfNetworkBootstrap Enabled and the ConfigMap %s/%s exists, which the operator refuses", operatorNamespace, endpointName),
+			Hint:    fmt.Sprintf("decide for one: kubectl -n %s delete configmap %s, or set bpfNetworkBootstrap to Disabled", operatorNamespace, endpointName),
+		})
+	case f.Installation.Automatic() && !e.Exists:
+		// The operator finds the address.
+	case e.Exists:
+		add(f.badEndpoint(e))
+	case f.Endpoint.Exists:
+		add(f.badEndpoint(f.Endpoint))
+	default:
+		add(f.badEndpoint(Endpoint{}))
+	}
+	return out
+}
+
+// join makes one problem of several: all of them are told at once, so that
+// nobody finds the second after mending the first.
+func join(ps []*rollout.Problem) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	messages, hints := make([]string, 0, len(ps)), make([]string, 0, len(ps))
+	for _, p := range ps {
+		messages = append(messages, p.Message)
+		if p.Hint != "" {
+			hints = append(hints, p.Hint)
+		}
+	}
+	return &rollout.Problem{Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; ")}
+}
+
+func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[preflightData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err := m.d.Client.Facts(ctx)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if err := answered(ctx, s); err != nil {
+		return rollout.Fail(err)
+	}
+	var stop *rollout.Problem
+	if err := join(f.Stops(d.Want, d.Endpoint)); errors.As(err, &stop) {
+		// A degraded or rolling operator may be so because of the reboots that
+		// have just ended: give it a moment.
+		if f.degradedProblem() != nil && d.Want == BPF && time.Since(s.First) < settle {
+			return rollout.WaitFor(pollEvery, "%s", stop.Message)
+		}
+		return rollout.Fail(stop)
+	}
+	if d.Want == Iptables {
+		return rollout.AlreadyDone("the cluster is fit for the data plane %s", d.Want)
+	}
+	if t := f.kernelText(); t != "" {
+		return rollout.Fail(&rollout.Problem{
+			Message: "cannot move to eBPF: " + t,
+			Hint:    "upgrade these nodes (are they in the inventory? does the Node object show the kernel of its last boot?), or take them out of the cluster",
+		})
+	}
+	if !f.CalicoNode.Rolled() {
+		return await(ctx, s, settle, roll{
+			doing: "calico-node is whole before the change", now: f.CalicoNode.Progress(), mark: fmt.Sprint(f.CalicoNode.Updated, f.CalicoNode.Ready),
+			hint:     "see kubectl -n calico-system get pods -o wide",
+			laggards: func() string { return m.d.Client.laggards(ctx, f.CalicoNode) },
+		})
+	}
+	return rollout.AlreadyDone("the cluster is fit for the data plane %s: %d nodes, Calico %s", d.Want, len(f.Nodes), f.CalicoVersion)
+}
+
+// Undo has nothing to take back.
+func (m preflightModule) Undo(context.Context, rollout.Step) rollout.Outcome {
+	return rollout.AlreadyDone("a check changes nothing")
+}

@@ -1,0 +1,107 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// serviceModeModule is fleetd.calico.external_service_mode: how replies to
+// clients outside the cluster travel.
+type serviceModeModule struct{ d Deps }
+
+type serviceModeData struct {
+	// Before is "" where it was not set.
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+const (
+	dsr    = "DSR"
+	tunnel = "Tunnel"
+)
+
+func (serviceModeModule) Params() rollout.Params {
+	return rollout.Params{"mode": {Type: rollout.String, Required: true, Choices: []string{dsr, tunnel}, Help: "DSR or Tunnel"}}
+}
+
+func (serviceModeModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	want, err := argChoice(args, "mode", "", dsr, tunnel)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	f, err := Calico.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if !f.Felix.Exists {
+		return rollout.Change{}, nil, &rollout.Problem{
+			Message: "cannot set bpfExternalServiceMode: there is no FelixConfiguration default (crd.projectcalico.org/v1)",
+			Hint:    "is Calico installed and running? kubectl get felixconfigurations.crd.projectcalico.org",
+		}
+	}
+	have := f.Felix.ExternalServiceMode
+	if have == want || have == "" && want == tunnel {
+		return noOp("replies to clients outside go by %s already", want), before, nil
+	}
+	c := rollout.Change{
+		Action: rollout.Update, Summary: "let replies to clients outside the cluster go by " + want,
+		Fields: []rollout.Field{{Name: "FelixConfiguration bpfExternalServiceMode", Before: have, After: want}},
+		Data:   pack(serviceModeData{Before: have, After: want}),
+	}
+	if want == dsr {
+		c.Risks = []string{"the network must let a node answer with another node's address as the source; clients of NodePorts get no reply where it does not"}
+	}
+	c.Risks = append(c.Risks, "open connections from outside through another node may break")
+	f.Felix.ExternalServiceMode = want
+	after, err := Calico.With(before, f)
+	return c, after, err
+}
+
+func (m serviceModeModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[serviceModeData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.setServiceMode(ctx, s, d.After)
+}
+
+func (m serviceModeModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[serviceModeData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return m.d.setServiceMode(ctx, s, d.Before)
+}
+
+func (d Deps) setServiceMode(ctx context.Context, s rollout.Step, mode string) rollout.Outcome {
+	f, err := d.Client.read(ctx, readFelix)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if f.Felix.ExternalServiceMode == mode {
+		return rollout.AlreadyDone("bpfExternalServiceMode is %s", orWord(mode, "not set"))
+	}
+	var value any // null takes the field away
+	if mode != "" {
+		value = mode
+	}
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"bpfExternalServiceMode": value}})
+	if err != nil {
+		return rollout.Fail(fmt.Errorf("cannot encode a patch: %w", err))
+	}
+	u, err := d.Client.Dynamic.Resource(felixconfigs).Patch(ctx, defaultName, types.MergePatchType, body, strictPatch())
+	if err != nil {
+		return failure(ctx, s, d.Client.explain(err, "change FelixConfiguration %s", defaultName))
+	}
+	if got := str(u, "spec", "bpfExternalServiceMode"); got != mode {
+		return rollout.Fail(fmt.Errorf("cannot set bpfExternalServiceMode: it reads back as %q", got))
+	}
+	return rollout.Did("bpfExternalServiceMode is %s", orWord(mode, "not set"))
+}

@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+const defaultVerifyTimeout = 5 * time.Minute
+
+// verifyModule is fleetd.calico.verify: what the API server can tell of a
+// finished flip, all of it, after everything. It reads only.
+type verifyModule struct{ d Deps }
+
+type verifyData struct {
+	Want    DataPlane `json:"want"`
+	Timeout string    `json:"timeout"`
+}
+
+func (verifyModule) Params() rollout.Params {
+	return rollout.Params{
+		"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
+		"timeout":         {Type: rollout.Duration, Help: "how long the cluster may take until all holds (5m)"},
+	}
+}
+
+func (verifyModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	want, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	timeout, err := argDuration(args, "timeout", defaultVerifyTimeout)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	c := rollout.Change{
+		Action:  rollout.ReadOnly,
+		Summary: "verify that the data plane is " + want + " on every node, and kube-proxy accordingly",
+		Data:    pack(verifyData{Want: DataPlane(want), Timeout: timeout.String()}),
+	}
+	return c, before, nil
+}
+
+// Check is one thing that must hold, and what was found.
+type Check struct {
+	Name string
+	OK   bool
+	// Found says why it does not hold; "" if it does.
+	Found string
+}
+
+// Verify says what of a data plane holds in the cluster. It is the same look
+// for the step at the end of a run and for a compliance report.
+func (f Facts) Verify(want DataPlane) []Check {
+	inForce, why := f.InForce(want)
+	out := []Check{{"data plane " + string(want), inForce, why}}
+	if want == BPF {
+		off, why := f.KubeProxyOff()
+		out = append(out, Check{"kube-proxy off", off, why})
+	} else {
+		on, why := f.kubeProxyOn()
+		out = append(out, Check{"kube-proxy on", on, why})
+	}
+	st, ok := f.Status("calico")
+	switch {
+	case !ok:
+		out = append(out, Check{"TigeraStatus calico", false, "does not exist"})
+	case st.Is("Degraded"):
+		out = append(out, Check{"TigeraStatus calico", false, "Degraded: " + st.Why("Degraded")})
+	case !st.Is("Available"):
+		out = append(out, Check{"TigeraStatus calico", false, "not Available: " + orWord(st.Why("Progressing"), "no reason given")})
+	default:
+		out = append(out, Check{"TigeraStatus calico", true, ""})
+	}
+	if f.Felix.ByHand() {
+		out = append(out, Check{"bpfEnabled is the operator's", false,
+			fmt.Sprintf("bpfEnabled is %s, the operator set %s", orWord(f.Felix.BPFEnabled, "not set"), orWord(f.Felix.Operator, "nothing"))})
+	}
+	var away []string
+	for _, n := range f.Nodes {
+		if !n.Ready {
+			away = append(away, n.Name)
+		}
+	}
+	c := Check{"nodes Ready", len(away) == 0, ""}
+	if !c.OK {
+		c.Found = "not Ready: " + few(away)
+	}
+	return append(out, c)
+}
+
+// kubeProxyOn reports whether kube-proxy serves on every node, and why not.
+func (f Facts) kubeProxyOn() (bool, string) {
+	if len(f.StaticKubeProxies) > 0 {
+		return true, ""
+	}
+	if len(f.KubeProxies) == 0 {
+		return false, "the cluster has no kube-proxy"
+	}
+	for _, k := range f.KubeProxies {
+		switch {
+		case k.Disabled():
+			return false, fmt.Sprintf("a node selector keeps DaemonSet %s/%s off the nodes", k.Namespace, k.Name)
+		case !k.Rolled():
+			return false, k.Progress()
+		}
+	}
+	return true, ""
+}
+
+func (m verifyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	d, err := unpack[verifyData](s)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	timeout, err := parseStall(d.Timeout)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err := m.d.Client.Facts(ctx)
+	if err != nil {
+		return failure(ctx, s, err)
+	}
+	if err := answered(ctx, s); err != nil {
+		return rollout.Fail(err)
+	}
+	var names, missing []string
+	for _, c := range f.Verify(d.Want) {
+		names = append(names, c.Name)
+		if !c.OK {
+			missing = append(missing, c.Name+": "+c.Found)
+		}
+	}
+	if len(missing) == 0 {
+		return rollout.AlreadyDone("verified: %s", strings.Join(names, ", "))
+	}
+	if time.Since(s.First) < timeout {
+		return rollout.WaitFor(pollEvery, "%s", strings.Join(missing, "; "))
+	}
+	return rollout.Fail(&rollout.Problem{
+		Message: fmt.Sprintf("cannot verify the data plane %s within %s: %s", d.Want, d.Timeout, strings.Join(missing, "; ")),
+		Hint:    "see kubectl get tigerastatus, and kubectl -n calico-system get pods -o wide",
+	})
+}
+
+// Undo has nothing to take back.
+func (m verifyModule) Undo(context.Context, rollout.Step) rollout.Outcome {
+	return rollout.AlreadyDone("a check changes nothing")
+}
