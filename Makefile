@@ -52,6 +52,9 @@ generate: ## Compile the BPF objects again (needs clang)
 lint: $(GOLANGCI_LINT) ## Run the linters, with the layer rules
 	$(GOLANGCI_LINT) run ./...
 
+$(GOLANGCI_LINT):
+	GOBIN=$(CACHE)/tools GOFLAGS=-mod=mod go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.9.0
+
 .PHONY: bench
 bench: ## Benchmarks, beside what one would use instead
 	go test -run '^$$' -bench . -benchmem ./...

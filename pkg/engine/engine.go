@@ -91,9 +91,10 @@ func (e *Engine) loop(ctx context.Context, r *rollout.Run, first rollout.Event) 
 
 	take := func(n note) {
 		err := fatal
-		if err == nil && !(n.event.Type == rollout.StepEnded && stepCtx.Err() != nil && n.event.Outcome.Bad()) {
-			// A step that ended badly because it was abandoned has not failed: it
-			// stays open, as after a crash.
+		// A step that ended badly because it was abandoned has not failed: it
+		// stays open, as after a crash.
+		abandoned := n.event.Type == rollout.StepEnded && stepCtx.Err() != nil && n.event.Outcome.Bad()
+		if err == nil && !abandoned {
 			if err = record(n.event); err != nil {
 				fatal = err
 				cancelSteps()

@@ -195,7 +195,9 @@ func TestLock(t *testing.T) {
 	if l, err = Acquire(dir, "r3"); err != nil {
 		t.Fatal(err)
 	}
-	l.Release()
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestNewID(t *testing.T) {

@@ -87,10 +87,10 @@ func runOf(t *testing.T, plan, events string, controlPlane ...string) *Run {
 
 func decision(r *Run, now time.Time) string {
 	d := Next(r, now)
-	switch {
-	case d.Verdict == Stop:
+	switch d.Verdict {
+	case Stop:
 		return "stop: " + d.Halt.Reason
-	case d.Verdict == Finish:
+	case Finish:
 		return "finish"
 	}
 	var out []string

@@ -6,9 +6,6 @@ import "errors"
 // text is the message; the hint and whether the host could be reached are
 // taken from the first error in the chain that knows.
 func AsProblem(err error) *Problem {
-	if p, ok := err.(*Problem); ok {
-		return p
-	}
 	out := &Problem{Message: err.Error()}
 	var p *Problem
 	if errors.As(err, &p) {

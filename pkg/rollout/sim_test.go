@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func (s *sim) execute(plan Plan, forks, crashAt int) (*Run, error) {
 		crashAt = 2 // nothing is resumable before the run has begun
 	}
 	err := s.drive(r, crashAt)
-	if err != errCrash {
+	if !errors.Is(err, errCrash) {
 		return r, err
 	}
 	r, err = Fold(s.events)
