@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -89,8 +90,8 @@ func (c *connection) established(want int) func(context.Context) (bool, error) {
 	}
 }
 
-// calicoAvailable wants the operator's word and the DaemonSet's own numbers:
-// TigeraStatus alone lags by some seconds.
+// calicoAvailable wants the operator's word, in all its places, and the
+// DaemonSet's own numbers: TigeraStatus alone lags by some seconds.
 func (c *connection) calicoAvailable(ctx context.Context) (bool, error) {
 	status, err := c.dynamic.Resource(TigeraStatuses).Get(ctx, "calico", metav1.GetOptions{})
 	if err != nil {
@@ -99,6 +100,14 @@ func (c *connection) calicoAvailable(ctx context.Context) (bool, error) {
 	if condition(status, "Available") != "True" {
 		return false, fmt.Errorf("TigeraStatus calico: Available %q, Progressing %q, Degraded %q",
 			condition(status, "Available"), condition(status, "Progressing"), condition(status, "Degraded"))
+	}
+	// The Installation's own status comes later still.
+	installation, err := c.dynamic.Resource(Installations).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		return false, err
+	}
+	if v, _, _ := unstructured.NestedString(installation.Object, "status", "calicoVersion"); v == "" {
+		return false, errors.New("Installation default has no status.calicoVersion")
 	}
 	return c.daemonSetRolledOut("calico-system", "calico-node")(ctx)
 }

@@ -279,13 +279,11 @@ func (l *Lab) Dynamic() (dynamic.Interface, error) {
 	return dynamic.NewForConfig(config)
 }
 
-// claim makes the lab's folders and takes them: O_EXCL on the state file keeps
-// a second lab out.
+// claim takes the lab's folder and makes the folders in it: O_EXCL on the state
+// file keeps a second lab out.
 func (l *Lab) claim() error {
-	for _, d := range []string{"pki", "log", "etcd", "standin"} {
-		if err := os.MkdirAll(filepath.Join(l.dir, d), 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(filepath.Join(l.dir, "log"), 0o755); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(filepath.Join(l.dir, stateFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrExist) {
@@ -296,6 +294,20 @@ func (l *Lab) claim() error {
 	}
 	if err := f.Close(); err != nil {
 		return err
+	}
+	for _, name := range ownFiles {
+		if name == stateFile {
+			continue
+		}
+		// A Stop that was cut short may have left the data of an older cluster.
+		if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"pki", "etcd", "standin"} {
+		if err := os.Mkdir(filepath.Join(l.dir, d), 0o700); err != nil {
+			return err
+		}
 	}
 	return l.save()
 }
