@@ -1,0 +1,288 @@
+package sshexec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// authMethods returns the ways to log in, in OpenSSH's order: public keys,
+// keyboard-interactive, password.
+func (h *handshake) authMethods() ([]ssh.AuthMethod, error) {
+	t := h.target
+	methods := []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+		signers, err := h.signers()
+		if err != nil {
+			h.failAuth(err)
+		}
+		return signers, err
+	})}
+	if t.Password == "" && h.pool.opts.Challenge == nil {
+		return methods, nil
+	}
+	methods = append(methods, ssh.KeyboardInteractive(h.answer()))
+	if t.Password != "" {
+		methods = append(methods, ssh.PasswordCallback(func() (string, error) {
+			h.offer("password")
+			return t.Password.Reveal(), nil
+		}))
+	}
+	return methods, nil
+}
+
+func (h *handshake) failAuth(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.authErr == nil {
+		h.authErr = err
+	}
+}
+
+func (h *handshake) offer(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.offered = append(h.offered, what)
+}
+
+// authText says what was tried, so that nobody needs ssh -vvv to find out.
+func (h *handshake) authText(text string) error {
+	if len(h.offered) == 0 {
+		return errors.New("the host refuses the login, and there was no key or password to try")
+	}
+	return fmt.Errorf("the host refuses the login (tried %s)", strings.Join(h.offered, ", "))
+}
+
+func (h *handshake) authHint() string {
+	if h.target.Password != "" {
+		return "check ansible_user and ansible_password"
+	}
+	return "check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add"
+}
+
+// answer returns the keyboard-interactive callback: the password for the first
+// question without echo, anything else to Options.Challenge. A second question
+// for the password means that it was wrong; sending it again could lock the
+// account.
+func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
+	sent := false
+	return func(_, instruction string, questions []string, echos []bool) ([]string, error) {
+		answers := make([]string, len(questions))
+		for i, q := range questions {
+			echo := i < len(echos) && echos[i]
+			switch {
+			case !echo && !sent && h.target.Password != "":
+				h.offer("keyboard-interactive")
+				answers[i] = h.target.Password.Reveal()
+				sent = true
+			case h.pool.opts.Challenge != nil && !(sent && isPasswordQuestion(q)):
+				resume := h.deadline.hold()
+				a, err := h.pool.opts.Challenge(h.target, instruction, q, echo)
+				resume()
+				if err != nil {
+					return nil, err
+				}
+				h.offer("keyboard-interactive")
+				answers[i] = a.Reveal()
+			case sent && isPasswordQuestion(q):
+				return nil, errors.New("the password was not accepted")
+			default:
+				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+			}
+		}
+		return answers, nil
+	}
+}
+
+func isPasswordQuestion(q string) bool { return strings.Contains(strings.ToLower(q), "password") }
+
+// signers returns the keys to try: certificates and files of the target first,
+// then the agent's other keys. OpenSSH tries the agent's first; with the named
+// file first, a full agent cannot use up sshd's MaxAuthTries.
+func (h *handshake) signers() ([]ssh.Signer, error) {
+	t := h.target
+	agentKeys, agentErr := h.pool.keys.agentSigners(t)
+	files := t.IdentityFiles
+	explicit := len(files) > 0
+	if !explicit {
+		files = defaultIdentityFiles()
+	}
+	certs, err := loadCerts(t.CertificateFiles)
+	if err != nil {
+		return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: err}
+	}
+
+	var out []ssh.Signer
+	seen := map[string]bool{}
+	add := func(s ssh.Signer, label string) {
+		id := string(s.PublicKey().Marshal())
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		out = append(out, &announced{Signer: s, tried: func() { h.offer(label) }})
+	}
+	addKey := func(s ssh.Signer, label string, fileCert *ssh.Certificate) {
+		for _, c := range append(slices.Clone(certs), fileCert) {
+			if c == nil {
+				continue
+			}
+			if cs, err := ssh.NewCertSigner(c, s); err == nil {
+				add(cs, "certificate for "+label)
+			}
+		}
+		add(s, label)
+	}
+	inAgent := func(pub ssh.PublicKey) ssh.Signer {
+		for _, a := range agentKeys {
+			if string(a.PublicKey().Marshal()) == string(pub.Marshal()) {
+				return a
+			}
+		}
+		return nil
+	}
+
+	for _, f := range files {
+		k, err := h.pool.keys.load(f)
+		if err != nil {
+			if explicit {
+				return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: err,
+					hint: "check ansible_ssh_private_key_file"}
+			}
+			continue
+		}
+		var s ssh.Signer
+		if k.public != nil {
+			// The agent knows the key without its passphrase.
+			s = inAgent(k.public)
+		}
+		if s == nil {
+			if k.publicOnly {
+				if agentErr != nil {
+					return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: fmt.Errorf("%s is a public key, and there is no agent: %w", f, agentErr)}
+				}
+				continue
+			}
+			s = h.pool.keys.signer(k, h.deadline.hold, h.failAuth)
+			if s == nil {
+				continue
+			}
+		}
+		addKey(s, f, k.cert)
+	}
+	for _, a := range agentKeys {
+		if t.IdentitiesOnly {
+			break
+		}
+		label := "agent key " + ssh.FingerprintSHA256(a.PublicKey())
+		if _, ok := a.PublicKey().(*ssh.Certificate); ok {
+			add(a, "certificate "+label)
+			continue
+		}
+		addKey(a, label, nil)
+	}
+	return out, nil
+}
+
+// announced records that a key was offered, and gives every signer the full
+// interface: without it x/crypto would sign with SHA-1 for an RSA key.
+type announced struct {
+	ssh.Signer
+	tried func()
+}
+
+// Algorithms implements [ssh.MultiAlgorithmSigner]. x/crypto calls it just
+// before it offers the key.
+func (a *announced) Algorithms() []string {
+	if a.tried != nil {
+		a.tried()
+		a.tried = nil
+	}
+	if m, ok := a.Signer.(ssh.MultiAlgorithmSigner); ok {
+		return m.Algorithms()
+	}
+	return algorithmsFor(a.PublicKey())
+}
+
+func (a *announced) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	if s, ok := a.Signer.(ssh.AlgorithmSigner); ok {
+		return s.SignWithAlgorithm(rand, data, algo)
+	}
+	return a.Sign(rand, data)
+}
+
+func algorithmsFor(k ssh.PublicKey) []string {
+	typ := k.Type()
+	if c, ok := k.(*ssh.Certificate); ok {
+		typ = c.Key.Type()
+	}
+	if typ == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
+	}
+	return []string{typ}
+}
+
+func defaultIdentityFiles() []string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, n := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
+		f := filepath.Join(home, ".ssh", n)
+		if _, err := os.Stat(f); err == nil {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func loadCerts(files []string) ([]*ssh.Certificate, error) {
+	var out []*ssh.Certificate
+	for _, f := range files {
+		c, err := loadCert(f)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read certificate %s: %w", f, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func loadCert(file string) (*ssh.Certificate, error) {
+	b, err := os.ReadFile(expandHome(file))
+	if err != nil {
+		return nil, bareErr(err)
+	}
+	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
+	if err != nil {
+		return nil, errors.New("not an OpenSSH certificate")
+	}
+	c, ok := pub.(*ssh.Certificate)
+	if !ok {
+		return nil, errors.New("a public key, not a certificate")
+	}
+	return c, nil
+}
+
+// bareErr drops "open FILE:" from an error whose text names the file already.
+func bareErr(err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
+
+func expandHome(f string) string {
+	if rest, ok := strings.CutPrefix(f, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return f
+}

@@ -1,0 +1,55 @@
+package sshexec
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const hintBecomePassword = "set ansible_become_password, or give it with --ask-become-pass"
+
+func becomeOp(t Target) string { return "become " + t.Become.user() }
+
+func wrongBecomePassword(t Target, method string) error {
+	return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s: wrong password", method),
+		hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
+}
+
+// becomeFault explains why sudo or su ended before our shell ran. asked is how
+// often it asked for the password.
+func becomeFault(t Target, method, said string, code, asked int) error {
+	low := strings.ToLower(said)
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(low, p) {
+				return true
+			}
+		}
+		return false
+	}
+	detail := func(what string) error {
+		if said == "" {
+			return errors.New(what)
+		}
+		return fmt.Errorf("%s: %s", what, said)
+	}
+	op := becomeOp(t)
+	switch {
+	case code == 127 || has("sudo: not found", "su: not found", "sudo: command not found", "su: command not found"):
+		return &fault{kind: KindBecome, op: op, err: fmt.Errorf("%s is not installed", method), hint: "log in as root, or install " + method}
+	case asked > 0 && has("incorrect password", "authentication failure", "sorry, try again"):
+		return wrongBecomePassword(t, method)
+	case has("must have a tty", "a terminal is required", "no tty present", "must be run from a terminal"):
+		if has("password") {
+			return &fault{kind: KindBecome, op: op, err: detail(method + " needs a password"), hint: hintBecomePassword}
+		}
+		return &fault{kind: KindBecome, op: op, err: detail(method + " wants a terminal"), hint: "remove requiretty from sudoers for this user"}
+	case has("a password is required"):
+		return &fault{kind: KindBecome, op: op, err: errors.New(method + " needs a password"), hint: hintBecomePassword}
+	case has("account has expired", "account expired", "password has expired", "password expired", "account validation failure"):
+		return &fault{kind: KindBecome, op: op, err: detail(method + ": the account or its password has expired")}
+	default:
+		return &fault{kind: KindBecome, op: op, err: detail(method + " refuses"),
+			hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, t.user())}
+	}
+}

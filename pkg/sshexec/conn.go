@@ -1,0 +1,180 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxSessions is how many sessions are opened on one connection: OpenSSH's
+// default for MaxSessions. A server that allows fewer tells us, see open.
+const maxSessions = 10
+
+// A conn is one SSH connection.
+type conn struct {
+	key  string
+	name string // of the target it was dialed for
+	ssh  ssh.Conn
+	via  *conn // jump host, held while we live
+	pool *Pool
+
+	// guarded by pool.mu
+	refs     int
+	lastUsed time.Time
+	lastPing time.Time
+	missed   int
+
+	sessions  chan struct{} // tokens
+	closeOnce sync.Once
+	dead      chan struct{}
+	cause     error // why it died; set before dead is closed
+}
+
+// adopt makes a conn of a finished handshake and serves it until it ends.
+func (p *Pool) adopt(t Target, sc ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, via *conn) *conn {
+	now := time.Now()
+	c := &conn{
+		key: t.key(), name: t.name(), ssh: sc, via: via, pool: p,
+		lastUsed: now, lastPing: now,
+		sessions: make(chan struct{}, maxSessions),
+		dead:     make(chan struct{}),
+	}
+	for range maxSessions {
+		c.sessions <- struct{}{}
+	}
+	// ssh.NewClient would start three goroutines for what this one does, and
+	// goroutines are what an idle connection costs.
+	p.work.Go(func() { c.serve(chans, reqs) })
+	return c
+}
+
+func (c *conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+	for chans != nil || reqs != nil {
+		select {
+		case nc, ok := <-chans:
+			if !ok {
+				chans = nil
+				continue
+			}
+			nc.Reject(ssh.UnknownChannelType, "this client serves no channels")
+		case r, ok := <-reqs:
+			if !ok {
+				reqs = nil
+				continue
+			}
+			if r.WantReply {
+				// hostkeys-00@openssh.com and the server's keepalives.
+				r.Reply(false, nil)
+			}
+		}
+	}
+	c.close(c.ssh.Wait())
+}
+
+// close ends the connection and everything on it. The first caller's cause is
+// the one that is told.
+func (c *conn) close(cause error) {
+	c.closeOnce.Do(func() {
+		c.cause = cause
+		close(c.dead)
+		c.ssh.Close()
+		if c.via != nil {
+			go c.pool.release(c.via)
+		}
+	})
+}
+
+func (c *conn) isDead() bool {
+	select {
+	case <-c.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// lostErr is the error of an operation that the end of the connection broke.
+func (c *conn) lostErr() error {
+	select {
+	case <-c.dead:
+	case <-time.After(time.Second):
+		// The mux saw the end before serve did; do not wait long for the name
+		// of the cause.
+		return errLost
+	}
+	switch {
+	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, errEOF):
+		return fmt.Errorf("%w: the host closed it", errLost)
+	default:
+		return fmt.Errorf("%w: %w", errLost, c.cause)
+	}
+}
+
+// open opens a channel. It returns when ctx ends, even if the peer is silent;
+// a channel that opens later is closed at once.
+func (c *conn) open(ctx context.Context, kind string, extra []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+	type opened struct {
+		ch   ssh.Channel
+		reqs <-chan *ssh.Request
+		err  error
+	}
+	done := make(chan opened, 1)
+	c.pool.work.Go(func() {
+		ch, reqs, err := c.ssh.OpenChannel(kind, extra)
+		done <- opened{ch, reqs, err}
+	})
+	select {
+	case o := <-done:
+		if o.err != nil {
+			if _, refused := errors.AsType[*ssh.OpenChannelError](o.err); !refused {
+				return nil, nil, c.lostErr()
+			}
+		}
+		return o.ch, o.reqs, o.err
+	case <-ctx.Done():
+		c.pool.work.Go(func() {
+			if o := <-done; o.err == nil {
+				go ssh.DiscardRequests(o.reqs)
+				o.ch.Close()
+			}
+		})
+		return nil, nil, context.Cause(ctx)
+	}
+}
+
+// openSession opens a session channel, within what the server allows at a
+// time. done must be called when the session is over.
+func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+	kept := 0 // tokens of sessions that the server does not allow
+	for {
+		select {
+		case <-c.sessions:
+		case <-c.dead:
+			return nil, nil, nil, c.lostErr()
+		case <-ctx.Done():
+			return nil, nil, nil, context.Cause(ctx)
+		}
+		ch, reqs, err = c.open(ctx, "session", nil)
+		if err == nil {
+			var once sync.Once
+			return ch, reqs, func() { once.Do(func() { c.sessions <- struct{}{} }) }, nil
+		}
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); !refused {
+			c.sessions <- struct{}{}
+			return nil, nil, nil, err
+		}
+		// MaxSessions is lower than we thought: this token stays out, and we
+		// wait for a session to end.
+		if kept++; kept == maxSessions {
+			for range kept {
+				c.sessions <- struct{}{}
+			}
+			return nil, nil, nil, &fault{kind: KindProtocol, err: fmt.Errorf("sshd opens no session: %w", err),
+				hint: "MaxSessions in the host's sshd_config is 0, or the login is restricted"}
+		}
+	}
+}

@@ -1,0 +1,333 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+var errEOF = io.EOF
+
+// retryClass says how often a failed dial is worth another attempt.
+type retryClass int
+
+const (
+	retryNever   retryClass = iota
+	retryTimeout            // once more
+	retrySoon               // as often as Options.DialAttempts allows
+)
+
+// dial connects to t, through its jump hosts, and logs in.
+func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
+	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
+		return nil, &fault{kind: KindUsage, op: "connect", err: errors.New("both ProxyJump and ProxyCommand are set")}
+	}
+	attempts := p.opts.DialAttempts
+	if t.attempts > 0 {
+		attempts = t.attempts
+	}
+	timeouts := 0
+	for attempt := 1; ; attempt++ {
+		c, err := p.dialOnce(ctx, t)
+		if err == nil {
+			return c, nil
+		}
+		f, _ := errors.AsType[*fault](err)
+		again := false
+		if f != nil && ctx.Err() == nil && attempt < attempts {
+			switch f.retry {
+			case retrySoon:
+				again = true
+			case retryTimeout:
+				timeouts++
+				again = timeouts < 2
+			}
+		}
+		if !again {
+			return nil, err
+		}
+		pause := backoff(attempt)
+		p.log.Debug("dial failed, trying again", "host", t.name(), "attempt", attempt, "pause", pause, "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// backoff doubles from 200 ms to 5 s. The jitter spreads a fleet whose dials
+// were all dropped by one jump host at the same moment.
+func backoff(attempt int) time.Duration {
+	d := min(200*time.Millisecond<<min(attempt-1, 10), 5*time.Second)
+	return d/2 + rand.N(d)
+}
+
+// dialOnce makes one attempt. Errors are *fault, or the context's.
+func (p *Pool) dialOnce(ctx context.Context, t Target) (*conn, error) {
+	// The jump host comes first: a dial that held a place in the gate while it
+	// waited for another dial could wait for ever.
+	var via *conn
+	if hop, ok := t.lastHop(); ok {
+		var err error
+		via, _, err = p.acquire(ctx, hop)
+		if err != nil {
+			e := wrap(hop, "connect", err).(*Error)
+			return nil, &fault{kind: e.Kind, op: "connect", err: fmt.Errorf("jump host %s: %w", hop.name(), e.Err), hint: e.Hint}
+		}
+	}
+	c, err := p.dialVia(ctx, t, via)
+	if err != nil && via != nil {
+		p.release(via)
+	}
+	return c, err
+}
+
+func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) {
+	ps, err := p.gate.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ps.leave()
+
+	dl := newDeadline(ctx, t.connectTimeout())
+	defer dl.stop()
+	raw, err := p.connect(dl.ctx, t, via)
+	if err != nil {
+		return nil, p.connectFault(ctx, t, err)
+	}
+	raw = ps.watch(raw)
+
+	h := &handshake{pool: p, target: t, deadline: dl, pass: ps}
+	config, err := h.config()
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	// The connection may be a pipe or a channel, which know no deadlines:
+	// closing it is what ends the handshake in time.
+	unhook := context.AfterFunc(dl.ctx, func() { raw.Close() })
+	sc, chans, reqs, err := ssh.NewClientConn(raw, t.hostport(), config)
+	if !unhook() && err == nil {
+		sc.Close()
+		err = context.Cause(dl.ctx)
+	}
+	if err != nil {
+		raw.Close()
+		return nil, h.fault(ctx, raw, err)
+	}
+	p.log.Debug("connected", "host", t.name(), "address", t.hostport(), "user", t.user(), "server", string(sc.ServerVersion()))
+	return p.adopt(t, sc, chans, reqs, via), nil
+}
+
+// connect opens the byte stream to t's sshd.
+func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, error) {
+	switch {
+	case via != nil:
+		c, err := p.forward(ctx, via, t.host(), t.port())
+		if err != nil {
+			return nil, err // not c: a nil pointer in an interface is not nil
+		}
+		return c, nil
+	case t.ProxyCommand != "" && t.ProxyCommand != "none":
+		return startProxyCommand(t)
+	default:
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", t.hostport())
+	}
+}
+
+func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	f := &fault{kind: KindUnreachable, op: "connect", err: err}
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, errConnectTimeout):
+		f.kind, f.retry = KindTimeout, retryTimeout
+		f.err = fmt.Errorf("%s does not answer within %v", t.hostport(), t.connectTimeout())
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.retry = retrySoon
+		f.err = fmt.Errorf("%s refuses connections", t.hostport())
+		f.hint = "is sshd running there, and is the port right?"
+	case errors.As(err, &dns):
+		if dns.IsTemporary {
+			f.retry = retrySoon
+		}
+		f.hint = "set ansible_host to an address that resolves here"
+	case errors.Is(err, errLost), errors.Is(err, syscall.ECONNRESET):
+		f.retry = retrySoon
+	default:
+		if oe, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+			// What the jump host says: "Connection refused", "No route to host".
+			f.err = fmt.Errorf("%s: the jump host answers: %s", t.hostport(), strings.TrimSpace(oe.Message))
+			if oe.Reason == ssh.Prohibited {
+				f.hint = "AllowTcpForwarding or PermitOpen on the jump host does not allow this"
+			} else {
+				f.retry = retrySoon
+			}
+		}
+	}
+	return f
+}
+
+var errConnectTimeout = errors.New("no answer in time")
+
+// A deadline bounds a dial by a context that ends with errConnectTimeout, and
+// can be held while a person is asked something.
+type deadline struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	timer *time.Timer
+	until time.Time
+	held  int
+	left  time.Duration
+}
+
+func newDeadline(parent context.Context, d time.Duration) *deadline {
+	ctx, cancel := context.WithCancelCause(parent)
+	dl := &deadline{ctx: ctx, cancel: cancel, until: time.Now().Add(d)}
+	dl.timer = time.AfterFunc(d, func() { cancel(errConnectTimeout) })
+	return dl
+}
+
+// hold stops the clock until the returned function is called.
+func (d *deadline) hold() (resume func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held++; d.held == 1 {
+		d.timer.Stop()
+		d.left = max(time.Until(d.until), time.Second)
+	}
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.held--; d.held == 0 {
+			d.until = time.Now().Add(d.left)
+			d.timer.Reset(d.left)
+		}
+	}
+}
+
+func (d *deadline) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timer.Stop()
+	d.cancel(nil)
+}
+
+// A handshake is one login attempt; its fields tell afterwards how far it got.
+type handshake struct {
+	pool     *Pool
+	target   Target
+	deadline *deadline
+	pass     *pass
+
+	mu      sync.Mutex
+	keyErr  error // the host key was refused
+	keyOK   bool  // the host key was accepted: key exchange is over
+	authErr error // why our side could not log in
+	offered []string
+}
+
+func (h *handshake) config() (*ssh.ClientConfig, error) {
+	t := h.target
+	verify, algos, err := h.pool.hostKeys(t)
+	if err != nil {
+		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
+	}
+	methods, err := h.authMethods()
+	if err != nil {
+		return nil, err
+	}
+	return &ssh.ClientConfig{
+		User:              t.user(),
+		Auth:              methods,
+		HostKeyAlgorithms: algos,
+		ClientVersion:     "SSH-2.0-fleetd",
+		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
+			err := verify(key)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.keyErr, h.keyOK = err, err == nil
+			return err
+		},
+	}, nil
+}
+
+// fault explains why the handshake failed.
+func (h *handshake) fault(ctx context.Context, raw net.Conn, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.target
+	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
+	said := ""
+	if w, ok := raw.(*watched); ok {
+		if pc, ok := w.Conn.(*proxyConn); ok {
+			said = pc.said()
+		}
+	}
+	switch {
+	case h.keyErr != nil:
+		if f, ok := errors.AsType[*fault](h.keyErr); ok {
+			return f
+		}
+		return &fault{kind: KindHostKey, op: "connect", err: h.keyErr}
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case h.authErr != nil:
+		return h.authErr
+	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
+		f := &fault{kind: KindTimeout, op: "connect", retry: retryTimeout,
+			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.hostport(), t.connectTimeout())}
+		if h.keyOK {
+			f.op = "log in as " + t.user()
+			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
+		}
+		return f
+	case strings.Contains(text, "unable to authenticate"):
+		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(text), hint: h.authHint()}
+	case strings.Contains(text, "oo many authentication failures"):
+		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
+			hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}
+	case strings.Contains(text, "no common algorithm"):
+		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: ")),
+			hint: "the host's sshd is older or stricter than what is considered safe"}
+	case h.keyOK:
+		// Lost between key exchange and login: sshd gave up (LoginGraceTime,
+		// pam_nologin) or the line did.
+		return &fault{kind: KindLost, op: "log in as " + t.user(), retry: retrySoon, err: fmt.Errorf("connection lost during login: %s", text)}
+	case isHangup(err):
+		f := &fault{kind: KindUnreachable, op: "connect", retry: retrySoon,
+			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.hostport()),
+			hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
+		if t.ProxyCommand != "" && t.ProxyCommand != "none" {
+			f.err, f.hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""
+			if said != "" {
+				f.err = fmt.Errorf("%w: %s", f.err, said)
+			}
+		}
+		return f
+	default:
+		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: "))}
+	}
+}
+
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) ||
+		errors.Is(err, io.ErrClosedPipe)
+}

@@ -1,0 +1,65 @@
+// Package sshexec reaches the nodes of a fleet over SSH: it connects, runs
+// commands, uploads files, dials through a node, and waits for a node that
+// reboots. It behaves as the OpenSSH client that the engineer knows, and needs
+// nothing on the node but sshd and a POSIX shell.
+//
+// # Connections
+//
+// A [Pool] owns every connection. It dials on first use, shares one connection
+// among all that is done on a host (and one per jump host among all hosts
+// behind it), sends keepalives so that a dead peer is noticed, and closes what
+// is idle. Dials are bounded by [Options.MaxDials]; a dial that waits on a
+// silent peer gives its place to the next one, so hosts that hang do not slow
+// the others down. Refused connections, timeouts and connections that sshd
+// drops before the handshake (MaxStartups) are retried with jitter; a failed
+// login or a wrong host key is not.
+//
+// # Host keys
+//
+// Host keys are checked against known_hosts files as OpenSSH checks them:
+// hashed names, patterns, ports, @cert-authority, @revoked. [Strict] is the
+// default; [AcceptNew] records the key of a host that is not known yet. A key
+// that differs from a known one is always an error that shows both
+// fingerprints. There is no way to switch the check off. One rule is stricter
+// than OpenSSH's: a host that is known by keys of other types only counts as
+// changed, because a stranger can choose the type of key he offers.
+//
+// # Commands
+//
+// [Pool.Run] starts one command on a channel of its own. What travels in the
+// SSH exec request, and so in the argv of processes on the node, is a constant:
+//
+//	exec [sudo … -u USER] /bin/sh -c 'CONSTANT' sh NONCE
+//
+// CONSTANT prints one line on standard error (the nonce, its process id and
+// process group), then reads one line from standard input, the program, and
+// evaluates it. So scripts, environment and passwords never appear in a process
+// list or in sudo's log, the login shell never parses what the caller wrote,
+// and a line cut by a lost connection is not executed at all. After that line,
+// standard input belongs to the command.
+//
+// A become password is written to standard input only after the prompt was
+// seen; a second prompt means that it was wrong.
+//
+// Output is streamed by line to [Command.OnLine] and captured within
+// [Command.MaxOutput] bytes per stream: the beginning and the end are kept, a
+// marker stands for what was cut.
+//
+// When the context ends or [Command.Timeout] passes, the process group of the
+// command gets SIGTERM and, three seconds later, SIGKILL, with the same
+// privileges that the command had.
+//
+// # Files
+//
+// [Pool.Upload] writes a temporary file beside the target, has it flushed to
+// disk, has its SHA-256 computed on the node, sets owner and mode, and renames
+// it over the target: a reader sees the old file or the new one. The temporary
+// file is removed on the node by the node's own shell, so also when the
+// connection is cut.
+//
+// # Errors
+//
+// A failure of transport, login, host key or become is an [*Error] with the
+// host, what was tried, a [Kind] and often a hint for the person. A command
+// that ran and exited non-zero is not an error: see [Result].
+package sshexec

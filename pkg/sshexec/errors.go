@@ -1,0 +1,146 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Kind says what sort of failure an [*Error] is. Errors of a fleet are
+// grouped by it.
+type Kind int
+
+const (
+	// KindUnknown is none of the others.
+	KindUnknown Kind = iota
+	// KindUnreachable: no connection: refused, no route, name unknown, or the
+	// peer hung up before the handshake.
+	KindUnreachable
+	// KindAuth: the host let us in as nobody.
+	KindAuth
+	// KindHostKey: the host's key is unknown, changed, revoked or its
+	// certificate is not valid.
+	KindHostKey
+	// KindBecome: sudo or su did not let us become the other user.
+	KindBecome
+	// KindTimeout: something did not end in time.
+	KindTimeout
+	// KindLost: the connection was there and went away.
+	KindLost
+	// KindProtocol: the peer speaks, but not what we need: no common
+	// algorithm, no shell, a refused channel.
+	KindProtocol
+	// KindFile: the file could not be written, or its digest was wrong.
+	KindFile
+	// KindCanceled: the caller's context was canceled.
+	KindCanceled
+	// KindUsage: the request itself was wrong; nothing was sent.
+	KindUsage
+)
+
+var kindNames = map[Kind]string{
+	KindUnknown: "failed", KindUnreachable: "unreachable", KindAuth: "auth failed",
+	KindHostKey: "host key refused", KindBecome: "become failed", KindTimeout: "timed out",
+	KindLost: "connection lost", KindProtocol: "protocol error", KindFile: "file not written",
+	KindCanceled: "canceled", KindUsage: "bad request",
+}
+
+// String returns the few words under which a fleet's errors are grouped, such
+// as "auth failed".
+func (k Kind) String() string {
+	if s, ok := kindNames[k]; ok {
+		return s
+	}
+	return fmt.Sprintf("kind %d", int(k))
+}
+
+// An Error is a failure to do something on one host. No field holds a secret.
+type Error struct {
+	// Host is the target's name.
+	Host string
+	// Op completes "cannot … on HOST": "connect", "log in as root", "run uname".
+	Op   string
+	Kind Kind
+	// Err is the cause.
+	Err error
+	// Hint says what the person can do next. It may be empty.
+	Hint string
+}
+
+// Error returns "cannot OP on HOST: CAUSE", one line. The hint is apart, so
+// that it is printed once for many hosts: see [HintOf].
+func (e *Error) Error() string {
+	var sb strings.Builder
+	sb.WriteString("cannot ")
+	sb.WriteString(e.Op)
+	sb.WriteString(" on ")
+	sb.WriteString(e.Host)
+	if e.Err != nil {
+		sb.WriteString(": ")
+		sb.WriteString(e.Err.Error())
+	}
+	return sb.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of the [*Error] in err's chain, or KindUnknown.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return KindUnknown
+}
+
+// HintOf returns the hint of the [*Error] in err's chain, or "".
+func HintOf(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Hint
+	}
+	return ""
+}
+
+// fault is a cause with its kind and hint, before the host and the operation
+// are known: one dial serves callers that name the host differently.
+type fault struct {
+	kind Kind
+	op   string // "" = the caller's own
+	err  error
+	hint string
+	// retry is set for what is worth another attempt.
+	retry retryClass
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
+// wrap makes err the error of doing op on t.
+func wrap(t Target, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	e := &Error{Host: t.name(), Op: op, Err: err}
+	if f, ok := errors.AsType[*fault](err); ok {
+		e.Kind, e.Hint, e.Err = f.kind, f.hint, f.err
+		if f.op != "" {
+			e.Op = f.op
+		}
+		return e
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind = KindTimeout
+	case errors.Is(err, context.Canceled):
+		e.Kind = KindCanceled
+	case errors.Is(err, errLost):
+		e.Kind = KindLost
+	}
+	return e
+}
+
+var errLost = errors.New("connection lost")

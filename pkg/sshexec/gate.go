@@ -1,0 +1,85 @@
+package sshexec
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stall is how long a dial may hear nothing from its peer before it gives its
+// place to another one.
+const stall = 300 * time.Millisecond
+
+// A gate bounds dials. There are few places for dials that make progress,
+// because a handshake costs processor time here and on a jump host, and many
+// more for dials that wait: a host that hangs must not hold up those behind it.
+type gate struct {
+	active  chan struct{}
+	pending chan struct{}
+}
+
+func newGate(n int) *gate {
+	return &gate{active: make(chan struct{}, n), pending: make(chan struct{}, 16*n)}
+}
+
+// A pass is the right to dial. leave must be called.
+type pass struct {
+	gate  *gate
+	timer *time.Timer
+	once  sync.Once
+	over  atomic.Bool
+}
+
+func (g *gate) enter(ctx context.Context) (*pass, error) {
+	select {
+	case g.pending <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case g.active <- struct{}{}:
+	case <-ctx.Done():
+		<-g.pending
+		return nil, context.Cause(ctx)
+	}
+	p := &pass{gate: g}
+	p.timer = time.AfterFunc(stall, p.yield)
+	return p, nil
+}
+
+// yield gives the place among the active dials away.
+func (p *pass) yield() { p.once.Do(func() { <-p.gate.active }) }
+
+// heard restarts the clock. A timer that has fired is not started again: its
+// place is gone.
+func (p *pass) heard() {
+	if !p.over.Load() && p.timer.Stop() {
+		p.timer.Reset(stall)
+	}
+}
+
+func (p *pass) leave() {
+	p.over.Store(true)
+	p.timer.Stop()
+	p.yield()
+	<-p.gate.pending
+}
+
+// watch reports what is read from c to the pass.
+func (p *pass) watch(c net.Conn) net.Conn { return &watched{Conn: c, pass: p} }
+
+type watched struct {
+	net.Conn
+	pass *pass
+}
+
+// Read restarts the clock of a dial in progress. On an established connection this costs one atomic load.
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if n > 0 {
+		w.pass.heard()
+	}
+	return n, err
+}

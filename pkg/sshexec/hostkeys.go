@@ -1,0 +1,179 @@
+package sshexec
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+)
+
+// hostKeys returns what checks t's host key, and the key algorithms to ask for:
+// those of the keys that are known, first. Without that order a server offers
+// the key it likes best, and a host that is known by another one looks changed.
+func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []string, err error) {
+	files := t.KnownHosts
+	if files == nil {
+		files = defaultKnownHosts()
+	}
+	name := t.knownName()
+	known, err := p.settings.lookup(files, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.HostKeyAlias == "" && t.port() != 22 && len(known.keys()) == 0 {
+		// As OpenSSH does: a line without a port vouches for the host's other
+		// ports too, but another key there is no change.
+		plain, err := p.settings.lookup(files, strings.ToLower(t.host()))
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, e := range plain {
+			if e.mark == markNone {
+				weak := *e
+				weak.mark = markOtherPort
+				e = &weak
+			}
+			known = append(known, e)
+		}
+	}
+	verify = func(key ssh.PublicKey) error {
+		return p.verifyHostKey(t, files, name, known, key)
+	}
+	return verify, known.algorithms(), nil
+}
+
+// knownName is what t is called in known_hosts: "host", or "[host]:port" where
+// the port is not 22.
+func (t Target) knownName() string {
+	if t.HostKeyAlias != "" {
+		return strings.ToLower(t.HostKeyAlias)
+	}
+	return strings.ToLower(knownhosts.Normalize(t.hostport()))
+}
+
+func defaultKnownHosts() []string {
+	var out []string
+	if home, err := os.UserHomeDir(); err == nil {
+		out = append(out, filepath.Join(home, ".ssh", "known_hosts"), filepath.Join(home, ".ssh", "known_hosts2"))
+	}
+	return append(out, "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+}
+
+func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEntries, key ssh.PublicKey) error {
+	refuse := func(hint, format string, args ...any) error {
+		return &fault{kind: KindHostKey, op: "connect", err: fmt.Errorf(format, args...), hint: hint}
+	}
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return p.verifyHostCert(t, name, known, cert, refuse)
+	}
+	if e, ok := known.revoked(key); ok {
+		return refuse("the host must get a new key", "host key %s %s is revoked (%s)", key.Type(), ssh.FingerprintSHA256(key), e.where())
+	}
+	if known.has(key) || known.find(markOtherPort, key) != nil {
+		return nil
+	}
+	if plain := known.keys(); len(plain) > 0 {
+		return p.changed(name, plain, key, refuse)
+	}
+	if t.HostKeyPolicy != AcceptNew {
+		return refuse(
+			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", portFlag(t), t.host(), files[0]),
+			"host key is not known: %s %s", key.Type(), ssh.FingerprintSHA256(key))
+	}
+	// Somebody else may have written since we looked, even another key.
+	found, err := p.settings.add(files[0], name, key)
+	if err != nil {
+		return refuse("", "cannot record the host key in %s: %w", files[0], err)
+	}
+	if found == nil || found.has(key) {
+		p.log.Info("recorded a new host key", "host", t.name(), "file", files[0], "type", key.Type(), "fingerprint", ssh.FingerprintSHA256(key))
+		return nil
+	}
+	return p.changed(name, found.keys(), key, refuse)
+}
+
+func portFlag(t Target) string {
+	if t.port() == 22 {
+		return ""
+	}
+	return fmt.Sprintf(" -p %d", t.port())
+}
+
+type refuser = func(hint, format string, args ...any) error
+
+func (p *Pool) changed(name string, known hostEntries, key ssh.PublicKey, refuse refuser) error {
+	var had []string
+	for _, e := range known {
+		had = append(had, fmt.Sprintf("%s %s (%s)", e.key.Type(), ssh.FingerprintSHA256(e.key), e.where()))
+	}
+	return refuse(
+		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R '%s' -f %s; otherwise somebody may be in the middle", name, known[0].file),
+		"host key has changed: known %s, offered %s %s", strings.Join(had, ", "), key.Type(), ssh.FingerprintSHA256(key))
+}
+
+func (p *Pool) verifyHostCert(t Target, name string, known hostEntries, cert *ssh.Certificate, refuse refuser) error {
+	for _, k := range []ssh.PublicKey{cert, cert.Key, cert.SignatureKey} {
+		if e, ok := known.revoked(k); ok {
+			return refuse("the host must get a new key", "host certificate %q: key %s is revoked (%s)", cert.KeyId, ssh.FingerprintSHA256(k), e.where())
+		}
+	}
+	if cert.CertType != ssh.HostCert {
+		return refuse("", "the host offers a certificate for users, %q", cert.KeyId)
+	}
+	if !known.trusts(cert.SignatureKey) {
+		return refuse("add the authority as @cert-authority to known_hosts",
+			"host certificate %q is signed by %s %s, which no @cert-authority line names", cert.KeyId, cert.SignatureKey.Type(), ssh.FingerprintSHA256(cert.SignatureKey))
+	}
+	principal := t.host()
+	if t.HostKeyAlias != "" {
+		principal = t.HostKeyAlias
+	}
+	principal = strings.ToLower(principal)
+	// OpenSSH lets principals be patterns in a host certificate.
+	if len(cert.ValidPrincipals) > 0 && !slices.ContainsFunc(cert.ValidPrincipals, func(v string) bool { return wildcard(strings.ToLower(v), principal) }) {
+		return refuse("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
+	}
+	var checker ssh.CertChecker
+	exact := ""
+	if len(cert.ValidPrincipals) > 0 {
+		exact = cert.ValidPrincipals[0] // matched above
+	}
+	if err := checker.CheckCert(exact, cert); err != nil {
+		return refuse("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
+	}
+	return nil
+}
+
+// algorithms returns the host key algorithms to offer, or nil for x/crypto's
+// defaults. Certificates are asked for only where an authority is known: a
+// server would show one to everybody who asks.
+func (es hostEntries) algorithms() []string {
+	def := ssh.SupportedAlgorithms().HostKeys
+	var first []string
+	if len(es.authorities()) > 0 {
+		for _, a := range def {
+			if isCertAlgo(a) {
+				first = append(first, a)
+			}
+		}
+	}
+	for _, e := range append(es.keys(), es.filter(markOtherPort)...) {
+		for _, a := range algorithmsFor(e.key) {
+			if slices.Contains(def, a) && !slices.Contains(first, a) {
+				first = append(first, a)
+			}
+		}
+	}
+	for _, a := range def {
+		if !isCertAlgo(a) && !slices.Contains(first, a) {
+			first = append(first, a)
+		}
+	}
+	return first
+}
+
+func isCertAlgo(a string) bool { return strings.HasSuffix(a, "-cert-v01@openssh.com") }

@@ -1,0 +1,41 @@
+package wire
+
+// UploadScript runs on the node for a whole transfer: the SFTP server is its
+// child, so that the same privileges write, check and rename, and so that its
+// trap removes the temporary file when the transfer ends in any other way than
+// by the rename, a cut connection included. A cut transfer looks like an end of
+// file to the server; then the digest is wrong.
+//
+// Its parameters are variables named fl_*. Status codes from
+// 90 on are its own. mv stays in one directory, so it is rename(2).
+const UploadScript = `umask 077
+say() { echo "fleetd-$fl_nonce $*" >&2; }
+if [ -d "$fl_target" ]; then exit 90; fi
+if [ -n "$fl_mkdir" ] && [ ! -d "$fl_dir" ]; then (umask 022; mkdir -p -m "$fl_mkdir" "$fl_dir") || exit 91; fi
+trap 'rm -f "$fl_temp"' 0
+trap 'exit 99' 1 2 13 15
+s=
+for p in /usr/libexec/openssh/sftp-server /usr/lib/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/lib/sftp-server; do
+  if [ -x "$p" ]; then s=$p; break; fi
+done
+if [ -n "$fl_plain" ]; then s=; fi
+if [ -n "$s" ]; then say sftp; "$s"; else say cat; cat >"$fl_temp" || exit 92; sync; fi
+if [ ! -f "$fl_temp" ]; then exit 92; fi
+h=$(sha256sum <"$fl_temp" 2>/dev/null || openssl dgst -sha256 -r <"$fl_temp" 2>/dev/null || shasum -a 256 <"$fl_temp" 2>/dev/null)
+h=${h%% *}
+say "digest ${h:-none}"
+if [ "$h" != "$fl_want" ]; then exit 93; fi
+if [ -n "$fl_owner" ]; then chown "$fl_owner" "$fl_temp" || exit 94
+elif [ -e "$fl_target" ]; then o=$(stat -c %u:%g "$fl_target" 2>/dev/null) && chown "$o" "$fl_temp" 2>/dev/null; fi
+if [ -z "$fl_mode" ]; then fl_mode=$(stat -c %a "$fl_target" 2>/dev/null) || fl_mode=0644; fi
+chmod "$fl_mode" "$fl_temp" || exit 95
+mv -f "$fl_temp" "$fl_target" || exit 96
+if command -v restorecon >/dev/null 2>&1; then restorecon "$fl_target" >/dev/null 2>&1; fi
+exit 0`
+
+// KillScript ends the process group (or process) $fl_kill: SIGTERM, then after
+// $fl_grace seconds SIGKILL. It does both in one round trip, so that a bastion
+// that goes away after the first signal still leaves nothing behind.
+const KillScript = `kill -TERM "$fl_kill" 2>/dev/null; n=0
+while [ $n -lt "$fl_grace" ] && kill -0 "$fl_kill" 2>/dev/null; do sleep 1; n=$((n+1)); done
+kill -KILL "$fl_kill" 2>/dev/null; :`

@@ -1,0 +1,219 @@
+// Package wire is what sshexec and a node's shell say to each other: the
+// constant command line of the exec request, the line on standard error that
+// tells the process group, and the program line on standard input. sshexec
+// writes it, sshtest reads it; this is the only place that knows both.
+package wire
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// bootstrap runs on the node. It has no single quote, no newline and no
+// exclamation mark, so every login shell (bash, dash, zsh, fish, csh) hands it
+// to /bin/sh unchanged.
+//
+// read's exit status matters: at end of file without a newline it fails, so a
+// program that was cut in the middle by a lost connection is never executed.
+// $$ alone would not do for the process group, because sudo does not start a
+// new one; field 5 of stat is the group, field 6 the session.
+const bootstrap = `{ read -r fl_a fl_b fl_c fl_d fl_g fl_s fl_r </proc/$$/stat; } 2>/dev/null;` +
+	`echo "fleetd-$1 $$ $fl_g $fl_s" >&2;IFS= read -r fl_p || exit 125;eval "$(printf %b "$fl_p")"`
+
+// cleanup removes what bootstrap left in the shell.
+const cleanup = `set --;unset fl_a fl_b fl_c fl_d fl_g fl_s fl_r fl_p;`
+
+// Line is the command of an exec request.
+type Line struct {
+	Nonce string
+	// Method is "", "sudo" or "su"; the fields below belong to it.
+	Method string
+	Exe    string
+	Flags  []string
+	User   string
+	// Password tells that one can be given: sudo then asks with Prompt.
+	Password bool
+}
+
+// Prompt is what sudo is told to ask with.
+func (l Line) Prompt() string { return "[fleetd-" + l.Nonce + "] password:" }
+
+// String returns the command line for the exec request.
+func (l Line) String() string {
+	boot := "'" + bootstrap + "' sh " + l.Nonce
+	switch l.Method {
+	case "sudo":
+		var sb strings.Builder
+		sb.WriteString("exec " + Quote([]string{l.exe()}))
+		flags := l.Flags
+		if flags == nil {
+			flags = []string{"-H"}
+		}
+		if len(flags) > 0 {
+			sb.WriteString(" " + Quote(flags))
+		}
+		if l.Password {
+			sb.WriteString(" -S -p '" + l.Prompt() + "'")
+		} else {
+			sb.WriteString(" -n")
+		}
+		sb.WriteString(" -u " + Quote([]string{l.User}) + " -- /bin/sh -c " + boot)
+		return sb.String()
+	case "su":
+		// -s: root's own shell may be csh or a menu.
+		words := append([]string{l.exe()}, l.Flags...)
+		words = append(words, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
+		return "exec " + Quote(words)
+	default:
+		return "exec /bin/sh -c " + boot
+	}
+}
+
+func (l Line) exe() string {
+	if l.Exe != "" {
+		return l.Exe
+	}
+	return l.Method
+}
+
+// ParseLine recognizes what String made. ok is false for any other command.
+func ParseLine(s string) (l Line, ok bool) {
+	words, err := Split(s)
+	if err != nil || len(words) < 4 || words[0] != "exec" {
+		return Line{}, false
+	}
+	isBoot := func(w []string) bool {
+		return len(w) == 5 && w[0] == "/bin/sh" && w[1] == "-c" && w[2] == bootstrap && w[3] == "sh"
+	}
+	words = words[1:]
+	if isBoot(words) {
+		return Line{Nonce: words[4]}, true
+	}
+	if n := len(words) - 5; n > 3 && isBoot(words[n:]) && words[n-1] == "--" && words[n-3] == "-u" {
+		l = Line{Method: "sudo", Exe: words[0], User: words[n-2], Nonce: words[n+4]}
+		l.Flags = words[1 : n-3]
+		if i := slices.Index(l.Flags, "-S"); i >= 0 {
+			l.Password, l.Flags = true, l.Flags[:i]
+		} else if i := slices.Index(l.Flags, "-n"); i >= 0 {
+			l.Flags = l.Flags[:i]
+		}
+		return l, true
+	}
+	if n := len(words) - 5; n >= 1 && words[n] == "-s" && words[n+2] == "-c" {
+		inner, ok := ParseLine(words[n+3])
+		if !ok {
+			return Line{}, false
+		}
+		return Line{Method: "su", Exe: words[0], Flags: words[1:n], User: words[n+4], Nonce: inner.Nonce, Password: true}, true
+	}
+	return Line{}, false
+}
+
+// Mark is the line that the bootstrap prints: the shell's process id, its
+// process group and its session (0 where /proc is missing).
+type Mark struct{ PID, PGID, SID int }
+
+// MarkPrefix begins the marker line.
+func MarkPrefix(nonce string) string { return "fleetd-" + nonce + " " }
+
+// ParseMark reads what follows MarkPrefix, up to the newline.
+func ParseMark(s string) Mark {
+	var m Mark
+	f := strings.Fields(s)
+	for i, p := range []*int{&m.PID, &m.PGID, &m.SID} {
+		if i < len(f) {
+			*p, _ = strconv.Atoi(f[i])
+		}
+	}
+	return m
+}
+
+// A Program is what the shell evaluates.
+type Program struct {
+	Env    map[string]string
+	Argv   []string // or
+	Script string
+}
+
+// Encode returns the program line, newline included.
+func (p Program) Encode() (string, error) {
+	text, err := p.text()
+	if err != nil {
+		return "", err
+	}
+	return programEscaper.Replace(text) + "\n", nil
+}
+
+// printf %b turns these back. Nothing else needs it: read -r keeps every other
+// byte.
+var (
+	programEscaper   = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+	programUnescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n")
+)
+
+func (p Program) text() (string, error) {
+	var sb strings.Builder
+	sb.WriteString(cleanup)
+	names := make([]string, 0, len(p.Env))
+	for k := range p.Env {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	for _, k := range names {
+		if !isName(k) {
+			return "", fmt.Errorf("environment variable name %q is not a shell name", k)
+		}
+		if strings.Contains(p.Env[k], "\x00") {
+			return "", fmt.Errorf("value of environment variable %s holds a NUL byte", k)
+		}
+		sb.WriteString("export " + k + "=" + quoteAlways(p.Env[k]) + ";")
+	}
+	if p.Argv != nil {
+		for _, a := range p.Argv {
+			if strings.Contains(a, "\x00") {
+				return "", fmt.Errorf("argument %q holds a NUL byte", a)
+			}
+		}
+		sb.WriteString("exec " + Quote(p.Argv))
+		return sb.String(), nil
+	}
+	if strings.Contains(p.Script, "\x00") {
+		return "", fmt.Errorf("script holds a NUL byte")
+	}
+	sb.WriteString("\n" + p.Script)
+	return sb.String(), nil
+}
+
+// DecodeProgram reads what Encode wrote (with or without the newline).
+func DecodeProgram(line string) (Program, error) {
+	text := programUnescaper.Replace(strings.TrimSuffix(line, "\n"))
+	text, ok := strings.CutPrefix(text, cleanup)
+	if !ok {
+		return Program{}, fmt.Errorf("not a program line")
+	}
+	var p Program
+	for strings.HasPrefix(text, "export ") {
+		name, rest, ok := strings.Cut(text[len("export "):], "=")
+		if !ok {
+			return Program{}, fmt.Errorf("bad export")
+		}
+		value, rest, err := unquoteAlways(rest)
+		if err != nil {
+			return Program{}, err
+		}
+		if p.Env == nil {
+			p.Env = map[string]string{}
+		}
+		p.Env[name] = value
+		text = strings.TrimPrefix(rest, ";")
+	}
+	if argv, ok := strings.CutPrefix(text, "exec "); ok {
+		words, err := Split(argv)
+		p.Argv = words
+		return p, err
+	}
+	p.Script = strings.TrimPrefix(text, "\n")
+	return p, nil
+}

@@ -1,0 +1,248 @@
+package sshexec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// A keyring reads private keys once, asks for each passphrase once, and holds
+// the connections to agents.
+type keyring struct {
+	ask func(string) (Secret, error)
+
+	mu     sync.Mutex
+	files  map[string]*keyFile
+	agents map[string]*agentConn
+
+	asking sync.Mutex // one question at a time on the person's terminal
+}
+
+func newKeyring(ask func(string) (Secret, error)) *keyring {
+	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentConn{}}
+}
+
+// A keyFile is a private key file, as far as it can be read without asking.
+type keyFile struct {
+	path       string
+	modified   time.Time
+	public     ssh.PublicKey // nil only for an encrypted key of the old PEM form
+	publicOnly bool          // the file is a public key
+	cert       *ssh.Certificate
+	sealed     []byte // the file, if it is encrypted
+
+	mu     sync.Mutex
+	signer ssh.Signer
+	err    error // the passphrase was asked for, in vain
+}
+
+// load reads a key file. A file that was read is read again only when it
+// changed.
+func (k *keyring) load(path string) (*keyFile, error) {
+	name := expandHome(path)
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if f := k.files[name]; f != nil && f.modified.Equal(st.ModTime()) {
+		return f, nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+	}
+	f := &keyFile{path: path, modified: st.ModTime()}
+	signer, err := ssh.ParsePrivateKey(b)
+	switch missing, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); {
+	case err == nil:
+		f.signer, f.public = signer, signer.PublicKey()
+	case encrypted:
+		f.sealed, f.public = b, missing.PublicKey
+		if f.public == nil {
+			f.public = readPublic(name + ".pub")
+		}
+	default:
+		pub, _, _, _, perr := ssh.ParseAuthorizedKey(b)
+		if perr != nil {
+			return nil, fmt.Errorf("cannot read private key %s: %w", path, err)
+		}
+		f.public, f.publicOnly = pub, true
+	}
+	if c, err := loadCert(name + "-cert.pub"); err == nil {
+		f.cert = c
+	}
+	k.files[name] = f
+	return f, nil
+}
+
+func readPublic(file string) ssh.PublicKey {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
+	if err != nil {
+		return nil
+	}
+	return pub
+}
+
+// signer returns the signer of f. An encrypted key is decrypted when the host
+// has accepted its public part, not before: the person is asked only for what
+// is needed. hold stops the dial's clock meanwhile; failed is told why there
+// is no signature.
+func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
+	f.mu.Lock()
+	signer := f.signer
+	f.mu.Unlock()
+	if signer != nil {
+		return signer
+	}
+	lazy := &sealedSigner{k, f, hold, failed}
+	if f.public == nil {
+		// The old PEM form hides the public part too.
+		s, err := lazy.open()
+		if err != nil {
+			return nil
+		}
+		return s
+	}
+	return lazy
+}
+
+type sealedSigner struct {
+	ring   *keyring
+	file   *keyFile
+	hold   func() func()
+	failed func(error)
+}
+
+func (s *sealedSigner) PublicKey() ssh.PublicKey { return s.file.public }
+
+func (s *sealedSigner) Algorithms() []string { return algorithmsFor(s.file.public) }
+
+func (s *sealedSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	return s.SignWithAlgorithm(rand, data, "")
+}
+
+func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	signer, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	if a, ok := signer.(ssh.AlgorithmSigner); ok && algo != "" {
+		return a.SignWithAlgorithm(rand, data, algo)
+	}
+	return signer.Sign(rand, data)
+}
+
+// open asks for the passphrase, unless another dial has done so already.
+func (s *sealedSigner) open() (ssh.Signer, error) {
+	resume := s.hold()
+	defer resume()
+	s.ring.asking.Lock()
+	defer s.ring.asking.Unlock()
+	f := s.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.signer == nil && f.err == nil {
+		f.signer, f.err = s.ring.unseal(f)
+	}
+	if f.err != nil {
+		s.failed(&fault{kind: KindAuth, op: "log in", err: f.err,
+			hint: "load the key into an agent first: ssh-add " + f.path})
+	}
+	return f.signer, f.err
+}
+
+func (k *keyring) unseal(f *keyFile) (ssh.Signer, error) {
+	if k.ask == nil {
+		return nil, fmt.Errorf("private key %s is encrypted, and there is nobody to ask for its passphrase", f.path)
+	}
+	// Three tries, as ssh allows; then the answer holds for the whole run.
+	for range 3 {
+		pass, err := k.ask(f.path)
+		if err != nil {
+			return nil, fmt.Errorf("no passphrase for private key %s: %w", f.path, err)
+		}
+		signer, err := ssh.ParsePrivateKeyWithPassphrase(f.sealed, []byte(pass.Reveal()))
+		if err == nil {
+			return signer, nil
+		}
+	}
+	return nil, fmt.Errorf("wrong passphrase for private key %s", f.path)
+}
+
+// An agentConn is a connection to an ssh-agent, shared by all dials.
+type agentConn struct {
+	agent.ExtendedAgent
+	conn net.Conn
+}
+
+var errNoAgent = errors.New("SSH_AUTH_SOCK is not set")
+
+func (k *keyring) agentSigners(t Target) ([]ssh.Signer, error) {
+	sock := expandHome(t.IdentityAgent)
+	switch sock {
+	case "", "SSH_AUTH_SOCK":
+		sock = os.Getenv("SSH_AUTH_SOCK")
+	case "none":
+		sock = ""
+	}
+	if sock == "" {
+		return nil, errNoAgent
+	}
+	for attempt := 0; ; attempt++ {
+		a, err := k.agent(sock)
+		if err != nil {
+			return nil, err
+		}
+		signers, err := a.Signers()
+		if err == nil {
+			return signers, nil
+		}
+		// The agent was restarted, perhaps: one fresh connection.
+		k.mu.Lock()
+		if k.agents[sock] == a {
+			delete(k.agents, sock)
+		}
+		k.mu.Unlock()
+		a.conn.Close()
+		if attempt > 0 {
+			return nil, err
+		}
+	}
+}
+
+func (k *keyring) agent(sock string) (*agentConn, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a := k.agents[sock]; a != nil {
+		return a, nil
+	}
+	c, err := net.DialTimeout("unix", sock, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	a := &agentConn{agent.NewClient(c), c}
+	k.agents[sock] = a
+	return a, nil
+}
+
+func (k *keyring) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for s, a := range k.agents {
+		a.conn.Close()
+		delete(k.agents, s)
+	}
+}

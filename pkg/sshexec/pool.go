@@ -1,0 +1,334 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os/user"
+	"sync"
+	"time"
+)
+
+// Options configure a [Pool]. The zero value is ready to use.
+type Options struct {
+	// MaxDials bounds how many connections are being set up at the same time.
+	// A dial that waits on a silent peer does not count. 0 means 64.
+	MaxDials int
+	// DialAttempts is how often a dial is tried when it is refused or the peer
+	// hangs up before the handshake. A timeout is tried at most twice. 0 means 4.
+	DialAttempts int
+	// IdleTimeout closes connections that nobody used for so long. 0 means 5
+	// minutes.
+	IdleTimeout time.Duration
+	// KeepAlive is the interval at which a peer is asked for a sign of life;
+	// after three without an answer the connection is closed and what runs on
+	// it fails with KindLost. 0 means 15 seconds.
+	KeepAlive time.Duration
+	// Passphrase asks for the passphrase of an encrypted private key, once per
+	// file, from one goroutine at a time. Nil means that such a key is an error.
+	Passphrase func(file string) (Secret, error)
+	// Challenge answers keyboard-interactive questions that are not the
+	// password (a one-time code). Nil means that such a question is an error.
+	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
+	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
+	// test of that way.
+	noSFTP string
+	// Logger gets debug records about connections. Nil means none.
+	Logger *slog.Logger
+}
+
+// A Pool owns connections to hosts. Its methods may be called from any number
+// of goroutines. Close it when done.
+type Pool struct {
+	opts Options
+	log  *slog.Logger
+	gate *gate
+	keys *keyring
+
+	ctx    context.Context // ends with Close; every dial and cleanup hangs on it
+	cancel context.CancelFunc
+	work   sync.WaitGroup // goroutines that Close waits for
+
+	mu       sync.Mutex
+	closed   bool
+	slots    map[string]*slot
+	janitor  bool
+	settings known // parsed known_hosts files
+}
+
+// A slot is the place of one connection: being dialed, or ready.
+type slot struct {
+	key     string
+	name    string
+	ready   chan struct{} // closed when conn or err is set
+	conn    *conn
+	err     error
+	waiters int
+	cancel  context.CancelFunc
+}
+
+// NewPool returns a pool without connections.
+func NewPool(o Options) *Pool {
+	if o.MaxDials <= 0 {
+		o.MaxDials = 64
+	}
+	if o.DialAttempts <= 0 {
+		o.DialAttempts = 4
+	}
+	if o.IdleTimeout <= 0 {
+		o.IdleTimeout = 5 * time.Minute
+	}
+	if o.KeepAlive <= 0 {
+		o.KeepAlive = 15 * time.Second
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	p := &Pool{
+		opts: o, log: log,
+		gate:  newGate(o.MaxDials),
+		keys:  newKeyring(o.Passphrase),
+		slots: map[string]*slot{},
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+var errPoolClosed = errors.New("the connection pool is closed")
+
+// acquire returns a live connection to t, which the caller must release.
+// reused tells that it was there before.
+func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err error) {
+	key := t.key()
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, false, errPoolClosed
+		}
+		s := p.slots[key]
+		reused = s != nil
+		if s != nil && s.conn != nil && s.conn.isDead() {
+			delete(p.slots, key)
+			s = nil
+			reused = false
+		}
+		if s == nil {
+			s = p.startDial(key, t)
+		}
+		if s.conn != nil {
+			s.conn.refs++
+			p.mu.Unlock()
+			return s.conn, reused, nil
+		}
+		s.waiters++
+		p.mu.Unlock()
+
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+		}
+
+		p.mu.Lock()
+		s.waiters--
+		if s.conn == nil && s.err == nil && s.waiters == 0 {
+			// Nobody wants this connection any more.
+			s.cancel()
+			if p.slots[key] == s {
+				delete(p.slots, key)
+			}
+		}
+		switch {
+		case s.conn != nil && ctx.Err() == nil && !s.conn.isDead():
+			s.conn.refs++
+			p.mu.Unlock()
+			return s.conn, reused, nil
+		case s.err != nil:
+			p.mu.Unlock()
+			return nil, false, s.err
+		}
+		p.mu.Unlock()
+	}
+}
+
+// startDial is called with p.mu held.
+func (p *Pool) startDial(key string, t Target) *slot {
+	ctx, cancel := context.WithCancel(p.ctx)
+	s := &slot{key: key, name: t.name(), ready: make(chan struct{}), cancel: cancel}
+	p.slots[key] = s
+	p.work.Go(func() {
+		defer cancel()
+		c, err := p.dial(ctx, t)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if err == nil && (ctx.Err() != nil || p.slots[key] != s) {
+			// Forgotten or closed while we dialed.
+			c.close(errForgotten)
+			c, err = nil, errForgotten
+		}
+		s.conn, s.err = c, err
+		if err != nil && p.slots[key] == s {
+			delete(p.slots, key)
+		}
+		if c != nil {
+			p.startJanitor()
+		}
+		close(s.ready)
+	})
+	return s
+}
+
+var errForgotten = errors.New("the connection was given up")
+
+// release gives back what acquire returned.
+func (p *Pool) release(c *conn) {
+	p.mu.Lock()
+	c.refs--
+	c.lastUsed = time.Now()
+	p.mu.Unlock()
+}
+
+// Forget closes the connections to t and abandons dials to it. What still runs
+// on them fails with KindLost. Jump hosts' connections stay.
+func (p *Pool) Forget(t Target) {
+	key := t.key()
+	p.mu.Lock()
+	var drop []*slot
+	for k, s := range p.slots {
+		if k == key || s.name == t.name() {
+			drop = append(drop, s)
+			delete(p.slots, k)
+		}
+	}
+	p.mu.Unlock()
+	for _, s := range drop {
+		s.cancel()
+		if s.conn != nil {
+			s.conn.close(errForgotten)
+		}
+	}
+}
+
+// discard removes a connection found dead, so that the next acquire dials.
+func (p *Pool) discard(c *conn) {
+	p.mu.Lock()
+	if s := p.slots[c.key]; s != nil && s.conn == c {
+		delete(p.slots, c.key)
+	}
+	p.mu.Unlock()
+	c.close(errLost)
+}
+
+// Close closes every connection and waits until all goroutines of the pool are
+// gone. What still runs fails.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	var conns []*conn
+	for k, s := range p.slots {
+		if s.conn != nil {
+			conns = append(conns, s.conn)
+		}
+		delete(p.slots, k)
+	}
+	p.mu.Unlock()
+	p.cancel()
+	for _, c := range conns {
+		c.close(errPoolClosed)
+	}
+	p.work.Wait()
+	p.keys.close()
+	return nil
+}
+
+// startJanitor starts, with the first connection, the one goroutine that sends
+// keepalives and closes what is idle: a goroutine and a timer per connection
+// would cost memory a thousand times over. It is called with p.mu held.
+func (p *Pool) startJanitor() {
+	if p.janitor || p.closed {
+		return
+	}
+	p.janitor = true
+	tick := min(p.opts.KeepAlive, p.opts.IdleTimeout, 20*time.Second) / 4
+	tick = max(tick, 5*time.Millisecond)
+	p.work.Go(func() {
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-p.ctx.Done():
+				return
+			case now := <-ticker.C:
+				p.sweep(now)
+			}
+		}
+	})
+}
+
+func (p *Pool) sweep(now time.Time) {
+	var idle, silent []*conn
+	p.mu.Lock()
+	for k, s := range p.slots {
+		c := s.conn
+		if c == nil {
+			continue
+		}
+		switch {
+		case c.isDead():
+			delete(p.slots, k)
+		case c.refs == 0 && now.Sub(c.lastUsed) > p.opts.IdleTimeout:
+			delete(p.slots, k)
+			idle = append(idle, c)
+		case now.Sub(c.lastPing) >= p.opts.KeepAlive:
+			if c.missed >= 3 {
+				delete(p.slots, k)
+				silent = append(silent, c)
+				break
+			}
+			c.lastPing = now
+			c.missed++
+			if c.missed == 1 { // no earlier question is still open
+				p.work.Go(func() { p.ping(c) })
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.close(errIdle)
+	}
+	for _, c := range silent {
+		p.log.Debug("peer gives no sign of life", "host", c.name)
+		c.close(errSilent)
+	}
+}
+
+var (
+	errIdle   = errors.New("the connection was idle")
+	errSilent = errors.New("the host gave no sign of life")
+)
+
+// ping asks c for a sign of life. The question blocks until it is answered or
+// the connection is closed; sweep counts how long that takes.
+func (p *Pool) ping(c *conn) {
+	// sshd answers "failure" to a request it does not know: an answer as good
+	// as any.
+	_, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	c.missed = 0
+	p.mu.Unlock()
+}
+
+var localUser = sync.OnceValue(func() string {
+	u, err := user.Current()
+	if err != nil {
+		return "root"
+	}
+	return u.Username
+})

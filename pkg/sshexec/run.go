@@ -1,0 +1,358 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// A Stream is one of the two output streams of a command.
+type Stream int
+
+const (
+	Stdout Stream = 1
+	Stderr Stream = 2
+)
+
+func (s Stream) String() string {
+	if s == Stderr {
+		return "stderr"
+	}
+	return "stdout"
+}
+
+// A Command is what to run. Exactly one of Argv and Script is set.
+type Command struct {
+	// Argv is a program and its arguments. They reach it unchanged, whatever
+	// bytes but NUL they hold. Other users of the node can see them while the
+	// program runs.
+	Argv []string
+	// Script is evaluated by /bin/sh. Nobody on the node sees it in a process
+	// list.
+	Script string
+	// Stdin is the command's standard input; nil is an empty one. When the
+	// command ends first, a Read that is blocked stays so, and its result is
+	// lost.
+	Stdin io.Reader
+	// Env is added to the environment. Names must be shell names. Values do
+	// not appear in a process list, unlike with "env A=b program".
+	Env map[string]string
+	// Become runs the command as Target.Become says.
+	Become bool
+	// Timeout bounds the run, without connecting. 0 means no bound but the
+	// context's. When it passes, the process group is killed and the error has
+	// KindTimeout.
+	Timeout time.Duration
+	// OnLine is called with every line of output, without its newline and
+	// passed through [Printable], by one goroutine at a time. Lines longer
+	// than [MaxLine] come in pieces.
+	OnLine func(Stream, string)
+	// MaxOutput bounds the bytes kept of each stream in Result. 0 means
+	// [DefaultMaxOutput].
+	MaxOutput int
+}
+
+// A Result is how a command ended.
+type Result struct {
+	// ExitStatus is the exit status; 128 plus its number after a signal.
+	ExitStatus int
+	// Signal is the name of the signal that ended the command, such as "KILL".
+	Signal string
+	// Stdout and Stderr are the bytes printed. When Truncated is set, a line
+	// "[... N bytes left out ...]" stands for the middle part of at least one.
+	Stdout, Stderr []byte
+	Truncated      bool
+	// Started is when the command's shell ran, by our clock. Duration is
+	// measured from there.
+	Started  time.Time
+	Duration time.Duration
+}
+
+// OK tells that the command exited with status 0.
+func (r Result) OK() bool { return r.ExitStatus == 0 && r.Signal == "" }
+
+func (c Command) validate() error {
+	switch {
+	case (len(c.Argv) > 0) == (c.Script != ""):
+		return errors.New("exactly one of Argv and Script must be set")
+	case len(c.Argv) > 0 && (c.Argv[0] == "" || c.Argv[0][0] == '-'):
+		return fmt.Errorf("%q is no name of a program", c.Argv[0])
+	}
+	return nil
+}
+
+// op is how errors name the command: its program, never the arguments or the
+// script, which may hold secrets.
+func (c Command) op() string {
+	if len(c.Argv) > 0 {
+		return "run " + Printable(c.Argv[0])
+	}
+	return "run a script"
+}
+
+// Run runs one command on t and waits for its end. The error is nil whenever
+// the command ran to its end, whatever its exit status; otherwise it is an
+// [*Error]. With KindTimeout, KindCanceled and KindLost the Result holds what
+// was printed until then.
+func (p *Pool) Run(ctx context.Context, t Target, cmd Command) (Result, error) {
+	res, err := p.run(ctx, t, cmd)
+	return res, wrap(t, cmd.op(), err)
+}
+
+func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
+	if err := cmd.validate(); err != nil {
+		return Result{}, &fault{kind: KindUsage, err: err}
+	}
+	program, err := wire.Program{Env: cmd.Env, Argv: cmd.Argv, Script: cmd.Script}.Encode()
+	if err != nil {
+		return Result{}, &fault{kind: KindUsage, err: err}
+	}
+	if cmd.Become {
+		if err := t.Become.validate(); err != nil {
+			return Result{}, &fault{kind: KindUsage, err: err}
+		}
+	}
+	var onOut, onErr func(string)
+	if cmd.OnLine != nil {
+		onOut, onErr = serialize(cmd.OnLine)
+	}
+	out, errOut := newCapture(cmd.MaxOutput, onOut), newCapture(cmd.MaxOutput, onErr)
+
+	r := &runner{pool: p, target: t, cmd: cmd, out: out, errOut: errOut}
+	err = p.onConn(ctx, t, func(c *conn) error { return r.run(ctx, c, program) })
+
+	var res Result
+	var cutOut, cutErr bool
+	res.Stdout, cutOut = out.end()
+	res.Stderr, cutErr = errOut.end()
+	res.Truncated = cutOut || cutErr
+	res.Started = r.started
+	if !r.started.IsZero() {
+		res.Duration = time.Since(r.started)
+	}
+	res.ExitStatus, res.Signal = r.status.code, r.status.signal
+	return res, err
+}
+
+// serialize makes one callback of two streams that are read by two goroutines.
+func serialize(f func(Stream, string)) (out, err func(string)) {
+	turn := make(chan struct{}, 1)
+	on := func(s Stream) func(string) {
+		return func(line string) {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			f(s, line)
+		}
+	}
+	return on(Stdout), on(Stderr)
+}
+
+// onConn calls f with a connection to t. A connection that was open before and
+// turns out to be dead before anything was started on it is replaced once: it
+// is no fault of the host's that its sshd was restarted since the last step.
+func (p *Pool) onConn(ctx context.Context, t Target, f func(*conn) error) error {
+	for again := false; ; again = true {
+		c, reused, err := p.acquire(ctx, t)
+		if err != nil {
+			return err
+		}
+		err = f(c)
+		p.release(c)
+		if reused && !again && errors.Is(err, errNotStarted) && ctx.Err() == nil {
+			p.discard(c)
+			continue
+		}
+		return err
+	}
+}
+
+// errNotStarted marks an error of a request that never reached the node's shell.
+var errNotStarted = errors.New("not started")
+
+type notStarted struct{ error }
+
+func (e notStarted) Unwrap() error        { return e.error }
+func (e notStarted) Is(target error) bool { return target == errNotStarted }
+
+type runner struct {
+	pool        *Pool
+	target      Target
+	cmd         Command
+	out, errOut *capture
+	started     time.Time
+	status      exitStatus
+}
+
+func (r *runner) run(ctx context.Context, c *conn, program string) error {
+	if r.cmd.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.cmd.Timeout, &commandTimeout{r.cmd.Timeout})
+		defer cancel()
+	}
+	s, err := c.begin(ctx, r.target, r.cmd.Become, program, r.errOut)
+	if err != nil {
+		if errors.Is(err, errLost) {
+			return notStarted{err}
+		}
+		return r.ended(ctx, err)
+	}
+	defer s.close()
+	r.started = time.Now()
+
+	outDone := make(chan struct{})
+	work := &r.pool.work
+	work.Go(func() {
+		defer close(outDone)
+		io.Copy(r.out, s.ch)
+	})
+	go feed(s, r.cmd.Stdin)
+
+	select {
+	case <-s.exited:
+	case <-c.dead:
+	case <-ctx.Done():
+		r.kill(s)
+		return r.ended(ctx, context.Cause(ctx))
+	}
+	r.drain(ctx, s, outDone)
+	switch {
+	case s.isExited() && s.status.seen:
+		r.status = s.status
+		return nil
+	case c.isDead():
+		return c.lostErr()
+	case ctx.Err() != nil:
+		return r.ended(ctx, context.Cause(ctx))
+	default:
+		select {
+		case <-c.dead:
+		case <-time.After(200 * time.Millisecond):
+			// The channel closed, the connection lives.
+			return &fault{kind: KindProtocol, err: errors.New("sshd closed the channel without an exit status")}
+		}
+		return c.lostErr()
+	}
+}
+
+func (s *session) isExited() bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// feed is not waited for: nobody can interrupt a Read of the caller's reader.
+func feed(s *session, stdin io.Reader) {
+	if stdin != nil {
+		io.Copy(s.ch, stdin)
+	}
+	s.ch.CloseWrite()
+}
+
+// drainQuiet is how long output may be silent, after the exit status came,
+// until it is taken as complete. A daemon that the command left behind can hold
+// the streams open for ever.
+const drainQuiet = 2 * time.Second
+
+func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{}) {
+	before := int64(-1)
+	errDone := s.errDone
+	for outDone != nil || errDone != nil {
+		quiet := time.NewTimer(drainQuiet)
+		select {
+		case <-outDone:
+			outDone = nil
+		case <-errDone:
+			errDone = nil
+		case <-ctx.Done():
+			quiet.Stop()
+			return
+		case <-quiet.C:
+			now := r.out.size() + r.errOut.size()
+			if now == before {
+				return
+			}
+			before = now
+		}
+		quiet.Stop()
+	}
+}
+
+// A commandTimeout is the cause of a context that Command.Timeout ended.
+type commandTimeout struct{ after time.Duration }
+
+func (e *commandTimeout) Error() string { return fmt.Sprintf("it did not end within %v", e.after) }
+
+// Is makes errors.Is(err, context.DeadlineExceeded) true.
+func (e *commandTimeout) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// ended names the reason for which a run was stopped.
+func (r *runner) ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if e, ok := errors.AsType[*commandTimeout](context.Cause(ctx)); ok {
+		return &fault{kind: KindTimeout, err: e}
+	}
+	return err
+}
+
+// killGrace is the time between SIGTERM and SIGKILL.
+const killGrace = 3 * time.Second
+
+// kill ends the process group of a started command, with the privileges it
+// has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
+// it, and it cannot signal what sudo started.
+func (r *runner) kill(s *session) {
+	target := killTarget(s.mark)
+	if target == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.pool.ctx, 10*time.Second+killGrace)
+	defer cancel()
+	program, err := wire.Program{
+		Env:    map[string]string{"fl_kill": target, "fl_grace": fmt.Sprint(int(killGrace / time.Second))},
+		Script: wire.KillScript,
+	}.Encode()
+	if err != nil {
+		return
+	}
+	killer, err := s.conn.begin(ctx, r.target, r.cmd.Become, program, io.Discard)
+	if err != nil {
+		r.pool.log.Warn("cannot kill the command", "host", r.target.name(), "err", err)
+		return
+	}
+	defer killer.close()
+	killer.ch.CloseWrite()
+	select {
+	case <-s.exited:
+		// It is gone; the killer only sleeps.
+	case <-killer.exited:
+		select {
+		case <-s.exited:
+		case <-time.After(time.Second):
+		}
+	case <-s.conn.dead:
+	case <-ctx.Done():
+	}
+}
+
+// killTarget returns the argument of kill(1): the process group where the shell
+// leads it or shares it with the session's first process, which is sshd's
+// child; else only the shell, because the group could be sshd's own.
+func killTarget(m wire.Mark) string {
+	switch {
+	case m.PID <= 1:
+		return ""
+	case m.PGID > 1 && (m.PGID == m.PID || m.PGID == m.SID):
+		return fmt.Sprintf("-%d", m.PGID)
+	default:
+		return fmt.Sprintf("%d", m.PID)
+	}
+}

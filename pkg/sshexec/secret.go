@@ -1,0 +1,41 @@
+package sshexec
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// A Secret is a password or passphrase. Every way of printing it (fmt verbs,
+// JSON, text, slog) gives "***"; only [Secret.Reveal] gives the value.
+type Secret string
+
+const redacted = "***"
+
+// Reveal returns the secret itself, for the one place that must send it.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns "***", or "" for an empty secret, so that "is one set?" can
+// still be seen.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// Format makes every fmt verb print what String returns: without it %x and %q
+// would print the value.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
+// GoString implements [fmt.GoStringer].
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText implements [encoding.TextMarshaler]; it serves JSON and YAML.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalJSON implements [json.Marshaler].
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() + `"`), nil }
+
+// LogValue implements [slog.LogValuer].
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

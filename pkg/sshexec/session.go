@@ -1,0 +1,373 @@
+package sshexec
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// A session is one program on one channel, from the exec request to the exit
+// status.
+type session struct {
+	conn *conn
+	ch   ssh.Channel
+	mark wire.Mark
+
+	exited chan struct{} // closed when status is known or the channel is gone
+	status exitStatus
+
+	errDone chan struct{} // standard error is at its end
+	done    func()        // returns the session's place on the connection
+	lead    *lead
+}
+
+// exitStatus is what the channel said about the end. seen is false when it
+// ended without a word.
+type exitStatus struct {
+	seen   bool
+	code   int
+	signal string
+}
+
+func newNonce() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// begin starts program on c, as another user if become is set, and returns when
+// its shell runs and has got the program. Standard error goes to stderr.
+func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
+	line := wire.Line{Nonce: newNonce()}
+	if become {
+		b := t.Become
+		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
+		line.Password = b.Password != ""
+	}
+	ch, reqs, done, err := c.openSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		conn: c, ch: ch, done: done,
+		exited: make(chan struct{}), errDone: make(chan struct{}),
+		lead: newLead(line, stderr, become),
+	}
+	work := &c.pool.work
+	work.Go(func() { s.watch(reqs) })
+	work.Go(func() {
+		defer close(s.errDone)
+		io.Copy(s.lead, ch.Stderr())
+	})
+	if err := s.exec(ctx, line.String()); err != nil {
+		s.close()
+		return nil, err
+	}
+	if err := s.login(ctx, t, become, line, program); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// close frees the channel. What the program still does is not touched.
+func (s *session) close() {
+	s.ch.Close()
+	s.done()
+}
+
+func (s *session) watch(reqs <-chan *ssh.Request) {
+	defer close(s.exited)
+	for r := range reqs {
+		switch r.Type {
+		case "exit-status":
+			var m struct{ Status uint32 }
+			if ssh.Unmarshal(r.Payload, &m) == nil {
+				s.status = exitStatus{seen: true, code: int(int32(m.Status))}
+			}
+		case "exit-signal":
+			var m struct {
+				Signal     string
+				CoreDumped bool
+				Error      string
+				Lang       string
+			}
+			if ssh.Unmarshal(r.Payload, &m) == nil {
+				// What a shell would report.
+				s.status = exitStatus{seen: true, code: 128 + signalNumber(m.Signal), signal: m.Signal}
+			}
+		}
+		if r.WantReply {
+			r.Reply(false, nil)
+		}
+		if s.status.seen {
+			// The rest of the channel's life tells nothing more, and a child
+			// that holds the output open can make it long.
+			s.conn.pool.work.Go(func() { ssh.DiscardRequests(reqs) })
+			return
+		}
+	}
+}
+
+var signalNumbers = map[string]int{
+	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9,
+	"USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
+}
+
+func signalNumber(name string) int { return signalNumbers[name] }
+
+func (s *session) exec(ctx context.Context, line string) error {
+	type reply struct {
+		ok  bool
+		err error
+	}
+	got := make(chan reply, 1)
+	s.conn.pool.work.Go(func() {
+		ok, err := s.ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
+		got <- reply{ok, err}
+	})
+	select {
+	case r := <-got:
+		if r.err != nil {
+			return s.conn.lostErr()
+		}
+		if !r.ok {
+			return &fault{kind: KindProtocol, err: errors.New("sshd refuses to execute commands")}
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.conn.dead:
+		return s.conn.lostErr()
+	}
+}
+
+// login brings the program to its shell: it answers sudo's or su's question
+// and sends the program line.
+func (s *session) login(ctx context.Context, t Target, become bool, line wire.Line, program string) error {
+	sent := false
+	send := func() error {
+		sent = true
+		return s.write(ctx, program)
+	}
+	// Nothing can ask for a password here, so nothing else reads our input: no
+	// need to wait for the shell.
+	if !become || (!line.Password && line.Method == "sudo") {
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	asked := 0
+	for {
+		select {
+		case s.mark = <-s.lead.marked:
+			if !sent {
+				return send()
+			}
+			return nil
+		case <-s.lead.asked:
+			asked++
+			if !line.Password || t.Become.Password == "" {
+				return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asks for a password, and none is set", line.Method), hint: hintBecomePassword}
+			}
+			if asked > 1 {
+				return wrongBecomePassword(t, line.Method)
+			}
+			if err := s.write(ctx, t.Become.Password.Reveal()+"\n"); err != nil {
+				return err
+			}
+		case <-s.exited:
+			return s.stillborn(ctx, t, become, line, asked)
+		case <-s.conn.dead:
+			return s.conn.lostErr()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stillborn explains a session that ended before the shell ran.
+func (s *session) stillborn(ctx context.Context, t Target, become bool, line wire.Line, asked int) error {
+	select {
+	case <-s.errDone:
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+	}
+	select {
+	case s.mark = <-s.lead.marked:
+		// It did run; it is only that the news came in another order.
+		return nil
+	default:
+	}
+	if s.conn.isDead() || !s.status.seen {
+		return s.conn.lostErr()
+	}
+	said := s.lead.text()
+	if become {
+		return becomeFault(t, line.Method, said, s.status.code, asked)
+	}
+	if said == "" {
+		said = s.firstOutput()
+	}
+	err := fmt.Errorf("the login shell ended with status %d before the command started", s.status.code)
+	if said != "" {
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	return &fault{kind: KindProtocol, err: err,
+		hint: "the login needs a POSIX shell: check the user's shell and any ForceCommand"}
+}
+
+// firstOutput reads the little that a shell like nologin prints.
+func (s *session) firstOutput() string {
+	got := make(chan string, 1)
+	s.conn.pool.work.Go(func() {
+		b, _ := io.ReadAll(io.LimitReader(s.ch, 512))
+		got <- Printable(strings.TrimSpace(string(b)))
+	})
+	select {
+	case text := <-got:
+		return text
+	case <-time.After(time.Second):
+		return ""
+	}
+}
+
+// write sends to standard input; a peer that stopped reading does not hold us
+// beyond ctx.
+func (s *session) write(ctx context.Context, text string) error {
+	done := make(chan error, 1)
+	s.conn.pool.work.Go(func() {
+		_, err := io.WriteString(s.ch, text)
+		done <- err
+	})
+	select {
+	case err := <-done:
+		// A command that ended before it read its input is not an error here:
+		// its exit status tells.
+		if err != nil && s.conn.isDead() {
+			return s.conn.lostErr()
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.conn.dead:
+		return s.conn.lostErr()
+	}
+}
+
+// A lead reads standard error up to the marker line, and tells of the marker
+// and of password prompts. What comes after it, and for a plain command what
+// came before it, goes to the command's standard error.
+type lead struct {
+	line   wire.Line
+	become bool
+	out    io.Writer
+	marked chan wire.Mark
+	asked  chan struct{}
+
+	mu      sync.Mutex
+	held    []byte
+	prompts int // prompts told of, in held[:seen]
+	seen    int
+	over    bool
+}
+
+// maxLead bounds what a login may print before the shell runs: banners, a
+// lecture of sudo.
+const maxLead = 64 << 10
+
+func newLead(line wire.Line, out io.Writer, become bool) *lead {
+	return &lead{line: line, become: become, out: out, marked: make(chan wire.Mark, 1), asked: make(chan struct{}, 16)}
+}
+
+func (l *lead) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return l.out.Write(b)
+	}
+	l.held = append(l.held, b...)
+	text := string(l.held)
+	prefix := wire.MarkPrefix(l.line.Nonce)
+	if i := strings.Index(text, prefix); i >= 0 {
+		rest := text[i+len(prefix):]
+		j := strings.IndexByte(rest, '\n')
+		if j < 0 {
+			return len(b), nil
+		}
+		l.over = true
+		l.held = nil
+		l.marked <- wire.ParseMark(rest[:j])
+		if !l.become && i > 0 {
+			io.WriteString(l.out, text[:i])
+		}
+		if rest = rest[j+1:]; rest != "" {
+			io.WriteString(l.out, rest)
+		}
+		return len(b), nil
+	}
+	l.lookForPrompt(text)
+	if len(l.held) > maxLead {
+		drop := len(l.held) - maxLead/2
+		l.held = l.held[drop:]
+		l.seen = max(0, l.seen-drop)
+	}
+	return len(b), nil
+}
+
+func (l *lead) lookForPrompt(text string) {
+	switch l.line.Method {
+	case "sudo":
+		p := l.line.Prompt()
+		for {
+			i := strings.Index(text[l.seen:], p)
+			if i < 0 {
+				return
+			}
+			l.seen += i + len(p)
+			l.tell()
+		}
+	case "su":
+		// su's prompt cannot be chosen and is translated, but in every
+		// language it is text without a newline that ends in a colon.
+		tail := strings.TrimRight(text[l.seen:], " ")
+		if strings.HasSuffix(tail, ":") || strings.HasSuffix(tail, "：") {
+			l.seen = len(text)
+			l.tell()
+		}
+	}
+}
+
+func (l *lead) tell() {
+	select {
+	case l.asked <- struct{}{}:
+	default:
+	}
+}
+
+// text returns what was said before the marker, without prompts, for an error.
+func (l *lead) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := strings.ReplaceAll(string(l.held), l.line.Prompt(), "")
+	var lines []string
+	for _, s := range strings.Split(text, "\n") {
+		if s = strings.TrimSpace(Printable(s)); s != "" {
+			lines = append(lines, s)
+		}
+	}
+	if n := len(lines); n > 3 {
+		lines = lines[n-3:]
+	}
+	return strings.Join(lines, "; ")
+}

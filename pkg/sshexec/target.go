@@ -1,0 +1,204 @@
+package sshexec
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Target says how to reach one host. The zero value of a field means what
+// OpenSSH does by default. Two targets with the same Name are the same host.
+type Target struct {
+	// Name is the host's inventory name. Errors carry it.
+	Name string
+	// Address is a host name or IP address. Empty means Name.
+	Address string
+	// Port is the TCP port of sshd. 0 means 22.
+	Port int
+	// User is the login name. Empty means the local user's name.
+	User string
+	// IdentityFiles are private keys, tried in this order before the agent's
+	// keys. A file may also be a public key whose private part an agent holds.
+	// A certificate beside it (FILE-cert.pub) is used. Nil means OpenSSH's
+	// defaults (~/.ssh/id_ed25519 and so on), as far as they exist.
+	IdentityFiles []string
+	// CertificateFiles are OpenSSH user certificates for keys in IdentityFiles
+	// or in the agent.
+	CertificateFiles []string
+	// IdentitiesOnly keeps the agent's other keys out of the login.
+	IdentitiesOnly bool
+	// IdentityAgent is the socket of the ssh-agent. Empty means SSH_AUTH_SOCK,
+	// "none" means no agent.
+	IdentityAgent string
+	// Password is used for password and keyboard-interactive logins. Empty
+	// means that these are not tried.
+	Password Secret
+	// Become says how to become another user, for commands and uploads that
+	// ask for it.
+	Become Become
+	// ProxyJump lists jump hosts, the one nearest to us first. Each is reached
+	// through those before it, over one connection that all targets share.
+	ProxyJump []Target
+	// ProxyCommand is a shell command whose standard input and output are the
+	// connection. Tokens %h, %p, %r, %n and %% are replaced. ProxyJump and
+	// ProxyCommand exclude each other.
+	ProxyCommand string
+	// KnownHosts are the files to check host keys against; the first one is
+	// where AcceptNew writes. Nil means ~/.ssh/known_hosts and
+	// /etc/ssh/ssh_known_hosts.
+	KnownHosts []string
+	// HostKeyPolicy says what to do with a host that is in no file.
+	HostKeyPolicy HostKeyPolicy
+	// HostKeyAlias is looked up in KnownHosts in place of the address.
+	HostKeyAlias string
+	// ConnectTimeout bounds one attempt to connect and log in, for each hop.
+	// 0 means 10 seconds. Time in which a person is asked for a passphrase
+	// does not count.
+	ConnectTimeout time.Duration
+
+	// attempts overrides Options.DialAttempts.
+	attempts int
+}
+
+// Become says how to become another user on the node.
+type Become struct {
+	// Method is "sudo" or "su". Empty means sudo.
+	Method string
+	// User is who to become. Empty means root.
+	User string
+	// Password is the login user's (sudo) or the other user's (su). Empty
+	// means that no password is needed.
+	Password Secret
+	// Exe is the program to call. Empty means the method's name.
+	Exe string
+	// Flags are the program's options. Nil means -H for sudo.
+	Flags []string
+}
+
+// A HostKeyPolicy says what happens with a host whose key is not known.
+// A key that differs from a known one is refused under either.
+type HostKeyPolicy int
+
+const (
+	// Strict refuses a host that is in no known_hosts file.
+	Strict HostKeyPolicy = iota
+	// AcceptNew records the key of such a host and goes on.
+	AcceptNew
+)
+
+func (p HostKeyPolicy) String() string {
+	if p == AcceptNew {
+		return "accept-new"
+	}
+	return "strict"
+}
+
+// DefaultConnectTimeout is what Target.ConnectTimeout 0 means.
+const DefaultConnectTimeout = 10 * time.Second
+
+func (t Target) host() string {
+	if t.Address != "" {
+		return t.Address
+	}
+	return t.Name
+}
+
+func (t Target) port() int {
+	if t.Port != 0 {
+		return t.Port
+	}
+	return 22
+}
+
+func (t Target) user() string {
+	if t.User != "" {
+		return t.User
+	}
+	return localUser()
+}
+
+func (t Target) hostport() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
+
+func (t Target) connectTimeout() time.Duration {
+	if t.ConnectTimeout > 0 {
+		return t.ConnectTimeout
+	}
+	return DefaultConnectTimeout
+}
+
+// name is what errors call the host.
+func (t Target) name() string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return t.hostport()
+}
+
+// key identifies the connection that serves t: targets that would connect in
+// the same way share one. The password is hashed, so that no map key or dump
+// of the pool holds it.
+func (t Target) key() string {
+	h := sha256.New()
+	t.hashTo(h)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (t Target) hashTo(w io.Writer) {
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q\n", t.host(), t.port(), t.user(),
+		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias)
+	io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
+	for _, j := range t.ProxyJump {
+		j.hashTo(w)
+	}
+}
+
+// hops returns the targets to connect to in order, t last: hop i carries in
+// ProxyJump what lies before it, so that equal chains have equal keys.
+func (t Target) lastHop() (Target, bool) {
+	if len(t.ProxyJump) == 0 {
+		return Target{}, false
+	}
+	last := len(t.ProxyJump) - 1
+	hop := t.ProxyJump[last]
+	if last > 0 {
+		// A hop's own route would contradict the chain it stands in.
+		hop.ProxyJump = t.ProxyJump[:last]
+		hop.ProxyCommand = ""
+	}
+	if hop.Name == "" {
+		hop.Name = hop.hostport()
+	}
+	return hop, true
+}
+
+func (b Become) user() string {
+	if b.User != "" {
+		return b.User
+	}
+	return "root"
+}
+
+func (b Become) method() string {
+	if b.Method != "" {
+		return b.Method
+	}
+	return "sudo"
+}
+
+func (b Become) validate() error {
+	if m := b.method(); m != "sudo" && m != "su" {
+		return fmt.Errorf("become method %q is not supported: use sudo or su", m)
+	}
+	for _, s := range append([]string{b.User, b.Exe}, b.Flags...) {
+		if strings.ContainsAny(s, "\x00\n\r'") {
+			return fmt.Errorf("become user, exe or flag %q holds a character that is not allowed there", s)
+		}
+	}
+	return nil
+}

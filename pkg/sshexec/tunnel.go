@@ -1,0 +1,130 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// DialContext connects to addr ("host:port") from t: the name is resolved and
+// the connection made there. network must be a form of "tcp". The signature,
+// once t is bound, fits client-go's rest.Config.Dial and http.Transport.
+func (p *Pool) DialContext(ctx context.Context, t Target, network, addr string) (net.Conn, error) {
+	op := "reach " + addr
+	if network != "tcp" && network != "tcp4" && network != "tcp6" {
+		return nil, wrap(t, op, &fault{kind: KindUsage, err: fmt.Errorf("network %q is not supported", network)})
+	}
+	host, portText, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, wrap(t, op, &fault{kind: KindUsage, err: err})
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port < 1 || port > 65535 {
+		return nil, wrap(t, op, &fault{kind: KindUsage, err: fmt.Errorf("bad port %q", portText)})
+	}
+	var stream net.Conn
+	err = p.onConn(ctx, t, func(c *conn) error {
+		fc, err := p.forward(ctx, c, host, port)
+		if errors.Is(err, errLost) {
+			return notStarted{err}
+		}
+		if oe, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+			return &fault{kind: KindUnreachable, err: errors.New(oe.Message)}
+		}
+		if err != nil {
+			return err
+		}
+		p.hold(c)
+		stream = newTunnel(fc, func() { p.release(c) })
+		return nil
+	})
+	if err != nil {
+		return nil, wrap(t, op, err)
+	}
+	return stream, nil
+}
+
+// hold takes one more reference to a connection that the caller holds already.
+func (p *Pool) hold(c *conn) {
+	p.mu.Lock()
+	c.refs++
+	p.mu.Unlock()
+}
+
+// forward opens a stream from c's host to host:port.
+func (p *Pool) forward(ctx context.Context, c *conn, host string, port int) (*channelConn, error) {
+	ch, reqs, err := c.open(ctx, "direct-tcpip", ssh.Marshal(struct {
+		Host       string
+		Port       uint32
+		OriginHost string
+		OriginPort uint32
+	}{host, uint32(port), "127.0.0.1", 0}))
+	if err != nil {
+		return nil, err
+	}
+	p.work.Go(func() { ssh.DiscardRequests(reqs) })
+	return &channelConn{Channel: ch, via: c, addr: tunnelAddr(net.JoinHostPort(host, strconv.Itoa(port)))}, nil
+}
+
+type tunnelAddr string
+
+func (tunnelAddr) Network() string  { return "tcp" }
+func (a tunnelAddr) String() string { return string(a) }
+
+// A channelConn is a channel as the transport of another SSH connection. It
+// has no deadlines; the SSH client above it uses none.
+type channelConn struct {
+	ssh.Channel
+	via  *conn
+	addr tunnelAddr
+	noDeadline
+}
+
+func (c *channelConn) LocalAddr() net.Addr  { return tunnelAddr("127.0.0.1:0") }
+func (c *channelConn) RemoteAddr() net.Addr { return c.addr }
+
+// A tunnel is a forwarded connection for any user: with deadlines, which
+// net.Pipe has and a channel has not.
+type tunnel struct {
+	net.Conn // our end of the pipe
+	addr     tunnelAddr
+	far      *channelConn
+}
+
+func newTunnel(far *channelConn, done func()) net.Conn {
+	near, inner := net.Pipe()
+	t := &tunnel{Conn: near, addr: far.addr, far: far}
+	var wg sync.WaitGroup
+	work := &far.via.pool.work
+	wg.Add(2)
+	work.Go(func() {
+		defer wg.Done()
+		io.Copy(inner, far)
+		inner.Close()
+	})
+	work.Go(func() {
+		defer wg.Done()
+		io.Copy(far, inner)
+		far.Close()
+	})
+	work.Go(func() {
+		wg.Wait()
+		done()
+	})
+	return t
+}
+
+func (t *tunnel) LocalAddr() net.Addr  { return t.far.LocalAddr() }
+func (t *tunnel) RemoteAddr() net.Addr { return t.addr }
+
+func (t *tunnel) Close() error {
+	err := t.Conn.Close()
+	t.far.Close()
+	return err
+}

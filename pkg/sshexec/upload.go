@@ -1,0 +1,365 @@
+package sshexec
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// An Upload is a file to put on a node.
+type Upload struct {
+	// Path is the absolute path on the node. If it is a symbolic link, the
+	// link is replaced, not what it points to.
+	Path string
+	// Content is read from its current position, Size bytes. It is read twice
+	// when SHA256 is empty.
+	Content io.ReadSeeker
+	Size    int64
+	// Mode is the permission bits. 0 keeps those of a file that is there, and
+	// gives a new one 0644.
+	Mode fs.FileMode
+	// Owner and Group are names or numbers. Empty keeps those of a file that
+	// is there; a new one belongs to who writes it.
+	Owner, Group string
+	// SHA256 is the digest of Content in hexadecimal. Empty means that Upload
+	// computes it.
+	SHA256 string
+	// Become writes as Target.Become says.
+	Become bool
+	// MkdirMode, if not 0, creates missing directories with this mode.
+	MkdirMode fs.FileMode
+}
+
+// An UploadResult is what was written.
+type UploadResult struct {
+	// SHA256 is the digest that the node computed, equal to Content's.
+	SHA256   string
+	Size     int64
+	Duration time.Duration
+}
+
+// Upload writes a file atomically: see the package comment. When it fails, the
+// target is as it was.
+func (p *Pool) Upload(ctx context.Context, t Target, u Upload) (UploadResult, error) {
+	start := time.Now()
+	digest, err := p.upload(ctx, t, u)
+	if err != nil {
+		return UploadResult{}, wrap(t, "write "+Printable(u.Path), err)
+	}
+	return UploadResult{SHA256: digest, Size: u.Size, Duration: time.Since(start)}, nil
+}
+
+func (u Upload) validate() error {
+	switch {
+	case !path.IsAbs(u.Path) || path.Clean(u.Path) != u.Path || u.Path == "/":
+		return fmt.Errorf("%q is not a clean absolute path of a file", u.Path)
+	case u.Content == nil:
+		return errors.New("no content")
+	case u.Size < 0:
+		return errors.New("negative size")
+	case u.Mode&^fs.FileMode(0o7777) != 0 && u.Mode&^(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0:
+		return fmt.Errorf("mode %v is not a file's", u.Mode)
+	}
+	return nil
+}
+
+func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
+	if err := u.validate(); err != nil {
+		return "", &fault{kind: KindUsage, err: err}
+	}
+	want := strings.ToLower(u.SHA256)
+	if want == "" {
+		var err error
+		if want, err = digestOf(u.Content, u.Size); err != nil {
+			return "", &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
+		}
+	}
+	nonce := newNonce()
+	env := map[string]string{
+		"fl_target": u.Path, "fl_dir": path.Dir(u.Path), "fl_temp": tempName(u.Path, nonce),
+		"fl_want": want, "fl_owner": ownerSpec(u.Owner, u.Group),
+		"fl_mode": octal(u.Mode), "fl_mkdir": octal(u.MkdirMode),
+		"fl_plain": p.opts.noSFTP, "fl_nonce": nonce,
+	}
+	program, err := wire.Program{Env: env, Script: wire.UploadScript}.Encode()
+	if err != nil {
+		return "", &fault{kind: KindUsage, err: err}
+	}
+	if u.Become {
+		if err := t.Become.validate(); err != nil {
+			return "", &fault{kind: KindUsage, err: err}
+		}
+	}
+	err = p.onConn(ctx, t, func(c *conn) error {
+		talk := newUploadTalk(nonce)
+		s, err := c.begin(ctx, t, u.Become, program, talk)
+		if err != nil {
+			if errors.Is(err, errLost) {
+				return notStarted{err}
+			}
+			return err
+		}
+		defer s.close()
+		return s.transfer(ctx, u, tempName(u.Path, nonce), talk)
+	})
+	return want, err
+}
+
+// tempName is hidden, tells whose it is, and stays within the 255 bytes that a
+// file name may have.
+func tempName(target, nonce string) string {
+	base := path.Base(target)
+	return path.Join(path.Dir(target), ".fleetd-"+base[:min(len(base), 200)]+"."+nonce)
+}
+
+func ownerSpec(owner, group string) string {
+	if group == "" {
+		return owner
+	}
+	return owner + ":" + group
+}
+
+// octal writes mode bits as chmod reads them. It takes both of Go's spellings
+// of setuid: the bit of fs.FileMode and the plain 04000.
+func octal(m fs.FileMode) string {
+	bits := uint32(m & 0o7777)
+	if m&fs.ModeSetuid != 0 {
+		bits |= 0o4000
+	}
+	if m&fs.ModeSetgid != 0 {
+		bits |= 0o2000
+	}
+	if m&fs.ModeSticky != 0 {
+		bits |= 0o1000
+	}
+	if bits == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%04o", bits)
+}
+
+func digestOf(r io.ReadSeeker, size int64) (string, error) {
+	pos, err := r.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if n, err := io.Copy(h, io.LimitReader(r, size)); err != nil {
+		return "", err
+	} else if n != size {
+		return "", fmt.Errorf("it has %d bytes, not %d", n, size)
+	}
+	if _, err := r.Seek(pos, io.SeekStart); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// transfer sends the content and waits for the script's verdict.
+func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *uploadTalk) error {
+	var method string
+	select {
+	case method = <-talk.method:
+	case <-s.exited:
+		return s.verdict(ctx, u, talk, nil)
+	case <-s.conn.dead:
+		return s.conn.lostErr()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	sent := make(chan error, 1)
+	s.conn.pool.work.Go(func() {
+		if method == "sftp" {
+			sent <- s.sendSFTP(u, temp)
+		} else {
+			sent <- s.sendPlain(u)
+		}
+	})
+	var sendErr error
+	select {
+	case sendErr = <-sent:
+	case <-s.conn.dead:
+		return s.conn.lostErr()
+	case <-ctx.Done():
+		// Closing the channel is the end of file that the script cleans up after.
+		s.ch.Close()
+		return context.Cause(ctx)
+	}
+	s.ch.CloseWrite()
+	return s.verdict(ctx, u, talk, sendErr)
+}
+
+// maxInFlight is how many write requests of 32 KiB are under way. 64 fill the
+// 2 MiB window that sshd grants a channel; more would only wait there.
+const maxInFlight = 64
+
+func (s *session) sendSFTP(u Upload, temp string) error {
+	client, err := sftp.NewClientPipe(s.ch, noClose{s.ch},
+		sftp.UseConcurrentWrites(true), sftp.MaxConcurrentRequestsPerFile(maxInFlight))
+	if err != nil {
+		return fmt.Errorf("SFTP: %w", err)
+	}
+	defer client.Close()
+	f, err := client.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	n, err := f.ReadFromWithConcurrency(io.LimitReader(u.Content, u.Size), maxInFlight)
+	if err == nil && n != u.Size {
+		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
+	}
+	if _, ok := client.HasExtension("fsync@openssh.com"); ok && err == nil {
+		// Without it a power cut after the rename could leave an empty file.
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (s *session) sendPlain(u Upload) error {
+	n, err := io.Copy(s.ch, io.LimitReader(u.Content, u.Size))
+	if err == nil && n != u.Size {
+		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
+	}
+	return err
+}
+
+// noClose ends our side of the stream where sftp would close it.
+type noClose struct {
+	ch interface{ CloseWrite() error }
+}
+
+func (n noClose) Write(b []byte) (int, error) { return n.ch.(io.Writer).Write(b) }
+func (n noClose) Close() error                { return n.ch.CloseWrite() }
+
+// verdict waits for the script's end and explains it.
+func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendErr error) error {
+	// The SFTP client has read its answers; what remains is for nobody, but it
+	// must not fill the window.
+	s.conn.pool.work.Go(func() { io.Copy(io.Discard, s.ch) })
+	select {
+	case <-s.exited:
+	case <-s.conn.dead:
+		return s.conn.lostErr()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-s.errDone:
+	case <-time.After(drainQuiet):
+	case <-ctx.Done():
+	}
+	if !s.status.seen {
+		return s.conn.lostErr()
+	}
+	return uploadFault(u, s.status.code, talk, sendErr)
+}
+
+func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
+	if code == 0 {
+		return nil
+	}
+	dir := path.Dir(u.Path)
+	said, digest := talk.result()
+	f := &fault{kind: KindFile}
+	cause := errors.New(said)
+	if said == "" {
+		cause = fmt.Errorf("status %d", code)
+	}
+	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
+		cause = sendErr
+		if errors.Is(sendErr, fs.ErrNotExist) {
+			f.hint = "the directory " + dir + " does not exist: create it first, or have it created (MkdirMode)"
+		} else if errors.Is(sendErr, fs.ErrPermission) && !u.Become {
+			f.hint = "the login user may not write in " + dir + ": use become"
+		}
+		f.err = cause
+		return f
+	}
+	switch code {
+	case 90:
+		f.err = errors.New("there is a directory of that name")
+	case 91:
+		f.err = fmt.Errorf("cannot create directory %s: %w", dir, cause)
+	case 92:
+		f.err = fmt.Errorf("cannot write in %s: %w", dir, cause)
+	case 93:
+		if digest == "none" {
+			f.err = errors.New("the node has no program that computes SHA-256")
+			f.hint = "install coreutils or openssl there"
+		} else {
+			f.err = fmt.Errorf("the digest on the node is %s, not what was sent", digest)
+			f.hint = "is the file system full, or was the content changed while it was read?"
+		}
+	case 94:
+		f.err = fmt.Errorf("cannot set the owner %s: %w", ownerSpec(u.Owner, u.Group), cause)
+	case 95:
+		f.err = fmt.Errorf("cannot set the mode %s: %w", octal(u.Mode), cause)
+	case 96:
+		f.err = fmt.Errorf("cannot rename the temporary file: %w", cause)
+	default:
+		f.err = fmt.Errorf("the upload ended with status %d: %w", code, cause)
+	}
+	return f
+}
+
+// uploadTalk reads the script's words on standard error.
+type uploadTalk struct {
+	prefix string
+	method chan string
+
+	mu     sync.Mutex
+	lines  lineSplitter
+	digest string
+	said   []string
+}
+
+func newUploadTalk(nonce string) *uploadTalk {
+	t := &uploadTalk{prefix: "fleetd-" + nonce + " ", method: make(chan string, 1)}
+	t.lines.emit = func(line string) {
+		word, ok := strings.CutPrefix(line, t.prefix)
+		switch digest, isDigest := strings.CutPrefix(word, "digest "); {
+		case !ok:
+			if len(t.said) < 3 {
+				t.said = append(t.said, line)
+			}
+		case isDigest:
+			t.digest = digest
+		default:
+			select {
+			case t.method <- word:
+			default:
+			}
+		}
+	}
+	return t
+}
+
+func (t *uploadTalk) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines.write(b)
+	return len(b), nil
+}
+
+func (t *uploadTalk) result() (said, digest string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines.flush()
+	return strings.Join(t.said, "; "), t.digest
+}

@@ -1,0 +1,114 @@
+package sshexec
+
+import (
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// VarOptions are what TargetFromVars needs besides the variables.
+type VarOptions struct {
+	// User is the login name where neither the variables nor ssh_config name
+	// one (Ansible's remote_user).
+	User string
+	// IdentityFiles, KnownHosts and ConnectTimeout apply where the variables
+	// and ssh_config say nothing.
+	IdentityFiles  []string
+	KnownHosts     []string
+	ConnectTimeout time.Duration
+	// HostKeyPolicy applies where StrictHostKeyChecking is not set.
+	HostKeyPolicy HostKeyPolicy
+	// SSHConfig lists ssh_config files to honour, first match wins. Nil means
+	// none.
+	SSHConfig []string
+	// Warn is told of settings that are read but not followed to the letter.
+	Warn func(string)
+}
+
+// varReader reads variables by their names, in Ansible's order of aliases.
+type varReader struct {
+	host string
+	vars map[string]any
+	err  error
+}
+
+func (r *varReader) fail(name, format string, args ...any) {
+	if r.err == nil {
+		r.err = &Error{Host: r.host, Op: "read variable " + name, Kind: KindUsage, Err: fmt.Errorf(format, args...)}
+	}
+}
+
+func (r *varReader) get(names ...string) (name string, v any) {
+	for _, n := range names {
+		if v, ok := r.vars[n]; ok && v != nil {
+			return n, v
+		}
+	}
+	return "", nil
+}
+
+func (r *varReader) text(names ...string) string {
+	name, v := r.get(names...)
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		if strings.Contains(v, "{{") || strings.Contains(v, "{%") {
+			r.fail(name, "the template in it is not resolved")
+			return ""
+		}
+		return v
+	case fmt.Stringer:
+		return v.String()
+	case bool:
+		r.fail(name, "must be text, not true or false")
+		return ""
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+func (r *varReader) boolean(names ...string) bool {
+	name, v := r.get(names...)
+	switch v := v.(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case int:
+		return v != 0
+	case string:
+		switch strings.ToLower(v) {
+		case "yes", "true", "on", "1", "y", "t":
+			return true
+		case "no", "false", "off", "0", "n", "f", "":
+			return false
+		}
+	}
+	r.fail(name, "%v is neither true nor false", v)
+	return false
+}
+
+func (r *varReader) number(lo, hi int, names ...string) int {
+	name, v := r.get(names...)
+	if v == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(fmt.Sprint(v)))
+	if err != nil || n < lo || n > hi {
+		r.fail(name, "%v is not a number from %d to %d", v, lo, hi)
+		return 0
+	}
+	return n
+}
+
+func sortedKeys(m map[string]any) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
