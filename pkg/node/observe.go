@@ -1,0 +1,170 @@
+package node
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+//go:embed facts.sh
+var script string
+
+// Observer reads section "node" of many hosts at once.
+type Observer struct {
+	// Remote reaches the hosts.
+	Remote Remote
+	// Forks is how many hosts are read at the same time; 0 = 5, as Ansible's.
+	Forks int
+	// Timeout bounds the script on one host; 0 = 5 minutes, which is more than
+	// a repository that does not answer costs.
+	Timeout time.Duration
+}
+
+var _ rollout.Observer = Observer{}
+
+// Section is "node".
+func (o Observer) Section() string { return Section.Name() }
+
+// Observe reads each host in one round trip. A host that cannot be read has
+// its error; the others are not held up by it beyond the timeout.
+func (o Observer) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
+	forks := o.Forks
+	if forks <= 0 {
+		forks = 5
+	}
+	out := make(map[string]rollout.SectionObservation, len(keys))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, forks)
+	hosts := make([]string, 0, len(keys))
+	for h := range keys {
+		hosts = append(hosts, h)
+	}
+	slices.Sort(hosts)
+	for _, h := range hosts {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			so := o.one(ctx, h, keys[h])
+			mu.Lock()
+			out[h] = so
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (o Observer) one(ctx context.Context, host string, keys []string) rollout.SectionObservation {
+	f, err := gather(ctx, o.Remote, host, true, o.Timeout, keys)
+	if err != nil {
+		return rollout.SectionObservation{Err: err}
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return rollout.SectionObservation{Err: fmt.Errorf("cannot encode the facts of %s: %w", host, err)}
+	}
+	return rollout.SectionObservation{Value: raw}
+}
+
+// Gather reads the facts of one host. The script wants root: become says
+// whether the connection's user has to become it.
+func Gather(ctx context.Context, r Remote, host string, become bool, keys ...string) (Facts, error) {
+	return gather(ctx, r, host, become, 0, keys)
+}
+
+// maxFacts bounds what one node can make the bastion hold.
+const maxFacts = 8 << 20
+
+func gather(ctx context.Context, r Remote, host string, become bool, timeout time.Duration, keys []string) (Facts, error) {
+	if timeout <= 0 {
+		timeout = 5 * time.Minute
+	}
+	program, err := programFor(keys)
+	if err != nil {
+		return Facts{}, fmt.Errorf("cannot read the facts of %s: %w", host, err)
+	}
+	res, err := r.Run(ctx, host, sshexec.Command{Script: program, Become: become, Timeout: timeout, MaxOutput: maxFacts})
+	if err != nil {
+		return Facts{}, fmt.Errorf("cannot read the facts of %s: %w", host, err)
+	}
+	f, err := Parse(res.Stdout)
+	if err == nil && res.Truncated {
+		err = fmt.Errorf("they are larger than %d MB", maxFacts>>20)
+	}
+	if err != nil {
+		said := strings.TrimSpace(firstLine(string(res.Stderr)))
+		if said != "" {
+			said = " (" + said + ")"
+		}
+		return Facts{}, fmt.Errorf("cannot read the facts of %s: exit status %d: %w%s", host, res.ExitStatus, err, said)
+	}
+	return f, nil
+}
+
+// programFor is the script with its arguments set: the read keys that are not
+// the empty one.
+func programFor(keys []string) (string, error) {
+	argv := []string{"set", "--"}
+	for _, k := range keys {
+		if k == "" {
+			continue
+		}
+		if err := checkKey(k); err != nil {
+			return "", err
+		}
+		argv = append(argv, k)
+	}
+	return sshexec.QuoteArgv(argv) + "\n" + script, nil
+}
+
+// PackageKey is the read key for the versions of a package in a repository.
+func PackageKey(name, repo string) string { return "package=" + name + "@" + repo }
+
+// FileKey is the read key for one file.
+func FileKey(path string) string { return "file=" + path }
+
+func checkKey(k string) error {
+	kind, arg, _ := strings.Cut(k, "=")
+	if strings.ContainsAny(arg, "\n\r\x00") {
+		return fmt.Errorf("read key %q has a control character", k)
+	}
+	switch kind {
+	case "file":
+		if strings.HasPrefix(arg, "/") {
+			return nil
+		}
+		return fmt.Errorf("read key %q: the path is not absolute", k)
+	case "package":
+		name, repo, found := strings.Cut(arg, "@")
+		if found && isWord(name) && isWord(repo) {
+			return nil
+		}
+		return fmt.Errorf("read key %q is not package=<name>@<repo>", k)
+	}
+	return fmt.Errorf("read key %q is neither package=<name>@<repo> nor file=<path>", k)
+}
+
+// isWord tells a name that is safe as an unquoted word, a glob's or an option's
+// letters excluded: the repository's name becomes part of yum's options.
+func isWord(s string) bool {
+	if s == "" || s[0] == '-' {
+		return false
+	}
+	return strings.IndexFunc(s, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._+-:", c))
+	}) < 0
+}
+
+func firstLine(s string) string {
+	first, _, _ := strings.Cut(s, "\n")
+	return first
+}

@@ -1,0 +1,152 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// Remote reaches nodes by their inventory names. An error means that the node
+// could not be talked to or the command not be run to its end; how a command
+// ended is in its Result.
+type Remote interface {
+	Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error)
+	Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error)
+	AwaitReboot(ctx context.Context, host, previousBootID string, a sshexec.Await) (sshexec.Reboot, error)
+	Forget(host string)
+}
+
+// Fleet is the Remote of an inventory: it finds a host's connection by name and
+// notes what it does there with the Recorder of the context.
+type Fleet struct {
+	pool    *sshexec.Pool
+	targets map[string]sshexec.Target
+}
+
+var _ Remote = (*Fleet)(nil)
+
+// NewFleet returns the Remote of these hosts. The pool stays the caller's to close.
+func NewFleet(pool *sshexec.Pool, targets map[string]sshexec.Target) *Fleet {
+	return &Fleet{pool: pool, targets: targets}
+}
+
+// Run runs one command. The journal gets it as it was run, so a command must
+// not hold a secret: secrets go through Stdin or Env.
+func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	t, err := f.target(host)
+	if err != nil {
+		return sshexec.Result{}, err
+	}
+	started := time.Now()
+	r, err := f.pool.Run(ctx, t, c)
+	record(ctx, "ssh", host, commandText(c), started, err, func() string {
+		if r.Signal != "" {
+			return "signal " + r.Signal
+		}
+		return fmt.Sprintf("rc %d", r.ExitStatus)
+	})
+	return r, asUnreachable(err)
+}
+
+// Upload puts a file on the node.
+func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error) {
+	t, err := f.target(host)
+	if err != nil {
+		return sshexec.UploadResult{}, err
+	}
+	started := time.Now()
+	r, err := f.pool.Upload(ctx, t, u)
+	record(ctx, "upload", host, fmt.Sprintf("%s (%d bytes, mode %o)", u.Path, u.Size, u.Mode.Perm()), started, err, func() string { return "ok" })
+	return r, asUnreachable(err)
+}
+
+// AwaitReboot waits until the node answers with another boot_id.
+func (f *Fleet) AwaitReboot(ctx context.Context, host, previousBootID string, a sshexec.Await) (sshexec.Reboot, error) {
+	t, err := f.target(host)
+	if err != nil {
+		return sshexec.Reboot{}, err
+	}
+	started := time.Now()
+	r, err := f.pool.AwaitReboot(ctx, t, previousBootID, a)
+	record(ctx, "reboot", host, "wait for a boot_id other than "+previousBootID, started, err, func() string {
+		return strings.TrimSpace(r.Outcome.String() + " " + r.BootID)
+	})
+	return r, asUnreachable(err)
+}
+
+// Forget drops the connections to the host.
+func (f *Fleet) Forget(host string) {
+	if t, ok := f.targets[host]; ok {
+		f.pool.Forget(t)
+	}
+}
+
+func (f *Fleet) target(host string) (sshexec.Target, error) {
+	t, ok := f.targets[host]
+	if !ok {
+		return t, &rollout.Problem{
+			Message:     fmt.Sprintf("cannot connect to %s: the inventory has no address for it", host),
+			Hint:        "give it an ansible_host in the inventory",
+			Unreachable: true,
+		}
+	}
+	return t, nil
+}
+
+func record(ctx context.Context, kind, host, text string, started time.Time, err error, result func() string) {
+	op := rollout.Operation{Kind: kind, Host: host, Text: text, Started: started, Took: time.Since(started)}
+	if err != nil {
+		op.Result = err.Error()
+	} else {
+		op.Result = result()
+	}
+	rollout.RecorderFrom(ctx).Record(op)
+}
+
+// commandText is a command as it would be typed. A long script is named by its
+// first lines; the facts script alone would fill the journal of a fleet.
+func commandText(c sshexec.Command) string {
+	const most = 600
+	text := strings.TrimSpace(c.Script)
+	if len(c.Argv) > 0 {
+		text = sshexec.QuoteArgv(c.Argv)
+	}
+	if len(text) > most {
+		text = fmt.Sprintf("%s … (%d bytes)", strings.ToValidUTF8(text[:most], ""), len(text))
+	}
+	return text
+}
+
+// unreachable gives a connection's error the methods that rollout asks errors
+// for: what to do next, and whether the host was reached at all.
+type unreachable struct{ err *sshexec.Error }
+
+func (u *unreachable) Error() string { return u.err.Error() }
+func (u *unreachable) Unwrap() error { return u.err }
+func (u *unreachable) Hint() string  { return u.err.Hint }
+
+// Unreachable is Ansible's notion: the connection failed, for whatever reason;
+// a node that lets us in and then refuses sudo, or a command that takes too
+// long, has failed.
+func (u *unreachable) Unreachable() bool {
+	switch u.err.Kind {
+	case sshexec.KindUnreachable, sshexec.KindAuth, sshexec.KindHostKey, sshexec.KindLost, sshexec.KindProtocol:
+		return true
+	case sshexec.KindTimeout:
+		return !strings.HasPrefix(u.err.Op, "run ")
+	}
+	return false
+}
+
+func asUnreachable(err error) error {
+	var e *sshexec.Error
+	if errors.As(err, &e) {
+		return &unreachable{e}
+	}
+	return err
+}
