@@ -1,0 +1,161 @@
+package jinja
+
+import (
+	"errors"
+	"reflect"
+	"sync"
+)
+
+// Cache keeps parsed templates and expressions, so that 10,000 hosts cost one
+// parse. It may be used from several goroutines.
+type Cache struct {
+	// Foreign replaces values of types that templates do not know, such as
+	// secrets, before they are used. It may be nil.
+	Foreign func(v any) any
+
+	templates, exprs sync.Map
+}
+
+type parsed[T any] struct {
+	v   T
+	err error
+}
+
+// Template parses src, or returns what an earlier call made of it.
+func (c *Cache) Template(src string) (*Template, error) { return keep(&c.templates, src, Parse) }
+
+// Expr parses src as an expression, or returns what an earlier call made of it.
+func (c *Cache) Expr(src string) (*Expr, error) { return keep(&c.exprs, src, ParseExpr) }
+
+func keep[T any](m *sync.Map, src string, parse func(string) (T, error)) (T, error) {
+	if p, ok := m.Load(src); ok {
+		p := p.(*parsed[T])
+		return p.v, p.err
+	}
+	v, err := parse(src)
+	m.Store(src, &parsed[T]{v, err})
+	return v, err
+}
+
+// Raw is a Scope that can show a variable as it is written, before its own
+// templates are resolved.
+type Raw interface {
+	Raw(name string) (value any, ok bool)
+}
+
+// Data resolves all templates in plain data: strings, and those in lists and
+// dictionaries at any depth. Strings of a named type are taken as they are:
+// they are marked as unsafe to template.
+func (c *Cache) Data(v any, s Scope) (any, error) {
+	switch v := v.(type) {
+	case nil, bool, int64, float64:
+		return v, nil
+	case int:
+		return int64(v), nil
+	case string:
+		if !MaybeTemplate(v) {
+			return v, nil
+		}
+		t, err := c.Template(v)
+		if err == nil {
+			var out any
+			if out, err = c.eval(t, s); err == nil {
+				return out, nil
+			}
+		}
+		return nil, &ValueError{Source: v, Err: err}
+	case []any:
+		out := v
+		for i, x := range v {
+			y, err := c.Data(x, s)
+			if err != nil {
+				return nil, err
+			}
+			// Most data holds no template: copy only what changes.
+			if !identical(x, y) || changedText(x, y) {
+				if len(out) > 0 && &out[0] == &v[0] {
+					out = append([]any(nil), v...)
+				}
+				out[i] = y
+			}
+		}
+		return out, nil
+	case map[string]any:
+		out := v
+		copied := false
+		for k, x := range v {
+			y, err := c.Data(x, s)
+			if err != nil {
+				return nil, err
+			}
+			if !identical(x, y) || changedText(x, y) {
+				if !copied {
+					copied = true
+					out = make(map[string]any, len(v))
+					for k, x := range v {
+						out[k] = x
+					}
+				}
+				out[k] = y
+			}
+		}
+		return out, nil
+	}
+	if c.Foreign != nil {
+		v = c.Foreign(v)
+	}
+	if r := reflect.ValueOf(v); r.Kind() == reflect.String {
+		return r.String(), nil
+	}
+	return Normalize(v), nil
+}
+
+func changedText(x, y any) bool {
+	s, ok := x.(string)
+	if !ok {
+		return false
+	}
+	t, ok := y.(string)
+	return !ok || s != t
+}
+
+func (c *Cache) eval(t *Template, s Scope) (any, error) {
+	if raw, ok := s.(Raw); ok {
+		if name, ok := t.Name(); ok {
+			// {{ x }} alone keeps a number a number; through any expression it
+			// becomes text, as Ansible has it.
+			switch v, ok := raw.Raw(name); n := Normalize(v).(type) {
+			case bool, int64, float64:
+				return n, nil
+			case nil:
+				if ok {
+					return nil, nil
+				}
+			}
+		}
+	}
+	return t.Eval(s)
+}
+
+// ValueError is an error in a template that stands in data, such as in the
+// value of a variable.
+type ValueError struct {
+	Source string // the template
+	Err    error
+}
+
+func (e *ValueError) Error() string { return e.Err.Error() }
+func (e *ValueError) Unwrap() error { return e.Err }
+
+// Position is the innermost template error in a chain, or nil.
+func Position(err error) *Error {
+	var out *Error
+	for {
+		var e *Error
+		if !errors.As(err, &e) {
+			return out
+		}
+		out = e
+		err = e.Err
+	}
+}

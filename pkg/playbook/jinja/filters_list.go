@@ -1,0 +1,515 @@
+package jinja
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+func edge(c *call, last bool) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	if len(l) == 0 {
+		return nil, c.fail("the list is empty")
+	}
+	if last {
+		return l[len(l)-1], nil
+	}
+	return l[0], nil
+}
+
+func filterLength(c *call) (any, error) {
+	switch v := c.in.(type) {
+	case string:
+		return int64(utf8.RuneCountInString(v)), nil
+	case []any:
+		return int64(len(v)), nil
+	case map[string]any:
+		return int64(len(v)), nil
+	case Mapping:
+		return int64(len(v.Keys())), nil
+	}
+	return nil, c.fail("%s has no length", TypeName(c.in))
+}
+
+// attribute reads a dotted path of an item, such as "address.ip" or "0.name".
+func (c *call) attribute(x any, path string) (any, error) {
+	for _, name := range strings.Split(path, ".") {
+		var key any = name
+		if i, err := strconv.ParseInt(name, 10, 64); err == nil {
+			key = i
+		}
+		v, err := item(x, key, &nameNode{base{c.at}, path})
+		if err != nil {
+			return nil, err
+		}
+		x = v
+	}
+	return x, nil
+}
+
+// attributes replaces each item by its attribute, if one is asked for.
+func (c *call) attributes(l []any, i int) ([]any, error) {
+	path, err := c.attributePath(i)
+	if err != nil || path == "" {
+		return l, err
+	}
+	out := make([]any, len(l))
+	for j, x := range l {
+		v, err := c.attribute(x, path)
+		if err == nil {
+			err = use(v, c.at)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[j] = v
+	}
+	return out, nil
+}
+
+func (c *call) attributePath(i int) (string, error) {
+	if c.given(i) {
+		if n, ok := c.args[i].(int64); ok {
+			return strconv.FormatInt(n, 10), nil
+		}
+	}
+	return c.text(i, "")
+}
+
+func filterJoin(c *call) (any, error) {
+	sep, err := c.text(0, "")
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	if l, err = c.attributes(l, 1); err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(l))
+	for i, x := range l {
+		if err := useAll(x, c.at); err != nil {
+			return nil, err
+		}
+		texts[i] = Text(x)
+	}
+	return limited(strings.Join(texts, sep), c.at)
+}
+
+// folded is the key by which sort, unique, min and max compare when case does
+// not count.
+func folded(v any, caseSensitive bool) any {
+	if s, ok := v.(string); ok && !caseSensitive {
+		return strings.ToLower(s)
+	}
+	return v
+}
+
+func filterSort(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.attributes(l, 2)
+	if err != nil {
+		return nil, err
+	}
+	type entry struct{ key, v any }
+	entries := make([]entry, len(l))
+	for i := range l {
+		entries[i] = entry{folded(keys[i], c.bool(1, false)), l[i]}
+	}
+	reverse := c.bool(0, false)
+	slices.SortStableFunc(entries, func(a, b entry) int {
+		n, ok := compare(a.key, b.key)
+		if !ok && err == nil {
+			err = c.fail("%s and %s cannot be ordered", TypeName(a.key), TypeName(b.key))
+		}
+		if reverse {
+			return -n
+		}
+		return n
+	})
+	out := make([]any, len(l))
+	for i, e := range entries {
+		out[i] = e.v
+	}
+	return out, err
+}
+
+func filterReverse(c *call) (any, error) {
+	if s, ok := c.in.(string); ok {
+		r := []rune(s)
+		slices.Reverse(r)
+		return string(r), nil
+	}
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	l = slices.Clone(l)
+	slices.Reverse(l)
+	return l, nil
+}
+
+func unique(l []any, key func(any) any) []any {
+	out := []any{}
+	seenStrings := map[string]bool{}
+	var seen []any
+	for _, x := range l {
+		k := key(x)
+		if s, ok := k.(string); ok {
+			if seenStrings[s] {
+				continue
+			}
+			seenStrings[s] = true
+		} else {
+			if slices.ContainsFunc(seen, func(y any) bool { return Equal(k, y) }) {
+				continue
+			}
+			seen = append(seen, k)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func filterUnique(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	// Jinja compares by hash, which lists and dictionaries do not have; then
+	// Ansible falls back to a comparison in which case counts.
+	caseSensitive := c.bool(0, false)
+	for _, x := range l {
+		switch x.(type) {
+		case []any, map[string]any:
+			caseSensitive = true
+		}
+	}
+	return unique(l, func(v any) any { return folded(v, caseSensitive) }), nil
+}
+
+// sets makes a filter of two lists that keeps order and drops repetitions.
+func sets(keep func(inA, inB bool) bool) func(*call) (any, error) {
+	return func(c *call) (any, error) {
+		a, ok := c.in.([]any)
+		if !ok {
+			return nil, c.fail("needs a list, not %s", TypeName(c.in))
+		}
+		b, err := c.argList(0)
+		if err != nil {
+			return nil, err
+		}
+		inA, inB := membership(a), membership(b)
+		all := append(append([]any{}, a...), b...)
+		all = slices.DeleteFunc(all, func(x any) bool { return !keep(inA(x), inB(x)) })
+		return unique(all, func(v any) any { return v }), nil
+	}
+}
+
+func membership(l []any) func(any) bool {
+	texts := map[string]bool{}
+	var others []any
+	for _, x := range l {
+		if s, ok := x.(string); ok {
+			texts[s] = true
+		} else {
+			others = append(others, x)
+		}
+	}
+	return func(v any) bool {
+		if s, ok := v.(string); ok {
+			return texts[s]
+		}
+		return slices.ContainsFunc(others, func(y any) bool { return Equal(v, y) })
+	}
+}
+
+func extreme(c *call, sign int) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	if len(l) == 0 {
+		return nil, c.fail("the list is empty")
+	}
+	keys, err := c.attributes(l, 1)
+	if err != nil {
+		return nil, err
+	}
+	best := 0
+	for i := 1; i < len(l); i++ {
+		n, ok := compare(folded(keys[i], c.bool(0, false)), folded(keys[best], c.bool(0, false)))
+		if !ok {
+			return nil, c.fail("%s and %s cannot be ordered", TypeName(keys[i]), TypeName(keys[best]))
+		}
+		if n*sign > 0 {
+			best = i
+		}
+	}
+	return l[best], nil
+}
+
+func filterSum(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	if l, err = c.attributes(l, 0); err != nil {
+		return nil, err
+	}
+	var total any = int64(0)
+	if c.given(1) {
+		total = c.args[1]
+	}
+	for _, x := range l {
+		if total, err = arithmetic("+", total, x, c.at); err != nil {
+			return nil, err
+		}
+	}
+	return total, nil
+}
+
+func filterFlatten(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	levels, err := c.int(0, -1)
+	if err != nil {
+		return nil, err
+	}
+	return flatten(l, levels, c.bool(1, true)), nil
+}
+
+func flatten(l []any, levels int64, skipNulls bool) []any {
+	out := []any{}
+	for _, x := range l {
+		if s, _ := x.(string); skipNulls && (x == nil || s == "None" || s == "null") {
+			continue
+		}
+		if inner, ok := x.([]any); ok && levels != 0 {
+			out = append(out, flatten(inner, levels-1, skipNulls)...)
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func filterZip(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	lists := [][]any{l}
+	for i := range c.args {
+		other, err := c.argList(i)
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, other)
+	}
+	out := []any{}
+	for i := range l {
+		row := []any{}
+		for _, other := range lists {
+			if i >= len(other) {
+				return out, nil
+			}
+			row = append(row, other[i])
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+// inner runs a filter or a test by name on one item, with arguments that are
+// already evaluated.
+func (c *call) inner(name string, in any, args []any, has []bool, s signature) (*call, error) {
+	for i, n := range s {
+		if n != "*" && !strings.HasSuffix(n, "?") && (i >= len(has) || !has[i]) {
+			return nil, c.fail("%s needs %q", name, n)
+		}
+	}
+	if variadic := len(s) > 0 && s[len(s)-1] == "*"; !variadic && len(args) > len(s) {
+		return nil, c.fail("%s takes at most %d arguments: %s", name, len(s), s)
+	}
+	return &call{f: c.f, at: c.at, name: name, in: in, args: args, has: has}, use(in, c.at)
+}
+
+func filterMap(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	name, err := c.text(0, "")
+	if err != nil {
+		return nil, err
+	}
+	name = strings.TrimPrefix(name, "ansible.builtin.")
+	f := filters[name]
+	out := make([]any, len(l))
+	for i, x := range l {
+		ic, err := c.inner(name, x, c.args[1:], c.has[1:], f.sig)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = f.fn(ic); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// mapAttribute is map with attribute=, which takes no filter.
+var mapAttribute = filter{sig: sig("attribute", "default?"), fn: func(c *call) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	path, err := c.attributePath(0)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]any, len(l))
+	for i, x := range l {
+		v, err := c.attribute(x, path)
+		if err != nil {
+			return nil, err
+		}
+		if isUndefined(v) && c.given(1) {
+			v = c.args[1]
+		}
+		if err := use(v, c.at); err != nil {
+			return nil, err
+		}
+		out[i] = v
+	}
+	return out, nil
+}}
+
+// choose keeps the items that pass the test whose name is argument i.
+func choose(c *call, path string, i int, keep bool) (any, error) {
+	l, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	name, err := c.text(i, "")
+	if err != nil {
+		return nil, err
+	}
+	name = strings.TrimPrefix(name, "ansible.builtin.")
+	t := tests[name]
+	out := []any{}
+	for _, x := range l {
+		v := x
+		if path != "" {
+			if v, err = c.attribute(x, path); err != nil {
+				return nil, err
+			}
+		}
+		var ok bool
+		if name == "" {
+			if err := use(v, c.at); err != nil {
+				return nil, err
+			}
+			ok = Truth(v)
+		} else {
+			ic, err := c.inner(name, v, c.args[i+1:], c.has[i+1:], t.sig)
+			if err != nil && !t.loose {
+				return nil, err
+			}
+			if ok, err = t.fn(ic); err != nil {
+				return nil, err
+			}
+		}
+		if ok == keep {
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+func chooseAttr(c *call, keep bool) (any, error) {
+	path, err := c.attributePath(0)
+	if err != nil {
+		return nil, err
+	}
+	return choose(c, path, 1, keep)
+}
+
+func filterItems(c *call) (any, error) {
+	switch c.in.(type) {
+	case map[string]any, Mapping:
+		return pairs(c.in), nil
+	}
+	return nil, c.fail("needs a dictionary, not %s", TypeName(c.in))
+}
+
+func filterDict2items(c *call) (any, error) {
+	key, err := c.text(0, "key")
+	if err != nil {
+		return nil, err
+	}
+	value, err := c.text(1, "value")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := filterItems(c); err != nil {
+		return nil, err
+	}
+	out := []any{}
+	for _, p := range pairs(c.in) {
+		kv := p.([]any)
+		out = append(out, map[string]any{key: kv[0], value: kv[1]})
+	}
+	return out, nil
+}
+
+func filterItems2dict(c *call) (any, error) {
+	key, err := c.text(0, "key")
+	if err != nil {
+		return nil, err
+	}
+	value, err := c.text(1, "value")
+	if err != nil {
+		return nil, err
+	}
+	l, ok := c.in.([]any)
+	if !ok {
+		return nil, c.fail("needs a list, not %s", TypeName(c.in))
+	}
+	out := map[string]any{}
+	for _, x := range l {
+		m, _ := x.(map[string]any)
+		k, hasKey := m[key].(string)
+		v, hasValue := m[value]
+		if !hasKey || !hasValue {
+			return nil, c.fail("each item needs the keys %q (a string) and %q", key, value)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func filterCombine(c *call) (any, error) {
+	out := map[string]any{}
+	for _, x := range flatten(append([]any{c.in}, c.args...), 1, true) {
+		m, ok := x.(map[string]any)
+		if !ok {
+			return nil, c.fail("needs dictionaries, not %s", TypeName(x))
+		}
+		maps.Copy(out, m)
+	}
+	return out, nil
+}

@@ -1,0 +1,215 @@
+package jinja
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+var tests map[string]test
+
+func init() {
+	tests = map[string]test{
+		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), nil }},
+		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), nil }},
+
+		"none":     {sig: sig(), fn: typed("NoneType")},
+		"boolean":  {sig: sig(), fn: typed("bool")},
+		"integer":  {sig: sig(), fn: typed("int")},
+		"float":    {sig: sig(), fn: typed("float")},
+		"string":   {sig: sig(), fn: typed("str")},
+		"mapping":  {sig: sig(), fn: typed("dict")},
+		"number":   {sig: sig(), fn: typed("int", "float", "bool")},
+		"sequence": {sig: sig(), fn: typed("str", "list", "dict")},
+		"iterable": {sig: sig(), fn: typed("str", "list", "dict")},
+		"true":     {sig: sig(), fn: func(c *call) (bool, error) { return c.in == true, nil }},
+		"false":    {sig: sig(), fn: func(c *call) (bool, error) { return c.in == false, nil }},
+		"sameas":   {sig: sig("other"), fn: testSameas},
+
+		"eq": {sig: sig("other"), fn: relational("==")},
+		"ne": {sig: sig("other"), fn: relational("!=")},
+		"lt": {sig: sig("other"), fn: relational("<")},
+		"le": {sig: sig("other"), fn: relational("<=")},
+		"gt": {sig: sig("other"), fn: relational(">")},
+		"ge": {sig: sig("other"), fn: relational(">=")},
+		"in": {sig: sig("seq"), fn: relational("in")},
+
+		"even":        {sig: sig(), fn: func(c *call) (bool, error) { return modulo(c, 2, 0) }},
+		"odd":         {sig: sig(), fn: func(c *call) (bool, error) { return modulo(c, 2, 1) }},
+		"divisibleby": {sig: sig("num"), fn: testDivisible},
+		"lower": {sig: sig(), fn: func(c *call) (bool, error) {
+			s := Text(c.in)
+			return s == strings.ToLower(s) && s != strings.ToUpper(s), nil
+		}},
+		"upper": {sig: sig(), fn: func(c *call) (bool, error) {
+			s := Text(c.in)
+			return s == strings.ToUpper(s) && s != strings.ToLower(s), nil
+		}},
+
+		"match":  {sig: sig("pattern?", "ignorecase?", "multiline?"), fn: func(c *call) (bool, error) { return testRegexp(c, true) }},
+		"search": {sig: sig("pattern?", "ignorecase?", "multiline?"), fn: func(c *call) (bool, error) { return testRegexp(c, false) }},
+		"regex":  {sig: sig("pattern?", "ignorecase?", "multiline?"), fn: func(c *call) (bool, error) { return testRegexp(c, false) }},
+
+		"version": {sig: sig("version", "operator?"), fn: testVersion},
+		"truthy":  {sig: sig("convert_bool?"), fn: func(c *call) (bool, error) { return truthy(c), nil }},
+		"falsy":   {sig: sig("convert_bool?"), fn: func(c *call) (bool, error) { return !truthy(c), nil }},
+
+		"any":      {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, true) }},
+		"all":      {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, false) }},
+		"subset":   {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.in, c.args[0]) }},
+		"superset": {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.args[0], c.in) }},
+		"contains": {sig: sig("item"), fn: func(c *call) (bool, error) { return contains(c.in, c.args[0], c.at) }},
+	}
+	for alias, name := range map[string]string{
+		"equalto": "eq", "==": "eq", "!=": "ne", "lessthan": "lt", "<": "lt", "<=": "le", "greaterthan": "gt", ">": "gt", ">=": "ge",
+		"version_compare": "version", "issubset": "subset", "issuperset": "superset",
+	} {
+		tests[alias] = tests[name]
+	}
+}
+
+func testNames() []string { return slices.Sorted(maps.Keys(tests)) }
+
+const needsRegister = "it looks at the result of a task, and fleetd has no register: a plan is complete before the first task runs"
+
+// unsupportedTests are those of Jinja and Ansible that fleetd does not have,
+// with the reason where there is one.
+var unsupportedTests = map[string]string{
+	"failed": needsRegister, "failure": needsRegister, "succeeded": needsRegister, "success": needsRegister,
+	"successful": needsRegister, "reachable": needsRegister, "unreachable": needsRegister, "changed": needsRegister,
+	"change": needsRegister, "skipped": needsRegister, "skip": needsRegister, "finished": needsRegister, "started": needsRegister,
+	"exists": noFiles, "file": noFiles, "is_file": noFiles, "directory": noFiles, "is_dir": noFiles, "link": noFiles,
+	"is_link": noFiles, "link_exists": noFiles, "mount": noFiles, "is_mount": noFiles, "same_file": noFiles, "is_same_file": noFiles,
+	"abs": "", "is_abs": "", "nan": "", "isnan": "", "url": "", "urn": "", "uri": "", "vault_encrypted": "",
+	"callable": "", "escaped": "", "filter": "", "test": "",
+}
+
+const noFiles = "fleetd's templates do not read files"
+
+func isUndefined(v any) bool {
+	_, ok := v.(Undefined)
+	return ok
+}
+
+func typed(names ...string) func(*call) (bool, error) {
+	return func(c *call) (bool, error) { return slices.Contains(names, TypeName(c.in)), nil }
+}
+
+func relational(op string) func(*call) (bool, error) {
+	return func(c *call) (bool, error) { return relation(op, c.in, c.args[0], c.at) }
+}
+
+func testSameas(c *call) (bool, error) {
+	switch c.args[0].(type) {
+	case nil, bool:
+		return c.in == c.args[0], nil
+	}
+	return false, c.fail("is only meant for true, false and none").(*Error).hint("compare with ==")
+}
+
+func modulo(c *call, by, want int64) (bool, error) {
+	v, err := arithmetic("%", c.in, by, c.at)
+	if err != nil {
+		return false, err
+	}
+	return Equal(v, want), nil
+}
+
+func testDivisible(c *call) (bool, error) {
+	v, err := arithmetic("%", c.in, c.args[0], c.at)
+	if err != nil {
+		return false, err
+	}
+	return Equal(v, int64(0)), nil
+}
+
+func testRegexp(c *call, fromStart bool) (bool, error) {
+	pattern, err := c.text(0, "")
+	if err != nil {
+		return false, err
+	}
+	if fromStart {
+		pattern = `\A(?:` + pattern + `)`
+	}
+	re, err := c.compileRegexp(pattern, c.bool(1, false), c.bool(2, false))
+	if err != nil {
+		return false, err
+	}
+	return re.MatchString(Text(c.in)), nil
+}
+
+func truthy(c *call) bool {
+	if s, ok := c.in.(string); ok && c.bool(0, false) {
+		switch strings.ToLower(strings.TrimSpace(s)) {
+		case "y", "yes", "on", "1", "true", "t", "1.0":
+			return true
+		case "n", "no", "off", "0", "false", "f", "0.0":
+			return false
+		}
+	}
+	return Truth(c.in)
+}
+
+func quantified(c *call, any bool) (bool, error) {
+	l, err := c.list()
+	if err != nil {
+		return false, err
+	}
+	for _, x := range l {
+		if Truth(x) == any {
+			return any, nil
+		}
+	}
+	return !any, nil
+}
+
+func subset(c *call, small, large any) (bool, error) {
+	a, okA := elements(small)
+	b, okB := elements(large)
+	if !okA || !okB {
+		return false, c.fail("needs two lists")
+	}
+	in := membership(b)
+	return !slices.ContainsFunc(a, func(x any) bool { return !in(x) }), nil
+}
+
+var versionOperators = map[string]string{
+	"==": "==", "=": "==", "eq": "==", "<": "<", "lt": "<", "<=": "<=", "le": "<=", ">": ">", "gt": ">",
+	">=": ">=", "ge": ">=", "!=": "!=", "<>": "!=", "ne": "!=",
+}
+
+// testVersion compares as Ansible's loose version type: runs of digits as
+// numbers, runs of lower-case letters and everything else as texts.
+func testVersion(c *call) (bool, error) {
+	if !Truth(c.in) || !Truth(c.args[0]) {
+		return false, c.fail("an empty version cannot be compared")
+	}
+	name, err := c.text(1, "eq")
+	if err != nil {
+		return false, err
+	}
+	op, ok := versionOperators[name]
+	if !ok {
+		return false, c.fail("unknown operator %q", name)
+	}
+	return relation(op, looseVersion(Text(c.in)), looseVersion(Text(c.args[0])), c.at)
+}
+
+var versionPart = regexp.MustCompile(`\d+|[a-z]+|\.|[^\d.a-z]+`)
+
+func looseVersion(s string) any {
+	out := []any{}
+	for _, p := range versionPart.FindAllString(s, -1) {
+		if p == "." {
+			continue
+		}
+		if n, err := strconv.ParseInt(p, 10, 64); err == nil {
+			out = append(out, n)
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out
+}
