@@ -176,7 +176,7 @@ func (l *loader) varsFile(p string) (*dict, error) {
 
 // document is the value of a YAML or JSON file, and its root node.
 func (l *loader) document(t *text) (any, *node, error) {
-	root, err := parseYAML(t, l.limits)
+	root, err := parseDocument(t, l.limits)
 	if err != nil || root == nil {
 		return nil, &node{}, err
 	}

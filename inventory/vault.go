@@ -295,3 +295,12 @@ func readable(b []byte) bool {
 	}
 	return len(b) > 0 && good*10 >= len(b)*9
 }
+
+// IsVault tells whether data is encrypted with Ansible Vault.
+func IsVault(data []byte) bool { return isVault(data) }
+
+// Decrypt opens a vault, formats 1.1 and 1.2, with the first of the passwords
+// that fits.
+func Decrypt(data []byte, secrets []VaultSecret) ([]byte, error) {
+	return (&vault{secrets: secrets}).decrypt(data)
+}

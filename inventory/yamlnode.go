@@ -20,6 +20,8 @@ type node struct {
 	line, col int
 	items     []*node // of a sequence; of a mapping key and value in turn
 	target    *node   // of an alias
+	typed     bool    // from JSON: val is the value of a scalar
+	val       any
 }
 
 type nodeKind uint8
@@ -32,6 +34,26 @@ const (
 )
 
 const tagPrefix = "tag:yaml.org,2002:"
+
+// parseDocument reads a file that may be JSON or YAML, in that order as
+// Ansible does. It returns nil for a file without any value.
+func parseDocument(t *text, limits Limits) (*node, error) {
+	if err := checkText(t); err != nil {
+		return nil, err
+	}
+	if mayBeJSON(t.data) {
+		n, jsonErr := parseJSON(t, limits)
+		if jsonErr == nil {
+			return n, nil
+		}
+		n, err := parseYAML(t, limits)
+		if err != nil && strings.HasSuffix(t.name, ".json") {
+			return nil, jsonErr
+		}
+		return n, err
+	}
+	return parseYAML(t, limits)
+}
 
 // parseYAML reads the only document in t. It returns nil for a file without
 // any.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type constructor struct {
 	warn     func(line, col int, format string, args ...any)
 
 	done     map[*node]any // values of anchored nodes: aliases share them
+	shared   map[*node]bool
 	open     map[*node]bool
 	expanded int // values reached through aliases
 	size     map[*node]int
@@ -60,23 +62,45 @@ func (c *constructor) value(n *node) (any, error) {
 		}
 		v, err := c.value(target)
 		if err == nil {
-			if c.done == nil {
-				c.done = map[*node]any{}
-			}
-			c.done[target] = v
+			c.remember(target, v)
 		}
 		return v, err
 	}
 	if v, ok := c.done[n]; ok {
 		return v, nil
 	}
+	var v any
+	var err error
 	switch n.kind {
 	case scalarNode:
-		return c.scalar(n)
+		v, err = c.scalar(n)
 	case sequenceNode:
-		return c.sequence(n)
+		v, err = c.sequence(n)
+	default:
+		v, err = c.mapping(n)
 	}
-	return c.mapping(n)
+	if c.shared[n] && err == nil {
+		c.remember(n, v)
+	}
+	return v, err
+}
+
+func (c *constructor) remember(n *node, v any) {
+	if c.done == nil {
+		c.done = map[*node]any{}
+	}
+	c.done[n] = v
+}
+
+// share notes values that a merge key spreads: they stay one value.
+func (c *constructor) share(pairs []pair) []pair {
+	if c.shared == nil {
+		c.shared = map[*node]bool{}
+	}
+	for _, p := range pairs {
+		c.shared[p.vn] = true
+	}
+	return pairs
 }
 
 // measure is how many values n would be with all aliases written out.
@@ -226,9 +250,9 @@ func (c *constructor) pairs(n *node) ([]pair, error) {
 			at++
 			continue
 		}
-		switch c.settings.DuplicateKeys {
-		case "ignore":
-		case "error":
+		switch {
+		case n.typed || c.settings.DuplicateKeys == "ignore": // JSON takes the last without a word
+		case c.settings.DuplicateKeys == "error":
 			return nil, c.errorAt(p.kn, "Remove one of the two.", "the key %s stands twice in this dictionary", keyString(p.key))
 		default:
 			c.warn(p.kn.line, p.kn.col, "the key %s stands twice in this dictionary, the last value is used", keyString(p.key))
@@ -253,7 +277,8 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 	switch target.kind {
 	case mappingNode:
 		defer c.enter(target)()
-		return c.pairs(target)
+		p, err := c.pairs(target)
+		return slices.Clone(c.share(p)), err
 	case sequenceNode:
 		defer c.enter(target)()
 		var out []pair
@@ -271,7 +296,7 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, p...)
+			out = append(out, c.share(p)...)
 			if c.expanded += len(p); c.expanded > c.limits.Expansion {
 				return nil, c.errorAt(kn, "", "merge keys expand to more than %d values", c.limits.Expansion)
 			}
@@ -289,7 +314,10 @@ func (c *constructor) key(kn *node) (any, error) {
 	if n.plain && n.tag == "" && n.value == "=" {
 		return "=", nil
 	}
-	k, err := c.scalar(n)
+	if n.typed {
+		return n.val, nil
+	}
+	k, err := c.keyScalar(n)
 	if err != nil {
 		return nil, err
 	}
@@ -308,12 +336,33 @@ func (c *constructor) key(kn *node) (any, error) {
 	return k, nil
 }
 
+// keyScalar is scalar for keys: names in an encrypted file are no secrets.
+func (c *constructor) keyScalar(n *node) (any, error) {
+	if !c.t.secret {
+		return c.scalar(n)
+	}
+	open := *c.t
+	open.secret = false
+	named := *c
+	named.t = &open
+	return named.scalar(n)
+}
+
 func (c *constructor) badTag(n *node) error {
 	return c.errorAt(n, "Known tags are !vault, !unsafe and those of YAML itself (!!str, !!int, …).",
 		"the tag %s is not known", strings.Replace(n.tag, tagPrefix, "!!", 1))
 }
 
 func (c *constructor) scalar(n *node) (any, error) {
+	if n.typed {
+		if c.t.secret {
+			switch n.val.(type) {
+			case string, int, float64, *big.Int:
+				return c.vault.revealedValue(n.val, c.t), nil
+			}
+		}
+		return n.val, nil
+	}
 	tag := n.tag
 	if tag == "" || tag == "!" {
 		if tag == "!" || !n.plain {

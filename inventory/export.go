@@ -1,0 +1,326 @@
+package inventory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// ExportOptions choose what the outputs of ansible-inventory show.
+type ExportOptions struct {
+	// Export is --export: variables stay with the group or host that defines
+	// them, instead of being merged into each host.
+	Export bool
+	// ShowSecrets shows values from encrypted files and, in the graph,
+	// decrypts !vault strings. Without it they are ***; !vault strings in
+	// JSON and YAML are shown as their vault text in either case.
+	ShowSecrets bool
+	// PlaybookDirGiven is that --playbook-dir was given: its group_vars then
+	// count for the groups shown, too. Hosts always have them.
+	PlaybookDirGiven bool
+}
+
+// internalVars are variables that Ansible sets itself and does not show.
+var internalVars = map[any]bool{
+	"ansible_diff_mode": true, "ansible_config_file": true, "ansible_facts": true, "ansible_forks": true,
+	"ansible_inventory_sources": true, "ansible_limit": true, "ansible_playbook_python": true,
+	"ansible_run_tags": true, "ansible_skip_tags": true, "ansible_verbosity": true, "ansible_version": true,
+	"inventory_dir": true, "inventory_file": true, "inventory_hostname": true, "inventory_hostname_short": true,
+	"groups": true, "group_names": true, "omit": true, "playbook_dir": true,
+}
+
+// shown is d without what Ansible keeps to itself.
+func shown(d *dict) *dict {
+	out := &dict{}
+	for i, k := range d.keys {
+		if !internalVars[k] {
+			out.set(k, d.vals[i])
+		}
+	}
+	return out
+}
+
+func (inv *Inventory) groupShown(g *group, o ExportOptions) (*dict, error) {
+	merge := inv.loader.opts.Settings.HashMerge
+	out := g.vars.clone()
+	files, err := inv.groupFiles(inv.groupDirs, []*group{g})
+	if err != nil {
+		return nil, err
+	}
+	out.update(files, merge)
+	if o.PlaybookDirGiven {
+		if files, err = inv.groupFiles([]*varsDir{inv.playGroupDir}, []*group{g}); err != nil {
+			return nil, err
+		}
+		out.update(files, merge)
+	}
+	if g.priority != 1 {
+		out.set("ansible_group_priority", g.priority)
+	}
+	return shown(out), nil
+}
+
+func (inv *Inventory) hostShown(h *host, o ExportOptions) *dict {
+	if !o.Export {
+		return shown(inv.merged(h))
+	}
+	merge := inv.loader.opts.Settings.HashMerge
+	out := h.vars.clone()
+	files := inv.hostFiles[h]
+	out.update(files[0], merge)
+	if o.PlaybookDirGiven {
+		out.update(files[1], merge)
+	}
+	return shown(out)
+}
+
+// WriteList writes what ansible-inventory --list prints: groups with their
+// hosts and children, and every host's variables under _meta.
+func (inv *Inventory) WriteList(w io.Writer, o ExportOptions) error {
+	j := &jsonWriter{w: w, o: o}
+	top := map[string]*group{}
+	var collect func(g *group)
+	collect = func(g *group) {
+		top[g.name] = g
+		for _, c := range g.children {
+			if top[c.name] == nil {
+				collect(c)
+			}
+		}
+	}
+	collect(inv.loader.d.groups["all"])
+	names := []string{"_meta"}
+	for n := range top {
+		if n != "_meta" { // Ansible, too, lets its own _meta win
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+
+	first := true
+	j.open('{')
+	for _, n := range names {
+		if n == "_meta" {
+			j.item(&first, 1, n)
+			if err := inv.writeMeta(j); err != nil {
+				return err
+			}
+			continue
+		}
+		d, err := inv.groupEntry(top[n], o)
+		if err != nil {
+			return err
+		}
+		if d.len() > 0 {
+			j.item(&first, 1, n)
+			j.value(d, 1)
+		}
+	}
+	j.close('}', 0, first)
+	j.buf = append(j.buf, '\n')
+	return j.flush()
+}
+
+func (inv *Inventory) groupEntry(g *group, o ExportOptions) (*dict, error) {
+	d := &dict{}
+	if len(g.children) > 0 {
+		d.set("children", strings2list(groupNames(g.children)))
+	}
+	if g.name != "all" && len(g.hosts) > 0 {
+		d.set("hosts", strings2list(hostNames(g.hosts)))
+	}
+	if o.Export {
+		vars, err := inv.groupShown(g, o)
+		if err != nil {
+			return nil, err
+		}
+		if vars.len() > 0 {
+			d.set("vars", vars)
+		}
+	}
+	return d, nil
+}
+
+func strings2list(s []string) *list {
+	l := &list{items: make([]any, len(s))}
+	for i, x := range s {
+		l.items[i] = x
+	}
+	return l
+}
+
+// writeMeta writes the variables of all hosts. What hosts share is rendered
+// once for each set of groups and copied from then on.
+func (inv *Inventory) writeMeta(j *jsonWriter) error {
+	hosts := slices.Clone(inv.order)
+	slices.SortFunc(hosts, func(a, b *host) int { return strings.Compare(a.name, b.name) })
+	j.open('{')
+	outer, first := true, true
+	j.item(&outer, 2, "hostvars")
+	j.open('{')
+	base := map[*membership][]rendered{}
+	own := make([]rendered, 0, 16)
+	for _, h := range hosts {
+		own = own[:0]
+		var shared []rendered
+		if j.o.Export || inv.loader.opts.Settings.HashMerge {
+			own = j.render(own, inv.hostShown(h, j.o))
+		} else {
+			var ok bool
+			if shared, ok = base[h.member]; !ok {
+				shared = j.render(nil, shown(h.member.base))
+				base[h.member] = shared
+			}
+			files := inv.hostFiles[h]
+			own = j.render(own, h.vars, files[0], files[1], inv.extra)
+		}
+		if len(own)+len(shared) > 0 {
+			j.item(&first, 3, h.name)
+			j.open('{')
+			j.merge(shared, own)
+			j.close('}', 3, false)
+		}
+		if err := j.flushFull(); err != nil {
+			return err
+		}
+	}
+	j.close('}', 2, first)
+	j.close('}', 1, false)
+	return nil
+}
+
+// ErrNotOneHost is that --host was given a pattern of no or several hosts.
+var ErrNotOneHost = errors.New("--host needs a pattern that matches exactly one host")
+
+// WriteHost writes what ansible-inventory --host prints: the merged variables
+// of the one host that the pattern matches.
+func (inv *Inventory) WriteHost(w io.Writer, pattern string, yaml bool, o ExportOptions) error {
+	hosts, err := inv.evaluate(splitPatterns(pattern))
+	if err != nil {
+		return err
+	}
+	if len(hosts) != 1 {
+		return fmt.Errorf("%w, %q matches %d", ErrNotOneHost, pattern, len(hosts))
+	}
+	d := inv.hostShown(hosts[0], o)
+	if yaml {
+		return writeYAML(w, d, o)
+	}
+	j := &jsonWriter{w: w, o: o}
+	j.value(d, 0)
+	j.buf = append(j.buf, '\n')
+	return j.flush()
+}
+
+// ErrNotAGroup is that --graph was given something that is no group's name.
+var ErrNotAGroup = errors.New("--graph needs the name of a group")
+
+// WriteGraph writes what ansible-inventory --graph prints: the tree of groups
+// and hosts below a group ("" is all), with their variables if vars is set.
+func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o ExportOptions) error {
+	if groupName == "" {
+		groupName = "all"
+	}
+	g := inv.loader.d.groups[groupName]
+	if g == nil {
+		return fmt.Errorf("%w, there is none named %q", ErrNotAGroup, groupName)
+	}
+	var b bytes.Buffer
+	line := func(name string, depth int) {
+		if depth > 0 {
+			b.WriteString(strings.Repeat("  |", depth))
+			b.WriteString("--")
+		}
+		b.WriteString(name)
+		b.WriteByte('\n')
+	}
+	list := func(d *dict, depth int) {
+		for _, i := range sortedKeys(d) {
+			line(fmt.Sprintf("{%s = %s}", keyString(d.keys[i]), pyStr(d.vals[i], o.ShowSecrets)), depth)
+		}
+	}
+	var walk func(g *group, depth int) error
+	walk = func(g *group, depth int) error {
+		line("@"+g.name+":", depth)
+		for _, c := range g.children {
+			if err := walk(c, depth+1); err != nil {
+				return err
+			}
+		}
+		if g.name != "all" {
+			for _, h := range g.hosts {
+				line(h.name, depth+1)
+				if vars {
+					list(inv.hostShown(h, o), depth+2)
+				}
+			}
+		}
+		if vars {
+			d, err := inv.groupShown(g, o)
+			if err != nil {
+				return err
+			}
+			list(d, depth+1)
+		}
+		return nil
+	}
+	if err := walk(g, 0); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// WriteYAML writes what ansible-inventory --list --yaml prints: the tree of
+// groups as a YAML inventory, each host's variables at its first mention.
+func (inv *Inventory) WriteYAML(w io.Writer, o ExportOptions) error {
+	seen := map[*host]bool{}
+	var format func(g *group) (*dict, error)
+	format = func(g *group) (*dict, error) {
+		children, hosts := &dict{}, &dict{}
+		for _, c := range g.children {
+			d, err := format(c)
+			if err != nil {
+				return nil, err
+			}
+			children.update(d, false)
+		}
+		if g.name != "all" {
+			for _, h := range g.hosts {
+				vars := &dict{}
+				if !seen[h] {
+					seen[h] = true
+					vars = inv.hostShown(h, o)
+				}
+				hosts.set(h.name, vars)
+			}
+		}
+		body := &dict{}
+		if children.len() > 0 {
+			body.set("children", children)
+		}
+		if hosts.len() > 0 {
+			body.set("hosts", hosts)
+		}
+		if o.Export {
+			vars, err := inv.groupShown(g, o)
+			if err != nil {
+				return nil, err
+			}
+			if vars.len() > 0 {
+				body.set("vars", vars)
+			}
+		}
+		out := &dict{}
+		out.set(g.name, body)
+		return out, nil
+	}
+	d, err := format(inv.loader.d.groups["all"])
+	if err != nil {
+		return err
+	}
+	return writeYAML(w, d, o)
+}

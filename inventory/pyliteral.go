@@ -1,0 +1,471 @@
+package inventory
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// errUnhashable is Python's TypeError for {[1]: 2} and {{'a'}}: unlike all
+// other non-literals, which are taken as strings, it ends the reading of the
+// whole file.
+var errUnhashable = errors.New("a list or dictionary cannot be a dictionary key or a member of a set")
+
+// iniValue is the value of an INI assignment: what Python's ast.literal_eval
+// makes of it, or the text itself if it is no literal.
+func iniValue(s string) (any, error) {
+	if !mayBeLiteral(s) {
+		return s, nil
+	}
+	p := &literal{s: strings.TrimLeft(s, " \t")}
+	v, ok := p.top()
+	if !ok {
+		return s, nil
+	}
+	if p.unhashable {
+		return nil, errUnhashable
+	}
+	if b, isBytes := v.(binary); isBytes {
+		return string(b), nil
+	}
+	return v, nil
+}
+
+// mayBeLiteral keeps plain words, most values there are, from being parsed.
+func mayBeLiteral(s string) bool {
+	s = strings.TrimLeft(s, " \t\f")
+	if s == "" {
+		return false
+	}
+	switch c := s[0]; {
+	case digit(c), strings.IndexByte(`+-.'"([{`, c) >= 0:
+		return true
+	case strings.IndexByte("TFN", c) >= 0:
+		return true
+	default: // string prefixes
+		return strings.IndexByte("rRuUbB", c) >= 0 && strings.ContainsAny(s[:min(len(s), 3)], `'"`)
+	}
+}
+
+// literal parses Python's literal expressions: numbers, strings, tuples,
+// lists, dictionaries, sets, True, False and None.
+type literal struct {
+	s          string
+	i          int
+	depth      int
+	unhashable bool
+}
+
+// maxLiteralDepth is the nesting of brackets that Python's tokenizer allows;
+// deeper text is no literal, thus a string.
+const maxLiteralDepth = 200
+
+func (p *literal) space() {
+	for p.i < len(p.s) && (p.s[p.i] == ' ' || p.s[p.i] == '\t' || p.s[p.i] == '\f') {
+		p.i++
+	}
+	if p.i < len(p.s) && p.s[p.i] == '#' {
+		p.i = len(p.s)
+	}
+}
+
+func (p *literal) peek() byte {
+	p.space()
+	if p.i < len(p.s) {
+		return p.s[p.i]
+	}
+	return 0
+}
+
+// top parses a whole value; 80,443 without brackets is a tuple.
+func (p *literal) top() (any, bool) {
+	v, ok := p.value()
+	if !ok {
+		return nil, false
+	}
+	if p.peek() == ',' {
+		items := []any{v}
+		for p.peek() == ',' {
+			p.i++
+			if p.peek() == 0 {
+				break
+			}
+			if v, ok = p.value(); !ok {
+				return nil, false
+			}
+			items = append(items, v)
+		}
+		v = &list{items: items}
+	}
+	return v, p.peek() == 0
+}
+
+func (p *literal) value() (any, bool) {
+	switch c := p.peek(); {
+	case c == '[':
+		items, _, ok := p.items(']')
+		return &list{items: items}, ok
+	case c == '(':
+		items, comma, ok := p.items(')')
+		if ok && len(items) == 1 && !comma {
+			return items[0], true
+		}
+		return &list{items: items}, ok
+	case c == '{':
+		return p.braces()
+	case c == '+' || c == '-':
+		p.i++
+		if c2 := p.peek(); !digit(c2) && c2 != '.' {
+			return nil, false
+		}
+		v, ok := p.number()
+		if c == '-' {
+			switch n := v.(type) {
+			case int:
+				return -n, ok
+			case float64:
+				return -n, ok
+			case *big.Int:
+				return normalInt(new(big.Int).Neg(n)), ok
+			}
+		}
+		return v, ok
+	case digit(c) || c == '.':
+		return p.number()
+	case c == '\'' || c == '"' || letter(c):
+		return p.wordOrString()
+	}
+	return nil, false
+}
+
+// items parses a bracketed list and reports whether it had a comma.
+func (p *literal) items(closing byte) (items []any, comma, ok bool) {
+	if p.depth++; p.depth > maxLiteralDepth {
+		return nil, false, false
+	}
+	defer func() { p.depth-- }()
+	p.i++
+	for {
+		if p.peek() == closing {
+			p.i++
+			return items, comma, true
+		}
+		if len(items) > 0 && !comma {
+			return nil, false, false
+		}
+		v, ok := p.value()
+		if !ok {
+			return nil, false, false
+		}
+		items = append(items, v)
+		switch p.peek() {
+		case ',':
+			p.i++
+			comma = true
+		case closing:
+			p.i++
+			return items, comma, true
+		default:
+			return nil, false, false
+		}
+	}
+}
+
+// braces parses a dictionary or a set. A set becomes a list in the order
+// written, each member once.
+func (p *literal) braces() (any, bool) {
+	if p.depth++; p.depth > maxLiteralDepth {
+		return nil, false
+	}
+	defer func() { p.depth-- }()
+	p.i++
+	d := &dict{}
+	if p.peek() == '}' {
+		p.i++
+		return d, true
+	}
+	isDict := false
+	for first := true; ; first = false {
+		if p.peek() == '}' && !first {
+			p.i++
+			break
+		}
+		k, ok := p.value()
+		if !ok {
+			return nil, false
+		}
+		k = p.hashable(k)
+		colon := p.peek() == ':'
+		if first {
+			isDict = colon
+		} else if colon != isDict {
+			return nil, false
+		}
+		var v any
+		if colon {
+			p.i++
+			if v, ok = p.value(); !ok {
+				return nil, false
+			}
+		}
+		d.set(k, v)
+		switch p.peek() {
+		case ',':
+			p.i++
+		case '}':
+		default:
+			return nil, false
+		}
+	}
+	if isDict {
+		return d, true
+	}
+	return &list{items: d.keys}, true
+}
+
+func (p *literal) hashable(k any) any {
+	switch k := k.(type) {
+	case *list, *dict:
+		p.unhashable = true
+		return ""
+	case *big.Int:
+		return k.String()
+	case float64:
+		if k == math.Trunc(k) && math.Abs(k) < 1e15 {
+			return int(k)
+		}
+	}
+	return k
+}
+
+func (p *literal) number() (any, bool) {
+	start := p.i
+	s := p.s[start:]
+	if len(s) > 2 && s[0] == '0' && strings.IndexByte("xXoObB", s[1]) >= 0 {
+		base := map[byte]int{'x': 16, 'o': 8, 'b': 2}[s[1]|0x20]
+		n := span(s, 2, hexOrBar)
+		p.i += n
+		digits, ok := dropBars(strings.TrimPrefix(s[2:n], "_"))
+		if !ok || p.glued() {
+			return nil, false
+		}
+		v, ok := new(big.Int).SetString(digits, base)
+		if !ok {
+			return nil, false
+		}
+		return normalInt(v), true
+	}
+	n := span(s, 0, digitOrBar)
+	isFloat := false
+	whole, fraction, exp := s[:n], "", ""
+	if n < len(s) && s[n] == '.' {
+		isFloat = true
+		m := span(s, n+1, digitOrBar)
+		fraction = s[n+1 : m]
+		n = m
+	}
+	if whole == "" && fraction == "" {
+		return nil, false
+	}
+	if n < len(s) && (s[n] == 'e' || s[n] == 'E') {
+		m := n + 1
+		if m < len(s) && (s[m] == '+' || s[m] == '-') {
+			m++
+		}
+		end := span(s, m, digitOrBar)
+		if end == m {
+			return nil, false
+		}
+		isFloat = true
+		exp = "e" + s[n+1:end]
+		n = end
+	}
+	p.i = start + n
+	if p.glued() {
+		return nil, false // 5abc, and 2j, which JSON cannot hold
+	}
+	w, ok1 := dropBars(whole)
+	f, ok2 := dropBars(fraction)
+	x, ok3 := dropBars(strings.TrimLeft(exp, "e+-"))
+	if !ok1 && whole != "" || !ok2 && fraction != "" || !ok3 && exp != "" {
+		return nil, false
+	}
+	if isFloat {
+		if exp != "" {
+			exp = exp[:len(exp)-len(strings.TrimLeft(exp, "e+-"))] + x
+		}
+		v, err := strconv.ParseFloat(w+"."+f+"0"+exp, 64)
+		if err != nil && !math.IsInf(v, 0) {
+			return nil, false
+		}
+		return v, true
+	}
+	if w[0] == '0' && strings.Trim(w, "0") != "" {
+		return nil, false // 0777 is no number in Python
+	}
+	if v, err := strconv.Atoi(w); err == nil {
+		return v, true
+	}
+	if len(w) > 4300 {
+		return nil, false
+	}
+	v, ok := new(big.Int).SetString(w, 10)
+	return v, ok
+}
+
+// glued tells whether a name follows a number without a space.
+func (p *literal) glued() bool {
+	r, _ := decodeRune(p.s[p.i:])
+	return p.i < len(p.s) && (isWord(r) || r == '.')
+}
+
+// dropBars removes the underscores between digits.
+func dropBars(s string) (string, bool) {
+	if s == "" || s[0] == '_' || s[len(s)-1] == '_' || strings.Contains(s, "__") {
+		return "", false
+	}
+	return strings.ReplaceAll(s, "_", ""), true
+}
+
+func (p *literal) wordOrString() (any, bool) {
+	n := span(p.s, p.i, letter)
+	switch name := p.s[p.i:n]; name {
+	case "True", "False", "None":
+		p.i = n
+		if p.glued() {
+			return nil, false
+		}
+		if name == "None" {
+			return nil, true
+		}
+		return name == "True", true
+	}
+	var out strings.Builder
+	isBytes := false
+	for first := true; ; first = false {
+		n := span(p.s, p.i, letter)
+		prefix := strings.ToLower(p.s[p.i:n])
+		if n >= len(p.s) || (p.s[n] != '\'' && p.s[n] != '"') {
+			if first || prefix != "" {
+				return nil, false
+			}
+			break
+		}
+		raw, bytesHere := false, false
+		switch prefix {
+		case "", "u":
+		case "r":
+			raw = true
+		case "b":
+			bytesHere = true
+		case "br", "rb":
+			raw, bytesHere = true, true
+		default:
+			return nil, false
+		}
+		if !first && bytesHere != isBytes {
+			return nil, false
+		}
+		isBytes = bytesHere
+		p.i = n
+		if !p.quoted(&out, raw, isBytes) {
+			return nil, false
+		}
+		p.space()
+		if p.i >= len(p.s) {
+			break
+		}
+		if c := p.s[p.i]; c != '\'' && c != '"' && !letter(c) {
+			break
+		}
+	}
+	if isBytes {
+		return binary(out.String()), true
+	}
+	return out.String(), true
+}
+
+// quoted parses one quoted string, p.i at its opening quote.
+func (p *literal) quoted(out *strings.Builder, raw, isBytes bool) bool {
+	q := p.s[p.i : p.i+1]
+	if strings.HasPrefix(p.s[p.i:], q+q+q) {
+		q = q + q + q
+	}
+	p.i += len(q)
+	for p.i < len(p.s) {
+		if strings.HasPrefix(p.s[p.i:], q) {
+			p.i += len(q)
+			return true
+		}
+		c := p.s[p.i]
+		if isBytes && c >= utf8.RuneSelf {
+			return false
+		}
+		if c != '\\' {
+			out.WriteByte(c)
+			p.i++
+			continue
+		}
+		if p.i+1 >= len(p.s) {
+			return false
+		}
+		if raw {
+			out.WriteString(p.s[p.i : p.i+2])
+			p.i += 2
+			continue
+		}
+		if !p.escape(out, isBytes) {
+			return false
+		}
+	}
+	return false
+}
+
+func (p *literal) escape(out *strings.Builder, isBytes bool) bool {
+	c := p.s[p.i+1]
+	if j := strings.IndexByte(`\'"abfnrtv`, c); j >= 0 {
+		out.WriteByte("\\'\"\a\b\f\n\r\t\v"[j])
+		p.i += 2
+		return true
+	}
+	if c >= '0' && c <= '7' {
+		end := p.i + 1
+		for end < len(p.s) && end < p.i+4 && p.s[end] >= '0' && p.s[end] <= '7' {
+			end++
+		}
+		n, _ := strconv.ParseUint(p.s[p.i+1:end], 8, 32)
+		p.i = end
+		writeChar(out, rune(n), isBytes)
+		return true
+	}
+	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+	if digits == 0 || (isBytes && c != 'x') {
+		if c == 'N' && !isBytes {
+			return false // names of characters are not known here
+		}
+		out.WriteByte('\\') // an unknown escape stays as it is
+		p.i++
+		return true
+	}
+	if p.i+2+digits > len(p.s) || !allOf(p.s[p.i+2:p.i+2+digits], isHex) {
+		return false
+	}
+	n, _ := strconv.ParseUint(p.s[p.i+2:p.i+2+digits], 16, 32)
+	if n > utf8.MaxRune {
+		return false
+	}
+	p.i += 2 + digits
+	writeChar(out, rune(n), isBytes)
+	return true
+}
+
+func writeChar(out *strings.Builder, r rune, isBytes bool) {
+	if isBytes {
+		out.WriteByte(byte(r))
+		return
+	}
+	out.WriteRune(r)
+}

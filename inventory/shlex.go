@@ -1,0 +1,93 @@
+package inventory
+
+import "errors"
+
+// word is one word of a host line, quotes and escapes removed.
+type word struct {
+	text string
+	at   int // byte offset in the line
+}
+
+// splitWords splits a line as Python's shlex.split(comments=True) does: POSIX
+// quotes and escapes, and a # that starts a comment even within a word.
+func splitWords(line string) ([]word, error) {
+	const (
+		between = iota
+		inWord
+		single
+		double
+		escaped
+	)
+	var words []word
+	var cur []byte
+	var started, at = false, 0
+	state, back := between, inWord
+	flush := func() {
+		if started {
+			words = append(words, word{string(cur), at})
+		}
+		cur, started = cur[:0:0], false
+	}
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch state {
+		case between, inWord:
+			switch {
+			case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+				flush()
+				state = between
+				continue
+			case c == '#':
+				flush()
+				return words, nil
+			}
+			if !started {
+				at = i
+			}
+			switch c {
+			case '\\':
+				back, state = inWord, escaped
+			case '\'', '"':
+				started = true
+				state = single
+				if c == '"' {
+					state = double
+				}
+			default:
+				started = true
+				cur = append(cur, c)
+				state = inWord
+			}
+		case single:
+			if c == '\'' {
+				state = inWord
+			} else {
+				cur = append(cur, c)
+			}
+		case double:
+			switch c {
+			case '"':
+				state = inWord
+			case '\\':
+				back, state = double, escaped
+			default:
+				cur = append(cur, c)
+			}
+		case escaped:
+			if back == double && c != '\\' && c != '"' {
+				cur = append(cur, '\\')
+			}
+			cur = append(cur, c)
+			started = true
+			state = back
+		}
+	}
+	switch state {
+	case single, double:
+		return nil, errors.New("a quote is not closed")
+	case escaped:
+		return nil, errors.New("nothing follows the backslash at the end")
+	}
+	flush()
+	return words, nil
+}
