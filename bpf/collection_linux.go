@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,13 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// perCPUBuffer is the room for events that wait to be read, per CPU: about 500.
-// The kernel wants a power of two pages.
-const perCPUBuffer = 64 << 10
+// Options are how an object is loaded.
+type Options struct {
+	// PerCPUBuffer is the room for events that wait to be read, in bytes per
+	// CPU. It is rounded up to what the kernel takes, a power of two of pages.
+	// 0 = 64 KiB, about 500 events.
+	PerCPUBuffer int
+}
 
 // tracefsPaths are where the kernel's trace events are, newest habit first.
 var tracefsPaths = []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}
@@ -43,8 +48,8 @@ type Collection struct {
 // Load checks that this kernel can run the object tcp_connect, and loads it.
 // It is not attached yet. The caller must be root or hold CAP_BPF and
 // CAP_PERFMON. Errors name what is missing and what to do.
-func Load(o Object) (_ *Collection, err error) {
-	format, err := readFormat()
+func Load(o Object, opts Options) (*Collection, error) {
+	format, err := readFormat(tracefsPaths)
 	if err != nil {
 		return nil, fmt.Errorf("cannot load %s: %w", o.Name, err)
 	}
@@ -61,6 +66,11 @@ func Load(o Object) (_ *Collection, err error) {
 	if err := probe(o); err != nil {
 		return nil, err
 	}
+	return load(o, program, cmp.Or(opts.PerCPUBuffer, 64<<10))
+}
+
+// load loads one program of the object, and its maps.
+func load(o Object, program string, perCPUBuffer int) (*Collection, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(o.Bytes))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read object %s: %w", o.Name, err)
@@ -112,8 +122,8 @@ func Load(o Object) (_ *Collection, err error) {
 	return c, nil
 }
 
-func readFormat() ([]byte, error) {
-	for _, dir := range tracefsPaths {
+func readFormat(tracefs []string) ([]byte, error) {
+	for _, dir := range tracefs {
 		b, err := os.ReadFile(filepath.Join(dir, "events/sock/inet_sock_set_state/format"))
 		if err == nil {
 			return b, nil
