@@ -1,0 +1,397 @@
+//go:build lab
+
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fleetd/fleetd/bpf"
+	"github.com/fleetd/fleetd/integration/lab/controlplane"
+	"github.com/fleetd/fleetd/integration/lab/nodes"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// TestEndToEnd does the whole job once, for real: one control-plane machine and
+// two workers of two distributions move to kernel-ml and the cluster to eBPF,
+// after everything that can go wrong went wrong; then it is taken back.
+func TestEndToEnd(t *testing.T) {
+	b := startFleet(t, nodes.NodeConfig{Flavour: nodes.EL7}, nodes.NodeConfig{Flavour: nodes.EL7}, nodes.NodeConfig{Flavour: nodes.EL8})
+	for _, step := range []struct {
+		name string
+		test func(*testing.T, *bastion)
+	}{
+		{"plan writes nothing", planWritesNothing},
+		{"hosts that fail", hostsThatFail},
+		{"a kernel that panics", kernelThatPanics},
+		{"apply", applyAll},
+		{"apply again", applyAgain},
+		{"a plan whose time is over", stalePlan},
+		{"compliance", complianceReport},
+		{"the way back", wayBack},
+	} {
+		ok := t.Run(step.name, func(t *testing.T) {
+			here := *b
+			here.t = t
+			step.test(t, &here)
+		})
+		if !ok {
+			t.Fatalf("%q failed; what follows stands on it", step.name)
+		}
+	}
+}
+
+// planWritesNothing makes a plan and looks for anything that it wrote.
+func planWritesNothing(t *testing.T, b *bastion) {
+	// Let what boot left behind settle: only files newer than the mark count.
+	for i := range b.Nodes.Nodes() {
+		b.on(i+1, "touch /run/mark; sleep 1.1")
+	}
+	before, err := b.ControlPlane.Writes(controlplane.AdminUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := b.want(2, []string{
+		"install kernel-ml-6.1.",
+		"linuxDataplane", "Iptables → BPF",
+		"kubernetes-services-endpoint",
+		"kube-proxy",
+		"DSR",
+		"tcp_connect",
+	}, "plan", "inventory.yaml", "--out", "change.plan")
+	for i := range b.Nodes.Nodes() {
+		n := b.Nodes.Node(i + 1)
+		for _, text := range []string{n.Name, n.Kernels.Base + " → " + n.Kernels.ML} {
+			if !strings.Contains(r.stdout, text) {
+				t.Errorf("the plan does not say %q", text)
+			}
+		}
+		// sshd's and the journal's own traces of a login are no doing of fleetd's.
+		out := b.on(i+1, "find / -xdev -newer /run/mark -type f -not -path '/var/log/*' -not -path '/var/lib/systemd/*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*'")
+		if out != "" {
+			t.Errorf("plan wrote on %s:\n%s", n.Name, out)
+		}
+	}
+	after, err := b.ControlPlane.Writes(controlplane.AdminUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != len(before) {
+		t.Errorf("plan wrote to the API server: %+v", after[len(before):])
+	}
+
+	raw, err := os.ReadFile(filepath.Join(b.Dir, "change.plan"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved, err := rollout.ReadPlan(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := b.run("plan", "inventory.yaml", "-o", "json")
+	var again rollout.Plan
+	if err := json.Unmarshal([]byte(shown.stdout), &again); err != nil {
+		t.Fatal(err)
+	}
+	if saved.Digest != again.Digest {
+		t.Error("two plans of one state differ")
+	}
+}
+
+// kernelsOnly is a playbook of one batch that stops short of a reboot.
+const kernelsOnly = `
+- name: Kernel packages
+  hosts: all
+  strategy: free
+  max_fail_percentage: 0
+  become: true
+  tasks:
+    - name: Node is fit for the change
+      fleetd.kernel.preflight: {name: kernel-ml, enablerepo: elrepo-kernel}
+    - name: Kernel package is installed
+      fleetd.kernel.package: {name: kernel-ml, version: latest, enablerepo: elrepo-kernel}
+`
+
+// hostsThatFail breaks machines in the ways that machines break: each failure
+// is named, the other host of the batch finishes, the run halts, nothing hangs.
+func hostsThatFail(t *testing.T, b *bastion) {
+	kernels := b.playbook("kernels-only.yml", kernelsOnly)
+	undo := func(i int) { b.on(i, "rpm -qa 'kernel-ml*' | xargs -r yum -y -q remove") }
+
+	// A changed host key, and a sudo password that is wrong.
+	stranger := filepath.Join(b.Dir, "known_hosts")
+	raw, err := os.ReadFile(b.Nodes.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(i int) string { return strings.Fields(b.Nodes.Node(i).HostKey)[1] }
+	if err := os.WriteFile(stranger, []byte(strings.ReplaceAll(string(raw), key(2), key(1))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inv := b.variant("refused.yaml", func(host map[string]map[string]any) {
+		host["node2"]["ansible_ssh_common_args"] = "-o UserKnownHostsFile=" + stranger
+		host["node3"]["ansible_user"] = "ops"
+		host["node3"]["ansible_become_password"] = "not the password"
+	})
+	r := b.want(3, []string{"node2", "host key", "node3", "sudo", "password", "Next: fleetd runs show"}, "apply", inv, "--playbook", kernels, "--yes")
+	if strings.Contains(r.String(), "not the password") {
+		t.Error("the password was shown")
+	}
+	halted(t, b, []string{"node2", "node3"}, "node1")
+	undo(1)
+
+	// A full /boot, and a repository that does not answer.
+	if err := b.Nodes.FillDisk(t.Context(), 2, "/boot", 512); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Nodes.SetMirror(3, nodes.MirrorHang); err != nil {
+		t.Fatal(err)
+	}
+	b.want(3, []string{"node2", "/boot", "node3", "elrepo-kernel"}, "apply", "inventory.yaml", "--playbook", kernels, "--yes")
+	halted(t, b, []string{"node2", "node3"}, "node1")
+	undo(1)
+	if err := b.Nodes.FreeDisk(t.Context(), 2, "/boot"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Nodes.StartMirror(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Nobody there, and a machine that is down behind an address that accepts.
+	inv = b.variant("down.yaml", func(host map[string]map[string]any) {
+		host["node2"]["ansible_port"] = 2
+		host["node2"]["ansible_timeout"] = 5
+	})
+	b.want(3, []string{"node2", "unreachable"}, "apply", inv, "--playbook", kernels, "--yes")
+	halted(t, b, []string{"node2"}, "node1", "node3")
+	undo(1)
+	undo(3)
+}
+
+// halted checks that the last run lost the hosts and that the others finished
+// what they had to do.
+func halted(t *testing.T, b *bastion, lost []string, finished ...string) {
+	t.Helper()
+	run, _ := b.lastRun()
+	if run.Status != rollout.Halted || !slices.Equal(run.LostHosts(), lost) {
+		t.Errorf("the run is %s, lost %v; want halted, lost %v", run.Status, run.LostHosts(), lost)
+	}
+	run.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if slices.Contains(finished, id.Host) && s.Change.Action != rollout.NoOp {
+			if st := run.Step(id); st == nil || !st.Over() || st.Outcome.Bad() {
+				t.Errorf("%s did not finish %q", id.Host, run.Plan.Task(id).Name)
+			}
+		}
+		return true
+	})
+}
+
+// kernelThatPanics gives the first worker a kernel that panics at boot.
+func kernelThatPanics(t *testing.T, b *bastion) {
+	n := b.Nodes.Node(2)
+	if err := b.Nodes.PanicOn(t.Context(), 2, n.Kernels.ML); err != nil {
+		t.Fatal(err)
+	}
+	boot := b.on(3, "cat /proc/sys/kernel/random/boot_id")
+	b.want(3, []string{"node2", n.Kernels.Base, "Halted", "Next: fleetd runs show", "fleetd apply inventory.yaml"}, "apply", "inventory.yaml", "--yes")
+	halted(t, b, []string{"node2"})
+	if got := b.on(2, "uname -r"); got != n.Kernels.Base {
+		t.Errorf("node2 runs %s, want its old kernel", got)
+	}
+	if b.on(3, "cat /proc/sys/kernel/random/boot_id") != boot {
+		t.Error("node3 was rebooted although the batch before it failed")
+	}
+	if console, err := b.Nodes.Console(2); err != nil || !strings.Contains(console, "Kernel panic") {
+		t.Errorf("the console of node2 shows no panic (%v): the test did not test", err)
+	}
+	if node := b.node(t, "node2"); !node.Spec.Unschedulable {
+		t.Error("node2 takes work although its change failed")
+	}
+	// The engineer mends it: the broken kernel goes.
+	if err := b.Nodes.PanicOn(t.Context(), 2, ""); err != nil {
+		t.Fatal(err)
+	}
+	b.on(2, "rpm -qa 'kernel-ml*' | xargs yum -y -q remove")
+}
+
+func applyAll(t *testing.T, b *bastion) {
+	started := time.Now()
+	b.want(2, nil, "plan", "inventory.yaml", "--out", "reviewed.plan")
+	b.want(0, []string{"Done"}, "apply", "reviewed.plan")
+	t.Logf("plan and apply took %.0f s", time.Since(started).Seconds())
+
+	object, err := bpf.Lookup(bpf.TCPConnect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Nodes.Nodes() {
+		n := b.Nodes.Node(i + 1)
+		if got := b.on(i+1, "uname -r"); got != n.Kernels.ML {
+			t.Errorf("%s runs %s, want %s", n.Name, got, n.Kernels.ML)
+		}
+		if got := b.on(i+1, "grubby --default-kernel"); got != "/boot/vmlinuz-"+n.Kernels.ML {
+			t.Errorf("%s boots %s by default", n.Name, got)
+		}
+		if got := b.on(i+1, "sha256sum < "+object.Path()); !strings.HasPrefix(got, object.SHA256) {
+			t.Errorf("%s has another object: %s", n.Name, got)
+		}
+		if node := b.node(t, n.Name); node.Spec.Unschedulable {
+			t.Errorf("%s is still cordoned", n.Name)
+		}
+	}
+	b.wantCluster(t, cluster{dataplane: "BPF", bpfEnabled: true, kubeProxy: 0, mode: "DSR", endpoint: true})
+
+	run, events := b.lastRun()
+	own, wall := ownShare(events)
+	t.Logf("fleetd's own part: %.2f s of %.1f s (%.2f %%)", own.Seconds(), wall.Seconds(), 100*own.Seconds()/wall.Seconds())
+	if own.Seconds() > 0.02*wall.Seconds() {
+		t.Errorf("fleetd's own part is over 2 %%")
+	}
+	// Every command of the article has its counterpart in the journal.
+	for _, want := range []string{
+		"ssh yum --enablerepo=elrepo-kernel", "ssh grubby --info=ALL", "ssh grubby --set-default", "ssh grubby --default-kernel", "ssh uname",
+		"reboot ", "kubernetes-services-endpoint", `"non-calico":"true"`, `"linuxDataplane":"BPF"`, `"hostPorts":null`, `"bpfExternalServiceMode":"DSR"`, "upload /usr/local/lib/fleetd/bpf/",
+	} {
+		if !slices.ContainsFunc(events, func(e rollout.Event) bool {
+			return e.Operation != nil && strings.Contains(e.Operation.Kind+" "+e.Operation.Text, want)
+		}) {
+			t.Errorf("the journal has no operation %q", want)
+		}
+	}
+	if run.Status != rollout.Done {
+		t.Errorf("the run is %s", run.Status)
+	}
+}
+
+// ownShare is the time of a run in which neither a node nor the cluster was
+// being waited for, and its whole time.
+func ownShare(events []rollout.Event) (own, wall time.Duration) {
+	type span struct{ from, to time.Time }
+	var busy []span
+	waiting := map[rollout.StepID]time.Time{}
+	for _, e := range events {
+		switch {
+		case e.Operation != nil:
+			busy = append(busy, span{e.Operation.Started, e.Operation.Started.Add(e.Operation.Took)})
+		case e.Type == rollout.StepEnded && !e.Outcome.Final():
+			waiting[*e.Step] = e.At
+		case e.Type == rollout.StepStarted && !waiting[*e.Step].IsZero():
+			busy = append(busy, span{waiting[*e.Step], e.At})
+		}
+	}
+	slices.SortFunc(busy, func(a, b span) int { return a.from.Compare(b.from) })
+	at := events[0].At
+	end := events[len(events)-1].At
+	for _, s := range busy {
+		if s.from.After(at) {
+			own += s.from.Sub(at)
+		}
+		if s.to.After(at) {
+			at = s.to
+		}
+	}
+	if end.After(at) {
+		own += end.Sub(at)
+	}
+	return own, end.Sub(events[0].At)
+}
+
+func applyAgain(t *testing.T, b *bastion) {
+	before := map[int]string{}
+	for i := range b.Nodes.Nodes() {
+		before[i] = b.on(i+1, "cat /proc/sys/kernel/random/boot_id")
+	}
+	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--yes")
+	b.want(0, []string{"No changes."}, "plan", "inventory.yaml")
+	for i := range b.Nodes.Nodes() {
+		if b.on(i+1, "cat /proc/sys/kernel/random/boot_id") != before[i] {
+			t.Errorf("%s was rebooted by an apply that had nothing to do", b.Nodes.Node(i+1).Name)
+		}
+	}
+}
+
+func stalePlan(t *testing.T, b *bastion) {
+	b.want(1, []string{"no longer as it was", "nothing was changed", "Next: fleetd plan"}, "apply", "reviewed.plan")
+}
+
+func complianceReport(t *testing.T, b *bastion) {
+	b.want(0, []string{"Compliant: 4 compliant"}, "compliance", "inventory.yaml", "-e", "kernel_minimum=5.10")
+	b.want(2, []string{"kernel-minimum", "should be >= 6.6"}, "compliance", "inventory.yaml", "-e", "kernel_minimum=6.6")
+	object, err := bpf.Lookup(bpf.TCPConnect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.on(3, "rm "+object.Path())
+	b.want(2, []string{"node3", "bpf-object"}, "compliance", "inventory.yaml")
+	r := b.want(2, nil, "compliance", "inventory.yaml", "-o", "json")
+	var report struct {
+		Schema, Status string
+		Hosts          []struct{ Name, Status string }
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Schema != "fleetd.io/compliance/v1" || report.Status != "drift" || len(report.Hosts) != 4 {
+		t.Errorf("report %+v", report)
+	}
+	b.want(0, nil, "apply", "inventory.yaml", "--yes")
+}
+
+func wayBack(t *testing.T, b *bastion) {
+	b.want(0, []string{"Done"}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
+	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
+}
+
+// cluster is what the test looks at in the cluster.
+type cluster struct {
+	dataplane  string
+	bpfEnabled bool
+	kubeProxy  int32
+	mode       string
+	endpoint   bool
+}
+
+func (b *bastion) wantCluster(t *testing.T, want cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	kube, err := b.ControlPlane.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dyn, err := b.ControlPlane.Dynamic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ins, err := dyn.Resource(controlplane.Installations).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	felix, err := dyn.Resource(controlplane.FelixConfigurations).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := kube.AppsV1().DaemonSets("kube-system").Get(ctx, "kube-proxy", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = kube.CoreV1().ConfigMaps("tigera-operator").Get(ctx, "kubernetes-services-endpoint", metav1.GetOptions{})
+	got := cluster{kubeProxy: proxy.Status.DesiredNumberScheduled, endpoint: err == nil}
+	got.dataplane, _, _ = unstructured.NestedString(ins.Object, "spec", "calicoNetwork", "linuxDataplane")
+	got.bpfEnabled, _, _ = unstructured.NestedBool(felix.Object, "spec", "bpfEnabled")
+	got.mode, _, _ = unstructured.NestedString(felix.Object, "spec", "bpfExternalServiceMode")
+	if got != want {
+		t.Errorf("the cluster is %+v, want %+v", got, want)
+	}
+}

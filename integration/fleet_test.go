@@ -1,0 +1,212 @@
+//go:build lab
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fleetd/fleetd/integration/lab/controlplane"
+	"github.com/fleetd/fleetd/integration/lab/fleet"
+	"github.com/fleetd/fleetd/integration/lab/nodes"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// bastion is where the tests type: a fleet and the fleetd that was built.
+type bastion struct {
+	*fleet.Fleet
+	t      *testing.T
+	fleetd string
+}
+
+// startFleet builds fleetd and brings up a control plane and its machines; the
+// first is the control plane's.
+func startFleet(t *testing.T, machines ...nodes.NodeConfig) *bastion {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("this test starts virtual machines in a network namespace: run it as root")
+	}
+	ctx := t.Context()
+	if err := controlplane.Build(ctx, "", os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{nodes.EL7, nodes.EL8}, Log: os.Stderr}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "fleetd")
+	build := exec.Command("go", "build", "-o", bin, "../cmd/fleetd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build fleetd: %v\n%s", err, out)
+	}
+	started := time.Now()
+	f, err := fleet.Start(ctx, fleet.Config{Dir: filepath.Join(dir, "lab"), Netns: fmt.Sprintf("fleetd-e2e-%d", os.Getpid()), Nodes: machines, Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for i := range machines {
+				if text, err := f.Nodes.Console(i + 1); err == nil {
+					t.Logf("console of %s:\n%s", f.Nodes.Node(i+1).Name, tail(text, 40))
+				}
+			}
+		}
+		if err := f.Stop(); err != nil {
+			t.Errorf("cannot stop the lab: %v", err)
+		}
+	})
+	t.Logf("the lab was up after %.0f s", time.Since(started).Seconds())
+	return &bastion{f, t, bin}
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// result is what the engineer sees of one command.
+type result struct {
+	code   int
+	stdout string
+	stderr string
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+}
+
+// run types a fleetd command and logs it as she would see it.
+func (b *bastion) run(args ...string) result {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 15*time.Minute)
+	defer cancel()
+	c := b.Command(ctx, b.fleetd, args...)
+	c.Dir = b.Dir
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	started := time.Now()
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		b.t.Fatal(err)
+	}
+	r := result{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	if len(args) == 0 || args[len(args)-1] != "json" {
+		b.t.Logf("$ fleetd %s\n%s\n(%.1f s)", strings.Join(args, " "), r, time.Since(started).Seconds())
+	}
+	return r
+}
+
+// want runs a command that must end with the code and print the texts.
+func (b *bastion) want(code int, texts []string, args ...string) result {
+	b.t.Helper()
+	r := b.run(args...)
+	if r.code != code {
+		b.t.Fatalf("fleetd %s ended with %d, want %d", strings.Join(args, " "), r.code, code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			b.t.Errorf("fleetd %s does not say %q", strings.Join(args, " "), text)
+		}
+	}
+	return r
+}
+
+// on runs a command on machine i by the lab's own connection.
+func (b *bastion) on(i int, command string) string {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := b.Nodes.Run(ctx, i, command)
+	if err != nil {
+		b.t.Fatalf("on %s: %s: %v", b.Nodes.Node(i).Name, command, err)
+	}
+	return out
+}
+
+// lastRun reads the journal of the newest run.
+func (b *bastion) lastRun() (*rollout.Run, []rollout.Event) {
+	b.t.Helper()
+	r := b.run("runs", "show", "-o", "json")
+	var events []rollout.Event
+	dec := json.NewDecoder(strings.NewReader(r.stdout))
+	for dec.More() {
+		var e rollout.Event
+		if err := dec.Decode(&e); err != nil {
+			b.t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	run, err := rollout.Fold(events)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return run, events
+}
+
+// variant writes the inventory anew with changes and returns its path.
+func (b *bastion) variant(name string, change func(host map[string]map[string]any)) string {
+	b.t.Helper()
+	raw, err := os.ReadFile(b.Inventory)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var inv map[string]any
+	if err := yaml.Unmarshal(raw, &inv); err != nil {
+		b.t.Fatal(err)
+	}
+	hosts := map[string]map[string]any{}
+	for _, g := range inv["all"].(map[string]any)["children"].(map[string]any) {
+		for h, vars := range g.(map[string]any)["hosts"].(map[string]any) {
+			hosts[h] = vars.(map[string]any)
+		}
+	}
+	change(hosts)
+	if raw, err = yaml.Marshal(inv); err != nil {
+		b.t.Fatal(err)
+	}
+	file := filepath.Join(b.Dir, name)
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return file
+}
+
+// playbook writes a playbook and returns its path.
+func (b *bastion) playbook(name, text string) string {
+	b.t.Helper()
+	file := filepath.Join(b.Dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return file
+}
+
+// node reads a Node object.
+func (b *bastion) node(t *testing.T, name string) *corev1.Node {
+	t.Helper()
+	kube, err := b.ControlPlane.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := kube.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
