@@ -66,7 +66,7 @@ func Connect(kubeconfig string, o Options) (*Client, error) {
 	return connect(cfg, o)
 }
 
-const noKubeconfigHint = "give --kubeconfig FILE, set the inventory variable kubeconfig for group all, or set KUBECONFIG"
+const noKubeconfigHint = "give --kubeconfig FILE, set the inventory variable kubeconfig for group all, or set KUBECONFIG; machines without Kubernetes take a playbook without fleetd.cluster and fleetd.calico tasks"
 
 func connect(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.Timeout = DefaultTimeout
@@ -85,6 +85,10 @@ func connect(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.QPS, cfg.Burst = 100, 200
 	// Warnings of the server ("deprecated since …") are not for this screen.
 	cfg.WarningHandler = rest.NoWarnings{}
+	// Writes are journaled as they go over the wire, so they go as JSON; answers
+	// may come in the faster form.
+	cfg.ContentType = "application/json"
+	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next: next} })
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {

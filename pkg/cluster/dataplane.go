@@ -150,6 +150,15 @@ func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNe
 		return rollout.WaitFor(pollEvery, "the operator is to act on linuxDataplane %s", want)
 	}
 	done, why := f.InForce(want)
+	if done {
+		// The objects are read side by side: a DaemonSet from before the operator
+		// touched it may stand beside a Felix from after. What is read now is
+		// younger than all of it.
+		if f, err = d.Client.read(ctx, rollParts...); err != nil {
+			return failure(ctx, s, err)
+		}
+		done, why = f.InForce(want)
+	}
 	if st, ok := f.Status("calico"); done && ok && !st.Is("Available") {
 		// It lags behind: by itself it proves nothing, but it is waited for.
 		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"

@@ -19,7 +19,12 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-const defaultDrainTimeout = 10 * time.Minute
+const (
+	defaultDrainTimeout = 10 * time.Minute
+	// askAgain is how often pods that a budget holds back are asked to leave, as
+	// kubectl drain does.
+	askAgain = 5 * time.Second
+)
 
 // drainModule is fleetd.cluster.drain: no new pods on a node, and those that
 // are there moved away, before it is rebooted.
@@ -193,6 +198,9 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 			Message: fmt.Sprintf("cannot drain Node %s within %s: %s", data.Node, data.Timeout, left),
 			Hint:    "free the pod (kubectl get pdb -A shows the budgets), then apply again",
 		}, data.Node))
+	}
+	if len(going) == 0 {
+		return rollout.WaitFor(askAgain, "%s", left)
 	}
 	return rollout.WaitFor(pollEvery, "%s", left)
 }

@@ -88,6 +88,8 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 			return noOp("Calico reaches the API server at %s", want), before, nil
 		}
 		return noOp("there is no ConfigMap %s", endpointName), before, nil
+	case want == f.Endpoint && !want.Exists:
+		c.Summary = "make the operator forget the API server's address, which it keeps although the ConfigMap is gone"
 	case want == f.Endpoint:
 		c.Summary = "wait until Calico's pods have taken over the API server's address " + want.String()
 	case !want.Exists:
@@ -211,8 +213,8 @@ func (d Deps) setEndpoint(ctx context.Context, s rollout.Step, e Endpoint, stall
 	if err := answered(ctx, s); err != nil {
 		return rollout.Fail(err)
 	}
-	if f.Endpoint != e {
-		if err := d.Client.writeEndpoint(ctx, f.Endpoint, e); err != nil {
+	if next := f.nextEndpoint(e); f.Endpoint != next {
+		if err := d.Client.writeEndpoint(ctx, f.Endpoint, next); err != nil {
 			return failure(ctx, s, err)
 		}
 		return rollout.WaitFor(pollEvery, "the operator is to take over the API server's address")
@@ -231,6 +233,16 @@ func (d Deps) setEndpoint(ctx context.Context, s rollout.Step, e Endpoint, stall
 		return rollout.Did("Calico reaches the API server through the kubernetes service")
 	}
 	return rollout.Did("Calico reaches the API server at %s", e)
+}
+
+// nextEndpoint is what the ConfigMap has to be for the cluster to get to e. To
+// forget an address takes two steps: operators before 1.40 keep the last one in
+// memory when the ConfigMap is deleted, but take over an empty one.
+func (f Facts) nextEndpoint(e Endpoint) Endpoint {
+	if !e.Exists && !f.endpointTold(e) {
+		return Endpoint{Exists: true}
+	}
+	return e
 }
 
 // endpointRolled reports whether all of Calico's pods run with the address.

@@ -108,7 +108,7 @@ type Endpoint struct {
 }
 
 func (e Endpoint) String() string {
-	if !e.Exists {
+	if !e.Exists || e.Host == "" && e.Port == "" {
 		return ""
 	}
 	if strings.Contains(e.Host, ":") {
@@ -257,10 +257,10 @@ func (f Facts) InForce(want DataPlane) (bool, string) {
 		return false, fmt.Sprintf("Installation asks for linuxDataplane %s", f.Installation.DataPlane())
 	case f.Install == Operator && f.Installation.Computed != "" && f.Installation.Computed != want:
 		return false, "the operator has not acted on the Installation yet"
-	case f.bpfEnabled() != (want == BPF):
-		return false, fmt.Sprintf("FelixConfiguration bpfEnabled is %s", orWord(f.Felix.BPFEnabled, "not set"))
 	case !f.CalicoNode.Rolled():
 		return false, f.CalicoNode.Progress()
+	case f.bpfEnabled() != (want == BPF):
+		return false, fmt.Sprintf("FelixConfiguration bpfEnabled is %s", orWord(f.Felix.BPFEnabled, "not set"))
 	}
 	return true, ""
 }

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
@@ -39,7 +38,7 @@ func (uncordonModule) Params() rollout.Params {
 }
 
 func (uncordonModule) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: Kubernetes.Name()}, {Section: node.Section.Name()}}
+	return []rollout.Read{{Section: Kubernetes.Name()}}
 }
 
 func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
