@@ -10,10 +10,10 @@ import (
 func parseBoot(s sections) Boot {
 	grub := assignments(s.text("default-grub"))
 	sysconfig := assignments(s.text("sysconfig-kernel"))
-	env := assignments(s.ok("grubenv"))
+	env := ParseGrubenv(s.ok("grubenv"))
 	b := Boot{
-		Entries:       parseGrubbyInfo(s.text("grubby-info")),
-		Default:       parseDefaultKernel(s.ok("grubby-default")),
+		Entries:       ParseBootEntries(s.text("grubby-info")),
+		Default:       ParseDefaultKernel(s.ok("grubby-default")),
 		SavedEntry:    env["saved_entry"],
 		NextEntry:     env["next_entry"],
 		GrubDefault:   grub["GRUB_DEFAULT"],
@@ -27,10 +27,10 @@ func parseBoot(s sections) Boot {
 	return b
 }
 
-// parseGrubbyInfo reads `grubby --info=ALL` in both dialects: EL7's C program
+// ParseBootEntries reads `grubby --info=ALL` in both dialects: EL7's C program
 // quotes nothing but args, EL8's script quotes all values and adds id. An entry
 // that boots no Linux ("non linux entry") is left out.
-func parseGrubbyInfo(text string) []BootEntry {
+func ParseBootEntries(text string) []BootEntry {
 	var out []BootEntry
 	for _, l := range lines(text) {
 		key, value, found := strings.Cut(strings.TrimSpace(l), "=")
@@ -88,7 +88,9 @@ func underBoot(p string) string {
 	return "/boot" + p
 }
 
-func parseDefaultKernel(text string) string {
+// ParseDefaultKernel reads what `grubby --default-kernel` printed, "" if that is
+// no path.
+func ParseDefaultKernel(text string) string {
 	for _, l := range lines(text) {
 		if l = strings.TrimSpace(l); strings.HasPrefix(l, "/") {
 			return underBoot(l)
@@ -129,6 +131,17 @@ func parseKernels(text string) []Kernel {
 			k.MissingDrivers = w[4:]
 		}
 		out = append(out, k)
+	}
+	return out
+}
+
+// ParseGrubenv reads what `grub2-editenv list` printed.
+func ParseGrubenv(text string) map[string]string {
+	out := map[string]string{}
+	for _, l := range lines(text) {
+		if name, value, found := strings.Cut(l, "="); found {
+			out[name] = value
+		}
 	}
 	return out
 }

@@ -65,15 +65,15 @@ func parseRepos(s sections, f *Facts) {
 			if f.Available == nil {
 				f.Available = map[string][]Package{}
 			}
-			packages, ok := parseYumList(x.text, name, repo)
+			packages, why := ParseAvailable(x.text, x.status, name, repo)
 			f.Available[arg] = packages
-			if ok || x.status == 0 || nothingMatches(x.text) {
+			if why == "" {
 				continue
 			}
 			if f.RepoErrors == nil {
 				f.RepoErrors = map[string]string{}
 			}
-			f.RepoErrors[repo] = repoError(x)
+			f.RepoErrors[repo] = why
 		case "repo":
 			if f.Repos == nil {
 				f.Repos = map[string]Repo{}
@@ -83,20 +83,31 @@ func parseRepos(s sections, f *Facts) {
 	}
 }
 
-// parseYumList reads `yum list` of yum 3 and dnf 4: below a heading, three
-// words for each package, "name.arch EVR repository". yum wraps a line whose
-// columns are too wide, so words are counted and not lines. An installed
-// package is listed with "@repository" and is none that can be had.
-func parseYumList(text, name, repo string) (packages []Package, found bool) {
+// ParseAvailable reads what `yum list [available] <name>` of yum 3 or dnf 4
+// printed about one repository, and its exit status. why says why the
+// repository could not be asked; a repository that has no such package has
+// nothing available, and no why.
+func ParseAvailable(text string, status int, name, repo string) (packages []Package, why string) {
+	packages, listed := parseYumList(text, name, repo)
+	if listed || status == 0 || nothingMatches(text) {
+		return packages, ""
+	}
+	return nil, repoError(text, status)
+}
+
+// parseYumList: below a heading stand three words for each package, "name.arch
+// EVR repository". yum wraps a line whose columns are too wide, so words are
+// counted and not lines. An installed package is listed with "@repository" and
+// is none that can be had.
+func parseYumList(text, name, repo string) (packages []Package, listed bool) {
 	var words []string
-	on := false
 	for _, l := range lines(text) {
 		switch strings.TrimSpace(l) {
 		case "Available Packages", "Installed Packages":
-			on, found = true, true
+			listed = true
 			continue
 		}
-		if on {
+		if listed {
 			words = append(words, strings.Fields(l)...)
 		}
 	}
@@ -113,7 +124,7 @@ func parseYumList(text, name, repo string) (packages []Package, found bool) {
 		words = words[3:]
 	}
 	slices.SortFunc(packages, byNEVRA)
-	return slices.Compact(packages), found
+	return slices.Compact(packages), listed
 }
 
 // nothingMatches tells a repository that answered and has no such package from
@@ -123,18 +134,18 @@ func nothingMatches(text string) bool {
 }
 
 // repoError picks the line that names the cause out of what yum said.
-func repoError(x section) string {
-	if x.status == 124 || x.status == 137 {
+func repoError(text string, status int) string {
+	if status == 124 || status == 137 { // timeout's, by TERM and by KILL
 		return "no answer within 90 s"
 	}
 	for _, mark := range []string{"Error: ", "Cannot ", "Errno", "rror"} {
-		for _, l := range lines(x.text) {
+		for _, l := range lines(text) {
 			if strings.Contains(l, mark) {
 				return strings.TrimSpace(l)
 			}
 		}
 	}
-	all := lines(strings.TrimSpace(x.text))
+	all := lines(strings.TrimSpace(text))
 	if len(all) == 0 {
 		return "yum ended without a word"
 	}

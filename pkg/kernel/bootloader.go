@@ -1,0 +1,222 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// loader is the boot loader of the step's host. Whatever it sets it reads back:
+// grubby of EL7.3 set no default and returned 0.
+type loader struct {
+	ctx    context.Context
+	remote node.Remote
+	step   rollout.Step
+}
+
+func (l loader) run(argv ...string) (sshexec.Result, error) {
+	return run(l.ctx, l.remote, l.step, 2*time.Minute, argv...)
+}
+
+// entries are those of grubby --info=ALL.
+func (l loader) entries() (node.Boot, error) {
+	res, err := l.run("grubby", "--info=ALL")
+	if err != nil {
+		return node.Boot{}, err
+	}
+	b := node.Boot{Entries: node.ParseBootEntries(string(res.Stdout))}
+	if len(b.Entries) == 0 {
+		return b, fmt.Errorf("cannot read the boot entries of %s: grubby --info=ALL shows none: %s", l.step.Host, said(res))
+	}
+	return b, nil
+}
+
+// defaultRelease is the `uname -r` of the default entry.
+func (l loader) defaultRelease() (string, error) {
+	res, err := l.run("grubby", "--default-kernel")
+	if err != nil {
+		return "", err
+	}
+	return node.Boot{Default: node.ParseDefaultKernel(string(res.Stdout))}.DefaultRelease(), nil
+}
+
+// env is grubenv.
+func (l loader) env() (map[string]string, error) {
+	res, err := l.run("grub2-editenv", "list")
+	if err != nil {
+		return nil, err
+	}
+	if !res.OK() {
+		return nil, fmt.Errorf("cannot read grubenv on %s: %s", l.step.Host, said(res))
+	}
+	return node.ParseGrubenv(string(res.Stdout)), nil
+}
+
+// setDefault makes a kernel the default, by path: indexes move when entries
+// come and go, because entries sort by file name. boot has the entries as they are.
+func (l loader) setDefault(boot node.Boot, release string) error {
+	entry, found := boot.Entry(release)
+	if !found {
+		return noEntry(l.step.Host, release)
+	}
+	res, err := l.run("grubby", "--set-default="+entry.Kernel)
+	if err != nil {
+		return err
+	}
+	if ok, err := l.isDefault(boot, release); ok || err != nil {
+		return err
+	}
+	// The tool below grubby, which writes saved_entry and nothing else.
+	if _, err := l.run("grub2-set-default", entryName(entry)); err != nil {
+		return err
+	}
+	if ok, err := l.isDefault(boot, release); ok || err != nil {
+		return err
+	}
+	now, err := l.defaultRelease()
+	if err != nil {
+		return err
+	}
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot make %s the default kernel of %s: grubby --set-default ended with %s, and the default is still %s", release, l.step.Host, said(res), now),
+		Hint:    fmt.Sprintf("on %s: cat /etc/default/grub (GRUB_DEFAULT=saved?), grub2-editenv list, yum update -y grubby, and then grubby --set-default=%s", l.step.Host, entry.Kernel),
+	}
+}
+
+// isDefault believes grubby's word only if saved_entry, which is what GRUB
+// itself reads, says the same.
+func (l loader) isDefault(boot node.Boot, release string) (bool, error) {
+	now, err := l.defaultRelease()
+	if err != nil || now != release {
+		return false, err
+	}
+	env, err := l.env()
+	if err != nil {
+		return false, err
+	}
+	return boots(boot, env["saved_entry"], release), nil
+}
+
+// boots tells whether GRUB boots this kernel when saved_entry has this value:
+// a BLS id, a title (after the submenu's, if it is in one) or an index.
+func boots(boot node.Boot, saved, release string) bool {
+	for i, e := range boot.Entries {
+		if e.Release() != release {
+			continue
+		}
+		switch {
+		case saved == "":
+			// GRUB takes its first entry.
+			return i == 0
+		case saved == e.ID, saved == e.Title, saved == strconv.Itoa(e.Index), strings.HasSuffix(saved, ">"+e.Title) && e.Title != "":
+			return true
+		}
+	}
+	return false
+}
+
+// setArgs adds and removes kernel arguments of one kernel's entries, and reads
+// them back.
+func (l loader) setArgs(release string, add, remove []string) error {
+	path := "/boot/vmlinuz-" + release
+	argv := []string{"grubby", "--update-kernel=" + path}
+	if len(remove) > 0 {
+		argv = append(argv, "--remove-args="+strings.Join(remove, " "))
+	}
+	if len(add) > 0 {
+		argv = append(argv, "--args="+strings.Join(add, " "))
+	}
+	if len(argv) == 2 {
+		return nil
+	}
+	res, err := l.run(argv...)
+	if err != nil {
+		return err
+	}
+	boot, err := l.entries()
+	if err != nil {
+		return err
+	}
+	entry, found := boot.Entry(release)
+	if !found {
+		return noEntry(l.step.Host, release)
+	}
+	have := strings.Fields(entry.Args)
+	for _, a := range add {
+		if !contains(have, a) {
+			return fmt.Errorf("cannot set %s on the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
+		}
+	}
+	for _, a := range remove {
+		if contains(have, a) {
+			return fmt.Errorf("cannot take %s off the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
+		}
+	}
+	return nil
+}
+
+func contains(words []string, w string) bool {
+	for _, x := range words {
+		if x == w {
+			return true
+		}
+	}
+	return false
+}
+
+// bootOnce makes GRUB boot the entry once, at the next boot.
+func (l loader) bootOnce(e node.BootEntry) error {
+	name := entryName(e)
+	res, err := l.run("grub2-reboot", name)
+	if err != nil {
+		return err
+	}
+	env, err := l.env()
+	if err != nil {
+		return err
+	}
+	if env["next_entry"] != name {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot ask for one boot of %s on %s: grub2-reboot ended with %s, and next_entry is %q", name, l.step.Host, said(res), env["next_entry"]),
+			Hint:    "look at /boot/grub2/grubenv there: it must be a file of 1024 bytes that root can write",
+		}
+	}
+	return nil
+}
+
+// forgetNext takes a next_entry back that was not used up.
+func (l loader) forgetNext() error {
+	res, err := l.run("grub2-editenv", "-", "unset", "next_entry")
+	if err != nil {
+		return err
+	}
+	env, err := l.env()
+	if err != nil {
+		return err
+	}
+	if env["next_entry"] != "" {
+		return fmt.Errorf("cannot clear next_entry on %s: %s", l.step.Host, said(res))
+	}
+	return nil
+}
+
+// entryName is what GRUB knows the entry by: its BLS id, or its title on EL7.
+func entryName(e node.BootEntry) string {
+	if e.ID != "" {
+		return e.ID
+	}
+	return e.Title
+}
+
+func noEntry(host, release string) error {
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot boot %s on %s: it has no boot entry", release, host),
+		Hint:    fmt.Sprintf("on %s: grubby --info=ALL; ls /boot; then yum reinstall -y the kernel's package", host),
+	}
+}

@@ -1,0 +1,138 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// Latest is the version that stands for the newest one to be had. It is
+// resolved when the plan is made.
+const Latest = "latest"
+
+// Wanted is which kernel a task asks for.
+type Wanted struct {
+	// Name is the package, Repo the repository it comes from.
+	Name, Repo string
+	// Version is Latest, or a version, EVR or EVR.arch: "6.1.4",
+	// "6.1.4-1.el7.elrepo", "6.1.4-1.el7.elrepo.x86_64".
+	Version string
+	// Minimum is the oldest version that will do; "" = any.
+	Minimum string
+}
+
+// Choice is the answer: one package, and whether the node has it.
+type Choice struct {
+	Package   node.Package
+	Installed bool
+}
+
+// Choose picks the one package that a node is to run. The error is a
+// *rollout.Problem when the node or its repository cannot give what is wanted.
+func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
+	if w.Version != Latest {
+		if _, err := ParseEVR(w.trimArch(f.Arch)); err != nil {
+			return Choice{}, fmt.Errorf("version %q: %w", w.Version, err)
+		}
+	}
+	installed := w.matching(f.Installed, f.Arch)
+	if w.Version != Latest && len(installed) > 0 {
+		// A pinned version that is there needs no repository.
+		return w.checked(host, Choice{newest(installed), true})
+	}
+	if why, bad := f.RepoErrors[w.Repo]; bad {
+		return Choice{}, &rollout.Problem{
+			Message: fmt.Sprintf("cannot ask repository %s on %s: %s", w.Repo, host, why),
+			Hint: fmt.Sprintf("on %s, try: yum --disablerepo='*' --enablerepo=%s list available; is the mirror up, is the repository's .repo file there (yum install elrepo-release)?",
+				host, w.Repo),
+		}
+	}
+	offered := f.Available[w.Name+"@"+w.Repo]
+	candidates := append(w.matching(offered, f.Arch), installed...)
+	if len(candidates) == 0 {
+		return Choice{}, w.nothing(host, f, offered)
+	}
+	p := newest(candidates)
+	return w.checked(host, Choice{p, slices.Contains(installed, p)})
+}
+
+// nothing says what the repository has instead.
+func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error {
+	if pattern, hidden := w.excludedBy(f); hidden {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot install %s on %s: yum is told to exclude %s", w.Name, host, pattern),
+			Hint:    fmt.Sprintf("take %s out of exclude= in /etc/yum.conf, /etc/dnf/dnf.conf or the .repo file on %s", pattern, host),
+		}
+	}
+	if w.Version == Latest || len(offered) == 0 {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot install %s on %s: repository %s has no %s for %s", w.Name, host, w.Repo, w.Name, f.Arch),
+			Hint:    "check kernel_package and kernel_repo; ELRepo dropped el7 from its mirrors, so EL7 needs a site mirror of the archive",
+		}
+	}
+	var have []string
+	for _, p := range offered {
+		have = append(have, p.EVR)
+	}
+	slices.SortFunc(have, CompareEVR)
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot install %s %s on %s: repository %s has %s", w.Name, w.Version, host, w.Repo, strings.Join(have, ", ")),
+		Hint:    "set kernel_version to one of these, or kernel_repo to a site mirror that keeps old versions (ELRepo keeps only the newest)",
+	}
+}
+
+func (w Wanted) checked(host string, c Choice) (Choice, error) {
+	if w.Minimum == "" {
+		return c, nil
+	}
+	order, err := CompareRelease(c.Package.Release(), w.Minimum)
+	if err != nil {
+		return Choice{}, fmt.Errorf("minimum: %w", err)
+	}
+	if order < 0 {
+		return Choice{}, &rollout.Problem{
+			Message: fmt.Sprintf("cannot give %s a kernel that is new enough: %s is older than the minimum %s", host, c.Package.NEVRA(), w.Minimum),
+			Hint:    "raise kernel_version, or choose another kernel_package or kernel_repo",
+		}
+	}
+	return c, nil
+}
+
+// matching keeps the packages of this name and architecture that the wanted
+// version allows.
+func (w Wanted) matching(packages []node.Package, arch string) []node.Package {
+	var out []node.Package
+	want, err := ParseEVR(w.trimArch(arch))
+	for _, p := range packages {
+		if p.Name != w.Name || p.Arch != arch {
+			continue
+		}
+		if w.Version != Latest {
+			have, errHave := ParseEVR(p.EVR)
+			if err != nil || errHave != nil || have.Compare(want) != 0 {
+				continue
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (w Wanted) trimArch(arch string) string { return strings.TrimSuffix(w.Version, "."+arch) }
+
+// excludedBy returns the pattern that hides the package from yum.
+func (w Wanted) excludedBy(f node.Facts) (string, bool) {
+	for _, pattern := range append(slices.Clone(f.Yum.Excludes), f.Repos[w.Repo].Excludes...) {
+		if matchGlob(pattern, w.Name) {
+			return pattern, true
+		}
+	}
+	return "", false
+}
+
+func newest(packages []node.Package) node.Package {
+	return slices.MaxFunc(packages, func(a, b node.Package) int { return CompareEVR(a.EVR, b.EVR) })
+}

@@ -1,0 +1,259 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// install is fleetd.kernel.package: one exact package is installed, it has a
+// boot entry and an initramfs, and the default entry is what it was.
+type install struct{ remote node.Remote }
+
+type installData struct {
+	Package node.Package `json:"package"`
+	Repo    string       `json:"repo"`
+	// Default is the default kernel's release before, to be kept.
+	Default string `json:"default,omitempty"`
+}
+
+func (install) Params() rollout.Params { return wantedParams(nil) }
+
+func (install) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+
+// packageReads asks for the base facts and for what the repository has.
+func packageReads(args rollout.Args) []rollout.Read {
+	reads := []rollout.Read{{Section: node.Section.Name()}}
+	if w, err := wantedArgs(args); err == nil {
+		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.PackageKey(w.Name, w.Repo)})
+	}
+	return reads
+}
+
+func (install) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	f, err := node.Section.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	w, err := wantedArgs(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	choice, err := Choose(host, f, w)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	p := choice.Package
+	release := p.Release()
+	f.Target = release
+	if choice.Installed {
+		// Installed once and without an entry: an earlier transaction was cut off,
+		// or new-kernel-pkg did nothing. Installing again would do nothing either.
+		if _, ok := f.Boot.Entry(release); !ok {
+			return rollout.Change{}, nil, withoutEntry(host, p)
+		}
+		after, err := node.Section.With(before, f)
+		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, after, err
+	}
+	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease()})
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	c := rollout.Change{
+		Action:  rollout.Create,
+		Summary: "install " + p.NEVRA(),
+		Fields:  []rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}},
+		Reasons: []string{reason(w, p)},
+		Data:    raw,
+	}
+	f.Installed = append(slices.Clone(f.Installed), p)
+	f.Boot.Entries = append([]node.BootEntry{{Index: -1, Kernel: "/boot/vmlinuz-" + release}}, f.Boot.Entries...)
+	after, err := node.Section.With(before, f)
+	return c, after, err
+}
+
+func reason(w Wanted, p node.Package) string {
+	if w.Version == Latest {
+		return fmt.Sprintf("%s is the newest %s in %s", p.EVR, p.Name, w.Repo)
+	}
+	return fmt.Sprintf("version %s is asked for", w.Version)
+}
+
+func withoutEntry(host string, p node.Package) *rollout.Problem {
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot boot %s on %s: the package is installed, but it has no boot entry", p.Release(), host),
+		Hint:    fmt.Sprintf("on %s: yum reinstall -y %s; then grubby --info=ALL must show /boot/vmlinuz-%s", host, p.NEVRA(), p.Release()),
+	}
+}
+
+func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	var d installData
+	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
+		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
+	}
+	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	// Also when the package is there already: after a crash the yum that we
+	// started may still be in its scriptlets, and the entry comes last.
+	if out, ok := waitForLock(s, f); !ok {
+		return out
+	}
+	did := !slices.Contains(f.Installed, d.Package)
+	if did {
+		if out, ok := m.transaction(ctx, s, d); !ok {
+			return out
+		}
+	}
+	l := loader{ctx, m.remote, s}
+	boot, err := l.entries()
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	if err := entryIsThere(l, boot, d.Package); err != nil {
+		return rollout.Fail(err)
+	}
+	if err := keepDefault(l, boot, d); err != nil {
+		return rollout.Fail(err)
+	}
+	if did {
+		return rollout.Did("installed %s", d.Package.NEVRA())
+	}
+	return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
+}
+
+// transaction installs the package. ok is false when the step ends here.
+func (m install) transaction(ctx context.Context, s rollout.Step, d installData) (out rollout.Outcome, ok bool) {
+	res, err := yum(ctx, m.remote, s, "--enablerepo="+d.Repo, "install", "-y", d.Package.NEVRA())
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	there, err := installed(ctx, m.remote, s, d.Package)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	if there {
+		return rollout.Outcome{}, true
+	}
+	why := fmt.Errorf("cannot install %s on %s: yum ended with exit status %d, and rpm does not know the package: %s",
+		d.Package.NEVRA(), s.Host, res.ExitStatus, yumSaid(ctx, m.remote, s))
+	if s.Attempt < 3 {
+		// A mirror that hiccups, or metadata older than the mirror.
+		if _, err := run(ctx, m.remote, s, 2*time.Minute, "yum", "--enablerepo="+d.Repo, "clean", "expire-cache"); err != nil {
+			return rollout.Fail(err), false
+		}
+		return rollout.RetryAfter(10*time.Second, why), false
+	}
+	return rollout.Fail(&rollout.Problem{
+		Message: why.Error(),
+		Hint:    fmt.Sprintf("on %s: cat %s; yum --enablerepo=%s install %s. Nothing else was changed there.", s.Host, yumLog, d.Repo, d.Package.NEVRA()),
+	}), false
+}
+
+// entryIsThere reads back what yum's "Complete!" does not promise: on EL7
+// new-kernel-pkg has been seen to add no entry and end with 0.
+func entryIsThere(l loader, boot node.Boot, p node.Package) error {
+	release := p.Release()
+	entry, ok := boot.Entry(release)
+	if !ok {
+		return withoutEntry(l.step.Host, p)
+	}
+	if entry.Initrd == "" {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot boot %s on %s: its boot entry names no initramfs", release, l.step.Host),
+			Hint:    fmt.Sprintf("on %s: dracut -f /boot/initramfs-%s.img %s; grubby --update-kernel=%s --initrd=/boot/initramfs-%s.img", l.step.Host, release, release, entry.Kernel, release),
+		}
+	}
+	for _, path := range []string{entry.Kernel, entry.Initrd} {
+		res, err := l.run("test", "-s", path)
+		if err != nil {
+			return err
+		}
+		if !res.OK() {
+			return &rollout.Problem{
+				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
+				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%s.img %s; or yum reinstall -y %s", l.step.Host, release, release, p.NEVRA()),
+			}
+		}
+	}
+	return nil
+}
+
+// keepDefault puts the default entry back if the package's scripts moved it
+// (DEFAULTKERNEL=kernel-ml does): a node that reboots by itself in the middle
+// of the night must not end up in a kernel that nobody tried.
+func keepDefault(l loader, boot node.Boot, d installData) error {
+	now, err := l.defaultRelease()
+	if err != nil || d.Default == "" || now == d.Default {
+		return err
+	}
+	return l.setDefault(boot, d.Default)
+}
+
+// Undo removes the package, unless it runs or is the default.
+func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	if s.Change.Action != rollout.Create {
+		return rollout.AlreadyDone("nothing was installed on %s", s.Host)
+	}
+	var d installData
+	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
+		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
+	}
+	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	if out, ok := waitForLock(s, f); !ok {
+		return out
+	}
+	release := d.Package.Release()
+	if f.Running == release || f.Boot.DefaultRelease() == release {
+		state := "runs"
+		if f.Running != release {
+			state = "is the default"
+		}
+		return rollout.Fail(&rollout.Problem{
+			Message: fmt.Sprintf("cannot remove %s from %s: it %s", d.Package.NEVRA(), s.Host, state),
+			Hint:    "boot the old kernel first: grubby --set-default=/boot/vmlinuz-<old>; reboot",
+		})
+	}
+	remove := family(f.Installed, d.Package)
+	if len(remove) == 0 {
+		return rollout.AlreadyDone("%s is not installed", d.Package.NEVRA())
+	}
+	res, err := yum(ctx, m.remote, s, append([]string{"remove", "-y"}, remove...)...)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err = node.Gather(ctx, m.remote, s.Host, s.Become)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	_, entry := f.Boot.Entry(release)
+	if left := family(f.Installed, d.Package); len(left) > 0 || entry {
+		return rollout.Fail(&rollout.Problem{
+			Message: fmt.Sprintf("cannot remove %s from %s: yum ended with exit status %d: %s", strings.Join(remove, " "), s.Host, res.ExitStatus, yumSaid(ctx, m.remote, s)),
+			Hint:    fmt.Sprintf("on %s: cat %s; rpm -q %s; grubby --info=ALL", s.Host, yumLog, strings.Join(remove, " ")),
+		})
+	}
+	return rollout.Did("removed %s", strings.Join(remove, " "))
+}
+
+// family lists the package and those that came with it: on EL8 and later a
+// kernel is kernel-ml, kernel-ml-core and kernel-ml-modules of one EVR.
+func family(all []node.Package, p node.Package) []string {
+	var out []string
+	for _, q := range all {
+		if q.EVR == p.EVR && q.Arch == p.Arch && (q.Name == p.Name || strings.HasPrefix(q.Name, p.Name+"-")) {
+			out = append(out, q.NEVRA())
+		}
+	}
+	return out
+}

@@ -1,0 +1,166 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// preflight is fleetd.kernel.preflight: it looks at all that is known to go
+// wrong, when the plan is made and again just before the change.
+type preflight struct{ remote node.Remote }
+
+type preflightData struct {
+	Wanted   Wanted   `json:"wanted"`
+	Package  string   `json:"package"`
+	BootFree int64    `json:"boot_free,omitempty"`
+	RootFree int64    `json:"root_free"`
+	Ignore   []string `json:"ignore,omitempty"`
+}
+
+func (preflight) Params() rollout.Params {
+	return wantedParams(rollout.Params{
+		"boot_free": {Type: rollout.String, Help: "free space wanted in /boot, such as 150M (default: worked out from the kernels there)"},
+		"root_free": {Type: rollout.String, Help: "free space wanted where modules go (default 500M)"},
+		"ignore":    {Type: rollout.Strings, Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
+	})
+}
+
+func (preflight) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+
+func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	f, err := node.Section.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	d, err := preflightArgs(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	choice, err := Choose(host, f, d.Wanted)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if settled(f, choice) {
+		return rollout.Change{Action: rollout.NoOp, Summary: "nothing to check: " + choice.Package.Release() + " runs and is the default"}, before, nil
+	}
+	if problem := unfit(d.fitness(host, f, choice), d.Ignore); problem != nil {
+		return rollout.Change{}, nil, problem
+	}
+	d.Package = choice.Package.NEVRA()
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	return rollout.Change{
+		Action:  rollout.ReadOnly,
+		Summary: "check that the node is fit for " + d.Package,
+		Risks:   notes(f, choice, d.Wanted.Repo, d.Ignore),
+		Data:    raw,
+	}, before, nil
+}
+
+// Do looks again: hours may have passed, and a full /boot must be found before
+// anything is drained.
+func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	var d preflightData
+	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
+		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
+	}
+	f, err := node.Gather(ctx, p.remote, s.Host, s.Become)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	pkg, err := ParseNEVRA(d.Package)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	choice := Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
+	if settled(f, choice) {
+		return rollout.AlreadyDone("%s runs and is the default", pkg.Release())
+	}
+	if !choice.Installed {
+		if out, ok := waitForLock(s, f); !ok {
+			return out
+		}
+		if err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, &f); err != nil {
+			return rollout.Fail(err)
+		}
+	}
+	if problem := unfit(d.fitness(s.Host, f, choice), d.Ignore); problem != nil {
+		return rollout.Fail(problem)
+	}
+	return rollout.AlreadyDone("%s is fit for %s", s.Host, d.Package)
+}
+
+// Undo has nothing to take back.
+func (preflight) Undo(_ context.Context, s rollout.Step) rollout.Outcome {
+	return rollout.AlreadyDone("a check changes nothing on %s", s.Host)
+}
+
+func preflightArgs(args rollout.Args) (d preflightData, err error) {
+	if d.Wanted, err = wantedArgs(args); err != nil {
+		return d, err
+	}
+	boot, err := stringArg(args, "boot_free", "0")
+	if err != nil {
+		return d, err
+	}
+	if d.BootFree, err = parseSize(boot); err != nil {
+		return d, fmt.Errorf("boot_free: %w", err)
+	}
+	root, err := stringArg(args, "root_free", "500M")
+	if err != nil {
+		return d, err
+	}
+	if d.RootFree, err = parseSize(root); err != nil {
+		return d, fmt.Errorf("root_free: %w", err)
+	}
+	if d.Ignore, err = stringsArg(args, "ignore"); err != nil {
+		return d, err
+	}
+	for _, name := range d.Ignore {
+		if !slices.Contains(checkNames(), name) {
+			return d, fmt.Errorf("ignore: there is no check %q; there are %s", name, strings.Join(checkNames(), ", "))
+		}
+	}
+	return d, nil
+}
+
+func (d preflightData) fitness(host string, f node.Facts, c Choice) fitness {
+	return fitness{host: host, facts: f, wanted: d.Wanted, choice: c, bootFree: d.BootFree, rootFree: d.RootFree}
+}
+
+// settled tells a node on which there is nothing left to do: a full /boot there
+// is no reason to halt a run.
+func settled(f node.Facts, c Choice) bool {
+	release := c.Package.Release()
+	return c.Installed && f.Running == release && f.Boot.DefaultRelease() == release
+}
+
+// notes are worth knowing and no reason to stop. They hold nothing that changes
+// by itself, because the plan is compared with a fresh one.
+func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
+	var out []string
+	if f.Kdump.Enabled && strings.Contains(f.Cmdline, "crashkernel=auto") {
+		out = append(out, "crashkernel=auto means nothing to a mainline kernel: kdump will not be armed; set crashkernel=256M or so")
+	}
+	if d := f.Boot.DefaultRelease(); d != "" && d != f.Running {
+		out = append(out, fmt.Sprintf("the default entry is %s and not the running %s; the trial falls back to the running one", d, f.Running))
+	}
+	if r, known := f.Repos[repo]; known && !r.GPGCheck {
+		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")
+	}
+	if CompareEVR(c.Package.Release(), f.Running) < 0 {
+		out = append(out, fmt.Sprintf("%s is older than the running %s", c.Package.Release(), f.Running))
+	}
+	for _, name := range ignore {
+		out = append(out, "check "+name+" is ignored")
+	}
+	return out
+}
