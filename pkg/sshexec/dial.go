@@ -143,7 +143,14 @@ func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, erro
 		return startProxyCommand(t)
 	default:
 		var d net.Dialer
-		return d.DialContext(ctx, "tcp", t.hostport())
+		network := "tcp"
+		switch t.AddressFamily {
+		case "inet":
+			network = "tcp4"
+		case "inet6":
+			network = "tcp6"
+		}
+		return d.DialContext(ctx, network, t.hostport())
 	}
 }
 

@@ -56,6 +56,8 @@ type Target struct {
 	HostKeyPolicy HostKeyPolicy
 	// HostKeyAlias is looked up in KnownHosts in place of the address.
 	HostKeyAlias string
+	// AddressFamily is "inet" or "inet6" to use only IPv4 or IPv6 addresses.
+	AddressFamily string
 	// ConnectTimeout bounds one attempt to connect and log in, for each hop.
 	// 0 means 10 seconds. Time in which a person is asked for a passphrase
 	// does not count.
@@ -149,9 +151,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily)
 	io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)

@@ -20,8 +20,8 @@ type VarOptions struct {
 	ConnectTimeout time.Duration
 	// HostKeyPolicy applies where StrictHostKeyChecking is not set.
 	HostKeyPolicy HostKeyPolicy
-	// SSHConfig lists ssh_config files to honour, first match wins. Nil means
-	// none.
+	// SSHConfig lists ssh_config files to honour, the first match wins; see
+	// [DefaultSSHConfig]. Nil means none.
 	SSHConfig []string
 	// Warn is told of settings that are read but not followed to the letter.
 	Warn func(string)

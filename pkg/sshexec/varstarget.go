@@ -1,46 +1,279 @@
 package sshexec
 
-import "time"
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // TargetFromVars makes a target of a host's Ansible connection variables:
 // ansible_host, _port, _user, _password, ansible_ssh_private_key_file,
 // ansible_ssh_args, _common_args and _extra_args, ansible_timeout,
-// ansible_become_method, _user, _password, _exe and _flags, and their older
-// names. It is pure, but for reading ssh_config when opts ask for it. An
-// argument or option of ssh that fleetd does not know is an error: a host must
-// not silently be reached in another way than Ansible would.
+// ansible_host_key_checking, ansible_become_method, _user, _password, _exe and
+// _flags, and their older names. It is pure, but for reading ssh_config when
+// opts ask for it.
+//
+// Precedence is that of the command line which Ansible gives to ssh: ssh_args,
+// the variables, common_args, extra_args, ssh_config, opts. An argument or
+// option of ssh that changes how a host is reached and that fleetd does not
+// know is an error: a host must not silently be reached in another way than
+// Ansible would.
+//
+// StrictHostKeyChecking=no, which many inventories have, means accept-new
+// here, and a UserKnownHostsFile of /dev/null means the default files: there
+// is no way to switch host keys off. opts.Warn is told of both. A ProxyCommand
+// of the form "ssh … -W %h:%p BASTION" becomes a jump host, so that all hosts
+// behind it share one connection.
 func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, error) {
 	r := &varReader{host: name, vars: vars}
-	t := Target{Name: name, KnownHosts: opts.KnownHosts, HostKeyPolicy: opts.HostKeyPolicy}
-	t.Address = r.text("ansible_host", "ansible_ssh_host")
-	if t.Address == "" {
-		t.Address = name
+	switch c := r.text("ansible_connection"); c {
+	case "", "ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh":
+	default:
+		r.fail("ansible_connection", "fleetd reaches hosts over SSH only, not by %q", c)
 	}
-	t.Port = r.number(1, 65535, "ansible_port", "ansible_ssh_port")
-	t.User = r.text("ansible_user", "ansible_ssh_user")
-	t.Password = Secret(r.text("ansible_password", "ansible_ssh_pass", "ansible_ssh_password"))
-	if f := r.text("ansible_ssh_private_key_file", "ansible_private_key_file"); f != "" {
-		t.IdentityFiles = []string{expandHome(f)}
+	dest := r.text("ansible_host", "ansible_ssh_host")
+	if dest == "" {
+		dest = name
 	}
-	if s := r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"); s > 0 {
-		t.ConnectTimeout = time.Duration(s) * time.Second
+	o := &sshOptions{}
+	args := func(v string) {
+		if err := o.addArgs(r.text(v)); err != nil {
+			r.fail(v, "%w", err)
+		}
+		if o.dest != "" {
+			r.fail(v, "%q is no option of ssh", o.dest)
+		}
 	}
-	t.Become = Become{
-		Method:   r.text("ansible_become_method"),
+	args("ansible_ssh_args")
+	if n, v := r.get("ansible_ssh_host_key_checking", "ansible_host_key_checking"); v != nil && !r.boolean(n) {
+		o.add("stricthostkeychecking", "no")
+	}
+	o.addNumber("port", r.number(1, 65535, "ansible_port", "ansible_ssh_port"))
+	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
+	o.add("user", r.text("ansible_user", "ansible_ssh_user"))
+	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
+	args("ansible_ssh_common_args")
+	args("ansible_ssh_extra_args")
+	password := r.text("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+	become := Become{
+		Method:   strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin."),
 		User:     r.text("ansible_become_user"),
 		Password: Secret(r.text("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass", "ansible_su_pass")),
 		Exe:      r.text("ansible_become_exe"),
 	}
-	switch c := r.text("ansible_connection"); c {
-	case "", "ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh":
-	default:
-		r.fail("ansible_connection", "fleetd reaches hosts over SSH only, not by %q", c)
+	if _, v := r.get("ansible_become_flags"); v != nil {
+		flags, err := splitFlags(r.text("ansible_become_flags"))
+		if err != nil {
+			r.fail("ansible_become_flags", "%w", err)
+		}
+		become.Flags = flags
 	}
 	if r.err != nil {
 		return Target{}, r.err
 	}
-	if err := t.Become.validate(); err != nil {
-		return Target{}, &Error{Host: name, Op: "read the become variables", Kind: KindUsage, Err: err}
+	t, err := o.target(dest, opts, 0)
+	if err == nil {
+		err = become.validate()
 	}
+	if err != nil {
+		return Target{}, &Error{Host: name, Op: "read the connection variables", Kind: KindUsage, Err: err}
+	}
+	t.Name, t.Password, t.Become = name, Secret(password), become
 	return t, nil
+}
+
+// maxJumpDepth bounds jump hosts that have jump hosts in ssh_config, which may
+// go in a circle.
+const maxJumpDepth = 8
+
+// target makes a target of the options and of what ssh_config adds for dest.
+func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, error) {
+	if depth > maxJumpDepth {
+		return Target{}, fmt.Errorf("jump hosts go in a circle at %s", dest)
+	}
+	warn := opts.Warn
+	if warn == nil {
+		warn = func(string) {}
+	}
+	files := opts.SSHConfig
+	if o.config != "" {
+		files = nil
+		if o.config != "none" {
+			files = []string{o.config}
+		}
+	}
+	if err := o.addConfig(files, dest); err != nil {
+		return Target{}, err
+	}
+	for _, w := range o.warnings {
+		warn(w)
+	}
+	t := Target{
+		Name: dest, Address: dest, User: o.get("user"),
+		HostKeyAlias: o.get("hostkeyalias"),
+	}
+	if t.User == "" {
+		t.User = opts.User
+	}
+	if h := o.get("hostname"); h != "" {
+		t.Address = strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
+	}
+	var err error
+	if t.Port, err = o.number("port", 65535); err != nil {
+		return Target{}, err
+	}
+	if s, err := o.number("connecttimeout", 86400); err != nil {
+		return Target{}, err
+	} else if s > 0 {
+		t.ConnectTimeout = time.Duration(s) * time.Second
+	} else {
+		t.ConnectTimeout = opts.ConnectTimeout
+	}
+	if t.IdentityFiles, err = o.files("identityfile", t); err != nil {
+		return Target{}, err
+	}
+	if t.IdentityFiles == nil {
+		t.IdentityFiles = slices.Clone(opts.IdentityFiles)
+	}
+	if t.CertificateFiles, err = o.files("certificatefile", t); err != nil {
+		return Target{}, err
+	}
+	if t.IdentitiesOnly, err = o.boolean("identitiesonly"); err != nil {
+		return Target{}, err
+	}
+	if t.IdentityAgent, err = o.path("identityagent", t); err != nil {
+		return Target{}, err
+	}
+	if strings.HasPrefix(t.IdentityAgent, "$") {
+		t.IdentityAgent = envValue(t.IdentityAgent[1:])
+	}
+	if err := o.family(&t); err != nil {
+		return Target{}, err
+	}
+	if err := o.hostKeyRules(&t, opts, warn); err != nil {
+		return Target{}, err
+	}
+	return t, o.route(&t, opts, depth)
+}
+
+// hostKeyRules reads where and how host keys are checked.
+func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string)) error {
+	t.HostKeyPolicy = opts.HostKeyPolicy
+	switch v := strings.ToLower(o.get("stricthostkeychecking")); v {
+	case "", "ask":
+	case "yes", "true":
+		t.HostKeyPolicy = Strict
+	case "accept-new":
+		t.HostKeyPolicy = AcceptNew
+	case "no", "off", "false":
+		t.HostKeyPolicy = AcceptNew
+		warn("StrictHostKeyChecking=" + v + " is read as accept-new: a changed host key is always refused")
+	default:
+		return fmt.Errorf("StrictHostKeyChecking=%s is not known", v)
+	}
+	user, err := o.fileList("userknownhostsfile", *t)
+	if err != nil {
+		return err
+	}
+	global, err := o.fileList("globalknownhostsfile", *t)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(user, "/dev/null") {
+		warn("UserKnownHostsFile=/dev/null is ignored: host keys are checked against the default files")
+		user = slices.DeleteFunc(user, func(f string) bool { return f == "/dev/null" })
+	}
+	t.KnownHosts = slices.Clone(opts.KnownHosts)
+	if len(user)+len(global) == 0 {
+		return nil
+	}
+	def := defaultKnownHosts()
+	isGlobal := func(f string) bool { return strings.HasPrefix(f, "/etc/") }
+	if len(user) == 0 {
+		user = slices.DeleteFunc(slices.Clone(def), isGlobal)
+	}
+	if len(global) == 0 {
+		global = slices.DeleteFunc(slices.Clone(def), func(f string) bool { return !isGlobal(f) })
+	}
+	t.KnownHosts = append(slices.Clone(user), global...)
+	return nil
+}
+
+// route reads ProxyJump and ProxyCommand; whichever was set first wins, as in
+// ssh.
+func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
+	key, value := o.first("proxyjump", "proxycommand")
+	if value == "" || strings.EqualFold(value, "none") {
+		return nil
+	}
+	if key == "proxycommand" {
+		hop, ok := jumpOfCommand(value)
+		if !ok {
+			t.ProxyCommand = value
+			return nil
+		}
+		jump, err := hop.target(hop.dest, opts, depth+1)
+		if err != nil {
+			return fmt.Errorf("ProxyCommand: %w", err)
+		}
+		t.ProxyJump = flatten(jump)
+		return nil
+	}
+	var chain []Target
+	for i, spec := range strings.Split(value, ",") {
+		hop := &sshOptions{}
+		if err := hop.setDestination(strings.TrimSpace(spec)); err != nil {
+			return fmt.Errorf("ProxyJump: %w", err)
+		}
+		if strings.EqualFold(hop.dest, t.Name) {
+			// "Host *" with a ProxyJump is meant for all hosts but the jump
+			// host itself.
+			continue
+		}
+		jump, err := hop.target(hop.dest, opts, depth+1)
+		if err != nil {
+			return fmt.Errorf("ProxyJump: %w", err)
+		}
+		if i > 0 {
+			// Only the first hop is reached from here by its own route.
+			jump.ProxyJump, jump.ProxyCommand = nil, ""
+		}
+		chain = append(chain, flatten(jump)...)
+	}
+	t.ProxyJump = chain
+	return nil
+}
+
+// flatten makes one chain of a hop and the hops before it.
+func flatten(hop Target) []Target {
+	before := hop.ProxyJump
+	hop.ProxyJump = nil
+	return append(slices.Clone(before), hop)
+}
+
+// setDestination reads [user@]host[:port] or ssh://[user@]host[:port].
+func (o *sshOptions) setDestination(s string) error {
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "ssh://"), "/")
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		o.add("user", s[:i])
+		s = s[i+1:]
+	}
+	host := s
+	if h, p, err := net.SplitHostPort(s); err == nil && (strings.HasPrefix(s, "[") || strings.Count(s, ":") == 1) {
+		port, err := strconv.Atoi(p)
+		if err != nil || port < 1 || port > 65535 {
+			return fmt.Errorf("%q has a bad port", s)
+		}
+		host = h
+		o.addNumber("port", port)
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsAny(host, " \t\n'\"`$;&|<>") {
+		return fmt.Errorf("%q is no host", s)
+	}
+	o.dest = host
+	return nil
 }

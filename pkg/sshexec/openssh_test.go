@@ -1,0 +1,110 @@
+package sshexec_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+func TestOpenSSHRun(t *testing.T) {
+	s := startSSHD(t, sshdConfig{users: true})
+	p := newPool(t, sshexec.Options{})
+	for _, tc := range []struct {
+		name   string
+		user   string
+		become sshexec.Become
+		cmd    sshexec.Command
+		out    string
+		errOut string
+		exit   int
+	}{
+		{"argv", "root", sshexec.Become{}, sshexec.Command{Argv: []string{"printf", "%s|", "a b", "c'd", "$HOME", "é\n"}}, "a b|c'd|$HOME|é\n|", "", 0},
+		{"script", "root", sshexec.Become{}, sshexec.Command{Script: "echo out; echo err >&2; exit 3"}, "out\n", "err\n", 3},
+		{"stdin", deployUser, sshexec.Become{}, sshexec.Command{Script: "cat; id -un", Stdin: strings.NewReader("in\n")}, "in\n" + deployUser + "\n", "", 0},
+		{"signal", "root", sshexec.Become{}, sshexec.Command{Script: "kill -KILL $$"}, "", "", 137},
+		{"sudo with a password", deployUser, sshexec.Become{Password: deployPassword}, sshexec.Command{Script: `id -un; cat; printf %s "$X"`, Stdin: strings.NewReader("in\n"), Become: true, Env: map[string]string{"X": "kept"}}, "root\nin\nkept", "", 0},
+		{"sudo without a password", nopasswdUser, sshexec.Become{}, sshexec.Command{Script: "id -un; exit 7", Become: true}, "root\n", "", 7},
+		{"sudo that does not ask", nopasswdUser, sshexec.Become{Password: "not needed"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
+		{"sudo to another user", nopasswdUser, sshexec.Become{User: guestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, guestUser + "\n", "", 0},
+		{"su", guestUser, sshexec.Become{Method: "su", Password: deployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			target := s.as(tc.user)
+			target.Become = tc.become
+			res, err := p.Run(testContext(t), target, tc.cmd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(res.Stdout) != tc.out || string(res.Stderr) != tc.errOut || res.ExitStatus != tc.exit {
+				t.Errorf("stdout %q, stderr %q, exit %d; want %q, %q, %d", res.Stdout, res.Stderr, res.ExitStatus, tc.out, tc.errOut, tc.exit)
+			}
+		})
+	}
+}
+
+func TestOpenSSHBecomeFailures(t *testing.T) {
+	s := startSSHD(t, sshdConfig{users: true})
+	p := newPool(t, sshexec.Options{})
+	for _, tc := range []struct {
+		name   string
+		user   string
+		become sshexec.Become
+		want   string
+	}{
+		{"wrong password", deployUser, sshexec.Become{Password: "wrong"}, "sudo: wrong password"},
+		{"no password", deployUser, sshexec.Become{}, "sudo needs a password"},
+		{"not allowed", guestUser, sshexec.Become{Password: deployPassword}, "sudo refuses: " + guestUser + " is not in the sudoers file."},
+		{"su wrong password", guestUser, sshexec.Become{Method: "su", Password: "wrong"}, "su: wrong password"},
+		{"su no password", guestUser, sshexec.Become{Method: "su"}, "su asks for a password, and none is set"},
+		{"no such program", guestUser, sshexec.Become{Exe: "/nonexistent/sudo"}, "sudo is not installed"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			target := s.as(tc.user)
+			target.Become = tc.become
+			_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+			if want := "cannot become root on web1: " + tc.want; err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindBecome {
+				t.Fatalf("got %v (%v), want %v", err, sshexec.KindOf(err), want)
+			}
+		})
+	}
+	t.Run("odd login shell", func(t *testing.T) {
+		_, err := p.Run(testContext(t), s.as(fishyUser), sshexec.Command{Argv: []string{"true"}})
+		const want = "cannot run true on web1: the login shell ended with status 1 before the command started: This account is currently not available."
+		if err == nil || err.Error() != want {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+	})
+}
+
+func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
+	s := startSSHD(t, sshdConfig{users: true})
+	p := newPool(t, sshexec.Options{})
+	for _, tc := range []struct {
+		name   string
+		user   string
+		become sshexec.Become
+		cmd    sshexec.Command
+	}{
+		{"plain", "root", sshexec.Become{}, sshexec.Command{}},
+		{"sudo", deployUser, sshexec.Become{Password: deployPassword}, sshexec.Command{Become: true}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			target := s.as(tc.user)
+			target.Become = tc.become
+			cmd := tc.cmd
+			// A child of a child, which the death of the shell alone would not end.
+			cmd.Script = "echo started; sh -c 'sleep 987.5 & sleep 987.5'; echo survived"
+			cmd.Timeout = time.Second
+			res, err := p.Run(testContext(t), target, cmd)
+			if sshexec.KindOf(err) != sshexec.KindTimeout || string(res.Stdout) != "started\n" {
+				t.Fatalf("%v, %q", err, res.Stdout)
+			}
+			left, err := p.Run(testContext(t), s.as("root"), sshexec.Command{Script: "grep -lazZ '^sleep.987.5' /proc/[0-9]*/cmdline | tr '\\0' ' '"})
+			if err != nil || len(left.Stdout) > 0 {
+				t.Fatalf("still there: %s %v", left.Stdout, err)
+			}
+		})
+	}
+}

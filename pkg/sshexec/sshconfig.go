@@ -1,0 +1,290 @@
+package sshexec
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kevinburke/ssh_config"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// configKeys are the options of ssh_config that say how a host is reached; the
+// others do not concern fleetd.
+var configKeys = []string{
+	"hostname", "port", "user", "identityfile", "certificatefile", "identitiesonly", "identityagent",
+	"proxyjump", "proxycommand", "hostkeyalias", "stricthostkeychecking", "userknownhostsfile",
+	"globalknownhostsfile", "connecttimeout", "addressfamily",
+}
+
+// DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
+// exist: the user's, then the system's.
+func DefaultSSHConfig() []string {
+	var out []string
+	for _, f := range sshConfigPaths() {
+		if _, err := os.Stat(f); err == nil {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func sshConfigPaths() []string {
+	var out []string
+	if home, err := os.UserHomeDir(); err == nil {
+		out = append(out, filepath.Join(home, ".ssh", "config"))
+	}
+	return append(out, "/etc/ssh/ssh_config")
+}
+
+// addConfig adds what the files say about dest, after what is there.
+func (o *sshOptions) addConfig(files []string, dest string) error {
+	var text bytes.Buffer
+	for _, f := range files {
+		flat := &flatConfig{}
+		if err := flat.read(f, 0, false); err != nil {
+			return err
+		}
+		if flat.needSSH != "" {
+			// Match, and Include in the middle of a Host, are what only ssh
+			// itself evaluates rightly.
+			return o.askSSH(files, dest, flat.needSSH)
+		}
+		text.WriteString("Host *\n")
+		text.Write(flat.out.Bytes())
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	conf, err := ssh_config.DecodeBytes(text.Bytes())
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)
+	}
+	for _, key := range configKeys {
+		values, err := conf.GetAll(dest, key)
+		if err != nil {
+			return fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)
+		}
+		for _, v := range values {
+			if key == "identityfile" && !fileExists(v, Target{Address: dest}) {
+				// ssh passes over a key that is not there when ssh_config, not
+				// the command line, names it.
+				continue
+			}
+			o.add(key, v)
+		}
+	}
+	return nil
+}
+
+func fileExists(name string, t Target) bool {
+	f, err := expandPath(name, t)
+	if err != nil {
+		return true // the error is told where the option is used
+	}
+	_, err = os.Stat(f)
+	return err == nil
+}
+
+// flatConfig is one ssh_config file with its Includes put in their place.
+type flatConfig struct {
+	out     bytes.Buffer
+	inMatch bool
+	needSSH string // why only ssh can read it; empty if it need not
+}
+
+// read follows OpenSSH: an Include is as if the files' lines stood there, but
+// for a Host line in them, which ends with the file. within tells that the
+// Include stands under a Host.
+func (c *flatConfig) read(file string, depth int, within bool) error {
+	inHost := within
+	if depth > 16 {
+		return fmt.Errorf("%s: too many levels of Include", file)
+	}
+	b, err := os.ReadFile(expandHome(file))
+	if errors.Is(err, fs.ErrNotExist) && depth == 0 {
+		return fmt.Errorf("cannot read ssh_config %s: %w", file, bareErr(err))
+	}
+	if err != nil {
+		return nil //nolint:nilerr // ssh, too, passes over an Include that it cannot read
+	}
+	for n, line := range strings.Split(string(b), "\n") {
+		key, rest := configLine(line)
+		switch {
+		case key == "":
+		case key == "match":
+			c.inMatch = true
+			// Only what stands under it can need ssh.
+		case key == "host":
+			if within {
+				c.needSSH = fmt.Sprintf("%s:%d has a Host within an Include within a Host", file, n+1)
+				return nil
+			}
+			inHost, c.inMatch = true, false
+			c.out.WriteString(line + "\n")
+		case key == "include":
+			if c.inMatch {
+				sub := &flatConfig{inMatch: true}
+				if err := sub.include(file, rest, depth, false); err != nil {
+					return err
+				}
+				if sub.needSSH != "" || sub.out.Len() > 0 {
+					c.needSSH = fmt.Sprintf("%s:%d has an Include within a Match", file, n+1)
+					return nil
+				}
+				continue
+			}
+			if err := c.include(file, rest, depth, inHost); err != nil {
+				return err
+			}
+		case !slices.Contains(configKeys, key):
+		case c.inMatch:
+			c.needSSH = fmt.Sprintf("%s:%d sets %s under Match", file, n+1, key)
+			return nil
+		default:
+			c.out.WriteString(key + " " + unquote(rest, key) + "\n")
+		}
+		if c.needSSH != "" {
+			return nil
+		}
+	}
+	if depth > 0 && !within {
+		// What follows the Include is for every host again.
+		c.out.WriteString("Host *\n")
+	}
+	return nil
+}
+
+func (c *flatConfig) include(file, patterns string, depth int, within bool) error {
+	words, err := wire.Split(patterns)
+	if err != nil {
+		return fmt.Errorf("%s: Include: %w", file, err)
+	}
+	for _, w := range words {
+		w = expandHome(w)
+		if !filepath.IsAbs(w) {
+			// Relative to the user's or the system's directory, as ssh reads it.
+			dir := "/etc/ssh"
+			if home, err := os.UserHomeDir(); err == nil && !strings.HasPrefix(file, "/etc/ssh/") {
+				dir = filepath.Join(home, ".ssh")
+			}
+			w = filepath.Join(dir, w)
+		}
+		found, err := filepath.Glob(w)
+		if err != nil {
+			return fmt.Errorf("%s: Include %s: %w", file, w, err)
+		}
+		for _, f := range found {
+			match := c.inMatch
+			if err := c.read(f, depth+1, within); err != nil {
+				return err
+			}
+			c.inMatch = match
+		}
+	}
+	return nil
+}
+
+// configLine splits a line into its keyword, in lower case, and the rest.
+func configLine(line string) (key, rest string) {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return "", ""
+	}
+	i := strings.IndexAny(line, " \t=")
+	if i < 0 {
+		return strings.ToLower(line), ""
+	}
+	rest = strings.TrimSpace(line[i:])
+	rest = strings.TrimSpace(strings.TrimPrefix(rest, "="))
+	return strings.ToLower(line[:i]), rest
+}
+
+// unquote takes the quotes off a value that is one quoted word. Options that
+// hold a command or a list keep theirs.
+func unquote(v, key string) string {
+	if key == "proxycommand" || strings.HasSuffix(key, "knownhostsfile") {
+		return v
+	}
+	if words, err := wire.Split(v); err == nil && len(words) == 1 {
+		return words[0]
+	}
+	return v
+}
+
+// askSSH has ssh itself evaluate its configuration (ssh -G), which needs no
+// connection.
+func (o *sshOptions) askSSH(files []string, dest, why string) error {
+	args := []string{"-G"}
+	switch {
+	case len(files) == 1 && !slices.Equal(files, DefaultSSHConfig()):
+		args = append(args, "-F", files[0])
+	case slices.Equal(files, DefaultSSHConfig()):
+	default:
+		return fmt.Errorf("%s, and ssh -G reads one file only", why)
+	}
+	// A Match may depend on them.
+	if u := o.get("user"); u != "" {
+		args = append(args, "-l", u)
+	}
+	if p := o.get("port"); p != "" {
+		args = append(args, "-p", p)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ssh", append(args, "--", dest)...).Output()
+	if err != nil {
+		said := ""
+		if e, ok := errors.AsType[*exec.ExitError](err); ok {
+			said = ": " + strings.TrimSpace(string(e.Stderr))
+		}
+		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, Printable(said))
+	}
+	o.addAnswer(string(out), dest)
+	return nil
+}
+
+// addAnswer reads the output of ssh -G. It names every option; what is only
+// ssh's default must not hide the caller's own defaults.
+func (o *sshOptions) addAnswer(out, dest string) {
+	home, _ := os.UserHomeDir()
+	for line := range strings.Lines(out) {
+		key, value := configLine(line)
+		isDefault := false
+		switch key {
+		case "user":
+			isDefault = value == localUser()
+		case "hostname":
+			isDefault = value == dest
+		case "port":
+			isDefault = value == "22"
+		case "stricthostkeychecking":
+			isDefault = value == "ask"
+		case "connecttimeout", "proxyjump", "proxycommand":
+			isDefault = value == "none"
+		case "addressfamily":
+			isDefault = value == "any"
+		case "identitiesonly":
+			isDefault = value == "no"
+		case "userknownhostsfile":
+			plain := strings.ReplaceAll(value, "~", home)
+			isDefault = plain == home+"/.ssh/known_hosts "+home+"/.ssh/known_hosts2"
+		case "globalknownhostsfile":
+			isDefault = value == "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+		case "identityfile":
+			isDefault = !fileExists(value, Target{Address: dest}) || slices.Contains(defaultIdentityFiles(), strings.Replace(value, "~", home, 1))
+		}
+		if !isDefault && slices.Contains(configKeys, key) {
+			o.add(key, value)
+		}
+	}
+}

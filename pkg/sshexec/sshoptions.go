@@ -1,0 +1,350 @@
+package sshexec
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// sshOptions are options of ssh(1) in the order in which ssh would see them:
+// the first value of an option wins, but for the few that add up.
+type sshOptions struct {
+	list     []sshOption
+	dest     string // the host, where arguments named one
+	config   string // -F
+	forward  string // -W
+	warnings []string
+}
+
+type sshOption struct{ key, value string } // key in lower case
+
+func (o *sshOptions) add(key, value string) {
+	if value != "" {
+		o.list = append(o.list, sshOption{key, value})
+	}
+}
+
+func (o *sshOptions) addNumber(key string, n int) {
+	if n != 0 {
+		o.add(key, strconv.Itoa(n))
+	}
+}
+
+func (o *sshOptions) get(key string) string {
+	_, v := o.first(key)
+	return v
+}
+
+// first returns the option among keys that was set first.
+func (o *sshOptions) first(keys ...string) (key, value string) {
+	for _, x := range o.list {
+		if slices.Contains(keys, x.key) {
+			return x.key, x.value
+		}
+	}
+	return "", ""
+}
+
+func (o *sshOptions) all(key string) []string {
+	var out []string
+	for _, x := range o.list {
+		if x.key == key && !slices.Contains(out, x.value) {
+			out = append(out, x.value)
+		}
+	}
+	return out
+}
+
+// number returns 0 for an option that is not set, or is "none".
+func (o *sshOptions) number(key string, most int) (int, error) {
+	v := o.get(key)
+	if v == "" || v == "none" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n > most {
+		return 0, fmt.Errorf("option %s: %q is not a number up to %d", key, v, most)
+	}
+	return n, nil
+}
+
+func (o *sshOptions) boolean(key string) (bool, error) {
+	switch v := strings.ToLower(o.get(key)); v {
+	case "yes", "true":
+		return true, nil
+	case "", "no", "false":
+		return false, nil
+	default:
+		return false, fmt.Errorf("option %s: %q is neither yes nor no", key, v)
+	}
+}
+
+func (o *sshOptions) family(t *Target) error {
+	switch v := strings.ToLower(o.get("addressfamily")); v {
+	case "", "any":
+	case "inet", "inet6":
+		t.AddressFamily = v
+	default:
+		return fmt.Errorf("AddressFamily %s is not known", v)
+	}
+	return nil
+}
+
+func (o *sshOptions) path(key string, t Target) (string, error) {
+	return expandPath(o.get(key), t)
+}
+
+// files returns the values of an option that adds up, one file each.
+func (o *sshOptions) files(key string, t Target) ([]string, error) {
+	var out []string
+	for _, v := range o.all(key) {
+		if v == "none" {
+			continue
+		}
+		f, err := expandPath(v, t)
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", key, err)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// fileList returns the one value of an option that lists files.
+func (o *sshOptions) fileList(key string, t Target) ([]string, error) {
+	words, err := wire.Split(o.get(key))
+	if err != nil {
+		return nil, fmt.Errorf("option %s: %w", key, err)
+	}
+	var out []string
+	for _, w := range words {
+		if w == "none" {
+			continue
+		}
+		f, err := expandPath(w, t)
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", key, err)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// expandPath expands "~" and the percent tokens.
+func expandPath(s string, t Target) (string, error) {
+	if s == "" || s == "none" {
+		return s, nil
+	}
+	s, err := expandTokens(s, t)
+	if err != nil {
+		return "", err
+	}
+	s = expandHome(s)
+	if !filepath.IsAbs(s) && s != "SSH_AUTH_SOCK" && !strings.HasPrefix(s, "$") {
+		// ssh reads it relative to where it was started; so do we.
+		if abs, err := filepath.Abs(s); err == nil {
+			return abs, nil
+		}
+	}
+	return s, nil
+}
+
+func envValue(name string) string { return os.Getenv(strings.Trim(name, "{}")) }
+
+// what an option on the command line means to fleetd.
+type optionUse int
+
+const (
+	followed optionUse = iota // read into the target
+	harmless                  // does not change which host is reached, how, or as whom
+	differs                   // fleetd chooses by itself; said in a warning
+)
+
+// optionUses has every option that may stand in an inventory's arguments. One
+// that is not here is refused.
+var optionUses = map[string]optionUse{
+	"port": followed, "user": followed, "hostname": followed, "identityfile": followed,
+	"certificatefile": followed, "identitiesonly": followed, "identityagent": followed,
+	"proxyjump": followed, "proxycommand": followed, "hostkeyalias": followed,
+	"stricthostkeychecking": followed, "userknownhostsfile": followed, "globalknownhostsfile": followed,
+	"connecttimeout": followed, "addressfamily": followed,
+
+	"controlmaster": harmless, "controlpath": harmless, "controlpersist": harmless,
+	"compression": harmless, "loglevel": harmless, "batchmode": harmless, "forwardagent": harmless,
+	"forwardx11": harmless, "forwardx11trusted": harmless, "requesttty": harmless, "escapechar": harmless,
+	"serveraliveinterval": harmless, "serveralivecountmax": harmless, "tcpkeepalive": harmless,
+	"connectionattempts": harmless, "visualhostkey": harmless, "updatehostkeys": harmless,
+	"hashknownhosts": harmless, "checkhostip": harmless, "addkeystoagent": harmless,
+	"numberofpasswordprompts": harmless, "preferredauthentications": harmless, "ipqos": harmless,
+	"clearallforwardings": harmless, "exitonforwardfailure": harmless, "permitlocalcommand": harmless,
+	"gssapiauthentication": harmless, "gssapidelegatecredentials": harmless, "gssapikeyexchange": harmless,
+	"hostbasedauthentication": harmless, "passwordauthentication": harmless,
+	"kbdinteractiveauthentication": harmless, "challengeresponseauthentication": harmless,
+	"pubkeyauthentication": harmless, "verifyhostkeydns": harmless, "canonicalizehostname": harmless,
+	"obscurekeystroketiming": harmless, "warnweakcrypto": harmless,
+
+	"ciphers": differs, "macs": differs, "kexalgorithms": differs, "hostkeyalgorithms": differs,
+	"pubkeyacceptedalgorithms": differs, "pubkeyacceptedkeytypes": differs,
+	"casignaturealgorithms": differs, "rekeylimit": differs, "requiredrsasize": differs,
+	"sendenv": differs, "setenv": differs,
+}
+
+// flagsWithValue are the one-letter flags of ssh that take a value.
+const flagsWithValue = "bcDEeFIiJLlmOopQRSWwB"
+
+// addArgs reads arguments as they would stand before the host on ssh's command
+// line. If a host follows, it is left in dest.
+func (o *sshOptions) addArgs(text string) error {
+	words, err := wire.Split(text)
+	if err != nil {
+		return err
+	}
+	return o.addWords(words)
+}
+
+func (o *sshOptions) addWords(words []string) error {
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		if w == "--" {
+			continue
+		}
+		if len(w) < 2 || w[0] != '-' {
+			if o.dest != "" {
+				return fmt.Errorf("%q after the host %q", w, o.dest)
+			}
+			if err := o.setDestination(w); err != nil {
+				return err
+			}
+			continue
+		}
+		for j := 1; j < len(w); j++ {
+			flag := w[j]
+			if strings.IndexByte(flagsWithValue, flag) < 0 {
+				if err := o.addFlag(flag); err != nil {
+					return err
+				}
+				continue
+			}
+			value := w[j+1:]
+			if value == "" {
+				if i++; i == len(words) {
+					return fmt.Errorf("-%c lacks its value", flag)
+				}
+				value = words[i]
+			}
+			if err := o.addFlagValue(flag, value); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func (o *sshOptions) addFlag(flag byte) error {
+	switch flag {
+	case '4':
+		o.add("addressfamily", "inet")
+	case '6':
+		o.add("addressfamily", "inet6")
+	case 'A', 'a', 'C', 'K', 'k', 'M', 'n', 'q', 'T', 't', 'v', 'X', 'x', 'Y', 'y', 'N':
+	default:
+		return fmt.Errorf("ssh's flag -%c is not supported", flag)
+	}
+	return nil
+}
+
+func (o *sshOptions) addFlagValue(flag byte, value string) error {
+	switch flag {
+	case 'i':
+		o.add("identityfile", value)
+	case 'J':
+		o.add("proxyjump", value)
+	case 'l':
+		o.add("user", value)
+	case 'p':
+		o.add("port", value)
+	case 'F':
+		if o.config == "" {
+			o.config = expandHome(value)
+		}
+	case 'W':
+		o.forward = value
+	case 'o':
+		return o.addOption(value)
+	case 'E', 'e', 'S': // log file, escape character, control socket
+	case 'c', 'm':
+		o.warnings = append(o.warnings, fmt.Sprintf("ssh's -%c %s is not followed: fleetd chooses the algorithms", flag, value))
+	default:
+		return fmt.Errorf("ssh's flag -%c is not supported", flag)
+	}
+	return nil
+}
+
+// addOption reads "Key=Value" or "Key Value".
+func (o *sshOptions) addOption(s string) error {
+	s = strings.TrimSpace(s)
+	i := strings.IndexAny(s, "= \t")
+	if i <= 0 {
+		return fmt.Errorf("option %q lacks its value", s)
+	}
+	key := strings.ToLower(s[:i])
+	value := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[i:]), "="))
+	if value == "" {
+		return fmt.Errorf("option %q lacks its value", s)
+	}
+	use, known := optionUses[key]
+	switch {
+	case !known:
+		return fmt.Errorf("ssh's option %s is not supported", s[:i])
+	case key == "pubkeyauthentication" && strings.EqualFold(value, "no"):
+		return fmt.Errorf("ssh's option %s is not supported", s)
+	case use == differs:
+		o.warnings = append(o.warnings, fmt.Sprintf("ssh's option %s is not followed", s))
+	case use == followed:
+		if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' && key != "proxycommand" {
+			value = value[1 : len(value)-1]
+		}
+		o.add(key, value)
+	}
+	return nil
+}
+
+// jumpOfCommand recognizes a ProxyCommand that is nothing but an ssh which
+// forwards to the host, and returns the options of that ssh.
+func jumpOfCommand(command string) (*sshOptions, bool) {
+	if strings.ContainsAny(command, ";&|<>`$()\n") {
+		return nil, false
+	}
+	words, err := wire.Split(command)
+	if err != nil {
+		return nil, false
+	}
+	if len(words) > 0 && words[0] == "exec" {
+		words = words[1:]
+	}
+	if len(words) < 3 || (words[0] != "ssh" && words[0] != "/usr/bin/ssh") {
+		return nil, false
+	}
+	o := &sshOptions{}
+	if err := o.addWords(words[1:]); err != nil || o.dest == "" || strings.Contains(o.dest, "%") {
+		return nil, false
+	}
+	if o.forward != "%h:%p" && o.forward != "[%h]:%p" {
+		return nil, false
+	}
+	return o, true
+}
+
+func splitFlags(s string) ([]string, error) {
+	words, err := wire.Split(s)
+	if words == nil {
+		words = []string{} // set, and empty: no -H
+	}
+	return words, err
+}

@@ -1,0 +1,196 @@
+package sshexec
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var compareTargets = cmp.Options{cmpopts.IgnoreUnexported(Target{}), cmpopts.EquateEmpty()}
+
+func TestTargetFromVars(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	type vars = map[string]any
+	for _, tc := range []struct {
+		name  string
+		vars  vars
+		want  Target
+		warns int
+	}{
+		{"nothing set", vars{}, Target{Address: "web1"}, 0},
+		{"the usual", vars{
+			"ansible_host": "10.0.0.1", "ansible_port": 2222, "ansible_user": "centos",
+			"ansible_ssh_private_key_file": "~/keys/k", "ansible_password": "pw", "ansible_timeout": 30,
+			"ansible_become_method": "su", "ansible_become_user": "admin", "ansible_become_pass": "bp",
+		}, Target{
+			Address: "10.0.0.1", Port: 2222, User: "centos", IdentityFiles: []string{home + "/keys/k"}, Password: "pw",
+			ConnectTimeout: 30 * time.Second, Become: Become{Method: "su", User: "admin", Password: "bp"},
+		}, 0},
+		{"old names and strings", vars{
+			"ansible_ssh_host": "h", "ansible_ssh_port": "2200", "ansible_ssh_user": "u", "ansible_ssh_pass": "p", "ansible_sudo_pass": "s",
+		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
+		{"the new name wins", vars{"ansible_user": "new", "ansible_ssh_user": "old"}, Target{Address: "web1", User: "new"}, 0},
+		{"a variable wins over common args, ssh_args over both", vars{
+			"ansible_user": "var", "ansible_ssh_common_args": "-o User=common -p 2200", "ansible_ssh_args": "-o Port=2300 -C -o ControlPersist=60s",
+		}, Target{Address: "web1", User: "var", Port: 2300}, 0},
+		{"jump chain", vars{"ansible_ssh_common_args": "-J ops@b1:2201,b2"}, Target{Address: "web1", ProxyJump: []Target{
+			{Name: "b1", Address: "b1", Port: 2201, User: "ops"}, {Name: "b2", Address: "b2"},
+		}}, 0},
+		{"ssh as proxy is a jump host", vars{
+			"ansible_ssh_common_args": `-o ProxyCommand="ssh -q -i /k/bastion -p 2022 -W %h:%p ops@bastion"`,
+		}, Target{Address: "web1", ProxyJump: []Target{
+			{Name: "bastion", Address: "bastion", Port: 2022, User: "ops", IdentityFiles: []string{"/k/bastion"}},
+		}}, 0},
+		{"two proxies deep", vars{
+			"ansible_ssh_common_args": `-o ProxyCommand="ssh -W %h:%p -J outer inner"`,
+		}, Target{Address: "web1", ProxyJump: []Target{{Name: "outer", Address: "outer"}, {Name: "inner", Address: "inner"}}}, 0},
+		{"another proxy stays a command", vars{
+			"ansible_ssh_common_args": `-o 'ProxyCommand=nc -X 5 -x proxy:1080 %h %p'`,
+		}, Target{Address: "web1", ProxyCommand: "nc -X 5 -x proxy:1080 %h %p"}, 0},
+		{"host keys cannot be switched off", vars{
+			"ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+		}, Target{Address: "web1", HostKeyPolicy: AcceptNew, KnownHosts: []string{"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 2},
+		{"nor by a variable", vars{"ansible_host_key_checking": false}, Target{Address: "web1", HostKeyPolicy: AcceptNew}, 1},
+		{"own known hosts", vars{
+			"ansible_ssh_extra_args": `-oUserKnownHostsFile="/a/kh ~/kh" -o GlobalKnownHostsFile=none -o StrictHostKeyChecking=accept-new`,
+		}, Target{Address: "web1", HostKeyPolicy: AcceptNew, KnownHosts: []string{"/a/kh", home + "/kh", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 0},
+		{"become flags", vars{"ansible_become_flags": "-H -E", "ansible_become_exe": "/opt/sudo"}, Target{Address: "web1", Become: Become{Flags: []string{"-H", "-E"}, Exe: "/opt/sudo"}}, 0},
+		{"options in one word and by flag", vars{
+			"ansible_ssh_extra_args": "-4 -l me -i /k/1 -oIdentityFile=/k/2 -oIdentitiesOnly=yes -o HostKeyAlias=node",
+		}, Target{Address: "web1", User: "me", AddressFamily: "inet", IdentityFiles: []string{"/k/1", "/k/2"}, IdentitiesOnly: true, HostKeyAlias: "node"}, 0},
+		{"ciphers are ours", vars{"ansible_ssh_extra_args": "-c aes128-cbc -o Ciphers=aes128-cbc"}, Target{Address: "web1"}, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var warned []string
+			got, err := TargetFromVars("web1", tc.vars, VarOptions{Warn: func(s string) { warned = append(warned, s) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.want.Name = "web1"
+			if tc.name == "host keys cannot be switched off" {
+				tc.want.KnownHosts = nil
+			}
+			if diff := cmp.Diff(tc.want, got, compareTargets, cmp.Transformer("reveal", func(s Secret) string { return s.Reveal() })); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if len(warned) != tc.warns {
+				t.Errorf("warnings: %q, want %d", warned, tc.warns)
+			}
+		})
+	}
+}
+
+func TestTargetFromVarsRefuses(t *testing.T) {
+	type vars = map[string]any
+	for _, tc := range []struct {
+		vars vars
+		want string
+	}{
+		{vars{"ansible_port": "ssh"}, "cannot read variable ansible_port on web1: ssh is not a number from 1 to 65535"},
+		{vars{"ansible_port": 70000}, "70000 is not a number from 1 to 65535"},
+		{vars{"ansible_user": "{{ deploy_user }}"}, "ansible_user on web1: the template in it is not resolved"},
+		{vars{"ansible_connection": "winrm"}, `SSH only, not by "winrm"`},
+		{vars{"ansible_ssh_common_args": "-o ProxyUseFdpass=yes"}, "ansible_ssh_common_args on web1: ssh's option ProxyUseFdpass is not supported"},
+		{vars{"ansible_ssh_common_args": "-L 80:a:80"}, "ssh's flag -L is not supported"},
+		{vars{"ansible_ssh_common_args": "-o 'User"}, "no closing quotation"},
+		{vars{"ansible_ssh_common_args": "bastion"}, `"bastion" is no option of ssh`},
+		{vars{"ansible_ssh_common_args": "-o StrictHostKeyChecking=maybe"}, "StrictHostKeyChecking=maybe is not known"},
+		{vars{"ansible_ssh_common_args": "-J a:0"}, "has a bad port"},
+		{vars{"ansible_ssh_common_args": "-J -oProxyCommand=x"}, "is no host"},
+		{vars{"ansible_become_method": "doas"}, `become method "doas" is not supported`},
+		{vars{"ansible_become_user": "a'b"}, "not allowed there"},
+	} {
+		_, err := TargetFromVars("web1", tc.vars, VarOptions{})
+		if err == nil || !strings.Contains(err.Error(), tc.want) || KindOf(err) != KindUsage {
+			t.Errorf("%v:\ngot  %v\nwant %v", tc.vars, err, tc.want)
+		}
+	}
+}
+
+// TestSSHConfigAsSSH compares with ssh itself.
+func TestSSHConfigAsSSH(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Skip("ssh is not installed (apt-get install openssh-client)")
+	}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		f := filepath.Join(dir, name)
+		if err := os.WriteFile(f, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for _, k := range []string{"k1", "k2", "k 3"} {
+		write(k, "")
+	}
+	write("plain.inc", "User included\nPort 2299\n")
+	write("hosts.inc", "Host web*\n  User fromhosts\n  Include DIR/plain.inc\nHost db\n  Port 2201\n")
+	write("keys.inc", "IdentityFile DIR/k2\n")
+	configs := map[string]string{
+		"simple":           "Host web1\n  HostName 10.0.0.1\n  User a\n  Port 2201\nHost *\n  User b\n  Port 2202\n  IdentityFile DIR/k1\n",
+		"first wins":       "Port 2200\nHost web1\n  Port 2201\n",
+		"patterns":         "Host web? !web2\n  User w\nHost *.example.org,db\n  User nobody\nHost db *.example.org\n  User e\n",
+		"keys add up":      "Host web1\n  IdentityFile DIR/k1\nHost *\n  IdentityFile \"DIR/k 3\"\n  IdentityFile DIR/k2\n  IdentityFile DIR/missing\n",
+		"equals signs":     "Host=web1\n  Port=2201\n  User = spaced\n",
+		"case and quotes":  "hOST web1\n  PORT 2201\n  user \"quoted\"\n",
+		"jump":             "Host web*\n  ProxyJump ops@bastion:2200,second\nHost db\n  ProxyCommand nc -x p:1 %h %p\n",
+		"jump none":        "Host web1\n  ProxyJump none\nHost *\n  ProxyJump bastion\n",
+		"hostname token":   "Host web*\n  HostName %h.example.org\n",
+		"rules":            "Host web*\n  StrictHostKeyChecking accept-new\n  UserKnownHostsFile DIR/kh1 DIR/kh2\n  HostKeyAlias alias\n  ConnectTimeout 7\n  IdentitiesOnly yes\n  AddressFamily inet6\n  CertificateFile DIR/k1\n",
+		"include":          "Include DIR/plain.inc\nHost web1\n  HostName inc\n",
+		"include in host":  "Host web1\n  Include DIR/plain.inc DIR/keys.inc\nHost *\n  User last\n",
+		"include hosts":    "Include DIR/hosts.inc\nUser after\nHost db\n  HostName d\n",
+		"host in include":  "Host web1 db\n  Include DIR/hosts.inc\nHost *\n  User last\n",
+		"match":            "Match host web1\n  User matched\nMatch all\n  Port 2209\n",
+		"match user":       "Host web1\n  User a\nMatch user a\n  Port 2209\n",
+		"match irrelevant": "Host web1\n  User a\nMatch final all\n  GSSAPIAuthentication yes\n",
+		"comments":         "# Host web1\nHost web1 # trailing\n  User a # b\n",
+		"glob include":     "Include DIR/*.inc\n",
+	}
+	for name, text := range configs {
+		for _, host := range []string{"web1", "web2", "db", "x.example.org"} {
+			t.Run(name+"/"+host, func(t *testing.T) {
+				f := write("config", text)
+				out, err := exec.Command("ssh", "-G", "-F", f, host).CombinedOutput()
+				if err != nil {
+					if _, err := TargetFromVars(host, nil, VarOptions{SSHConfig: []string{f}}); err == nil {
+						t.Errorf("ssh refuses this, fleetd does not: %s", out)
+					}
+					return
+				}
+				asked := &sshOptions{}
+				asked.addAnswer(string(out), host)
+				want, err := asked.target(host, VarOptions{}, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := TargetFromVars(host, nil, VarOptions{SSHConfig: []string{f}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				// The jump hosts are looked up in the file by one side only.
+				names := func(ts []Target) (out []string) {
+					for _, j := range ts {
+						out = append(out, j.Name)
+					}
+					return out
+				}
+				if !slices.Equal(names(want.ProxyJump), names(got.ProxyJump)) {
+					t.Errorf("jump hosts %v, want %v", names(got.ProxyJump), names(want.ProxyJump))
+				}
+				want.ProxyJump, got.ProxyJump = nil, nil
+				if diff := cmp.Diff(want, got, compareTargets); diff != "" {
+					t.Errorf("(-ssh +fleetd)\n%s", diff)
+				}
+			})
+		}
+	}
+}
