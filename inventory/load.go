@@ -214,8 +214,8 @@ func (l *loader) readSource(source string) (string, error) {
 		if strings.Contains(source, ",") {
 			return "", l.readHostList(source)
 		}
-		return "", &Error{File: l.name(cleanPath(source)), Caret: -1, Message: "cannot read the inventory: " + reason(err),
-			Hint: "Give a file, a directory or a list of hosts with a comma, such as \"node1,\".", Err: err}
+		return "", l.unparsed(source, []failure{{"", &Error{File: l.name(cleanPath(source)), Caret: -1, Message: "cannot read the inventory: " + reason(err),
+			Hint: "Give a file, a directory or a list of hosts with a comma, such as \"node1,\".", Err: err}}})
 	}
 	source = cleanPath(source)
 	if info.IsDir() {

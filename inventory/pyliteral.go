@@ -98,7 +98,7 @@ func (p *literal) top() (any, bool) {
 			}
 			items = append(items, v)
 		}
-		v = &list{items: items}
+		v = &list{items: items, tuple: true}
 	}
 	return v, p.peek() == 0
 }
@@ -113,7 +113,7 @@ func (p *literal) value() (any, bool) {
 		if ok && len(items) == 1 && !comma {
 			return items[0], true
 		}
-		return &list{items: items}, ok
+		return &list{items: items, tuple: true}, ok
 	case c == '{':
 		return p.braces()
 	case c == '+' || c == '-':

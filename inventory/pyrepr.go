@@ -61,6 +61,12 @@ func pyRepr(v any, secrets bool) string {
 		for i, x := range v.items {
 			parts[i] = pyRepr(x, secrets)
 		}
+		if v.tuple {
+			if len(parts) == 1 {
+				return "(" + parts[0] + ",)"
+			}
+			return "(" + strings.Join(parts, ", ") + ")"
+		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	case *dict:
 		parts := make([]string, len(v.keys))

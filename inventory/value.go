@@ -19,7 +19,10 @@ type binary string
 // timestamp is a YAML date or time, in the forms Python writes it.
 type timestamp struct{ iso, str, repr string }
 
-type list struct{ items []any }
+type list struct {
+	items []any
+	tuple bool // written in parentheses or with bare commas in INI: the graph shows it so
+}
 
 // dict is an ordered dictionary. Small ones are scanned, large ones indexed.
 type dict struct {

@@ -20,6 +20,7 @@ type node struct {
 	line, col int
 	items     []*node // of a sequence; of a mapping key and value in turn
 	target    *node   // of an alias
+	shared    bool    // an alias refers to it or to what it is in: it stays one value
 	typed     bool    // from JSON: val is the value of a scalar
 	val       any
 }
@@ -78,6 +79,17 @@ func parseYAML(t *text, limits Limits) (*node, error) {
 	return convertNode(t, doc.Content[0], map[*yaml.Node]*node{}, limits.Depth)
 }
 
+// spread marks an alias's target as shared and, since a merge key may take a
+// dictionary apart, the values in it.
+func (n *node) spread() {
+	n.shared = true
+	if n.kind == mappingNode {
+		for i := 1; i < len(n.items); i += 2 {
+			n.items[i].shared = true
+		}
+	}
+}
+
 func convertNode(t *text, y *yaml.Node, seen map[*yaml.Node]*node, depth int) (*node, error) {
 	if depth == 0 {
 		return nil, t.errorAt(y.Line, y.Column, "", "values are nested too deeply")
@@ -99,6 +111,7 @@ func convertNode(t *text, y *yaml.Node, seen map[*yaml.Node]*node, depth int) (*
 		if n.target == nil {
 			return nil, t.errorAt(y.Line, y.Column, "", "alias *%s stands inside the value that it names", y.Value)
 		}
+		n.target.spread()
 		return n, nil
 	case yaml.ScalarNode:
 		n.kind = scalarNode

@@ -23,7 +23,6 @@ type constructor struct {
 	warn     func(line, col int, format string, args ...any)
 
 	done     map[*node]any // values of anchored nodes: aliases share them
-	shared   map[*node]bool
 	open     map[*node]bool
 	expanded int // values reached through aliases
 	size     map[*node]int
@@ -60,11 +59,7 @@ func (c *constructor) value(n *node) (any, error) {
 		if v, ok := c.done[target]; ok {
 			return v, nil
 		}
-		v, err := c.value(target)
-		if err == nil {
-			c.remember(target, v)
-		}
-		return v, err
+		return c.value(target)
 	}
 	if v, ok := c.done[n]; ok {
 		return v, nil
@@ -79,28 +74,13 @@ func (c *constructor) value(n *node) (any, error) {
 	default:
 		v, err = c.mapping(n)
 	}
-	if c.shared[n] && err == nil {
-		c.remember(n, v)
+	if n.shared && err == nil {
+		if c.done == nil {
+			c.done = map[*node]any{}
+		}
+		c.done[n] = v
 	}
 	return v, err
-}
-
-func (c *constructor) remember(n *node, v any) {
-	if c.done == nil {
-		c.done = map[*node]any{}
-	}
-	c.done[n] = v
-}
-
-// share notes values that a merge key spreads: they stay one value.
-func (c *constructor) share(pairs []pair) []pair {
-	if c.shared == nil {
-		c.shared = map[*node]bool{}
-	}
-	for _, p := range pairs {
-		c.shared[p.vn] = true
-	}
-	return pairs
 }
 
 // measure is how many values n would be with all aliases written out.
@@ -278,7 +258,7 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 	case mappingNode:
 		defer c.enter(target)()
 		p, err := c.pairs(target)
-		return slices.Clone(c.share(p)), err
+		return slices.Clone(p), err
 	case sequenceNode:
 		defer c.enter(target)()
 		var out []pair
@@ -296,7 +276,7 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, c.share(p)...)
+			out = append(out, p...)
 			if c.expanded += len(p); c.expanded > c.limits.Expansion {
 				return nil, c.errorAt(kn, "", "merge keys expand to more than %d values", c.limits.Expansion)
 			}

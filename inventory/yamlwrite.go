@@ -383,6 +383,9 @@ func (y *yamlWriter) folded(s string, indent int, key bool, quote string) {
 			spaces, breaks = false, false
 		}
 	}
+	if breaks {
+		y.put(strings.Repeat(" ", indent))
+	}
 }
 
 var yamlEscapes = map[rune]string{0: `\0`, 7: `\a`, 8: `\b`, 9: `\t`, 10: `\n`, 11: `\v`, 12: `\f`, 13: `\r`, 27: `\e`,
