@@ -103,7 +103,7 @@ func parseSize(s string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(upper), 10, 64)
-	if err != nil || n < 0 || n > 1<<40 {
+	if err != nil || n < 0 || n > (1<<50)/factor {
 		return 0, fmt.Errorf("%q is no size such as 150M", s)
 	}
 	return n * factor, nil

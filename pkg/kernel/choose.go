@@ -16,12 +16,13 @@ const Latest = "latest"
 // Wanted is which kernel a task asks for.
 type Wanted struct {
 	// Name is the package, Repo the repository it comes from.
-	Name, Repo string
+	Name string `json:"name"`
+	Repo string `json:"repo"`
 	// Version is Latest, or a version, EVR or EVR.arch: "6.1.4",
 	// "6.1.4-1.el7.elrepo", "6.1.4-1.el7.elrepo.x86_64".
-	Version string
+	Version string `json:"version"`
 	// Minimum is the oldest version that will do; "" = any.
-	Minimum string
+	Minimum string `json:"minimum,omitempty"`
 }
 
 // Choice is the answer: one package, and whether the node has it.
@@ -68,9 +69,13 @@ func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error
 		}
 	}
 	if w.Version == Latest || len(offered) == 0 {
+		hint := "check kernel_package and kernel_repo"
+		if f.OS.Major == 7 {
+			hint += "; ELRepo's mirrors no longer have el7, so EL7 needs a site mirror of its archive"
+		}
 		return &rollout.Problem{
 			Message: fmt.Sprintf("cannot install %s on %s: repository %s has no %s for %s", w.Name, host, w.Repo, w.Name, f.Arch),
-			Hint:    "check kernel_package and kernel_repo; ELRepo dropped el7 from its mirrors, so EL7 needs a site mirror of the archive",
+			Hint:    hint,
 		}
 	}
 	var have []string

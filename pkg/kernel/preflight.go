@@ -150,7 +150,7 @@ func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
 	if f.Kdump.Enabled && strings.Contains(f.Cmdline, "crashkernel=auto") {
 		out = append(out, "crashkernel=auto means nothing to a mainline kernel: kdump will not be armed; set crashkernel=256M or so")
 	}
-	if d := f.Boot.DefaultRelease(); d != "" && d != f.Running {
+	if d := f.Boot.DefaultRelease(); d != "" && d != f.Running && f.Running != c.Package.Release() {
 		out = append(out, fmt.Sprintf("the default entry is %s and not the running %s; the trial falls back to the running one", d, f.Running))
 	}
 	if r, known := f.Repos[repo]; known && !r.GPGCheck {

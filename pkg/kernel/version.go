@@ -97,7 +97,8 @@ func CompareEVR(a, b string) int {
 // to whole numbers: 4.18.0-305.el8.x86_64 is not older than 4.18.0-305.
 func CompareRelease(unameR, minimum string) (int, error) {
 	want, err := ParseEVR(minimum)
-	if err != nil {
+	// A word is a version, too, to rpm; a person who writes one has mistaken the field.
+	if err != nil || !isDigit(minimum[0]) {
 		return 0, fmt.Errorf("%q is no kernel version: give it as 5.10 or 4.18.0-305", minimum)
 	}
 	version, release, _ := strings.Cut(unameR, "-")

@@ -77,7 +77,7 @@ func withoutEpoch(p node.Package) node.Package {
 // connection, a lost connection would kill yum by SIGPIPE in the middle of the
 // transaction and leave half a kernel.
 func yum(ctx context.Context, r node.Remote, s rollout.Step, args ...string) (sshexec.Result, error) {
-	script := "mkdir -p " + logDir + " && exec " + sshexec.QuoteArgv(append([]string{"yum"}, args...)) + " </dev/null >" + yumLog + " 2>&1"
+	script := "mkdir -p " + logDir + " && exec " + node.Typed(append([]string{"yum"}, args...)...) + " </dev/null >" + yumLog + " 2>&1"
 	return r.Run(ctx, s.Host, sshexec.Command{Script: script, Env: map[string]string{"LC_ALL": "C"}, Become: s.Become, Timeout: yumTimeout})
 }
 

@@ -123,7 +123,7 @@ func programFor(keys []string) (string, error) {
 		}
 		argv = append(argv, k)
 	}
-	return sshexec.QuoteArgv(argv) + "\n" + script, nil
+	return "# read the facts: " + strings.Join(argv[2:], " ") + "\n" + sshexec.QuoteArgv(argv) + "\n" + script, nil
 }
 
 // PackageKey is the read key for the versions of a package in a repository.

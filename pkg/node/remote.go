@@ -108,16 +108,35 @@ func record(ctx context.Context, kind, host, text string, started time.Time, err
 	rollout.RecorderFrom(ctx).Record(op)
 }
 
-// commandText is a command as it would be typed. A long script is named by its
-// first lines; the facts script alone would fill the journal of a fleet.
+// Typed is a command line as a person would type it: quotes only where a shell
+// needs them.
+func Typed(argv ...string) string {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = a
+		if a == "" || strings.IndexFunc(a, special) >= 0 {
+			words[i] = sshexec.QuoteArgv([]string{a})
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func special(c rune) bool {
+	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_@%+=:,./-", c))
+}
+
+// commandText is a command as it would be typed. Of a long script the first
+// line stands for it, which says what it is: the facts script alone would fill
+// the journal of a fleet.
 func commandText(c sshexec.Command) string {
-	const most = 600
+	const most = 2000
 	text := strings.TrimSpace(c.Script)
 	if len(c.Argv) > 0 {
-		text = sshexec.QuoteArgv(c.Argv)
+		text = Typed(c.Argv...)
 	}
 	if len(text) > most {
-		text = fmt.Sprintf("%s … (%d bytes)", strings.ToValidUTF8(text[:most], ""), len(text))
+		first, _, _ := strings.Cut(text, "\n")
+		text = fmt.Sprintf("%s … (%d bytes)", strings.ToValidUTF8(first[:min(len(first), most)], ""), len(text))
 	}
 	return text
 }
