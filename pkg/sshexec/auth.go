@@ -151,8 +151,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 		k, err := h.pool.keys.load(f)
 		if err != nil {
 			if explicit {
-				return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: err,
-					hint: "check ansible_ssh_private_key_file"}
+				return nil, keyFault(t, err)
 			}
 			continue
 		}
@@ -285,4 +284,30 @@ func expandHome(f string) string {
 		}
 	}
 	return f
+}
+
+// keyFault is the error of a key file that was named and cannot be used.
+func keyFault(t Target, err error) error {
+	f := &fault{kind: KindAuth, op: "log in as " + t.user(), err: err, hint: "check ansible_ssh_private_key_file"}
+	if inner, ok := errors.AsType[*fault](err); ok {
+		f.err, f.hint = inner.err, inner.hint
+	}
+	return f
+}
+
+// CheckIdentities reads the key and certificate files that t names, and those
+// of its jump hosts, without connecting: a key that cannot be read is an error
+// before any host is touched. Encrypted keys are not opened.
+func (p *Pool) CheckIdentities(t Target) error {
+	for _, hop := range append(slices.Clone(t.ProxyJump), t) {
+		for _, f := range hop.IdentityFiles {
+			if _, err := p.keys.load(f); err != nil {
+				return wrap(t, "", keyFault(hop, err))
+			}
+		}
+		if _, err := loadCerts(hop.CertificateFiles); err != nil {
+			return wrap(t, "log in as "+hop.user(), &fault{kind: KindAuth, err: err})
+		}
+	}
+	return nil
 }

@@ -66,15 +66,22 @@ type Error struct {
 	Err error
 	// Hint says what the person can do next. It may be empty.
 	Hint string
+
+	addr string // what in Err is the host's own, for grouping
 }
 
-// Error returns "cannot OP on HOST: CAUSE", one line. The hint is apart, so
-// that it is printed once for many hosts: see [HintOf].
+// Error returns "cannot OP on HOST: CAUSE" ("cannot connect to HOST: CAUSE"),
+// one line. The hint is apart, so that it is printed once for many hosts: see
+// [HintOf].
 func (e *Error) Error() string {
 	var sb strings.Builder
 	sb.WriteString("cannot ")
 	sb.WriteString(e.Op)
-	sb.WriteString(" on ")
+	if e.Op == "connect" {
+		sb.WriteString(" to ")
+	} else {
+		sb.WriteString(" on ")
+	}
 	sb.WriteString(e.Host)
 	if e.Err != nil {
 		sb.WriteString(": ")
@@ -124,7 +131,7 @@ func wrap(t Target, op string, err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	e := &Error{Host: t.name(), Op: op, Err: err}
+	e := &Error{Host: t.name(), Op: op, Err: err, addr: t.hostport()}
 	if f, ok := errors.AsType[*fault](err); ok {
 		e.Kind, e.Hint, e.Err = f.kind, f.hint, f.err
 		if f.op != "" {

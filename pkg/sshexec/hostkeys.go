@@ -133,16 +133,11 @@ func (p *Pool) verifyHostCert(t Target, name string, known hostEntries, cert *ss
 		principal = t.HostKeyAlias
 	}
 	principal = strings.ToLower(principal)
-	// OpenSSH lets principals be patterns in a host certificate.
-	if len(cert.ValidPrincipals) > 0 && !slices.ContainsFunc(cert.ValidPrincipals, func(v string) bool { return wildcard(strings.ToLower(v), principal) }) {
+	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
 		return refuse("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
 	}
 	var checker ssh.CertChecker
-	exact := ""
-	if len(cert.ValidPrincipals) > 0 {
-		exact = cert.ValidPrincipals[0] // matched above
-	}
-	if err := checker.CheckCert(exact, cert); err != nil {
+	if err := checker.CheckCert(principal, cert); err != nil {
 		return refuse("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,12 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	default:
 		pub, _, _, _, perr := ssh.ParseAuthorizedKey(b)
 		if perr != nil {
-			return nil, fmt.Errorf("cannot read private key %s: %w", path, err)
+			err = fmt.Errorf("cannot read private key %s: %w", path, err)
+			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
+				return nil, &fault{kind: KindAuth, op: "log in", err: err,
+					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + path + "; or load it with ssh-add"}
+			}
+			return nil, err
 		}
 		f.public, f.publicOnly = pub, true
 	}

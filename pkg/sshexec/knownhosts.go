@@ -237,7 +237,7 @@ func (e *hostEntry) matches(name string) bool {
 }
 
 // wildcard matches OpenSSH's patterns: "*" is any number of any characters,
-// "?" is one. It is linear, because a pattern may come from a certificate.
+// "?" is one.
 func wildcard(pattern, s string) bool {
 	p, i, star, mark := 0, 0, -1, 0
 	for i < len(s) {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestOpenSSHRun(t *testing.T) {
+	t.Parallel()
 	s := startSSHD(t, sshdConfig{users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {
@@ -45,6 +46,7 @@ func TestOpenSSHRun(t *testing.T) {
 }
 
 func TestOpenSSHBecomeFailures(t *testing.T) {
+	t.Parallel()
 	s := startSSHD(t, sshdConfig{users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {
@@ -61,6 +63,7 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 		{"no such program", guestUser, sshexec.Become{Exe: "/nonexistent/sudo"}, "sudo is not installed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel() // sudo and su wait for seconds after a wrong password
 			target := s.as(tc.user)
 			target.Become = tc.become
 			_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
@@ -79,6 +82,7 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 }
 
 func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
+	t.Parallel()
 	s := startSSHD(t, sshdConfig{users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {

@@ -1,0 +1,278 @@
+package sshexec_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+)
+
+func keyText(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))) }
+
+// TestOpenSSHKnownHosts compares what ssh and fleetd make of the same
+// known_hosts file.
+func TestOpenSSHKnownHosts(t *testing.T) {
+	t.Parallel()
+	s := startSSHD(t, sshdConfig{keys: []string{"ed25519", "ecdsa"}})
+	host := fmt.Sprintf("[127.0.0.1]:%d", s.port)
+	own, ecdsa, other := keyText(s.keys["ed25519"]), keyText(s.keys["ecdsa"]), keyText(sshtest.NewKey().PublicKey())
+	for _, tc := range []struct {
+		name  string
+		lines string
+		ok    bool
+		// stricter is set where fleetd refuses on purpose what ssh lets pass.
+		stricter bool
+	}{
+		{name: "plain", lines: host + " " + own, ok: true},
+		{name: "only the second key type", lines: host + " " + ecdsa, ok: true},
+		{name: "unknown host", lines: "[127.0.0.2]:22 " + own},
+		{name: "another port", lines: fmt.Sprintf("[127.0.0.1]:%d %s", s.port+1, own)},
+		{name: "no port vouches for every port", lines: "127.0.0.1 " + own, ok: true},
+		{name: "no port, another key", lines: "127.0.0.1 " + other},
+		{name: "changed", lines: host + " " + other},
+		{name: "several keys, one right", lines: host + " " + other + "\n" + host + " " + own, ok: true},
+		{name: "hashed", lines: knownhosts.HashHostname(host) + " " + own, ok: true},
+		{name: "hashed, another host", lines: knownhosts.HashHostname("[127.0.0.9]:22") + " " + own},
+		{name: "list", lines: "a,b," + host + " " + own, ok: true},
+		{name: "pattern", lines: "[127.0.0.*]:* " + own, ok: true},
+		{name: "negated", lines: "[127.0.0.*]:*,!" + host + " " + own},
+		{name: "revoked", lines: host + " " + own + "\n@revoked * " + own},
+		{name: "revoked, another host's line", lines: host + " " + own + "\n@revoked other " + own, ok: true},
+		{name: "bad lines are passed over", lines: "garbage\n" + host + " ssh-ed25519 AAAA\n\n# c\n@odd x y z\n" + host + " " + own + "\nx", ok: true},
+		{name: "upper case", lines: strings.ToUpper(host) + " " + own, ok: true},
+		{name: "comment after the key", lines: host + " " + own + " some words", ok: true},
+		{name: "type does not fit the key", lines: host + " ssh-rsa " + strings.Fields(own)[1]},
+		{name: "authority does not vouch for a plain key", lines: "@cert-authority " + host + " " + own},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := s.write(t, "kh", tc.lines+"\n")
+			cmd := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none",
+				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.path("client"), "-p", fmt.Sprint(s.port), "127.0.0.1", "true")
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != tc.ok {
+				t.Errorf("ssh itself: %v\n%s", err, out)
+			}
+			target := s.target("web1")
+			target.KnownHosts = []string{f}
+			err = runTrue(t, newPool(t, sshexec.Options{}), target)
+			if (err == nil) != tc.ok || (err != nil && sshexec.KindOf(err) != sshexec.KindHostKey) {
+				t.Errorf("fleetd: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenSSHHostCertificate(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name       string
+		principals string
+		validity   string
+		lines      func(ca, cert, host string) string
+		want       string
+	}{
+		{"right", "127.0.0.1,web1", "always:forever", func(ca, _, _ string) string { return "@cert-authority * " + ca }, ""},
+		{"authority for a pattern", "127.0.0.1", "always:forever", func(ca, _, _ string) string { return "@cert-authority [127.0.0.*]:* " + ca }, ""},
+		{"authority for the host without a port", "127.0.0.1", "always:forever", func(ca, _, _ string) string { return "@cert-authority 127.0.0.1 " + ca }, ""},
+		{"principals are no patterns", "127.0.0.*", "always:forever", func(ca, _, _ string) string { return "@cert-authority * " + ca }, `host certificate "h" is for 127.0.0.*`},
+		{"another host's", "10.0.0.1", "always:forever", func(ca, _, _ string) string { return "@cert-authority * " + ca }, `host certificate "h" is for 10.0.0.1, not for 127.0.0.1`},
+		{"expired", "127.0.0.1", "20200101:20200201", func(ca, _, _ string) string { return "@cert-authority * " + ca }, `host certificate "h": cert has expired`},
+		{"authority revoked", "127.0.0.1", "always:forever", func(ca, _, _ string) string { return "@cert-authority * " + ca + "\n@revoked * " + ca }, "is revoked"},
+		{"key revoked", "127.0.0.1", "always:forever", func(ca, key, _ string) string { return "@cert-authority * " + ca + "\n@revoked * " + key }, "is revoked"},
+		{"unknown authority, known key", "127.0.0.1", "always:forever", func(_, key, host string) string { return host + " " + key }, ""},
+		{"unknown authority", "127.0.0.1", "always:forever", func(string, string, string) string { return "" }, "host key is not known"},
+		{"authority of other hosts", "127.0.0.1", "always:forever", func(ca, _, _ string) string { return "@cert-authority *.example.org " + ca }, "host key is not known"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			keygen(t, dir+"/ca", "ed25519", "")
+			// The host key exists only when sshd has started with it; so sign
+			// a key of our own and have sshd use that.
+			keygen(t, dir+"/hk", "ecdsa", "")
+			sign(t, dir+"/ca", "h", tc.principals, dir+"/hk.pub", "-h", "-V", tc.validity)
+			s := startSSHD(t, sshdConfig{lines: []string{"HostKey " + dir + "/hk", "HostCertificate " + dir + "/hk-cert.pub", "HostKeyAlgorithms ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp256"}})
+			host := fmt.Sprintf("[127.0.0.1]:%d", s.port)
+			f := s.write(t, "kh", tc.lines(keyText(readPublicKey(t, dir+"/ca.pub")), keyText(readPublicKey(t, dir+"/hk.pub")), host)+"\n")
+			target := s.target("web1")
+			target.KnownHosts = []string{f}
+			err := runTrue(t, newPool(t, sshexec.Options{}), target)
+			switch {
+			case tc.want == "" && err != nil:
+				t.Error(err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || sshexec.KindOf(err) != sshexec.KindHostKey):
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+			out, sshErr := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none",
+				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.path("client"), "-p", fmt.Sprint(s.port), "127.0.0.1", "true").CombinedOutput()
+			if (sshErr == nil) != (tc.want == "") {
+				t.Errorf("ssh itself: %v\n%s", sshErr, out)
+			}
+		})
+	}
+}
+
+func TestChangedHostKeyShowsBothFingerprints(t *testing.T) {
+	srv := sshtest.New(t)
+	p := newPool(t, sshexec.Options{})
+	target := srv.Target("web1")
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+	known, err := os.ReadFile(srv.KnownHostsFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, old, _, _, err := ssh.ParseKnownHosts(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := sshtest.NewKey()
+	srv.SetHostKey(now)
+	// The open connection goes on: its host was proven.
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+	p.Forget(target)
+	for _, policy := range []sshexec.HostKeyPolicy{sshexec.Strict, sshexec.AcceptNew} {
+		target.HostKeyPolicy = policy
+		err = runTrue(t, p, target)
+		want := fmt.Sprintf("cannot connect to web1: host key has changed: known ssh-ed25519 %s (%s:1), offered ssh-ed25519 %s",
+			ssh.FingerprintSHA256(old), srv.KnownHostsFile(), ssh.FingerprintSHA256(now.PublicKey()))
+		if err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindHostKey {
+			t.Errorf("%v:\ngot  %v\nwant %s", policy, err, want)
+		}
+		if !strings.Contains(sshexec.HintOf(err), "ssh-keygen -R '[127.0.0.1]:") {
+			t.Errorf("hint: %s", sshexec.HintOf(err))
+		}
+	}
+	if n := srv.Dials(); n != 3 {
+		t.Errorf("%d connections, want 3: a wrong key is not retried", n)
+	}
+	after, _ := os.ReadFile(srv.KnownHostsFile())
+	if string(after) != string(known) {
+		t.Error("known_hosts was written")
+	}
+}
+
+func TestAcceptNew(t *testing.T) {
+	srv := sshtest.New(t)
+	dir := t.TempDir()
+	file := dir + "/new/known_hosts"
+	target := srv.Target("web1")
+	target.KnownHosts = []string{file}
+	p := newPool(t, sshexec.Options{})
+	if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindHostKey || !strings.Contains(sshexec.HintOf(err), "ssh-keyscan -p") {
+		t.Fatalf("strict: %v (%s)", err, sshexec.HintOf(err))
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Fatal("strict wrote known_hosts")
+	}
+	target.HostKeyPolicy = sshexec.AcceptNew
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := os.ReadFile(srv.KnownHostsFile())
+	if string(first) != string(want) {
+		t.Errorf("wrote %q, want %q", first, want)
+	}
+	p.Forget(target)
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := os.ReadFile(file); string(again) != string(first) {
+		t.Error("a known key was written again")
+	}
+	srv.SetHostKey(sshtest.NewKey())
+	p.Forget(target)
+	if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindHostKey || !strings.Contains(err.Error(), "has changed") {
+		t.Errorf("a changed key: %v", err)
+	}
+
+	t.Run("hidden names stay hidden, a missing newline is added", func(t *testing.T) {
+		f := dir + "/hashed"
+		line := knownhosts.HashHostname("elsewhere") + " " + keyText(sshtest.NewKey().PublicKey())
+		if err := os.WriteFile(f, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		target := srv.Target("web1")
+		target.KnownHosts, target.HostKeyPolicy = []string{f}, sshexec.AcceptNew
+		if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := os.ReadFile(f)
+		lines := strings.Split(string(b), "\n")
+		if len(lines) != 3 || lines[0] != line || !strings.HasPrefix(lines[1], "|1|") || lines[2] != "" {
+			t.Errorf("file: %q", b)
+		}
+		target.HostKeyPolicy = sshexec.Strict
+		if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTwoFleetdsWriteKnownHosts has two pools, as two processes would, learn
+// many hosts at once, and two keys of one name at once.
+func TestTwoFleetdsWriteKnownHosts(t *testing.T) {
+	srv, impostor := sshtest.New(t), sshtest.New(t)
+	file := t.TempDir() + "/known_hosts"
+	var wg sync.WaitGroup
+	ctx := testContext(t)
+	var mu sync.Mutex
+	won := map[string]int{}
+	const hosts = 40
+	for range 2 {
+		p := newPool(t, sshexec.Options{})
+		for i := range hosts {
+			for _, s := range []*sshtest.Server{srv, impostor} {
+				if s == impostor && i%4 != 0 {
+					continue
+				}
+				wg.Go(func() {
+					target := s.Target(fmt.Sprintf("web%d", i))
+					target.HostKeyAlias = target.Name
+					target.KnownHosts, target.HostKeyPolicy = []string{file}, sshexec.AcceptNew
+					_, err := p.Run(ctx, target, sshexec.Command{Argv: []string{"true"}})
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						won[target.Name+" "+s.Addr()]++
+					} else if sshexec.KindOf(err) != sshexec.KindHostKey {
+						t.Error(err)
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
+		_, names, _, _, _, err := ssh.ParseKnownHosts([]byte(line))
+		if err != nil || len(names) != 1 || seen[names[0]] {
+			t.Fatalf("bad or double line %q: %v", line, err)
+		}
+		seen[names[0]] = true
+	}
+	if len(seen) != hosts {
+		t.Errorf("%d hosts were recorded, want %d", len(seen), hosts)
+	}
+	if len(won) != hosts {
+		t.Errorf("%d keys were accepted for %d names", len(won), hosts)
+	}
+}
