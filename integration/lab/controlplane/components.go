@@ -165,7 +165,7 @@ func apiServer(bin, dir string) component {
 		"--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"), "--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
 		"--proxy-client-cert-file=" + pki("front-proxy-client.crt"), "--proxy-client-key-file=" + pki("front-proxy-client.key"),
-		// Without a client certificate of its own it cannot ask a kubelet for exec or logs.
+		// For exec and logs. kwok answers anybody; a real kubelet would not.
 		"--kubelet-client-certificate=" + pki("apiserver.crt"), "--kubelet-client-key=" + pki("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP",
 		"--audit-policy-file=" + filepath.Join(dir, "audit-policy.yaml"), "--audit-log-path=" + auditLogPath(dir),

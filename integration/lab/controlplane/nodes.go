@@ -97,7 +97,9 @@ func nodeObject(i int, spec NodeSpec) *corev1.Node {
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: spec.Name, Labels: labels, Annotations: map[string]string{kwokAnnotation: "fake"}},
-		Spec:       corev1.NodeSpec{PodCIDR: fmt.Sprintf("10.244.%d.0/24", i%256), Taints: taints},
+		// Beyond 256 nodes two share a range; kwok then takes their pods'
+		// addresses from one pool, so no two pods get the same.
+		Spec: corev1.NodeSpec{PodCIDR: fmt.Sprintf("10.244.%d.0/24", i%256), Taints: taints},
 		Status: corev1.NodeStatus{
 			Addresses: []corev1.NodeAddress{
 				{Type: corev1.NodeInternalIP, Address: spec.InternalIP}, {Type: corev1.NodeHostName, Address: spec.Name},
