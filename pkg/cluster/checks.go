@@ -23,31 +23,34 @@ func (f Facts) notOurs() *rollout.Problem {
 	case f.Installation.Variant != "" && f.Installation.Variant != "Calico":
 		return &rollout.Problem{
 			Message: fmt.Sprintf("cannot change Calico: the variant is %s; fleetd knows open-source Calico only", f.Installation.Variant),
+			Hint:    "leave the Calico play out (--playbook)",
 		}
 	}
 	return nil
 }
 
-// flipBlocked is why the data plane must not change as things stand.
-func (f Facts) flipBlocked(want DataPlane) *rollout.Problem {
+// flipBlocked lists why the data plane must not change as things stand.
+func (f Facts) flipBlocked(want DataPlane) []*rollout.Problem {
 	if have := f.Installation.DataPlane(); have != BPF && have != Iptables {
-		return &rollout.Problem{
+		return []*rollout.Problem{{
 			Message: fmt.Sprintf("cannot change the data plane: it is %s, and fleetd knows the way between Iptables and BPF only", have),
-		}
+			Hint:    "set linuxDataplane to Iptables first",
+		}}
 	}
+	var out []*rollout.Problem
 	if f.Felix.ByHand() {
-		return f.byHand()
+		out = append(out, f.byHand())
 	}
-	if want == BPF {
-		return f.ipvs()
+	if p := f.ipvs(); want == BPF && p != nil {
+		out = append(out, p)
 	}
-	if len(f.KubeProxies) == 0 && len(f.StaticKubeProxies) == 0 && !f.Installation.Automatic() {
-		return &rollout.Problem{
+	if want == Iptables && len(f.KubeProxies) == 0 && len(f.StaticKubeProxies) == 0 && !f.Installation.Automatic() {
+		out = append(out, &rollout.Problem{
 			Message: "cannot move the data plane to Iptables: the cluster has no kube-proxy, nobody would serve Services",
 			Hint:    "install kube-proxy first (kubeadm init phase addon kube-proxy)",
-		}
+		})
 	}
-	return nil
+	return out
 }
 
 func (f Facts) byHand() *rollout.Problem {
@@ -116,28 +119,41 @@ func (f Facts) kernelText() string {
 		len(unfit), len(f.Nodes), orWord(f.CalicoVersion, "(version unknown)"), r, few(unfit))
 }
 
-// flipRisks say what the flip costs, path by path, as seen on a real data plane.
-func (f Facts) flipRisks(want DataPlane) []string {
-	out := []string{"the flip is for the whole cluster at once: there is no canary"}
+// flipCosts say what the flip costs, path by path, as seen on a real data plane.
+func flipCosts(want DataPlane) []string {
 	if want == BPF {
-		out = append(out,
+		return []string{
+			"the flip is for the whole cluster at once: there is no canary",
 			"ClusterIP, NodePort and load balancers: new connections may fail for seconds on each node (up to 12 s were seen)",
 			"open connections from outside: those through a node other than the pod's are cut; those through the pod's own node live",
 			"pod to pod: addresses may be unreachable for about 2 s; open connections live",
-		)
-		if slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.Mode == "nftables" && !k.Disabled() }) {
-			out = append(out, "kube-proxy runs in nftables mode: its rules stay on the nodes until they reboot")
 		}
-		return out
 	}
-	if off, _ := f.KubeProxyOff(); off {
-		out = append(out, "kube-proxy is off: every Service is dead from the flip until kube-proxy runs again (enable kube-proxy first to avoid it)")
-	} else {
-		out = append(out, "ClusterIP, NodePort and load balancers: down for about half a second")
-	}
-	return append(out,
+	return []string{
+		"the flip is for the whole cluster at once: there is no canary",
+		"ClusterIP, NodePort and load balancers: down for about half a second where kube-proxy already runs",
 		"open connections through NodePorts and load balancers are reset",
 		"pod to pod: not affected",
 		"DSR and the client's own address at the pods end with eBPF",
-	)
+	}
+}
+
+// flipRisks are the risks of the flip itself, in the state that it starts from.
+func (f Facts) flipRisks(want DataPlane) []string {
+	// Not KubeProxyOff: whether its last pods are gone changes by itself.
+	off := len(f.StaticKubeProxies) == 0 && !slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
+	switch {
+	case want == BPF && slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.Mode == "nftables" && !k.Disabled() }):
+		return []string{
+			"Services may be unreachable for seconds, and open connections from outside be cut",
+			"kube-proxy runs in nftables mode: its rules stay on the nodes until they reboot",
+		}
+	case want == BPF:
+		return []string{"Services may be unreachable for seconds, and open connections from outside be cut"}
+	case off && f.Installation.KubeProxyManagement == "Enabled":
+		return []string{"Services are dead until the operator has brought kube-proxy back, and open connections from outside are reset"}
+	case off:
+		return []string{"kube-proxy is off: every Service is dead from the flip until kube-proxy runs again (enable kube-proxy first to avoid it)"}
+	}
+	return []string{"Services are down for about half a second, and open connections from outside are reset"}
 }

@@ -55,8 +55,8 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if have == want && f.bpfEnabled() == (want == BPF) {
 		return noOp("the data plane is %s already", want), before, nil
 	}
-	if p := f.flipBlocked(want); p != nil {
-		return rollout.Change{}, nil, p
+	if err := join(f.flipBlocked(want)); err != nil {
+		return rollout.Change{}, nil, err
 	}
 	if want == BPF && !f.Installation.Automatic() && !f.Endpoint.Exists {
 		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})

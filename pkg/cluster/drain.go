@@ -211,7 +211,7 @@ func leftText(going, blocked []string) string {
 		parts = append(parts, "held back: "+few(blocked))
 	}
 	if len(going) > 0 {
-		parts = append(parts, fmt.Sprintf("%d pods leaving: %s", len(going), few(going)))
+		parts = append(parts, "leaving: "+few(going))
 	}
 	return strings.Join(parts, "; ")
 }

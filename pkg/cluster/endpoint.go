@@ -105,6 +105,9 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 			c.Risks = append(c.Risks, fmt.Sprintf("%s is a name: the nodes must resolve it without the cluster's DNS", want.Host))
 		}
 	}
+	if want == f.Endpoint {
+		c.Fields = nil
+	}
 	f.Endpoint = want
 	after, err := Calico.With(before, f.told(want))
 	return c, after, err

@@ -66,9 +66,8 @@ type Facts struct {
 
 // Installation is operator.tigera.io/v1 Installation "default".
 type Installation struct {
-	Exists     bool   `json:"exists"`
-	Generation int64  `json:"generation,omitempty"`
-	Variant    string `json:"variant,omitempty"`
+	Exists  bool   `json:"exists"`
+	Variant string `json:"variant,omitempty"`
 	// LinuxDataplane and HostPorts are the spec's; "" = not set.
 	LinuxDataplane DataPlane `json:"linux_dataplane,omitempty"`
 	HostPorts      string    `json:"host_ports,omitempty"`
@@ -301,7 +300,7 @@ func (k KubeProxy) gone() (bool, string) {
 	case k.Observed < k.Generation:
 		return false, fmt.Sprintf("the change of DaemonSet %s has not been acted on yet", name)
 	case k.Pods > 0:
-		return false, fmt.Sprintf("%d pods of DaemonSet %s are not gone yet", k.Pods, name)
+		return false, fmt.Sprintf("pods of DaemonSet %s that are not gone yet: %d", name, k.Pods)
 	}
 	return true, ""
 }

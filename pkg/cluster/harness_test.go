@@ -68,9 +68,6 @@ type machine struct {
 
 func (m *machine) run(t *testing.T, mod rollout.Module, host string, c rollout.Change) rollout.Outcome {
 	t.Helper()
-	if m.first.IsZero() {
-		m.first = time.Now()
-	}
 	if m.limit == 0 {
 		m.limit = 2 * time.Minute
 	}
@@ -92,6 +89,9 @@ func (m *machine) run(t *testing.T, mod rollout.Module, host string, c rollout.C
 
 // once is one call of Do (or Undo).
 func (m *machine) once(mod rollout.Module, host string, c rollout.Change) rollout.Outcome {
+	if m.first.IsZero() {
+		m.first = time.Now()
+	}
 	m.attempt++
 	if m.look != nil {
 		m.look(m.attempt)

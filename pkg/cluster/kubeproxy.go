@@ -78,7 +78,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	data := kubeProxyData{State: state, Stall: stall.String(), NeedsBPF: state == disabled && f.projectedBPF()}
 	proxies := make([]KubeProxy, len(f.KubeProxies))
 	for i, k := range f.KubeProxies {
-		proxies[i] = k.projected(state)
+		proxies[i] = k.projected(state, f.CalicoNode.Desired)
 		if !k.differs(state) {
 			continue
 		}
@@ -126,8 +126,8 @@ func (k KubeProxy) differs(state string) bool {
 	return k.NodeSelector[nonCalicoLabel] != ""
 }
 
-// projected is the DaemonSet in the state.
-func (k KubeProxy) projected(state string) KubeProxy {
+// projected is the DaemonSet in the state; kube-proxy runs where calico-node does.
+func (k KubeProxy) projected(state string, nodes int32) KubeProxy {
 	sel := map[string]string{}
 	for key, v := range k.NodeSelector {
 		sel[key] = v
@@ -137,6 +137,7 @@ func (k KubeProxy) projected(state string) KubeProxy {
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = 0, 0, 0, 0, 0, 0
 	} else {
 		delete(sel, nonCalicoLabel)
+		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = nodes, nodes, nodes, nodes, nodes, int(nodes)
 	}
 	k.NodeSelector = sel
 	return k

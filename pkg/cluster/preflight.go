@@ -69,7 +69,7 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 		c.Risks = append(c.Risks, strings.TrimPrefix(p.Message, "cannot start: ")+" (no reason not to go back)")
 	}
 	if f.Installation.DataPlane() != d.Want {
-		c.Risks = append(c.Risks, f.flipRisks(d.Want)...)
+		c.Risks = append(c.Risks, flipCosts(d.Want)...)
 	}
 	return c, before, nil
 }
@@ -94,7 +94,7 @@ func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
 	if f.Installation.DataPlane() == want && f.bpfEnabled() == (want == BPF) && !f.Felix.ByHand() {
 		return out // there is nothing to flip
 	}
-	add(f.flipBlocked(want))
+	out = append(out, f.flipBlocked(want)...)
 	if want != BPF {
 		return out
 	}

@@ -122,7 +122,6 @@ func readInstallation(ctx context.Context, c *Client, f *Facts) error {
 func installationFacts(u *unstructured.Unstructured) Installation {
 	return Installation{
 		Exists:              true,
-		Generation:          u.GetGeneration(),
 		Variant:             str(u, "spec", "variant"),
 		LinuxDataplane:      DataPlane(str(u, "spec", "calicoNetwork", "linuxDataplane")),
 		HostPorts:           str(u, "spec", "calicoNetwork", "hostPorts"),

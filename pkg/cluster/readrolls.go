@@ -58,8 +58,11 @@ func daemonSetFacts(ds *appsv1.DaemonSet) DaemonSet {
 		Generation: ds.Generation, Observed: ds.Status.ObservedGeneration,
 		Desired: ds.Status.DesiredNumberScheduled, Current: ds.Status.CurrentNumberScheduled,
 		Updated: ds.Status.UpdatedNumberScheduled, Ready: ds.Status.NumberReady, Available: ds.Status.NumberAvailable,
-		NodeSelector: ds.Spec.Template.Spec.NodeSelector, Selector: metav1.FormatLabelSelector(ds.Spec.Selector),
-		Env: environment(ds.Spec.Template.Spec),
+		NodeSelector: ds.Spec.Template.Spec.NodeSelector,
+		Env:          environment(ds.Spec.Template.Spec),
+	}
+	if sel, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector); err == nil && !sel.Empty() {
+		out.Selector = sel.String()
 	}
 	if ru := ds.Spec.UpdateStrategy.RollingUpdate; ru != nil && ru.MaxUnavailable != nil {
 		out.MaxUnavailable = ru.MaxUnavailable.String()
@@ -115,14 +118,8 @@ func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
 		if k.Mode, err = c.proxyMode(ctx, ds); err != nil {
 			return err
 		}
-		pods, err := c.Kube.CoreV1().Pods(kubeNamespace).List(ctx, metav1.ListOptions{LabelSelector: k.Selector})
-		if err != nil {
-			return c.explain(err, "list the pods of kube-proxy")
-		}
-		for _, p := range pods.Items {
-			if !stays[p.Spec.NodeName] {
-				k.Pods++
-			}
+		if k.Pods, err = c.countPods(ctx, k.Selector, stays); err != nil {
+			return err
 		}
 		f.KubeProxies = append(f.KubeProxies, k)
 	}
@@ -140,6 +137,23 @@ func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
 	}
 	slices.Sort(f.StaticKubeProxies)
 	return nil
+}
+
+// countPods counts the pods in kube-system on other nodes than these.
+func (c *Client) countPods(ctx context.Context, selector string, stays map[string]bool) (n int, err error) {
+	if selector == "" {
+		return 0, nil // it would select every pod there is
+	}
+	pods, err := c.Kube.CoreV1().Pods(kubeNamespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return 0, c.explain(err, "list the pods of kube-proxy")
+	}
+	for _, p := range pods.Items {
+		if !stays[p.Spec.NodeName] {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // nonCalicoNodes are the nodes whose label keeps kube-proxy on them.
@@ -196,9 +210,9 @@ func (c *Client) proxyMode(ctx context.Context, ds *appsv1.DaemonSet) (string, e
 		return "", nil
 	}
 	args := slices.Concat(ct.Command, ct.Args)
-	file := flag(args, "--config")
+	file := flagValue(args, "--config")
 	if file == "" {
-		return orWord(flag(args, "--proxy-mode"), "iptables"), nil
+		return orWord(flagValue(args, "--proxy-mode"), "iptables"), nil
 	}
 	name, key := configMapOf(pod, ct, file)
 	if name == "" {
@@ -254,8 +268,8 @@ func configMapOf(pod corev1.PodSpec, ct *corev1.Container, file string) (name, k
 	return "", ""
 }
 
-// flag finds --name=value or --name value.
-func flag(args []string, name string) string {
+// flagValue finds --name=value or --name value.
+func flagValue(args []string, name string) string {
 	for i, a := range args {
 		if v, ok := strings.CutPrefix(a, name+"="); ok {
 			return v

@@ -40,7 +40,7 @@ func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (r
 	}
 	c := rollout.Change{
 		Action:  rollout.ReadOnly,
-		Summary: "verify that the data plane is " + want + " on every node, and kube-proxy accordingly",
+		Summary: "verify that the data plane is " + want + " on every node, " + map[string]string{string(BPF): "and kube-proxy gone", string(Iptables): "and kube-proxy back"}[want],
 		Data:    pack(verifyData{Want: DataPlane(want), Timeout: timeout.String()}),
 	}
 	return c, before, nil
