@@ -59,7 +59,7 @@ func (c *Cache) Data(v any, s Scope) (any, error) {
 		t, err := c.Template(v)
 		if err == nil {
 			var out any
-			if out, err = c.eval(t, s); err == nil {
+			if out, _, err = c.Native(t, s); err == nil {
 				return out, nil
 			}
 		}
@@ -119,22 +119,21 @@ func changedText(x, y any) bool {
 	return !ok || s != t
 }
 
-func (c *Cache) eval(t *Template, s Scope) (any, error) {
+// Native is Template.Native with Ansible's exception: {{ x }} alone keeps a
+// number a number and none none, whereas through any expression they become
+// text.
+func (c *Cache) Native(t *Template, s Scope) (v, before any, err error) {
 	if raw, ok := s.(Raw); ok {
 		if name, ok := t.Name(); ok {
-			// {{ x }} alone keeps a number a number; through any expression it
-			// becomes text, as Ansible has it.
-			switch v, ok := raw.Raw(name); n := Normalize(v).(type) {
-			case bool, int64, float64:
-				return n, nil
-			case nil:
-				if ok {
-					return nil, nil
+			if v, ok := raw.Raw(name); ok {
+				switch n := Normalize(v).(type) {
+				case nil, bool, int64, float64:
+					return n, n, nil
 				}
 			}
 		}
 	}
-	return t.Eval(s)
+	return t.Native(s)
 }
 
 // ValueError is an error in a template that stands in data, such as in the

@@ -6,7 +6,8 @@ import (
 )
 
 // Scope knows the variables. Lookup resolves a variable's own templates before
-// it answers; ok is false if there is no such variable.
+// it answers, and answers in the types of Normalize; ok is false if there is no
+// such variable.
 type Scope interface {
 	Lookup(name string) (value any, ok bool, err error)
 }
@@ -124,7 +125,7 @@ func (f *frame) lookup(name string, at int) (any, error) {
 	if !ok {
 		return Undefined{Name: name, at: at}, nil
 	}
-	return Normalize(v), nil
+	return v, nil
 }
 
 // wrap gives an error of the scope a place in this template. One that already
@@ -311,6 +312,16 @@ func contains(container, x any, at int) (bool, error) {
 		}
 		return strings.Contains(c, s), nil
 	case []any:
+		if s, ok := x.(string); ok {
+			// inventory_hostname in groups['x'] is asked for every host of a
+			// fleet, with lists as long as the fleet.
+			for _, y := range c {
+				if t, ok := y.(string); ok && t == s {
+					return true, nil
+				}
+			}
+			return false, nil
+		}
 		for _, y := range c {
 			if Equal(x, y) {
 				return true, nil
@@ -377,7 +388,7 @@ func item(x, key any, n node) (any, error) {
 	case map[string]any:
 		if s, ok := key.(string); ok {
 			if v, ok := c[s]; ok {
-				return Normalize(v), nil
+				return v, nil
 			}
 		}
 		return missing, nil
@@ -388,7 +399,7 @@ func item(x, key any, n node) (any, error) {
 				return nil, wrap(n.pos(), s, err)
 			}
 			if ok {
-				return Normalize(v), nil
+				return v, nil
 			}
 		}
 		return missing, nil

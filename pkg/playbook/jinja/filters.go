@@ -146,7 +146,7 @@ func filterMandatory(c *call) (any, error) {
 	e := errorAt(u.at, "%q is mandatory and not defined", u.Name)
 	e.Undefined = u.Name
 	if c.given(0) {
-		e.Message = fmt.Sprintf("%q is mandatory and not defined: %s", u.Name, Text(c.args[0]))
+		e.Message = Text(c.args[0])
 	}
 	return nil, e
 }

@@ -96,33 +96,42 @@ func (t *Template) only() node {
 // booleans if it prints nothing else, and a string in all other cases. A text
 // that reads like a list, a dictionary or a boolean becomes one, too.
 func (t *Template) Eval(s Scope) (any, error) {
+	v, _, err := t.Native(s)
+	return v, err
+}
+
+// Native is Eval, and besides it tells the value of the expression as it was
+// before it became text, if the template is nothing but one expression. The
+// number 6.10 is the text 6.1 afterwards: who needs a text may want to know.
+func (t *Template) Native(s Scope) (v, before any, err error) {
 	f := &frame{scope: s}
-	if n := t.only(); n != nil && !strings.HasSuffix(t.src, "\n") {
-		v, err := n.eval(f)
+	n := t.only()
+	if n == nil || strings.HasSuffix(t.src, "\n") {
+		text, err := t.render(f)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if u, ok := v.(Undefined); ok && u.quiet {
-			return "", nil
-		}
-		if err := useAll(v, n.pos()); err != nil {
-			return nil, err
-		}
-		switch v.(type) {
-		case []any, map[string]any, bool, Omit, Mapping:
-			return v, nil
-		}
-		text := output(v)
-		if isTextFilter(n) {
-			return text, nil
-		}
-		return literal(text), nil
+		return literal(text), text, nil
 	}
-	text, err := t.render(f)
+	before, err = n.eval(f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return literal(text), nil
+	if u, ok := before.(Undefined); ok && u.quiet {
+		return "", "", nil
+	}
+	if err := useAll(before, n.pos()); err != nil {
+		return nil, nil, err
+	}
+	switch before.(type) {
+	case []any, map[string]any, bool, Omit, Mapping:
+		return before, before, nil
+	}
+	text := output(before)
+	if isTextFilter(n) {
+		return text, before, nil
+	}
+	return literal(text), before, nil
 }
 
 // Render is the text that the template prints.

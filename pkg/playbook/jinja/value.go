@@ -30,7 +30,8 @@ type Omit struct{}
 // secret. Any use but "is defined" is Err.
 type Opaque struct{ Err error }
 
-// Mapping is a dictionary that is computed on demand, such as hostvars.
+// Mapping is a dictionary that is computed on demand, such as hostvars. Its
+// values are in the types of Normalize.
 type Mapping interface {
 	Item(key string) (value any, ok bool, err error)
 	Keys() []string

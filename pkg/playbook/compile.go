@@ -1,0 +1,403 @@
+package playbook
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// Inventory is what the compiler asks of an inventory; *inventory.Inventory
+// answers it.
+type Inventory interface {
+	// Match resolves host patterns, Limit narrows hosts by a --limit argument.
+	Match(patterns ...string) ([]string, error)
+	Limit(hosts []string, limit string) ([]string, error)
+	// Vars are all variables of a host, nil for one that is not there. The
+	// values are shared and not changed.
+	Vars(host string) map[string]any
+}
+
+// CompileOptions are what the command line says of a run.
+type CompileOptions struct {
+	// Limit are --limit patterns, joined.
+	Limit []string
+	// ExtraVars are the variables given with -e. They win over all others.
+	ExtraVars map[string]any
+	// Tags and SkipTags are --tags and --skip-tags.
+	Tags, SkipTags []string
+}
+
+// Compile resolves the playbook for an inventory. The error holds every *Error
+// that was found, as a *multierror.Error; nothing was touched to find them.
+func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []Warning, error) {
+	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]map[string]any{}, others: map[string]*scope{}}
+	c.warnings = slices.Clone(p.warnings)
+	var out rollout.Desired
+	if p.check(&c.report, modules); len(c.errs) > 0 {
+		return out, c.warnings, c.err()
+	}
+	if err := c.prepare(); err != nil {
+		c.add(&Error{Caret: -1, Message: err.Error()})
+		return out, c.warnings, c.err()
+	}
+	for _, pl := range p.plays {
+		if compiled, ok := c.play(pl); ok {
+			out.Plays = append(out.Plays, compiled)
+		}
+	}
+	return out, c.warnings, c.err()
+}
+
+type compiler struct {
+	report
+	inv      Inventory
+	modules  map[string]rollout.Params
+	opts     CompileOptions
+	cache    *jinja.Cache
+	limit    string
+	groups   any
+	allHosts []string
+	known    map[string]map[string]any // the inventory's variables by host
+	others   map[string]*scope         // for hostvars
+}
+
+func (c *compiler) prepare() error {
+	if x, ok := c.inv.(interface{ ExtraVars() map[string]any }); ok && c.opts.ExtraVars == nil {
+		c.opts.ExtraVars = x.ExtraVars()
+	}
+	var err error
+	if c.allHosts, err = c.inv.Match("all"); err != nil {
+		return err
+	}
+	// One value for all hosts: with 10,000 of them it is large.
+	c.groups = jinja.Normalize(c.hostVars(rollout.Localhost)["groups"])
+	if c.groups == nil {
+		c.groups = map[string]any{}
+	}
+	if c.limit = strings.Join(c.opts.Limit, ","); c.limit == "" {
+		return nil
+	}
+	left, err := c.inv.Limit(append(slices.Clone(c.allHosts), rollout.Localhost), c.limit)
+	if err != nil {
+		return err
+	}
+	if len(left) == 0 {
+		return errors.New("the limit " + c.limit + " matches no host of the inventory")
+	}
+	return nil
+}
+
+// scope are the variables of a host in a play.
+func (c *compiler) scope(host string, ph *playHosts, layers ...map[string]any) *scope {
+	all := []map[string]any{c.opts.ExtraVars}
+	all = append(all, layers...)
+	if host != "" {
+		all = append(all, c.hostVars(host))
+	}
+	return &scope{c: c, host: host, play: ph, layers: all, done: map[string]any{}}
+}
+
+// hostVars are the inventory's variables of a host, asked for once.
+func (c *compiler) hostVars(host string) map[string]any {
+	v, ok := c.known[host]
+	if !ok {
+		v = c.inv.Vars(host)
+		c.known[host] = v
+	}
+	return v
+}
+
+// otherHost are the variables that hostvars shows: those without any play.
+func (c *compiler) otherHost(host string) *scope {
+	s, ok := c.others[host]
+	if !ok {
+		if vars := c.hostVars(host); vars != nil {
+			s = &scope{c: c, host: host, layers: []map[string]any{c.opts.ExtraVars, vars}, done: map[string]any{}}
+		}
+		c.others[host] = s
+	}
+	return s
+}
+
+func (c *compiler) play(p *play) (rollout.Play, bool) {
+	vars := c.scope("", nil, p.vars...)
+	hosts, ok := c.hosts(p, vars)
+	if !ok {
+		return rollout.Play{}, false
+	}
+	out := rollout.Play{Position: p.src.position(p.node), Name: c.playName(p, vars), Strategy: c.strategy(p, vars)}
+	if len(hosts) == 0 {
+		c.warn(out.Position, "no hosts matched, the play %q is skipped", out.Name)
+		return out, false
+	}
+	out.Batches = batches(hosts, c.serial(p, vars))
+	out.MaxFailPercentage = c.maxFail(p, vars)
+	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars, false)
+
+	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
+	for _, b := range out.Batches {
+		names := toAny(b)
+		for _, h := range b {
+			ph.batch[h] = names
+		}
+	}
+	var run []*taskRun
+	for _, t := range p.tasks {
+		if c.tagged(t) {
+			run = append(run, c.newTaskRun(t, out, vars, hosts))
+		}
+	}
+	if len(run) == 0 {
+		return out, false
+	}
+	for _, h := range hosts {
+		hostScope := c.scope(h, ph, p.vars...)
+		for _, t := range run {
+			s := hostScope
+			if len(t.vars) > 0 {
+				s = c.scopeOver(hostScope, t.vars)
+			}
+			if h == hosts[0] && t.name != nil {
+				t.out.Name = c.name(t.name, s)
+			}
+			if t.once != nil && !t.once[h] {
+				continue
+			}
+			if args, ok := t.args(c, s); ok {
+				t.out.Args[h] = args
+			}
+		}
+	}
+	for _, t := range run {
+		out.Tasks = append(out.Tasks, t.out)
+	}
+	return out, true
+}
+
+// scopeOver are the variables of a host with those of a task on top.
+func (c *compiler) scopeOver(s *scope, taskVars []map[string]any) *scope {
+	layers := append([]map[string]any{c.opts.ExtraVars}, taskVars...)
+	layers = append(layers, s.layers[1:]...)
+	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}}
+}
+
+func toAny(names []string) []any {
+	out := make([]any, len(names))
+	for i, n := range names {
+		out[i] = n
+	}
+	return out
+}
+
+func (c *compiler) hosts(p *play, vars *scope) ([]string, bool) {
+	nodes := []*yaml.Node{p.hosts.node}
+	if p.hosts.node.Kind == yaml.SequenceNode {
+		nodes = p.hosts.node.Content
+	}
+	var patterns []string
+	for _, n := range nodes {
+		f := &field{p.hosts.src, resolve(n)}
+		v, ok := c.value(f, vars)
+		if !ok {
+			return nil, false
+		}
+		items, isList := v.([]any)
+		if !isList {
+			items = []any{v}
+		}
+		for _, x := range items {
+			s, ok := x.(string)
+			if !ok || s == "" {
+				c.add(f.errorAt("hosts needs a pattern such as all or a group, not %s", typeName(x)))
+				return nil, false
+			}
+			patterns = append(patterns, s)
+		}
+	}
+	hosts, err := c.inv.Match(patterns...)
+	if err == nil && c.limit != "" {
+		hosts, err = c.inv.Limit(hosts, c.limit)
+	}
+	if err != nil {
+		c.add(p.hosts.errorAt("%v", err))
+		return nil, false
+	}
+	return c.order(p, vars, hosts), true
+}
+
+func (c *compiler) order(p *play, vars *scope, hosts []string) []string {
+	if p.order == nil {
+		return hosts
+	}
+	v, ok := c.value(p.order, vars)
+	if !ok {
+		return hosts
+	}
+	hosts = slices.Clone(hosts)
+	switch v {
+	case "inventory":
+	case "sorted":
+		slices.Sort(hosts)
+	case "reverse_sorted":
+		slices.Sort(hosts)
+		slices.Reverse(hosts)
+	case "reverse_inventory":
+		slices.Reverse(hosts)
+	case "shuffle":
+		c.add(p.order.errorAt("Ansible knows the order \"shuffle\", fleetd does not support it").hint("a plan must come out the same each time it is computed"))
+	default:
+		c.add(p.order.errorAt("unknown order %q", jinja.Text(v)).hint("it is one of inventory, reverse_inventory, sorted, reverse_sorted"))
+	}
+	return hosts
+}
+
+// name renders a task's name; one that cannot be rendered stays as it is
+// written, as in Ansible.
+func (c *compiler) name(f *field, s *scope) string {
+	if jinja.MaybeTemplate(f.node.Value) {
+		if t, err := c.cache.Template(f.node.Value); err == nil {
+			if text, err := t.Render(s); err == nil {
+				return text
+			}
+		}
+	}
+	return f.node.Value
+}
+
+func (c *compiler) playName(p *play, vars *scope) string {
+	if p.name != nil {
+		return c.name(p.name, vars)
+	}
+	if p.hosts.node.Kind == yaml.SequenceNode {
+		var all []string
+		for _, n := range p.hosts.node.Content {
+			all = append(all, resolve(n).Value)
+		}
+		return strings.Join(all, ",")
+	}
+	return p.hosts.node.Value
+}
+
+func (c *compiler) strategy(p *play, vars *scope) rollout.Strategy {
+	if p.strategy == nil {
+		return rollout.Linear
+	}
+	v, ok := c.value(p.strategy, vars)
+	if !ok {
+		return rollout.Linear
+	}
+	name, _ := v.(string)
+	switch s := rollout.Strategy(strings.TrimPrefix(name, "ansible.builtin.")); s {
+	case rollout.Linear, rollout.Free:
+		return s
+	case "host_pinned", "debug":
+		c.add(p.strategy.errorAt("Ansible knows the strategy %q, fleetd does not support it yet", name).hint("use linear or free"))
+	default:
+		c.add(p.strategy.errorAt("unknown strategy %q", jinja.Text(v)).hint("%s", didYouMean(name, []string{"linear", "free"}, "it is linear or free")))
+	}
+	return rollout.Linear
+}
+
+func (c *compiler) serial(p *play, vars *scope) []size {
+	if p.serial == nil {
+		return nil
+	}
+	nodes := []*yaml.Node{p.serial.node}
+	if p.serial.node.Kind == yaml.SequenceNode {
+		nodes = p.serial.node.Content
+	}
+	var out []size
+	for _, n := range nodes {
+		f := &field{p.serial.src, resolve(n)}
+		if f.node.Kind == yaml.MappingNode || isNull(f.node) && p.serial.node.Kind == yaml.SequenceNode {
+			c.add(f.errorAt("serial takes numbers of hosts and percentages, not %s", kindName(f.node)))
+			continue
+		}
+		v, ok := c.value(f, vars)
+		if !ok || v == nil {
+			continue
+		}
+		items, isList := v.([]any)
+		if !isList {
+			items = []any{v}
+		}
+		for _, x := range items {
+			s, err := parseSize(x)
+			if err != nil {
+				c.add(f.errorAt("serial: %v", err))
+				continue
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (c *compiler) maxFail(p *play, vars *scope) *float64 {
+	if p.maxFail == nil || isNull(p.maxFail.node) {
+		return nil
+	}
+	v, ok := c.value(p.maxFail, vars)
+	if !ok {
+		return nil
+	}
+	if s, ok := v.(string); ok {
+		v = strings.TrimSpace(strings.ReplaceAll(s, "%", ""))
+	}
+	f, err := percentage(v)
+	if err != nil {
+		c.add(p.maxFail.errorAt("max_fail_percentage %v", err).hint("it is a number from 0 to 100"))
+		return nil
+	}
+	return &f
+}
+
+// flag is a keyword that is true or false.
+func (c *compiler) flag(f *field, s *scope, def bool) bool {
+	if f == nil {
+		return def
+	}
+	v, ok := c.value(f, s)
+	if !ok || v == nil {
+		return def
+	}
+	b, err := boolean(v)
+	if err != nil {
+		c.add(f.errorAt("this %v", err))
+		return def
+	}
+	return b
+}
+
+// value resolves a scalar. ok is false if that failed, which is then told.
+func (c *compiler) value(f *field, s *scope) (any, bool) {
+	v := scalar(f.node)
+	src, isText := v.(string)
+	if !isText || !jinja.MaybeTemplate(src) {
+		return v, true
+	}
+	out, err := c.cache.Data(src, s)
+	if err != nil {
+		c.add(c.templateError(f.src, f.node, err, s))
+		return nil, false
+	}
+	return out, true
+}
+
+// templateError places an error that a template in a node made, and says what
+// to do.
+func (c *compiler) templateError(src *source, n *yaml.Node, err error, s *scope) *Error {
+	e := src.template(n, err)
+	if inner := jinja.Position(err); inner != nil && inner.Undefined != "" && e.Hint == "" {
+		e.Hint = s.undefinedHint(inner.Undefined)
+	}
+	if s.host != "" {
+		e.Hosts = []string{s.host}
+	}
+	return e
+}

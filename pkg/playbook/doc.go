@@ -1,0 +1,26 @@
+// Package playbook reads Ansible playbooks and compiles them, with an
+// inventory, into what package rollout works on: plays with their batches, and
+// tasks with the arguments of every host.
+//
+// What Ansible means by a keyword is what fleetd means by it; the tests hold
+// batches, templates and conditions against ansible-core's own answers. Nothing
+// is ignored: a keyword, module, parameter, filter or test that fleetd does not
+// know is an error with file, line, column, the line's text and what to do, and
+// so is everything that Ansible knows and fleetd does not support yet. All that
+// can be found is reported at once, before any host is touched.
+//
+// Supported: import_playbook; plays with hosts, vars, vars_files, pre_tasks,
+// tasks, post_tasks, serial, order, strategy linear and free,
+// max_fail_percentage, any_errors_fatal, become, gather_facts, connection local
+// and ssh, run_once, tags; blocks without rescue and always; import_tasks;
+// tasks with name, args, when, vars, tags, become, connection, run_once.
+//
+// A playbook is compiled before its first task runs. Therefore there are no
+// facts and no register: what a node is like is the business of the modules.
+//
+// Variables take Ansible's precedence: the inventory's, play vars, vars_files,
+// vars of import_playbook, block vars, task vars, extra vars. A template in the
+// value of a variable is resolved when the variable is used, for the host it is
+// used on. serial, strategy, max_fail_percentage and hosts are resolved before
+// there is a host, from play and extra vars alone, as in Ansible.
+package playbook

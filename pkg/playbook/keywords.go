@@ -1,0 +1,179 @@
+package playbook
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+)
+
+// keywords are all that Ansible (2.14 and later) takes in one place, with what
+// fleetd says of those that it does not support; "" is supported.
+type keywords struct {
+	place string // "play", "task", …
+	names map[string]string
+}
+
+const (
+	soon          = "remove it; what it asks for cannot be done with fleetd"
+	noHandlers    = "fleetd runs no handlers: write what they do as a task"
+	noResults     = "a plan is complete before its first task runs, so no task can look at the result of another"
+	noLoops       = "write one task for each item; fleetd.bpf.object takes a list"
+	connectionVar = "set it in the inventory, as ansible_%s"
+	alwaysStrict  = "a failed host leaves the run, and the batch decides by max_fail_percentage"
+	noEnvironment = "modules of fleetd run with an environment of their own"
+)
+
+// base are the keywords that Ansible takes everywhere.
+var base = map[string]string{
+	"name": "", "vars": "", "tags": "", "become": "", "connection": "", "run_once": "",
+
+	"any_errors_fatal":   "it is supported for a whole play: write it there",
+	"become_user":        connectionVar,
+	"become_method":      connectionVar,
+	"become_exe":         connectionVar,
+	"become_flags":       connectionVar,
+	"remote_user":        "set it in the inventory, as ansible_user",
+	"port":               connectionVar,
+	"check_mode":         "fleetd plan is the check",
+	"diff":               "fleetd plan is the diff",
+	"environment":        noEnvironment,
+	"ignore_errors":      alwaysStrict,
+	"ignore_unreachable": alwaysStrict,
+	"no_log":             "fleetd never shows a secret",
+	"throttle":           "use serial, or --forks",
+	"timeout":            "modules that wait take a timeout of their own",
+	"module_defaults":    "write the parameters into the task",
+	"debugger":           soon,
+}
+
+var playKeywords = extend("play", map[string]string{
+	"hosts": "", "vars_files": "", "tasks": "", "pre_tasks": "", "post_tasks": "", "serial": "", "strategy": "", "order": "",
+	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "",
+
+	"roles":          "write the tasks into the play, or take them in with import_tasks",
+	"handlers":       noHandlers,
+	"force_handlers": noHandlers,
+	"vars_prompt":    "give the variable with -e",
+	"gather_subset":  "fleetd reads what its modules need",
+	"gather_timeout": "fleetd reads what its modules need",
+	"fact_path":      "fleetd reads what its modules need",
+	"collections":    "write module names in full",
+	"user":           "set it in the inventory, as ansible_user",
+})
+
+var blockKeywords = extend("block", map[string]string{
+	"block": "", "when": "",
+	"rescue":         "a failed host leaves the run; fleetd undo takes changes back",
+	"always":         "a failed host leaves the run; fleetd undo takes changes back",
+	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
+	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
+	"notify":         noHandlers,
+	"collections":    "write module names in full",
+})
+
+var taskKeywords = extend("task", map[string]string{
+	"args": "", "when": "",
+	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
+	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
+	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
+	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
+	"register":       noResults,
+	"changed_when":   noResults,
+	"failed_when":    noResults,
+	"until":          "modules of fleetd wait by themselves, up to their timeout",
+	"retries":        "modules of fleetd wait by themselves, up to their timeout",
+	"delay":          "modules of fleetd wait by themselves, up to their timeout",
+	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
+	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
+	"loop":           noLoops,
+	"loop_control":   noLoops,
+	"notify":         noHandlers,
+	"listen":         noHandlers,
+	"collections":    "write module names in full",
+	"static":         soon,
+})
+
+var importPlaybookKeywords = extend("import_playbook", map[string]string{
+	"import_playbook": "", "ansible.builtin.import_playbook": "", "when": "",
+	"become":     "write it into the plays of the imported playbook",
+	"connection": "write it into the plays of the imported playbook",
+	"run_once":   "write it into the plays of the imported playbook",
+})
+
+// actions are what Ansible takes in the place of a module's name, but runs by
+// itself.
+var actions = map[string]string{
+	"include":         "use import_tasks",
+	"include_tasks":   "use import_tasks: a plan must know all tasks",
+	"include_role":    "take the role's tasks in with import_tasks",
+	"import_role":     "take the role's tasks in with import_tasks",
+	"include_vars":    "use vars_files",
+	"meta":            "fleetd decides by serial, max_fail_percentage and any_errors_fatal when a run ends",
+	"set_fact":        "use vars",
+	"add_host":        "the inventory says which hosts there are",
+	"group_by":        "the inventory says which groups there are",
+	"pause":           "fleetd asks before it changes anything, and halts at a failed batch",
+	"debug":           "fleetd plan shows what would be done, with all arguments",
+	"setup":           "fleetd reads what its modules need",
+	"gather_facts":    "fleetd reads what its modules need",
+	"assert":          "fleetd.kernel.preflight and fleetd.calico.preflight check; or use when",
+	"fail":            "fleetd.kernel.preflight and fleetd.calico.preflight check; or use when",
+	"import_playbook": "it stands in the place of a play, not of a task",
+	"wait_for":        "modules of fleetd wait by themselves, up to their timeout",
+	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
+}
+
+func extend(place string, own map[string]string) keywords {
+	names := maps.Clone(base)
+	maps.Copy(names, own)
+	return keywords{place, names}
+}
+
+// known reports whether Ansible knows the keyword here.
+func (k keywords) known(name string) bool {
+	_, ok := k.names[name]
+	return ok || strings.HasPrefix(name, "with_") && k.place == "task"
+}
+
+// refuse says why a known keyword cannot be used, or that it can ("", true).
+func (k keywords) refuse(name string) (why string, supported bool) {
+	if strings.HasPrefix(name, "with_") {
+		return noLoops, false
+	}
+	why = k.names[name]
+	if strings.Contains(why, "%s") {
+		why = strings.ReplaceAll(why, "%s", name)
+	}
+	return why, why == ""
+}
+
+func (k keywords) supported() []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(k.names)) {
+		if k.names[name] == "" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// elsewhere names the places that take a keyword which this one does not.
+func elsewhere(name string, not string) string {
+	var out []string
+	for _, k := range []keywords{playKeywords, blockKeywords, taskKeywords} {
+		if k.known(name) && k.place != not {
+			out = append(out, "a "+k.place)
+		}
+	}
+	return strings.Join(out, " or ")
+}
+
+// didYouMean is the hint for a misspelt name.
+func didYouMean(name string, known []string, otherwise string) string {
+	if near := jinja.Nearest(name, known); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return otherwise
+}

@@ -1,0 +1,524 @@
+package playbook
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// Options say how a playbook is read.
+type Options struct {
+	// Dir is the path of the file system's root on the machine, "/" for
+	// os.DirFS("/"). It stands before file names in errors, and lets absolute
+	// paths be imported.
+	Dir string
+	// WorkDir, a path within the file system, shortens file names in errors and
+	// warnings that lie below it.
+	WorkDir string
+	// Modules, if given, are checked at once, so that a playbook with a wrong
+	// keyword and a wrong module is told of both. Compile checks them in any case.
+	Modules map[string]rollout.Params
+}
+
+// Playbook is a playbook and all that it imports, read and checked.
+type Playbook struct {
+	plays    []*play
+	cache    *jinja.Cache
+	warnings []Warning
+}
+
+// field is a value in a file.
+type field struct {
+	src  *source
+	node *yaml.Node
+}
+
+func (f *field) errorAt(format string, a ...any) *Error {
+	return f.src.errorAt(f.node, format, a...)
+}
+
+type play struct {
+	field
+	name  *field
+	hosts *field
+	// vars are the layers of variables, those that win first.
+	vars []map[string]any
+
+	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
+
+	tags  []string
+	tasks []*task
+}
+
+// task is a task with all that it inherits from blocks and imports.
+type task struct {
+	field
+	name *field
+	// module is the key that is no keyword.
+	module *entry
+	args   *field
+	params []param
+	// when are all conditions, the outermost first.
+	when []*field
+	// vars are the layers of variables, those that win first.
+	vars []map[string]any
+
+	become, connection, runOnce *field
+
+	tags []string
+}
+
+// param is a parameter as it is written.
+type param struct {
+	entry
+	value any
+}
+
+// loader reads the files of one playbook.
+type loader struct {
+	fsys  fs.FS
+	opts  Options
+	cache *jinja.Cache
+	report
+	// open are the files that are being read, to find those that import themselves.
+	open []string
+	// files counts, so that two files importing many others cannot go on for ever.
+	files int
+}
+
+const maxFiles = 1000
+
+// Load reads the playbook at a path within fsys, and all that it imports. The
+// error holds every *Error that was found, as a *multierror.Error.
+func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
+	l := &loader{fsys: fsys, opts: opts, cache: newCache()}
+	p := &Playbook{cache: l.cache}
+	if name = l.clean(name); name != "" {
+		p.plays = l.playbook(name, nil)
+	}
+	if len(p.plays) == 0 && len(l.errs) == 0 {
+		l.add(&Error{Position: rollout.Position{File: opts.shown(name)}, Caret: -1, Message: "this playbook has no plays",
+			Hint: "a playbook is a list of plays: \"- hosts: all\" and so on"})
+	}
+	if opts.Modules != nil {
+		p.check(&l.report, opts.Modules)
+	}
+	p.warnings = l.warnings
+	return p, l.err()
+}
+
+// clean makes a path of the machine one within the file system.
+func (l *loader) clean(name string) string {
+	if rest, ok := strings.CutPrefix(name, "/"); ok && l.opts.Dir == "/" {
+		name = rest
+	}
+	return path.Clean(name)
+}
+
+// beside is the path of a file that another one names.
+func (l *loader) beside(src *source, name string) string {
+	if strings.HasPrefix(name, "/") {
+		return l.clean(name)
+	}
+	return path.Join(path.Dir(src.path), name)
+}
+
+// enter opens a file that is imported at f; leave it with l.leave.
+func (l *loader) enter(name string, f *field) (*source, *yaml.Node, bool) {
+	for _, o := range l.open {
+		if o == name {
+			chain := append(append([]string{}, l.open...), name)
+			for i := range chain {
+				chain[i] = l.opts.shown(chain[i])
+			}
+			l.add(f.errorAt("this import never ends: %s", strings.Join(chain, " imports ")))
+			return nil, nil, false
+		}
+	}
+	if l.files++; l.files > maxFiles {
+		l.add(f.errorAt("more than %d files are imported", maxFiles))
+		return nil, nil, false
+	}
+	src, root, e := l.read(name)
+	if e != nil {
+		// A file that is not there is the fault of the line that names it.
+		if f != nil && e.Line == 0 {
+			e = f.errorAt("%s", e.Message)
+		}
+		l.add(e)
+		return nil, nil, false
+	}
+	l.open = append(l.open, name)
+	return src, root, true
+}
+
+func (l *loader) leave() { l.open = l.open[:len(l.open)-1] }
+
+func (l *loader) playbook(name string, from *field) []*play {
+	src, root, ok := l.enter(name, from)
+	if !ok {
+		return nil
+	}
+	defer l.leave()
+	if root == nil || isNull(root) {
+		l.add(src.at(0, 0, "this playbook is empty").hint("a playbook is a list of plays: \"- hosts: all\" and so on"))
+		return nil
+	}
+	if root.Kind != yaml.SequenceNode {
+		e := src.errorAt(root, "a playbook is a list of plays, this is %s", kindName(root))
+		if root.Kind == yaml.MappingNode {
+			e.hint("put \"- \" before the first key of the play and indent the rest")
+		}
+		l.add(e)
+		return nil
+	}
+	var plays []*play
+	for _, n := range root.Content {
+		n = resolve(n)
+		if n.Kind != yaml.MappingNode {
+			l.add(src.errorAt(n, "a play is a mapping, this is %s", kindName(n)))
+			continue
+		}
+		plays = append(plays, l.play(src, n)...)
+	}
+	return plays
+}
+
+// play reads one item of a playbook, which an import makes several plays.
+func (l *loader) play(src *source, n *yaml.Node) []*play {
+	entries := l.mapping(src, n)
+	for _, e := range entries {
+		switch e.name {
+		case "import_playbook", "ansible.builtin.import_playbook":
+			return l.importPlaybook(src, n, entries, e)
+		case "include":
+			l.add(src.errorAt(e.key, "include is gone from Ansible").hint("use import_playbook"))
+			return nil
+		}
+	}
+	p := &play{field: field{src, n}}
+	var pre, main, post []*task
+	var vars map[string]any // below vars_files, the last of which wins
+	for _, e := range entries {
+		f := &field{src, e.val}
+		switch e.name {
+		case "name":
+			p.name = l.text(f)
+		case "hosts":
+			p.hosts = l.hosts(f)
+		case "vars":
+			vars = l.vars(f)
+		case "vars_files":
+			p.vars = l.varsFiles(f)
+		case "tags":
+			p.tags = l.tags(f)
+		case "serial":
+			p.serial = f
+		case "strategy":
+			p.strategy = l.text(f)
+		case "order":
+			p.order = l.text(f)
+		case "max_fail_percentage":
+			p.maxFail = l.scalar(f)
+		case "any_errors_fatal":
+			p.anyErrorsFatal = l.scalar(f)
+		case "become":
+			p.become = l.scalar(f)
+		case "connection":
+			p.connection = l.text(f)
+		case "run_once":
+			p.runOnce = l.scalar(f)
+		case "gather_facts":
+			l.scalar(f)
+		case "tasks", "pre_tasks", "post_tasks":
+		default:
+			l.keyword(src, e, playKeywords)
+		}
+	}
+	if p.hosts == nil && !containsKey(entries, "hosts") {
+		l.add(src.errorAt(n, "this play has no hosts").hint("say where it runs: \"hosts: all\", a group, or localhost for the cluster"))
+	}
+	if vars != nil {
+		p.vars = append(p.vars, vars)
+	}
+	inherited := inherit{tags: p.tags, become: p.become, connection: p.connection, runOnce: p.runOnce}
+	for _, e := range entries {
+		f := &field{src, e.val}
+		switch e.name {
+		case "pre_tasks":
+			pre = l.tasks(f, inherited)
+		case "tasks":
+			main = l.tasks(f, inherited)
+		case "post_tasks":
+			post = l.tasks(f, inherited)
+		}
+	}
+	p.tasks = append(append(pre, main...), post...)
+	return []*play{p}
+}
+
+func containsKey(entries []entry, name string) bool {
+	for _, e := range entries {
+		if e.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) importPlaybook(src *source, n *yaml.Node, entries []entry, imp entry) []*play {
+	var vars map[string]any
+	var tags []string
+	var when []*field
+	for _, e := range entries {
+		f := &field{src, e.val}
+		switch {
+		case e.name == imp.name:
+		case e.name == "name":
+			l.text(f)
+		case e.name == "vars":
+			vars = l.vars(f)
+		case e.name == "tags":
+			tags = l.tags(f)
+		case e.name == "when":
+			when = l.when(f)
+		case e.name == "hosts" || e.name == "tasks":
+			l.add(src.errorAt(e.key, "a play that imports a playbook has no %s of its own", e.name))
+		default:
+			l.keyword(src, e, importPlaybookKeywords)
+		}
+	}
+	f := &field{src, imp.val}
+	name, ok := l.file(f, "import_playbook")
+	if !ok {
+		return nil
+	}
+	plays := l.playbook(l.beside(src, name), f)
+	for _, p := range plays {
+		if vars != nil {
+			p.vars = append([]map[string]any{vars}, p.vars...)
+		}
+		p.tags = append(append([]string{}, tags...), p.tags...)
+		for _, t := range p.tasks {
+			t.tags = append(append([]string{}, tags...), t.tags...)
+			t.when = append(append([]*field{}, when...), t.when...)
+		}
+	}
+	return plays
+}
+
+// file is the name of a file to import.
+func (l *loader) file(f *field, keyword string) (string, bool) {
+	n := f.node
+	switch {
+	case !isText(n) || n.Value == "":
+		l.add(f.errorAt("%s needs the name of a file, not %s", keyword, kindName(n)))
+		return "", false
+	case jinja.MaybeTemplate(n.Value):
+		l.add(f.errorAt("the file of %s is named by a template", keyword).hint("write the name out: a plan must know all tasks before there are variables"))
+		return "", false
+	case strings.HasPrefix(n.Value, "/") && l.opts.Dir != "/":
+		l.add(f.errorAt("%s of an absolute path cannot be read here", keyword).hint("name the file relative to this one"))
+		return "", false
+	}
+	return n.Value, true
+}
+
+// keyword says what is wrong with a key that was not taken.
+func (l *loader) keyword(src *source, e entry, k keywords) {
+	if k.known(e.name) {
+		why, _ := k.refuse(e.name)
+		l.add(src.errorAt(e.key, "Ansible knows %q in a %s, fleetd does not support it yet", e.name, k.place).hint("%s", why))
+		return
+	}
+	if places := elsewhere(e.name, k.place); places != "" {
+		l.add(src.errorAt(e.key, "%q is no keyword of a %s, but of %s", e.name, k.place, places))
+		return
+	}
+	hint := didYouMean(e.name, k.supported(), "a "+k.place+" takes: "+strings.Join(k.supported(), ", "))
+	l.add(src.errorAt(e.key, "unknown keyword %q in a %s", e.name, k.place).hint("%s", hint))
+}
+
+// text checks that a value is a single text, and that its template can be read.
+func (l *loader) text(f *field) *field {
+	if f.node.Kind != yaml.ScalarNode {
+		l.add(f.errorAt("a text belongs here, not %s", kindName(f.node)))
+		return nil
+	}
+	if isNull(f.node) {
+		return nil
+	}
+	return l.scalar(f)
+}
+
+// scalar checks that a value is not a list or a mapping, and that its template
+// can be read.
+func (l *loader) scalar(f *field) *field {
+	if f.node.Kind != yaml.ScalarNode {
+		e := f.errorAt("a single value belongs here, not %s", kindName(f.node))
+		if f.node.Kind == yaml.MappingNode && f.node.Style&yaml.FlowStyle != 0 {
+			e.hint("a value that begins with {{ needs quotes around it: \"{{ … }}\"")
+		}
+		l.add(e)
+		return nil
+	}
+	l.parseTemplates(f.src, f.node)
+	return f
+}
+
+// parseTemplates reads all templates below a node, so that broken ones are
+// found now.
+func (l *loader) parseTemplates(src *source, n *yaml.Node) {
+	n = resolve(n)
+	if n.Kind == yaml.ScalarNode {
+		if jinja.MaybeTemplate(n.Value) && n.Tag != "!unsafe" {
+			if _, err := l.cache.Template(n.Value); err != nil {
+				l.add(src.template(n, err))
+			}
+		}
+		return
+	}
+	for i, c := range n.Content {
+		if n.Kind == yaml.SequenceNode || i%2 == 1 {
+			l.parseTemplates(src, c)
+		}
+	}
+}
+
+func (l *loader) hosts(f *field) *field {
+	n := f.node
+	bad := func(n *yaml.Node) {
+		l.add(f.src.errorAt(n, "hosts needs a pattern such as all or a group, not %s", kindName(n)))
+	}
+	switch {
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0:
+		for _, c := range n.Content {
+			if c = resolve(c); !isText(c) {
+				bad(c)
+				return nil
+			}
+		}
+	case !isText(n) || n.Value == "":
+		bad(n)
+		return nil
+	}
+	l.parseTemplates(f.src, n)
+	return f
+}
+
+func (l *loader) vars(f *field) map[string]any {
+	if isNull(f.node) {
+		return map[string]any{}
+	}
+	if f.node.Kind != yaml.MappingNode {
+		l.add(f.errorAt("vars is a mapping of names to values, this is %s", kindName(f.node)))
+		return map[string]any{}
+	}
+	for _, e := range l.mapping(f.src, f.node) {
+		if !isName(e.name) {
+			l.add(f.src.errorAt(e.key, "%q is no name for a variable", e.name).hint("names are letters, digits and _, and begin with no digit"))
+		}
+	}
+	l.parseTemplates(f.src, f.node)
+	m, _ := l.data(f.src, f.node).(map[string]any)
+	return m
+}
+
+func isName(s string) bool {
+	for i, r := range s {
+		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (l *loader) varsFiles(f *field) []map[string]any {
+	nodes := f.node.Content
+	if f.node.Kind == yaml.ScalarNode {
+		nodes = []*yaml.Node{f.node}
+	}
+	var out []map[string]any
+	for _, n := range nodes {
+		n = resolve(n)
+		item := &field{f.src, n}
+		if n.Kind == yaml.SequenceNode {
+			l.add(item.errorAt("a choice of files in vars_files is not supported by fleetd yet").hint("name one file"))
+			continue
+		}
+		name, ok := l.file(item, "vars_files")
+		if !ok {
+			continue
+		}
+		src, root, ok := l.enter(l.beside(f.src, name), item)
+		if !ok {
+			continue
+		}
+		if root != nil {
+			out = append([]map[string]any{l.vars(&field{src, root})}, out...)
+		}
+		l.leave()
+	}
+	return out
+}
+
+func (l *loader) tags(f *field) []string {
+	nodes := f.node.Content
+	if f.node.Kind == yaml.ScalarNode {
+		nodes = []*yaml.Node{f.node}
+	}
+	if f.node.Kind == yaml.MappingNode {
+		l.add(f.errorAt("tags is a list of words, this is a mapping"))
+		return nil
+	}
+	var out []string
+	for _, n := range nodes {
+		n = resolve(n)
+		if n.Kind != yaml.ScalarNode || isNull(n) {
+			l.add(f.src.errorAt(n, "a tag is a word, this is %s", kindName(n)))
+			continue
+		}
+		if jinja.MaybeTemplate(n.Value) {
+			l.add(f.src.errorAt(n, "templates in tags are not supported by fleetd yet"))
+			continue
+		}
+		for _, t := range strings.Split(n.Value, ",") {
+			out = append(out, strings.TrimSpace(t))
+		}
+	}
+	return out
+}
+
+func (l *loader) when(f *field) []*field {
+	nodes := []*yaml.Node{f.node}
+	if f.node.Kind == yaml.SequenceNode {
+		nodes = f.node.Content
+	}
+	var out []*field
+	for _, n := range nodes {
+		n = resolve(n)
+		c := &field{f.src, n}
+		if n.Kind != yaml.ScalarNode {
+			l.add(c.errorAt("a condition is an expression, this is %s", kindName(n)).hint("a condition with \": \" or one that begins with {{ needs quotes around it"))
+			continue
+		}
+		if s, ok := scalar(n).(string); ok {
+			if jinja.MaybeTemplate(s) {
+				l.warn(f.src.position(n), "a condition is an expression already: leave {{ }} out")
+				l.parseTemplates(f.src, n)
+			} else if s != "" {
+				if _, err := l.cache.Expr(s); err != nil {
+					l.add(f.src.template(n, err))
+					continue
+				}
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}

@@ -1,0 +1,266 @@
+package playbook
+
+import (
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// inherit is what tasks take over from the play, blocks and imports.
+type inherit struct {
+	when []*field
+	// vars are the layers of variables, those that win first.
+	vars []map[string]any
+
+	become, connection, runOnce *field
+
+	tags []string
+}
+
+// with is what a block, an import or a task adds.
+func (in inherit) with(own inherit) inherit {
+	out := inherit{
+		when:       append(slices.Clip(in.when), own.when...),
+		vars:       append(slices.Clip(own.vars), in.vars...),
+		tags:       append(slices.Clip(in.tags), own.tags...),
+		become:     own.become,
+		connection: own.connection,
+		runOnce:    own.runOnce,
+	}
+	if out.become == nil {
+		out.become = in.become
+	}
+	if out.connection == nil {
+		out.connection = in.connection
+	}
+	if out.runOnce == nil {
+		out.runOnce = in.runOnce
+	}
+	return out
+}
+
+// take reads a keyword that is inherited. It reports whether the key is one.
+func (in *inherit) take(l *loader, src *source, e entry) bool {
+	f := &field{src, e.val}
+	switch e.name {
+	case "when":
+		in.when = l.when(f)
+	case "vars":
+		in.vars = []map[string]any{l.vars(f)}
+	case "tags":
+		in.tags = l.tags(f)
+	case "become":
+		in.become = l.scalar(f)
+	case "connection":
+		in.connection = l.text(f)
+	case "run_once":
+		in.runOnce = l.scalar(f)
+	default:
+		return false
+	}
+	return true
+}
+
+func (l *loader) tasks(f *field, in inherit) []*task {
+	n := f.node
+	if isNull(n) {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		e := f.errorAt("tasks are a list, this is %s", kindName(n))
+		if n.Kind == yaml.MappingNode {
+			e.hint("put \"- \" before the first key of each task")
+		}
+		l.add(e)
+		return nil
+	}
+	if len(l.open) > maxDepth {
+		l.add(f.errorAt("more than %d files import each other", maxDepth))
+		return nil
+	}
+	var out []*task
+	for _, c := range n.Content {
+		c = resolve(c)
+		if c.Kind != yaml.MappingNode {
+			l.add(f.src.errorAt(c, "a task is a mapping, this is %s", kindName(c)))
+			continue
+		}
+		entries := l.mapping(f.src, c)
+		switch {
+		case containsKey(entries, "block"), containsKey(entries, "rescue"), containsKey(entries, "always"):
+			out = append(out, l.block(f.src, entries, in)...)
+		case containsKey(entries, "import_tasks"), containsKey(entries, "ansible.builtin.import_tasks"):
+			out = append(out, l.importTasks(f.src, entries, in)...)
+		default:
+			out = append(out, l.task(f.src, c, entries, in))
+		}
+	}
+	return out
+}
+
+func (l *loader) block(src *source, entries []entry, in inherit) []*task {
+	var own inherit
+	var body *field
+	for _, e := range entries {
+		switch {
+		case own.take(l, src, e):
+		case e.name == "block":
+			body = &field{src, e.val}
+		case e.name == "name":
+			l.text(&field{src, e.val})
+		default:
+			l.keyword(src, e, blockKeywords)
+		}
+	}
+	if body == nil {
+		return nil
+	}
+	return l.tasks(body, in.with(own))
+}
+
+func (l *loader) importTasks(src *source, entries []entry, in inherit) []*task {
+	var own inherit
+	var from *field
+	for _, e := range entries {
+		f := &field{src, e.val}
+		switch {
+		case own.take(l, src, e):
+		case e.name == "import_tasks" || e.name == "ansible.builtin.import_tasks":
+			from = f
+			if e.val.Kind == yaml.MappingNode {
+				for _, p := range l.mapping(src, e.val) {
+					if p.name == "file" {
+						from = &field{src, p.val}
+					} else {
+						l.add(src.errorAt(p.key, "import_tasks has no parameter %q", p.name).hint("it takes file"))
+					}
+				}
+			}
+		case e.name == "name":
+			l.text(f)
+		case e.name == "args":
+			l.add(src.errorAt(e.key, "import_tasks takes no args").hint("give variables with vars"))
+		default:
+			l.keyword(src, e, taskKeywords)
+		}
+	}
+	name, ok := l.file(from, "import_tasks")
+	if !ok {
+		return nil
+	}
+	imported, root, ok := l.enter(l.beside(src, name), from)
+	if !ok {
+		return nil
+	}
+	defer l.leave()
+	if root == nil {
+		l.warn(src.position(from.node), "%s has no tasks", imported.name)
+		return nil
+	}
+	if looksLikePlays(root) {
+		l.add(from.errorAt("%s is a playbook, not a list of tasks", imported.name).hint("take a playbook in with import_playbook, beside the plays"))
+		return nil
+	}
+	return l.tasks(&field{imported, root}, in.with(own))
+}
+
+func looksLikePlays(root *yaml.Node) bool {
+	if root.Kind != yaml.SequenceNode || len(root.Content) == 0 {
+		return false
+	}
+	first := resolve(root.Content[0])
+	for i := 0; i+1 < len(first.Content); i += 2 {
+		if first.Kind == yaml.MappingNode && first.Content[i].Value == "hosts" {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *task {
+	t := &task{field: field{src, n}}
+	var own inherit
+	var others []entry
+	for _, e := range entries {
+		f := &field{src, e.val}
+		switch {
+		case own.take(l, src, e):
+		case e.name == "name":
+			t.name = l.text(f)
+		case e.name == "args":
+			if !isNull(e.val) {
+				t.args = f
+			}
+		case taskKeywords.known(e.name):
+			l.keyword(src, e, taskKeywords)
+		default:
+			others = append(others, e)
+		}
+	}
+	all := in.with(own)
+	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce
+	l.chooseModule(t, entries, others)
+	if t.module != nil {
+		l.params(t)
+	}
+	return t
+}
+
+// params reads the parameters of the module, and those in args, which give way
+// to them.
+func (l *loader) params(t *task) {
+	for _, f := range []*field{{t.src, t.module.val}, t.args} {
+		if f == nil || isNull(f.node) {
+			continue
+		}
+		if f.node.Kind != yaml.MappingNode {
+			e := f.errorAt("the parameters of %s are a mapping, this is %s", t.module.name, kindName(f.node))
+			l.add(e.hint("write each parameter on a line of its own, as \"name: value\""))
+			continue
+		}
+		l.parseTemplates(t.src, f.node)
+		for _, e := range l.mapping(t.src, f.node) {
+			if !slices.ContainsFunc(t.params, func(p param) bool { return p.name == e.name }) {
+				t.params = append(t.params, param{e, l.data(t.src, e.val)})
+			}
+		}
+	}
+}
+
+// chooseModule finds the key that names the module. All others are misspelt
+// keywords.
+func (l *loader) chooseModule(t *task, entries, others []entry) {
+	if len(others) == 0 {
+		for _, e := range entries {
+			if _, supported := taskKeywords.refuse(e.name); !supported {
+				return // told already, and that may be why there is no module
+			}
+		}
+		l.add(t.errorAt("this task names no module").hint("a task is a name and a module, such as \"fleetd.kernel.default:\""))
+		return
+	}
+	module := -1
+	for i, e := range others {
+		// Modules have dots in their names, keywords have none.
+		if strings.Contains(e.name, ".") || module < 0 && (l.isModule(e.name) || len(others) == 1) {
+			module = i
+			break
+		}
+	}
+	for i, e := range others {
+		switch {
+		case i == module:
+			t.module = &e
+		case module >= 0 && (l.isModule(e.name) || strings.Contains(e.name, ".")):
+			l.add(t.src.errorAt(e.key, "a task names one module, this one names %s and %s", others[module].name, e.name).hint("make two tasks of it"))
+		default:
+			l.keyword(t.src, e, taskKeywords)
+		}
+	}
+}
+
+func (l *loader) isModule(name string) bool {
+	_, ok := l.opts.Modules[name]
+	return ok
+}
