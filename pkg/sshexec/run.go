@@ -170,7 +170,8 @@ func (p *Pool) onConn(ctx context.Context, t Target, f func(*conn) error) error 
 	}
 }
 
-// errNotStarted marks an error of a request that never reached the node's shell.
+// errNotStarted marks the loss of a connection before the node can have started
+// what was asked for: only then is it safe to ask again.
 var errNotStarted = errors.New("not started")
 
 type notStarted struct{ error }
@@ -195,9 +196,6 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	}
 	s, err := c.begin(ctx, r.target, r.cmd.Become, program, r.errOut)
 	if err != nil {
-		if errors.Is(err, errLost) {
-			return notStarted{err}
-		}
 		return r.ended(ctx, err)
 	}
 	defer s.close()

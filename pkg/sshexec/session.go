@@ -28,6 +28,7 @@ type session struct {
 
 	errDone chan struct{} // standard error is at its end
 	done    func()        // returns the session's place on the connection
+	sent    bool          // the program may have arrived
 	lead    *lead
 }
 
@@ -46,8 +47,26 @@ func newNonce() string {
 }
 
 // begin starts program on c, as another user if become is set, and returns when
-// its shell runs and has got the program. Standard error goes to stderr.
+// its shell runs and has got the program. Standard error goes to stderr. An
+// error is notStarted when the connection was lost and the node certainly has
+// not run the program; only then may the caller try again.
 func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
+	s, err := c.start(ctx, t, become, stderr)
+	if err == nil {
+		err = s.login(ctx, t, become, program)
+		if err == nil {
+			return s, nil
+		}
+		s.close()
+	}
+	if errors.Is(err, errLost) && (s == nil || !s.sent) {
+		return nil, notStarted{err}
+	}
+	return nil, err
+}
+
+// start opens the session and has sshd execute the constant command line.
+func (c *conn) start(ctx context.Context, t Target, become bool, stderr io.Writer) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
 	if become {
 		b := t.Become
@@ -70,10 +89,6 @@ func (c *conn) begin(ctx context.Context, t Target, become bool, program string,
 		io.Copy(s.lead, ch.Stderr())
 	})
 	if err := s.exec(ctx, line.String()); err != nil {
-		s.close()
-		return nil, err
-	}
-	if err := s.login(ctx, t, become, line, program); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -154,10 +169,10 @@ func (s *session) exec(ctx context.Context, line string) error {
 
 // login brings the program to its shell: it answers sudo's or su's question
 // and sends the program line.
-func (s *session) login(ctx context.Context, t Target, become bool, line wire.Line, program string) error {
-	sent := false
+func (s *session) login(ctx context.Context, t Target, become bool, program string) error {
+	line := s.lead.line
 	send := func() error {
-		sent = true
+		s.sent = true
 		return s.write(ctx, program)
 	}
 	// Nothing can ask for a password here, so nothing else reads our input: no
@@ -171,7 +186,7 @@ func (s *session) login(ctx context.Context, t Target, become bool, line wire.Li
 	for {
 		select {
 		case s.mark = <-s.lead.marked:
-			if !sent {
+			if !s.sent {
 				return send()
 			}
 			return nil

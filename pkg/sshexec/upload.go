@@ -107,9 +107,6 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 		talk := newUploadTalk(nonce)
 		s, err := c.begin(ctx, t, u.Become, program, talk)
 		if err != nil {
-			if errors.Is(err, errLost) {
-				return notStarted{err}
-			}
 			return err
 		}
 		defer s.close()

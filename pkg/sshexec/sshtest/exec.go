@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -297,16 +298,26 @@ func (r *Request) Shell() Response {
 		io.Copy(in, r.Stdin)
 		in.Close()
 	}()
-	stop := context.AfterFunc(r.Context, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) })
-	hard := context.AfterFunc(r.Context, func() {
-		time.Sleep(2 * time.Second)
-		if cmd.ProcessState == nil {
+	// Until Wait has returned, the process is there, dead or alive, so its
+	// number is nobody else's.
+	ended := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-r.Context.Done():
+		}
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(2 * time.Second):
 			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		}
 	})
 	err = cmd.Wait()
-	stop()
-	hard()
+	close(ended)
+	killer.Wait()
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
