@@ -249,7 +249,7 @@ int tcp_connect(struct record_u16 *r)
 	return TRANSITION(r);
 }
 
-/* "?": a generic loader (bpftool prog loadall) leaves this one out. */
+/* "?": a generic loader (libbpf, bpftool prog load) leaves this one out. */
 SEC("?tracepoint/sock/inet_sock_set_state")
 int tcp_connect_u8(struct record_u8 *r)
 {
