@@ -60,8 +60,10 @@ type nodeState struct {
 func (l *Lab) statePath() string       { return filepath.Join(l.Dir, "lab.json") }
 func (l *Lab) nodeDir(i int) string    { return filepath.Join(l.Dir, fmt.Sprintf("n%d", i)) }
 func (l *Lab) mirrorProcess() procFile { return procFile(filepath.Join(l.Dir, "mirror.proc")) }
-func (n *Node) process() procFile      { return procFile(filepath.Join(n.lab.nodeDir(n.Index), "qemu.proc")) }
-func address(i int) string             { return fmt.Sprintf("127.0.1.%d", i) }
+func (n *Node) process() procFile {
+	return procFile(filepath.Join(n.lab.nodeDir(n.Index), "qemu.proc"))
+}
+func address(i int) string { return fmt.Sprintf("127.0.1.%d", i) }
 
 // Start builds what the cache lacks, makes the namespace if there is none, and starts the mirror and the
 // machines. It returns while they boot: known_hosts and keys are there, SSH answers some 15 s later.

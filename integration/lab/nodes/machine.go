@@ -41,6 +41,7 @@ func (n *Node) PowerOn() error {
 		"-daemonize", "-pidfile", pidfile)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	inheritNothing()
 	if err := inNetns(n.lab.Netns, cmd.Run); err != nil {
 		return fmt.Errorf("cannot start the machine of node %s: %w\n%s", n.Name, err, strings.TrimSpace(stderr.String()))
 	}

@@ -83,6 +83,7 @@ func (l *Lab) startMirror() error {
 	cmd.Stdout, cmd.Stderr = logfile, logfile
 	cmd.ExtraFiles = []*os.File{pipe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	inheritNothing()
 	err = inNetns(l.Netns, cmd.Start)
 	pipe.Close()
 	if err != nil {

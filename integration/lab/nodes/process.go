@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // procFile is a file that names a process this lab started, by process ID and start time. Both, because
@@ -71,4 +74,12 @@ func procStat(pid int) (start string, zombie bool, err error) {
 		return "", false, fmt.Errorf("/proc/%d/stat: %w", pid, fs.ErrInvalid)
 	}
 	return fields[19], fields[0] == "Z", nil
+}
+
+// inheritNothing keeps the files that this process was itself started with from the processes that it
+// starts. Machines and mirror live on for hours: with an inherited lock, or make's job pipe, somebody
+// would wait for them for ever.
+func inheritNothing() {
+	// An older kernel than 5.11 cannot; nothing worse follows than the wait.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 }
