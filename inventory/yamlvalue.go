@@ -237,6 +237,10 @@ func (c *constructor) pairs(n *node) ([]pair, error) {
 		default:
 			c.warn(p.kn.line, p.kn.col, "the key %s stands twice in this dictionary, the last value is used", keyString(p.key))
 		}
+		// The value that is dropped must be one all the same.
+		if _, err := c.value(all[old].vn); err != nil {
+			return nil, err
+		}
 		all[old].vn, all[old].kn = p.vn, p.kn
 	}
 	all = all[:at]

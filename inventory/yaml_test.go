@@ -1,0 +1,163 @@
+package inventory
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// canonical is testdata/yamlvalues.py's form of a value.
+func canonical(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "~"
+	case bool:
+		return pyRepr(v, false)
+	case int:
+		return fmt.Sprintf("i%d", v)
+	case *big.Int:
+		return "i" + v.String()
+	case float64:
+		return "f" + pyFloat(v)
+	case string:
+		return "s" + string(appendJSONString(nil, v))
+	case Unsafe:
+		return "u" + string(appendJSONString(nil, string(v)))
+	case Secret:
+		return "v" + string(appendJSONString(nil, v.p.cipher))
+	case binary:
+		return "b" + hex.EncodeToString([]byte(v))
+	case timestamp:
+		return "d" + v.iso
+	case *list:
+		parts := make([]string, len(v.items))
+		for i, x := range v.items {
+			parts[i] = canonical(x)
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	case *dict:
+		parts := make([]string, len(v.keys))
+		for i, k := range v.keys {
+			parts[i] = canonical(k) + "=" + canonical(v.vals[i])
+		}
+		return "{" + strings.Join(parts, ",") + "}"
+	}
+	return "?"
+}
+
+func testConstructor(t *text) *constructor {
+	return &constructor{t: t, limits: Limits{}.orDefault(), vault: &vault{}, warn: func(int, int, string, ...any) {}}
+}
+
+func loadYAML(s string) (string, error) {
+	t := &text{name: "test.yml", data: []byte(s)}
+	if err := checkText(t); err != nil {
+		return "error", err
+	}
+	n, err := parseYAML(t, Limits{}.orDefault())
+	if err != nil {
+		return "error", err
+	}
+	if n == nil {
+		return "~", nil
+	}
+	v, err := testConstructor(t).value(n)
+	if err != nil {
+		return "error", err
+	}
+	return canonical(v), nil
+}
+
+// yamlPieces are what random YAML is put together from: whatever decides how
+// a scanner goes on.
+var yamlPieces = []string{
+	"a", "b", "key", "1", "0x1F", "1.5", "1:30", "yes", "~", "2020-01-02", "é", "=", "<<",
+	": ", ":", ":\n", "- ", "-", "-\n", "? ", "?", ", ", ",", "[", "]", "{", "}", "'", "\"", "''",
+	"#", " #", "&x ", "*x", "&y ", "*y ", "!!str ", "!unsafe ", "! ", "!!int ", "!!map ", "|", ">", "|-", ">+", "|2", "\\", "\\n", "\\x41", "\\\n",
+	"\n", "\n", "\n", "\n  ", "\n    ", "\n ", " ", "  ", "\t", "\n\n", "\n- ", "\n  - ", "\nb: ", "\n  c: ", "---", "\n---\n", "\n...\n", "%", "@", "`", "\r\n",
+	"a: b\n", "x: 1\n  ", "k:\n  ", "- x\n", "{a: 1}", "[1, 2]", "'q'", "\"d\"", "text with blanks", "a:b", "a#b", "-a", "?b", "a,b", "<<: *x\n", "&x {p: 1}",
+}
+
+func randomYAML(r *rand.Rand) string {
+	var b strings.Builder
+	for range 1 + r.IntN(12) {
+		b.WriteString(yamlPieces[r.IntN(len(yamlPieces))])
+	}
+	return b.String()
+}
+
+// TestYAMLLikeAnsible loads random texts with Ansible's loader and with this
+// package: the same are refused, the others have the same value.
+func TestYAMLLikeAnsible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the real Ansible; run without -short")
+	}
+	tool, err := exec.LookPath("ansible-inventory")
+	if err != nil {
+		t.Skip("ansible-inventory is not installed: apt-get install ansible-core")
+	}
+	f, err := os.Open(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _ := bufio.NewReader(f).ReadString('\n')
+	f.Close()
+	n := 30000
+	if s := os.Getenv("FLEETD_YAML_CASES"); s != "" {
+		fmt.Sscan(s, &n)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = randomYAML(r)
+	}
+	in, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(strings.Fields(strings.TrimPrefix(line, "#!"))[0], "testdata/yamlvalues.py")
+	cmd.Stdin = bytes.NewReader(in)
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	if err := json.Unmarshal(out, &want); err != nil {
+		t.Fatal(err)
+	}
+	accepted, shown := 0, 0
+	for i, s := range texts {
+		got, err := loadYAML(s)
+		if want[i] != "error" {
+			accepted++
+		}
+		if got != want[i] && !losesUnsafe(s, want[i]) && !inItself(err) {
+			if shown++; shown <= 30 {
+				t.Errorf("%q\nansible %s\nfleetd  %s %v", s, want[i], got, err)
+			}
+		}
+	}
+	t.Logf("%d of %d texts are accepted, %d differ", accepted, n, shown)
+}
+
+// losesUnsafe: what is nested in a list or dictionary marked !unsafe is lost
+// in Ansible; see docs/ansible-differences.md.
+func losesUnsafe(s, want string) bool {
+	return strings.Contains(s, "!unsafe") && (strings.Contains(want, "[]") || strings.Contains(want, "{}"))
+}
+
+// inItself: Ansible takes a dictionary merged into itself for an empty one.
+func inItself(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "an alias stands inside the value that it names")
+}

@@ -1,0 +1,635 @@
+package inventory
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The scanner turns YAML text into tokens as libyaml does, which Ansible's
+// loader is built on: what it accepts is accepted, what it refuses is refused
+// at the same place. Why not a YAML library: those for Go follow YAML 1.2,
+// accept and refuse other things, and tell no column.
+
+type tokenKind uint8
+
+const (
+	tokEnd tokenKind = iota
+	tokDirective
+	tokDocStart
+	tokDocEnd
+	tokBlockSeq
+	tokBlockMap
+	tokBlockEnd
+	tokFlowSeq
+	tokFlowSeqEnd
+	tokFlowMap
+	tokFlowMapEnd
+	tokBlockEntry
+	tokFlowEntry
+	tokKey
+	tokValue
+	tokAlias
+	tokAnchor
+	tokTag
+	tokScalar
+)
+
+type mark struct {
+	index     int // in characters
+	line, col int // from 0
+}
+
+type token struct {
+	kind   tokenKind
+	plain  bool
+	at     mark
+	value  string
+	suffix string // of a tag; value is its handle
+}
+
+// simpleKey remembers a token that turns out to be a key if a colon follows
+// on the same line.
+type simpleKey struct {
+	possible, required bool
+	number             int
+	at                 mark
+}
+
+type scanner struct {
+	t      *text
+	s      []byte
+	i      int // byte offset
+	m      mark
+	limits Limits
+
+	tokens []token
+	head   int // of the queue in tokens
+	taken  int // tokens handed out so far
+	ended  bool
+
+	flow       int
+	indent     int
+	indents    []int
+	keys       []simpleKey
+	keyAllowed bool
+	err        error
+}
+
+func newScanner(t *text, limits Limits) *scanner {
+	s := &scanner{t: t, s: t.data, limits: limits, indent: -1, keys: make([]simpleKey, 1, 8), keyAllowed: true}
+	if bytes.HasPrefix(s.s, []byte("\ufeff")) {
+		s.i = 3
+	}
+	return s
+}
+
+func (s *scanner) fail(at mark, hint, format string, args ...any) bool {
+	if s.err == nil {
+		s.err = s.t.errorAt(at.line+1, at.col+1, hint, format, args...)
+	}
+	return false
+}
+
+// peek returns the next token; nil after an error.
+func (s *scanner) peek() *token {
+	if !s.more() {
+		return nil
+	}
+	return &s.tokens[s.head]
+}
+
+func (s *scanner) next() {
+	s.head++
+	s.taken++
+	if s.head == len(s.tokens) {
+		s.tokens, s.head = s.tokens[:0], 0
+	}
+}
+
+// more fills the queue until its first token is sure not to be a key.
+func (s *scanner) more() bool {
+	for s.err == nil {
+		need := s.head == len(s.tokens)
+		if !need {
+			if !s.stale() {
+				return false
+			}
+			for i := range s.keys {
+				if s.keys[i].possible && s.keys[i].number == s.taken {
+					need = true
+					break
+				}
+			}
+		}
+		if !need {
+			return true
+		}
+		if s.ended {
+			s.tokens = append(s.tokens, token{kind: tokEnd, at: s.m})
+			continue
+		}
+		s.fetch()
+	}
+	return false
+}
+
+// byteAt is the byte n places ahead, 0 at the end.
+func (s *scanner) byteAt(n int) byte {
+	if s.i+n < len(s.s) {
+		return s.s[s.i+n]
+	}
+	return 0
+}
+
+// breakLen is the length of the line break at the cursor plus n, 0 if there
+// is none.
+func (s *scanner) breakLen(n int) int {
+	i := s.i + n
+	if i >= len(s.s) {
+		return 0
+	}
+	switch s.s[i] {
+	case '\n':
+		return 1
+	case '\r':
+		if i+1 < len(s.s) && s.s[i+1] == '\n' {
+			return 2
+		}
+		return 1
+	case 0xc2:
+		if i+1 < len(s.s) && s.s[i+1] == 0x85 {
+			return 2
+		}
+	case 0xe2:
+		if i+2 < len(s.s) && s.s[i+1] == 0x80 && (s.s[i+2] == 0xa8 || s.s[i+2] == 0xa9) {
+			return 3
+		}
+	}
+	return 0
+}
+
+func (s *scanner) blankAt(n int) bool {
+	c := s.byteAt(n)
+	return c == ' ' || c == '\t'
+}
+
+// blankOrEnd is true for a space, a tab, a line break and the end.
+func (s *scanner) blankOrEnd(n int) bool {
+	return s.i+n >= len(s.s) || s.blankAt(n) || s.breakLen(n) > 0
+}
+
+// skip moves over one character that is no line break.
+func (s *scanner) skip() {
+	if s.s[s.i] < utf8.RuneSelf {
+		s.i++
+	} else {
+		_, n := utf8.DecodeRune(s.s[s.i:])
+		s.i += n
+	}
+	s.m.index++
+	s.m.col++
+}
+
+func (s *scanner) skipBreak() {
+	n := s.breakLen(0)
+	s.i += n
+	s.m.index++
+	if n == 2 && s.s[s.i-2] == '\r' {
+		s.m.index++
+	}
+	s.m.col = 0
+	s.m.line++
+}
+
+// readBreak moves over a line break and returns what it stands for.
+func (s *scanner) readBreak() string {
+	if s.byteAt(0) == 0xe2 {
+		b := string(s.s[s.i : s.i+3])
+		s.skipBreak()
+		return b
+	}
+	s.skipBreak()
+	return "\n"
+}
+
+func (s *scanner) emit(k tokenKind, at mark) { s.tokens = append(s.tokens, token{kind: k, at: at}) }
+
+// stale gives up simple keys whose line is over.
+func (s *scanner) stale() bool {
+	for i := range s.keys {
+		k := &s.keys[i]
+		if k.possible && (k.at.line < s.m.line || k.at.index+1024 < s.m.index) {
+			if k.required {
+				return s.fail(s.m, "A name is followed by a colon and a space: \"name: value\".", "a colon is missing after the name in line %d", k.at.line+1)
+			}
+			k.possible = false
+		}
+	}
+	return true
+}
+
+func (s *scanner) saveKey() bool {
+	if !s.keyAllowed {
+		return true
+	}
+	if !s.removeKey() {
+		return false
+	}
+	s.keys[len(s.keys)-1] = simpleKey{possible: true, required: s.flow == 0 && s.indent == s.m.col,
+		number: s.taken + len(s.tokens) - s.head, at: s.m}
+	return true
+}
+
+func (s *scanner) removeKey() bool {
+	k := &s.keys[len(s.keys)-1]
+	if k.possible && k.required {
+		return s.fail(s.m, "A name is followed by a colon and a space: \"name: value\".", "a colon is missing after the name in line %d", k.at.line+1)
+	}
+	k.possible = false
+	return true
+}
+
+// roll opens a block collection at col if it is deeper than the current one.
+// at is the queue position of its first token, -1 for the end.
+func (s *scanner) roll(col, at int, k tokenKind, m mark) bool {
+	if s.flow > 0 || s.indent >= col {
+		return true
+	}
+	if len(s.indents) >= s.limits.Depth {
+		return s.fail(m, "", "values are nested too deeply")
+	}
+	s.indents = append(s.indents, s.indent)
+	s.indent = col
+	s.insert(at, token{kind: k, at: m})
+	return true
+}
+
+func (s *scanner) insert(at int, t token) {
+	if at < 0 {
+		s.tokens = append(s.tokens, t)
+		return
+	}
+	at += s.head
+	s.tokens = append(s.tokens, token{})
+	copy(s.tokens[at+1:], s.tokens[at:])
+	s.tokens[at] = t
+}
+
+func (s *scanner) unroll(col int) {
+	if s.flow > 0 {
+		return
+	}
+	for s.indent > col {
+		s.emit(tokBlockEnd, s.m)
+		s.indent = s.indents[len(s.indents)-1]
+		s.indents = s.indents[:len(s.indents)-1]
+	}
+}
+
+// toNext skips blanks, comments and line breaks.
+func (s *scanner) toNext() {
+	for {
+		if s.m.col == 0 && bytes.HasPrefix(s.s[s.i:], []byte("\ufeff")) {
+			s.skip()
+			s.m.col = 0
+		}
+		for s.byteAt(0) == ' ' || (s.byteAt(0) == '\t' && (s.flow > 0 || !s.keyAllowed)) {
+			s.skip()
+		}
+		if s.byteAt(0) == '#' {
+			for s.i < len(s.s) && s.breakLen(0) == 0 {
+				s.skip()
+			}
+		}
+		if s.breakLen(0) == 0 {
+			return
+		}
+		s.skipBreak()
+		if s.flow == 0 {
+			s.keyAllowed = true
+		}
+	}
+}
+
+func (s *scanner) docMark(c byte) bool {
+	return s.m.col == 0 && s.byteAt(0) == c && s.byteAt(1) == c && s.byteAt(2) == c && s.blankOrEnd(3)
+}
+
+func (s *scanner) fetch() bool {
+	s.toNext()
+	if !s.stale() {
+		return false
+	}
+	s.unroll(s.m.col)
+	if s.i >= len(s.s) {
+		s.unroll(-1)
+		if !s.removeKey() {
+			return false
+		}
+		s.keyAllowed, s.ended = false, true
+		// The end counts as a line break: no key goes on beyond it.
+		for i := range s.keys {
+			s.keys[i].possible = false
+		}
+		return true
+	}
+	c := s.s[s.i]
+	switch {
+	case s.m.col == 0 && c == '%':
+		s.unroll(-1)
+		if !s.removeKey() {
+			return false
+		}
+		s.keyAllowed = false
+		return s.directive()
+	case s.docMark('-'):
+		return s.document(tokDocStart)
+	case s.docMark('.'):
+		return s.document(tokDocEnd)
+	}
+	switch c {
+	case '[':
+		return s.flowStart(tokFlowSeq)
+	case '{':
+		return s.flowStart(tokFlowMap)
+	case ']':
+		return s.flowEnd(tokFlowSeqEnd)
+	case '}':
+		return s.flowEnd(tokFlowMapEnd)
+	case ',':
+		if !s.removeKey() {
+			return false
+		}
+		s.keyAllowed = true
+		s.emit(tokFlowEntry, s.m)
+		s.skip()
+		return true
+	case '-':
+		if s.blankOrEnd(1) {
+			return s.blockEntry()
+		}
+		return s.plain()
+	case '?':
+		if s.flow > 0 || s.blankOrEnd(1) {
+			return s.explicitKey()
+		}
+		return s.plain()
+	case ':':
+		if s.flow > 0 || s.blankOrEnd(1) {
+			return s.mappingValue()
+		}
+		return s.plain()
+	case '*', '&':
+		return s.anchor(c)
+	case '!':
+		return s.tag()
+	case '|', '>':
+		if s.flow == 0 {
+			return s.blockScalar(c == '|')
+		}
+	case '\'', '"':
+		return s.quoted(c)
+	case '#', '%', '@', '`', '\t':
+	default:
+		return s.plain()
+	}
+	switch c {
+	case '\t':
+		return s.fail(s.m, "Indent with spaces.", "a tab cannot indent YAML")
+	case '%', '@', '`':
+		return s.fail(s.m, "Put the whole value in quotes.", "a value cannot start with %q", c)
+	}
+	return s.fail(s.m, "", "%q cannot stand here", c)
+}
+
+func (s *scanner) document(k tokenKind) bool {
+	s.unroll(-1)
+	if !s.removeKey() {
+		return false
+	}
+	s.keyAllowed = false
+	s.emit(k, s.m)
+	for range 3 {
+		s.skip()
+	}
+	return true
+}
+
+func (s *scanner) flowStart(k tokenKind) bool {
+	if !s.saveKey() {
+		return false
+	}
+	if s.flow >= s.limits.Depth {
+		return s.fail(s.m, "", "values are nested too deeply")
+	}
+	s.keys = append(s.keys, simpleKey{})
+	s.flow++
+	s.keyAllowed = true
+	s.emit(k, s.m)
+	s.skip()
+	return true
+}
+
+func (s *scanner) flowEnd(k tokenKind) bool {
+	if !s.removeKey() {
+		return false
+	}
+	if s.flow > 0 {
+		s.flow--
+		s.keys = s.keys[:len(s.keys)-1]
+	}
+	s.keyAllowed = false
+	s.emit(k, s.m)
+	s.skip()
+	return true
+}
+
+func (s *scanner) blockEntry() bool {
+	if s.flow == 0 {
+		if !s.keyAllowed {
+			return s.fail(s.m, "Start the list on a line of its own; a value that starts with \"- \" must be quoted.", "a list cannot start here")
+		}
+		if !s.roll(s.m.col, -1, tokBlockSeq, s.m) {
+			return false
+		}
+	}
+	if !s.removeKey() {
+		return false
+	}
+	s.keyAllowed = true
+	s.emit(tokBlockEntry, s.m)
+	s.skip()
+	return true
+}
+
+func (s *scanner) explicitKey() bool {
+	if s.flow == 0 {
+		if !s.keyAllowed {
+			return s.fail(s.m, "Put the value in quotes.", "a key cannot start here")
+		}
+		if !s.roll(s.m.col, -1, tokBlockMap, s.m) {
+			return false
+		}
+	}
+	if !s.removeKey() {
+		return false
+	}
+	s.keyAllowed = s.flow == 0
+	s.emit(tokKey, s.m)
+	s.skip()
+	return true
+}
+
+func (s *scanner) mappingValue() bool {
+	k := &s.keys[len(s.keys)-1]
+	if k.possible {
+		at := k.number - s.taken
+		s.insert(at, token{kind: tokKey, at: k.at})
+		k.possible = false
+		if !s.roll(k.at.col, at, tokBlockMap, k.at) {
+			return false
+		}
+		s.keyAllowed = false
+	} else {
+		if s.flow == 0 {
+			if !s.keyAllowed {
+				return s.fail(s.m, "If the colon belongs to the value, put the value in quotes; else check the indentation of this line and the one above.",
+					"a colon followed by a blank cannot stand here")
+			}
+			if !s.roll(s.m.col, -1, tokBlockMap, s.m) {
+				return false
+			}
+		}
+		s.keyAllowed = s.flow == 0
+	}
+	s.emit(tokValue, s.m)
+	s.skip()
+	return true
+}
+
+func (s *scanner) directive() bool {
+	at := s.m
+	from := s.i + 1
+	for s.i < len(s.s) && s.breakLen(0) == 0 {
+		s.skip()
+	}
+	words := strings.Fields(string(s.s[from:s.i]))
+	for i, w := range words {
+		if strings.HasPrefix(w, "#") {
+			words = words[:i]
+			break
+		}
+	}
+	t := token{kind: tokDirective, at: at}
+	switch {
+	case len(words) == 2 && words[0] == "YAML":
+		if words[1] != "1.1" && words[1] != "1.2" {
+			return s.fail(at, "", "this YAML version is not supported, only 1.1 is")
+		}
+		t.value = "YAML"
+	case len(words) == 3 && words[0] == "TAG":
+		t.value, t.suffix = words[1], words[2]
+	default:
+		return s.fail(at, "", "this directive is not known")
+	}
+	s.tokens = append(s.tokens, t)
+	return true
+}
+
+func anchorChar(c byte) bool { return letter(c) || digit(c) || c == '_' || c == '-' }
+
+func (s *scanner) anchor(c byte) bool {
+	if !s.saveKey() {
+		return false
+	}
+	s.keyAllowed = false
+	at := s.m
+	s.skip()
+	from := s.i
+	for anchorChar(s.byteAt(0)) {
+		s.skip()
+	}
+	if s.i == from || !(s.blankOrEnd(0) || strings.IndexByte("?:,]}%@`", s.byteAt(0)) >= 0) {
+		if c == '*' {
+			return s.fail(at, "A value that starts with * must be quoted.", "* is not followed by the name of an anchor")
+		}
+		return s.fail(at, "A value that starts with & must be quoted.", "& is not followed by a name")
+	}
+	k := tokAnchor
+	if c == '*' {
+		k = tokAlias
+	}
+	s.tokens = append(s.tokens, token{kind: k, at: at, value: string(s.s[from:s.i])})
+	return true
+}
+
+func uriChar(c byte) bool {
+	return letter(c) || digit(c) || strings.IndexByte("-_;/?:@&=+$.%!~*'()", c) >= 0
+}
+
+func (s *scanner) tag() bool {
+	if !s.saveKey() {
+		return false
+	}
+	s.keyAllowed = false
+	t := token{kind: tokTag, at: s.m}
+	verbatim := s.byteAt(1) == '<'
+	from := s.i
+	if verbatim {
+		s.skip()
+		s.skip()
+		from = s.i
+		for uriChar(s.byteAt(0)) || strings.IndexByte(",[]", s.byteAt(0)) > 0 {
+			s.skip()
+		}
+		t.suffix = string(s.s[from:s.i])
+		if s.byteAt(0) != '>' || t.suffix == "" {
+			return s.fail(t.at, "", "the tag is not closed by >")
+		}
+		s.skip()
+	} else {
+		s.skip()
+		for uriChar(s.byteAt(0)) || (s.flow == 0 && (s.byteAt(0) == '[' || s.byteAt(0) == ']' || s.byteAt(0) == ',')) {
+			s.skip()
+		}
+		word := string(s.s[from:s.i])
+		t.value, t.suffix = "!", word[1:]
+		if i := strings.IndexByte(word[1:], '!'); i >= 0 && allOf("_"+word[1:i+1], anchorChar) {
+			t.value, t.suffix = word[:i+2], word[i+2:]
+			if t.suffix == "" {
+				return s.fail(t.at, "A value that starts with ! must be quoted.", "the tag has no name")
+			}
+		}
+	}
+	var ok bool
+	if t.suffix, ok = unescapeURI(t.suffix); !ok {
+		return s.fail(t.at, "", "the tag has a broken %% escape")
+	}
+	if !s.blankOrEnd(0) && !(s.flow > 0 && s.byteAt(0) == ',') {
+		return s.fail(s.m, "A value that starts with ! must be quoted.", "a blank is missing after the tag")
+	}
+	s.tokens = append(s.tokens, t)
+	return true
+}
+
+func unescapeURI(u string) (string, bool) {
+	if !strings.Contains(u, "%") {
+		return u, true
+	}
+	var b strings.Builder
+	for i := 0; i < len(u); i++ {
+		if u[i] != '%' {
+			b.WriteByte(u[i])
+			continue
+		}
+		if i+2 >= len(u) || !isHex(u[i+1]) || !isHex(u[i+2]) {
+			return "", false
+		}
+		n, _ := strconv.ParseUint(u[i+1:i+3], 16, 8)
+		b.WriteByte(byte(n))
+		i += 2
+	}
+	return b.String(), utf8.ValidString(b.String())
+}
