@@ -106,6 +106,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if err != nil {
 		return nil, p.connectFault(ctx, t, err)
 	}
+	proxy, _ := raw.(*proxyConn)
 	raw = ps.watch(raw)
 
 	h := &handshake{pool: p, target: t, deadline: dl, pass: ps}
@@ -124,7 +125,10 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	}
 	if err != nil {
 		raw.Close()
-		return nil, h.fault(ctx, raw, err)
+		return nil, h.fault(ctx, proxy, err)
+	}
+	if proxy != nil {
+		proxy.established.Store(true)
 	}
 	p.log.Debug("connected", "host", t.name(), "address", t.hostport(), "user", t.user(), "server", string(sc.ServerVersion()))
 	return p.adopt(t, sc, chans, reqs, via), nil
@@ -157,6 +161,9 @@ func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, erro
 func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
 	}
 	f := &fault{kind: KindUnreachable, op: "connect", err: err}
 	var dns *net.DNSError
@@ -276,17 +283,11 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 }
 
 // fault explains why the handshake failed.
-func (h *handshake) fault(ctx context.Context, raw net.Conn, err error) error {
+func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.target
 	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
-	said := ""
-	if w, ok := raw.(*watched); ok {
-		if pc, ok := w.Conn.(*proxyConn); ok {
-			said = pc.said()
-		}
-	}
 	switch {
 	case h.keyErr != nil:
 		if f, ok := errors.AsType[*fault](h.keyErr); ok {
@@ -321,9 +322,9 @@ func (h *handshake) fault(ctx context.Context, raw net.Conn, err error) error {
 		f := &fault{kind: KindUnreachable, op: "connect", retry: retrySoon,
 			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.hostport()),
 			hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
-		if t.ProxyCommand != "" && t.ProxyCommand != "none" {
+		if proxy != nil {
 			f.err, f.hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""
-			if said != "" {
+			if said := proxy.said(); said != "" {
 				f.err = fmt.Errorf("%w: %s", f.err, said)
 			}
 		}

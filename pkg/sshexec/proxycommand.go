@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,6 +33,8 @@ type proxyConn struct {
 	addr   string
 	once   sync.Once
 	stderr *capture
+	// established: the handshake over it is done.
+	established atomic.Bool
 }
 
 func startProxyCommand(t Target) (net.Conn, error) {
@@ -60,13 +63,19 @@ func startProxyCommand(t Target) (net.Conn, error) {
 	return c, nil
 }
 
-// Close ends the command and whatever it started.
+// Close ends the command and whatever it started. One that failed to connect
+// gets a moment to say why before it is signalled.
 func (c *proxyConn) Close() error {
 	c.once.Do(func() {
 		c.WriteCloser.Close()
-		syscall.Kill(-c.cmd.Process.Pid, syscall.SIGTERM)
-		kill := time.AfterFunc(2*time.Second, func() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) })
+		grace := 500 * time.Millisecond
+		if c.established.Load() {
+			grace = 0
+		}
+		term := time.AfterFunc(grace, func() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGTERM) })
+		kill := time.AfterFunc(grace+2*time.Second, func() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) })
 		c.cmd.Wait()
+		term.Stop()
 		kill.Stop()
 	})
 	return nil

@@ -112,19 +112,3 @@ func TestUpload(t *testing.T) {
 		t.Errorf("result %+v", res)
 	}
 }
-
-func TestAwaitReboot(t *testing.T) {
-	srv := sshtest.New(t)
-	p := newPool(t, sshexec.Options{})
-	target := srv.Target("web1")
-	target.ConnectTimeout = 200 * time.Millisecond
-	before, err := p.BootID(testContext(t), target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Reboot(sshtest.Down{For: 100 * time.Millisecond, Refuse: 2, Silent: 2, HalfOpen: true})
-	r, err := p.AwaitReboot(testContext(t), target, before, sshexec.Await{Timeout: 20 * time.Second, Poll: 10 * time.Millisecond})
-	if err != nil || r.Outcome != sshexec.Rebooted || r.BootID != srv.BootID() {
-		t.Fatalf("%+v, %v", r, err)
-	}
-}

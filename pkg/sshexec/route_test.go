@@ -1,0 +1,358 @@
+package sshexec_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+)
+
+func TestJumpHostsAreShared(t *testing.T) {
+	outer, inner, node := sshtest.New(t), sshtest.New(t), sshtest.New(t)
+	p := newPool(t, sshexec.Options{})
+	chain := []sshexec.Target{outer.Target("outer"), inner.Target("inner")}
+	var wg sync.WaitGroup
+	const hosts = 30
+	for i := range hosts {
+		wg.Go(func() {
+			target := aliasTarget(t, node, i)
+			target.ProxyJump = chain
+			if err := runTrue(t, p, target); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if a, b, c := outer.Dials(), inner.Dials(), node.Dials(); a != 1 || b != 1 || c != hosts {
+		t.Errorf("%d, %d and %d connections, want 1, 1 and %d", a, b, c, hosts)
+	}
+
+	t.Run("forgetting a node keeps the jump hosts", func(t *testing.T) {
+		target := aliasTarget(t, node, 0)
+		target.ProxyJump = chain
+		p.Forget(target)
+		if err := runTrue(t, p, target); err != nil {
+			t.Fatal(err)
+		}
+		if outer.Dials() != 1 || node.Dials() != hosts+1 {
+			t.Errorf("%d and %d connections", outer.Dials(), node.Dials())
+		}
+	})
+	t.Run("a lost jump host is dialed again", func(t *testing.T) {
+		outer.DropConnections()
+		target := aliasTarget(t, node, 1)
+		target.ProxyJump = chain
+		waitFor(t, func() bool { return runTrue(t, p, target) == nil }, func() string { return "still failing" })
+	})
+}
+
+func TestJumpHostErrorsNameTheJumpHost(t *testing.T) {
+	node := sshtest.New(t)
+	for _, tc := range []struct {
+		name string
+		jump func() sshexec.Target
+		kind sshexec.Kind
+		want string
+	}{
+		{"down", func() sshexec.Target {
+			s := sshtest.New(t)
+			s.Close()
+			return s.Target("b1")
+		}, sshexec.KindUnreachable, "cannot connect to web1: jump host b1: 127.0.0.1:"},
+		{"refuses the login", func() sshexec.Target {
+			tg := sshtest.New(t).Target("b1")
+			tg.IdentityFiles = []string{node.ClientKeyFile()}
+			return tg
+		}, sshexec.KindAuth, "cannot connect to web1: jump host b1: the host refuses the login"},
+		{"wrong host key", func() sshexec.Target {
+			tg := sshtest.New(t).Target("b1")
+			tg.KnownHosts = []string{"/dev/null"}
+			return tg
+		}, sshexec.KindHostKey, "cannot connect to web1: jump host b1: host key is not known"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newPool(t, sshexec.Options{DialAttempts: 1})
+			target := node.Target("web1")
+			target.ProxyJump = []sshexec.Target{tc.jump()}
+			err := runTrue(t, p, target)
+			if err == nil || !strings.HasPrefix(err.Error(), tc.want) || sshexec.KindOf(err) != tc.kind {
+				t.Errorf("got %v (%v)", err, sshexec.KindOf(err))
+			}
+		})
+	}
+	t.Run("node down behind it", func(t *testing.T) {
+		s := sshtest.New(t)
+		s.Close()
+		target := s.Target("web1")
+		target.ProxyJump = []sshexec.Target{node.Target("b1")}
+		err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 1}), target)
+		if sshexec.KindOf(err) != sshexec.KindUnreachable || !strings.Contains(err.Error(), "the jump host answers: Connection refused") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestOneDialAtATimeThroughJumpHosts(t *testing.T) {
+	// A dial that held the only place while it waits for its jump host's dial
+	// would wait for ever.
+	jump, node := sshtest.New(t), sshtest.New(t)
+	p := newPool(t, sshexec.Options{MaxDials: 1})
+	target := node.Target("web1")
+	target.ProxyJump = []sshexec.Target{jump.Target("b1")}
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenSSHRoutes(t *testing.T) {
+	t.Parallel()
+	s, jump := startSSHD(t, sshdConfig{}), startSSHD(t, sshdConfig{})
+	ssh := fmt.Sprintf("ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%s -i %s -o IdentityAgent=none -p %d -W %%h:%%p 127.0.0.1",
+		jump.path("known_hosts"), jump.path("client"), jump.port)
+	for _, tc := range []struct {
+		name string
+		edit func(*sshexec.Target)
+	}{
+		{"jump host", func(tg *sshexec.Target) { tg.ProxyJump = []sshexec.Target{jump.target("b1")} }},
+		{"jump host twice", func(tg *sshexec.Target) {
+			tg.ProxyJump = []sshexec.Target{jump.target("b1"), s.target("b2"), jump.target("b3")}
+		}},
+		{"ProxyCommand ssh -W", func(tg *sshexec.Target) { tg.ProxyCommand = ssh }},
+		{"jump host behind a ProxyCommand", func(tg *sshexec.Target) {
+			b := s.target("b1")
+			b.ProxyCommand = ssh
+			tg.ProxyJump = []sshexec.Target{b}
+		}},
+		{"from Ansible's variables", func(tg *sshexec.Target) {
+			got, err := sshexec.TargetFromVars(tg.Name, map[string]any{
+				"ansible_host": "127.0.0.1", "ansible_port": s.port, "ansible_ssh_private_key_file": s.path("client"),
+				"ansible_ssh_common_args": fmt.Sprintf(`-o UserKnownHostsFile=%s -o ProxyCommand="%s"`, s.path("known_hosts"), ssh),
+			}, sshexec.VarOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+			if len(got.ProxyJump) != 1 {
+				t.Errorf("no jump host was made of %q", got.ProxyCommand)
+			}
+			*tg = got
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			target := s.target("web1")
+			tc.edit(&target)
+			if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestProxyCommandFailures(t *testing.T) {
+	srv := sshtest.New(t)
+	for _, tc := range []struct {
+		command string
+		kind    sshexec.Kind
+		want    string
+	}{
+		{"echo no route via proxy >&2; exit 1", sshexec.KindUnreachable, "ProxyCommand ended before the SSH handshake was done: no route via proxy"},
+		{"sleep 1000", sshexec.KindTimeout, "sshd does not answer within 300ms"},
+		{"echo %Z", sshexec.KindUsage, "ProxyCommand: token %Z"},
+	} {
+		target := srv.Target("web1")
+		target.ProxyCommand = tc.command
+		target.ConnectTimeout = 300 * time.Millisecond
+		if !strings.HasPrefix(tc.command, "sleep") {
+			target.ConnectTimeout = 10 * time.Second
+		}
+		err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 1}), target)
+		if err == nil || !strings.Contains(err.Error(), tc.want) || sshexec.KindOf(err) != tc.kind {
+			t.Errorf("%s: got %v (%v), want %s", tc.command, err, sshexec.KindOf(err), tc.want)
+		}
+	}
+}
+
+func TestTunnel(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "got %d\n", n)
+		io.WriteString(w, strings.Repeat("z", 1<<20))
+	}))
+	defer web.Close()
+	node := sshtest.New(t)
+	p := newPool(t, sshexec.Options{})
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return p.DialContext(ctx, node.Target("web1"), network, addr)
+	}}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: transport}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			resp, err := client.Post(web.URL, "text/plain", strings.NewReader(strings.Repeat("y", 3<<20)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			b, err := io.ReadAll(resp.Body)
+			if want := "got 3145728\n"; err != nil || len(b) != len(want)+1<<20 || !strings.HasPrefix(string(b), want) {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := node.Dials(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+
+	t.Run("deadline", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := p.DialContext(testContext(t), node.Target("web1"), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		_, err := p.DialContext(testContext(t), node.Target("web1"), "tcp", "127.0.0.1:1")
+		if want := "cannot reach 127.0.0.1:1 on web1: Connection refused"; err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindUnreachable {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("the tunnel keeps its connection", func(t *testing.T) {
+		p := newPool(t, sshexec.Options{IdleTimeout: 40 * time.Millisecond})
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				io.Copy(c, c)
+				c.Close()
+			}
+		}()
+		c, err := p.DialContext(testContext(t), node.Target("web1"), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		waitFor(t, func() bool { return node.Open() <= 1 }, func() string { return "the connection is never closed" })
+	})
+}
+
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	jump, node := sshtest.New(t), sshtest.New(t)
+	p := newPool(t, sshexec.Options{IdleTimeout: 100 * time.Millisecond})
+	target := node.Target("web1")
+	target.ProxyJump = []sshexec.Target{jump.Target("b1")}
+	for range 2 {
+		if err := runTrue(t, p, target); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return node.Open() == 0 && jump.Open() == 0 }, func() string { return fmt.Sprint(node.Open(), jump.Open()) })
+	}
+}
+
+func TestMaxSessions(t *testing.T) {
+	for _, allowed := range []int{1, 3, 10} {
+		srv := sshtest.New(t, sshtest.MaxSessions(allowed))
+		p := newPool(t, sshexec.Options{})
+		var wg sync.WaitGroup
+		for range 25 {
+			wg.Go(func() {
+				if err := runTrue(t, p, srv.Target("web1")); err != nil {
+					t.Errorf("MaxSessions %d: %v", allowed, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := srv.Dials(); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	}
+	t.Run("none", func(t *testing.T) {
+		srv := sshtest.New(t, sshtest.MaxSessions(0))
+		err := runTrue(t, newPool(t, sshexec.Options{}), srv.Target("web1"))
+		if sshexec.KindOf(err) != sshexec.KindProtocol {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestOpenSSHLimits(t *testing.T) {
+	t.Parallel()
+	s := startSSHD(t, sshdConfig{lines: []string{"MaxStartups 2:100:2", "MaxSessions 2", "ClientAliveInterval 1"}})
+	b, err := os.ReadFile(s.path("known_hosts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, _ := strings.Cut(string(b), " ")
+	file := s.write(t, "aliases", "web* "+key)
+	p := newPool(t, sshexec.Options{DialAttempts: 12})
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			target := s.target(fmt.Sprintf("web%d", i/3))
+			target.HostKeyAlias, target.KnownHosts = target.Name, []string{file}
+			if err := runTrue(t, p, target); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	// sshd asks for signs of life as well, and hangs up after three without.
+	time.Sleep(1200 * time.Millisecond)
+	if err := runTrue(t, p, s.target("web0")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusedIsRetried(t *testing.T) {
+	srv := sshtest.New(t)
+	srv.Reboot(sshtest.Down{For: 300 * time.Millisecond, Refuse: 2, KeepBootID: true})
+	if err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 10}), srv.Target("web1")); err != nil {
+		t.Fatal(err)
+	}
+	srv.Close()
+	err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 2}), srv.Target("web1"))
+	if want := fmt.Sprintf("cannot connect to web1: %s refuses connections", srv.Addr()); err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindUnreachable {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFailedLoginIsNotRetried(t *testing.T) {
+	srv := sshtest.New(t)
+	target := srv.Target("web1")
+	target.IdentityFiles = []string{sshtest.New(t).ClientKeyFile()}
+	err := runTrue(t, newPool(t, sshexec.Options{}), target)
+	if sshexec.KindOf(err) != sshexec.KindAuth || srv.Dials() != 1 {
+		t.Errorf("got %v after %d connections", err, srv.Dials())
+	}
+}
