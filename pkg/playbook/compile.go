@@ -125,7 +125,8 @@ func (c *compiler) otherHost(host string) *scope {
 }
 
 func (c *compiler) play(p *play) (rollout.Play, bool) {
-	vars := c.scope("", nil, p.vars...)
+	layers := slices.Concat(p.fileVars, p.vars)
+	vars := c.scope("", nil, layers...)
 	hosts, ok := c.hosts(p, vars)
 	if !ok {
 		return rollout.Play{}, false
@@ -156,7 +157,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 		return out, false
 	}
 	for _, h := range hosts {
-		hostScope := c.scope(h, ph, p.vars...)
+		hostScope := c.scope(h, ph, layers...)
 		for _, t := range run {
 			s := hostScope
 			if len(t.vars) > 0 {

@@ -18,8 +18,8 @@
 // A playbook is compiled before its first task runs. Therefore there are no
 // facts and no register: what a node is like is the business of the modules.
 //
-// Variables take Ansible's precedence: the inventory's, play vars, vars_files,
-// vars of import_playbook, block vars, task vars, extra vars. A template in the
+// Variables take Ansible's precedence: the inventory's, play vars, vars of
+// import_playbook, vars_files, block vars, task vars, extra vars. A template in the
 // value of a variable is resolved when the variable is used, for the host it is
 // used on. serial, strategy, max_fail_percentage and hosts are resolved before
 // there is a host, from play and extra vars alone, as in Ansible.

@@ -46,8 +46,9 @@ type play struct {
 	field
 	name  *field
 	hosts *field
-	// vars are the layers of variables, those that win first.
-	vars []map[string]any
+	// vars are the layers of variables, those that win first, and fileVars those
+	// of vars_files, which win over them.
+	vars, fileVars []map[string]any
 
 	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
 
@@ -203,7 +204,6 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 	}
 	p := &play{field: field{src, n}}
 	var pre, main, post []*task
-	var vars map[string]any // below vars_files, the last of which wins
 	for _, e := range entries {
 		f := &field{src, e.val}
 		switch e.name {
@@ -212,9 +212,9 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "hosts":
 			p.hosts = l.hosts(f)
 		case "vars":
-			vars = l.vars(f)
+			p.vars = []map[string]any{l.vars(f)}
 		case "vars_files":
-			p.vars = l.varsFiles(f)
+			p.fileVars = l.varsFiles(f)
 		case "tags":
 			p.tags = l.tags(f)
 		case "serial":
@@ -242,9 +242,6 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 	}
 	if p.hosts == nil && !containsKey(entries, "hosts") {
 		l.add(src.errorAt(n, "this play has no hosts").hint("say where it runs: \"hosts: all\", a group, or localhost for the cluster"))
-	}
-	if vars != nil {
-		p.vars = append(p.vars, vars)
 	}
 	inherited := inherit{tags: p.tags, become: p.become, connection: p.connection, runOnce: p.runOnce}
 	for _, e := range entries {
@@ -438,6 +435,7 @@ func isName(s string) bool {
 	return s != ""
 }
 
+// varsFiles are the layers of vars_files, the last file first, because it wins.
 func (l *loader) varsFiles(f *field) []map[string]any {
 	nodes := f.node.Content
 	if f.node.Kind == yaml.ScalarNode {

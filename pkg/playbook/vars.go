@@ -101,7 +101,15 @@ func (s *scope) magic(name string) (any, bool) {
 	case "hostvars":
 		return hostVars{s.c}, true
 	}
-	if s.host == "" || s.play == nil {
+	if s.host == "" {
+		return nil, false
+	}
+	switch name {
+	case "inventory_hostname", "inventory_hostname_short", "group_names":
+		v, ok := s.layers[len(s.layers)-1][name]
+		return jinja.Normalize(v), ok
+	}
+	if s.play == nil {
 		return nil, false
 	}
 	switch name {
@@ -111,9 +119,6 @@ func (s *scope) magic(name string) (any, bool) {
 		return s.play.all, true
 	case "ansible_play_batch":
 		return s.play.batch[s.host], true
-	case "inventory_hostname", "inventory_hostname_short", "group_names":
-		v, ok := s.layers[len(s.layers)-1][name]
-		return jinja.Normalize(v), ok
 	}
 	return nil, false
 }
