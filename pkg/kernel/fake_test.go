@@ -144,11 +144,12 @@ func (n *fakeNode) do(text string, c sshexec.Command) (string, int) {
 			}
 		}
 		return "package " + argv[2] + " is not installed\n", 1
-	case strings.HasPrefix(text, "test -s "):
-		if n.noImage && strings.Contains(text, "initramfs") {
-			return "", 1
+	case strings.HasPrefix(text, "stat "):
+		out := "7340032 " + argv[4] + "\n"
+		if n.noImage {
+			return out, 1
 		}
-		return "", 0
+		return out + "31457280 " + argv[5] + "\n", 0
 	case strings.HasPrefix(text, "tail "):
 		return "Error: Unable to find a match: kernel-ml\n", 0
 	case strings.HasPrefix(text, "yum ") && strings.Contains(text, " list "):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +98,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
+	f, err := node.GatherPackages(ctx, m.remote, s.Host, s.Become)
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -171,12 +172,13 @@ func entryIsThere(l loader, boot node.Boot, p node.Package) error {
 			Hint:    fmt.Sprintf("on %s: dracut -f /boot/initramfs-%s.img %s; grubby --update-kernel=%s --initrd=/boot/initramfs-%s.img", l.step.Host, release, release, entry.Kernel, release),
 		}
 	}
+	// stat names on standard error what is missing.
+	res, err := l.run("stat", "-L", "-c", "%s %n", entry.Kernel, entry.Initrd)
+	if err != nil {
+		return err
+	}
 	for _, path := range []string{entry.Kernel, entry.Initrd} {
-		res, err := l.run("test", "-s", path)
-		if err != nil {
-			return err
-		}
-		if !res.OK() {
+		if sizeOf(string(res.Stdout), path) == 0 {
 			return &rollout.Problem{
 				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
 				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%s.img %s; or yum reinstall -y %s", l.step.Host, release, release, p.NEVRA()),
@@ -184,6 +186,17 @@ func entryIsThere(l loader, boot node.Boot, p node.Package) error {
 		}
 	}
 	return nil
+}
+
+// sizeOf finds a file's size in what stat printed, 0 if it is not there.
+func sizeOf(stat, path string) int64 {
+	for _, l := range strings.Split(stat, "\n") {
+		if size, name, found := strings.Cut(l, " "); found && name == path {
+			n, _ := strconv.ParseInt(size, 10, 64)
+			return n
+		}
+	}
+	return 0
 }
 
 // keepDefault puts the default entry back if the package's scripts moved it

@@ -8,8 +8,10 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, file=PATH. Plain POSIX shell: EL7
-# has bash 4.2 as sh, others dash or busybox. It only reads.
+# Arguments are read keys: package=NAME@REPO, file=PATH; and "brief", which
+# leaves all out that has nothing to do with packages. Plain POSIX shell: EL7
+# has bash 4.2 as sh, others dash or busybox. It only reads, and starts as few
+# processes as it can: three hundred busy nodes run it at the same time.
 
 LC_ALL=C; LANG=C; export LC_ALL LANG   # yum translates the headings that are parsed
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin; export PATH
@@ -18,25 +20,32 @@ nonce=
 read -r nonce </proc/sys/kernel/random/uuid || nonce=$$-no-uuid
 printf 'fleetd-facts 1 %s\n' "$nonce"
 
-# No command may hang the node's turn (a dead NFS mount under df, a stuck rpm
-# database) nor flood it.
+has() { command -v "$1" >/dev/null; }
+bounded=
+has timeout && bounded=y
+
+# No command may hang the node's turn: a dead NFS mount under df, a stuck rpm
+# database.
 limited() { # limited SECONDS COMMAND...
 	t=$1; shift
-	command -v "$1" >/dev/null || { echo "$1: not found"; return 127; }
-	if command -v timeout >/dev/null; then timeout -k 5 "$t" "$@"; else "$@"; fi
+	has "$1" || { echo "$1: not found"; return 127; }
+	if [ -n "$bounded" ]; then timeout -k 5 "$t" "$@"; else "$@"; fi
 }
-bound() { if command -v head >/dev/null; then head -c 262144; else cat; fi; }
 
 # Standard input is closed to every command: the shell may be reading this very
 # script from it.
 emit() { # emit NAME COMMAND...
 	printf '%s begin %s\n' "$nonce" "$1"; shift
-	{ rc=$({ { "$@" </dev/null 2>&1 3>&- 4>&-; echo $? >&3; } | bound >&4; } 3>&1); } 4>&1
-	printf '\n%s end %s\n' "$nonce" "$rc"
+	"$@" </dev/null 2>&1
+	printf '\n%s end %s\n' "$nonce" "$?"
 }
 
+line() { read -r l <"$1" && printf '%s\n' "$l"; }
 files() { for f in "$@"; do [ -r "$f" ] && cat "$f"; done; }
 first() { for f in "$@"; do [ -r "$f" ] && { cat "$f"; return; }; done; return 1; }
+
+# The name at the end of a link, in $name.
+target() { name=$(readlink -f "$1"); name=${name##*/}; }
 
 kernel_packages() {
 	set --
@@ -47,27 +56,22 @@ kernel_packages() {
 	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH}\n' "$@"
 }
 
-grubenv_path() {
-	for f in /boot/grub2/grubenv /boot/efi/EFI/*/grubenv /boot/grub/grubenv; do
-		[ -e "$f" ] && { p=$(readlink -f "$f"); stat -c '%s %n' "$p"; return; }
-	done
-	return 1
-}
+grubenv=
+for f in /boot/grub2/grubenv /boot/efi/EFI/*/grubenv /boot/grub/grubenv; do
+	[ -e "$f" ] && { grubenv=$(readlink -f "$f"); break; }
+done
+grubenv_path() { [ -n "$grubenv" ] && stat -c '%s %n' "$grubenv"; }
+# As grub2-editenv list prints it. That program creates a file that is missing,
+# and nothing here may write.
+editenv() { [ -n "$grubenv" ] && grep = "$grubenv"; }
 
-# Only where there is a grubenv: "list" creates one that is missing, and nothing
-# here may write. grub2-editenv is grub-editenv elsewhere.
-editenv() {
-	grubenv_path >/dev/null || { echo 'no grubenv'; return 1; }
-	for c in grub2-editenv grub-editenv; do
-		command -v $c >/dev/null && { limited 10 $c "$(readlink -f "$(grubenv_path | cut -d' ' -f2-)")" list; return; }
-	done
-	return 127
-}
+entries() { [ -d /boot/loader/entries ] && ls /boot/loader/entries; }
 
-# The layers below a block device, one word a line: lvm, crypt, multipath, raid, and
-# the names of the disks at the bottom.
+# The layers below a block device, one a line, and the drivers at the bottom.
 layers() { # layers SYSFS-FOLDER
-	case $(cat "$1/dm/uuid" 2>/dev/null) in
+	uuid=
+	[ -r "$1/dm/uuid" ] && read -r uuid <"$1/dm/uuid"
+	case $uuid in
 	LVM-*) echo layer lvm ;;
 	CRYPT-*) echo layer crypt ;;
 	*mpath-*) echo layer multipath ;;
@@ -83,72 +87,85 @@ layers() { # layers SYSFS-FOLDER
 
 # The modules of a device and of all that it hangs on.
 drivers() { # drivers SYSFS-FOLDER
-	d=$(readlink -f "$1")
-	[ -e "$d/device" ] && d=$(readlink -f "$d/device")
+	d=$1
 	while [ -n "$d" ] && [ "$d" != /sys ] && [ "$d" != /sys/devices ]; do
-		[ -e "$d/driver/module" ] && echo "driver $(basename "$(readlink -f "$d/driver/module")")"
-		[ -e "$d/device/driver/module" ] && echo "driver $(basename "$(readlink -f "$d/device/driver/module")")"
+		[ -e "$d/driver/module" ] && { target "$d/driver/module"; echo "driver $name"; }
+		[ -e "$d/device/driver/module" ] && { target "$d/device/driver/module"; echo "driver $name"; }
 		d=${d%/*}
 	done
 }
 
-# What lies below the file system that a path is on.
-stack() { # stack PATH
-	source=$(limited 10 df -P "$1" | awk 'NR > 1 { print $1; exit }')
+# What lies below the file system that a path is on, from df's line about it.
+stack() { # stack LINE
+	source=${1%% *}
 	echo "source $source"
-	case $source in
-	/dev/*) b=/sys/class/block/$(basename "$(readlink -f "$source")") ;;
-	*) return 0 ;;
-	esac
-	[ -e "$b" ] || return 0
-	layers "$(readlink -f "$b")"
+	case $source in /dev/*) ;; *) return 0 ;; esac
+	target "$source"
+	[ -e "/sys/class/block/$name" ] && layers "$(readlink -f "/sys/class/block/$name")"
+	return 0
 }
 
 interfaces() {
 	for i in /sys/class/net/*; do
 		n=${i##*/}
 		case $n in lo|cali*|veth*|lxc*|bonding_masters) continue ;; esac
-		m=
-		[ -e "$i/device/driver/module" ] && m=$(basename "$(readlink -f "$i/device/driver/module")")
-		echo "$n $(cat "$i/mtu") $(cat "$i/operstate") $m"
+		mtu=0; state=unknown; name=
+		read -r mtu <"$i/mtu"
+		read -r state <"$i/operstate"
+		[ -e "$i/device/driver/module" ] && target "$i/device/driver/module"
+		echo "$n $mtu $state $name"
 	done
 }
 
-# For each kernel: image, initramfs, modules.dep, and which of the drivers in
-# use now it lacks. A driver may be a module in one kernel and built in in another.
+# For each kernel: the sizes of image and initramfs, whether it has modules, and
+# which of the drivers in use now it lacks. A driver may be a module in one
+# kernel and built in in another; file names have - and _ as their authors
+# liked, the kernel takes both as _.
 kernel_files() { # kernel_files DRIVER...
-	for r in $(
-		for f in /boot/vmlinuz-* /lib/modules/*/modules.dep; do
-			[ -e "$f" ] || continue
-			case $f in
-			/boot/*) echo "${f#/boot/vmlinuz-}" ;;
-			*) f=${f%/modules.dep}; echo "${f##*/}" ;;
-			esac
-		done | sort -u
-	); do
-		image=0; initramfs=0; modules=no; missing=
-		[ -e "/boot/vmlinuz-$r" ] && image=$(stat -c %s "/boot/vmlinuz-$r")
-		[ -e "/boot/initramfs-$r.img" ] && initramfs=$(stat -c %s "/boot/initramfs-$r.img")
-		if [ -e "/lib/modules/$r/modules.dep" ]; then
-			modules=yes
-			for m in "$@"; do
-				# File names have - and _ as their authors liked; the kernel takes both as _.
-				p=$(echo "$m" | sed 's/[-_]/[-_]/g')
-				grep -q "/$p\.ko" "/lib/modules/$r/modules.dep" "/lib/modules/$r/modules.builtin" 2>/dev/null ||
-					missing="$missing $m"
-			done
-		fi
-		echo "$r $image $initramfs $modules$missing"
+	set -- "$*" /boot/vmlinuz-* /boot/initramfs-*.img /lib/modules/*/modules.dep /lib/modules/*/modules.builtin
+	wanted=$1; shift
+	for f in "$@"; do
+		shift
+		[ -e "$f" ] && set -- "$@" "$f"
 	done
+	[ $# -gt 0 ] || return 0
+	stat -c '%s %n' "$@" | awk -v wanted="$wanted" '
+		function basename(p) { sub(/.*\//, "", p); return p }
+		{
+			path = $2
+			if (path ~ /^\/boot\/vmlinuz-/) { r = substr(path, 15); image[r] = $1; seen[r] }
+			else if (path ~ /^\/boot\/initramfs-/) { r = substr(path, 17); sub(/\.img$/, "", r); initramfs[r] = $1 }
+			else {
+				r = path; sub(/^\/lib\/modules\//, "", r); sub(/\/.*/, "", r)
+				if (path ~ /\.dep$/) { modules[r]; seen[r] }
+				while ((getline l < path) > 0) {
+					sub(/:.*/, "", l); l = basename(l); sub(/\.ko.*/, "", l); gsub(/-/, "_", l)
+					have[r, l]
+				}
+				close(path)
+			}
+		}
+		END {
+			n = split(wanted, w, " ")
+			for (r in seen) {
+				out = r " " image[r] + 0 " " initramfs[r] + 0 " " ((r in modules) ? "yes" : "no")
+				for (i = 1; i <= n && (r in modules); i++) {
+					m = w[i]; gsub(/-/, "_", m)
+					if (!((r, m) in have)) out = out " " w[i]
+				}
+				print out
+			}
+		}'
 }
 
 lock_holder() {
 	for f in /var/run/yum.pid /var/lib/dnf/rpmdb_lock.pid /var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid; do
 		[ -s "$f" ] || continue
+		pid=
 		read -r pid rest <"$f"
 		case $pid in ''|*[!0-9]*) continue ;; esac
 		# A file that a killed yum left behind names no living process.
-		[ -e "/proc/$pid/comm" ] && echo "$pid $(cat "/proc/$pid/comm") $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		[ -r "/proc/$pid/comm" ] && read -r name <"/proc/$pid/comm" && echo "$pid $name"
 	done
 	return 0
 }
@@ -164,11 +181,17 @@ secure_boot() {
 }
 
 kdump() {
-	echo "enabled $(limited 10 systemctl is-enabled kdump 2>/dev/null)"
-	echo "loaded $(cat /sys/kernel/kexec_crash_loaded 2>/dev/null)"
+	for l in /etc/systemd/system/*.wants/kdump.service; do
+		[ -L "$l" ] && echo enabled
+	done
+	[ -r /sys/kernel/kexec_crash_loaded ] && read -r l </sys/kernel/kexec_crash_loaded && echo "loaded $l"
+	return 0
 }
 
-tools() { for t in dnf yum rpm grubby grub2-reboot grub2-editenv dracut; do command -v $t >/dev/null && echo $t; done; }
+tools() {
+	for t in dnf yum rpm grubby grub2-reboot grub2-editenv dracut; do has $t && echo $t; done
+	return 0
+}
 
 stanza() { # stanza REPO
 	awk -v r="[$1]" '
@@ -177,7 +200,9 @@ stanza() { # stanza REPO
 }
 
 missing_keys() { # missing_keys REPO
-	for k in $(stanza "$1" | sed -n '/^gpgkey/,/^[a-z_]* *=/p' | tr ', =' '\n\n\n' | sed -n 's,^file://,,p'); do
+	for k in $(stanza "$1" | awk '
+		/^[a-z_]+[ \t]*=/ { on = /^gpgkey/ }
+		on { gsub(/[,=]/, " "); for (i = 1; i <= NF; i++) if (sub(/^file:\/\//, "", $i)) print $i }'); do
 		# Names with yum's variables ($releasever) cannot be looked up from here.
 		case $k in *\$*) ;; *) [ -e "$k" ] || echo "$k" ;; esac
 	done
@@ -204,43 +229,71 @@ file() { # file PATH
 	[ -f "$1" ] && sha256sum <"$1"
 }
 
-kernels=
+kernels= brief=
 for key in "$@"; do
-	case $key in package=*@*) k=${key#package=}; kernels="$kernels ${k%@*}" ;; esac
+	case $key in
+	brief) brief=y ;;
+	package=*@*) k=${key#package=}; kernels="$kernels ${k%@*}" ;;
+	esac
 done
 
-emit hostname uname -n
-emit running uname -r
-emit build uname -v
+emit hostname line /proc/sys/kernel/hostname
+emit running line /proc/sys/kernel/osrelease
+emit build line /proc/sys/kernel/version
 emit arch uname -m
-emit boot-id cat /proc/sys/kernel/random/boot_id
+emit boot-id line /proc/sys/kernel/random/boot_id
 emit os-release first /etc/os-release /usr/lib/os-release
-emit cmdline cat /proc/cmdline
+emit cmdline line /proc/cmdline
 emit tools tools
 emit rpm kernel_packages
+emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
+emit lock-holder lock_holder
+[ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }
 emit grubby-info limited 60 grubby --info=ALL
 emit grubby-default limited 60 grubby --default-kernel
-emit bls ls /boot/loader/entries
+emit bls entries
 emit grubenv editenv
 emit grubenv-path grubenv_path
 emit default-grub files /etc/default/grub
 emit sysconfig-kernel files /etc/sysconfig/kernel
 emit mounts cat /proc/mounts
-emit df limited 20 df -P / /boot /usr /var /var/cache /var/tmp
-emit root-stack stack /
-emit grubenv-stack stack "$(grubenv_path | { read -r size path; echo "${path:-/boot}"; })"
-emit interfaces interfaces
-in_use=$({ stack /; interfaces | while read -r n mtu state m; do [ "$state" = up ] && [ -n "$m" ] && echo "driver $m"; done; } 2>/dev/null |
-	sed -n 's/^driver //p' | sort -u)
+
+# One df for all; the first line after the heading is about /, the last about grubenv.
+df_says=$(limited 20 df -P / /boot /usr /var /var/cache /var/tmp "${grubenv:-/boot}" 2>&1)
+emit df printf '%s\n' "$df_says"
+root_line= grubenv_line=
+heading=y
+while read -r l; do
+	case $l in
+	Filesystem*) heading= ;;
+	*) [ -n "$heading" ] || { root_line=${root_line:-$l}; grubenv_line=$l; } ;;
+	esac
+done <<DF
+$df_says
+DF
+root_stack=$(stack "$root_line")
+emit root-stack printf '%s\n' "$root_stack"
+emit grubenv-stack stack "$grubenv_line"
+nics=$(interfaces)
+emit interfaces printf '%s\n' "$nics"
+in_use=
+while read -r word m; do
+	[ "$word" = driver ] && in_use="$in_use $m"
+done <<STACK
+$root_stack
+STACK
+while read -r n mtu state m; do
+	[ "$state" = up ] && [ -n "$m" ] && in_use="$in_use $m"
+done <<NICS
+$nics
+NICS
 emit kernels kernel_files $in_use
 emit modules-taint grep -s . /sys/module/*/taint
 emit secure-boot secure_boot
-emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
-emit lock-holder lock_holder
 emit kdump kdump
-emit cgroup limited 10 stat -fc %T /sys/fs/cgroup
+emit cgroup stat -fc %T /sys/fs/cgroup
 emit kubelet limited 20 kubelet --version
-emit panic cat /proc/sys/kernel/panic
+emit panic line /proc/sys/kernel/panic
 for key in "$@"; do
 	case $key in
 	package=*@*)

@@ -64,6 +64,9 @@ func (o Observer) Observe(ctx context.Context, keys map[string][]string) map[str
 }
 
 func (o Observer) one(ctx context.Context, host string, keys []string) rollout.SectionObservation {
+	if err := checkKeys(host, keys); err != nil {
+		return rollout.SectionObservation{Err: err}
+	}
 	f, err := gather(ctx, o.Remote, host, true, o.Timeout, keys)
 	if err != nil {
 		return rollout.SectionObservation{Err: err}
@@ -78,7 +81,16 @@ func (o Observer) one(ctx context.Context, host string, keys []string) rollout.S
 // Gather reads the facts of one host. The script wants root: become says
 // whether the connection's user has to become it.
 func Gather(ctx context.Context, r Remote, host string, become bool, keys ...string) (Facts, error) {
+	if err := checkKeys(host, keys); err != nil {
+		return Facts{}, err
+	}
 	return gather(ctx, r, host, become, 0, keys)
+}
+
+// GatherPackages reads only what has to do with packages: BootID, Running, OS,
+// Arch, Installed and Yum; the other fields are empty.
+func GatherPackages(ctx context.Context, r Remote, host string, become bool) (Facts, error) {
+	return gather(ctx, r, host, become, 0, brief)
 }
 
 // maxFacts bounds what one node can make the bastion hold.
@@ -88,11 +100,7 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 	if timeout <= 0 {
 		timeout = 5 * time.Minute
 	}
-	program, err := programFor(keys)
-	if err != nil {
-		return Facts{}, fmt.Errorf("cannot read the facts of %s: %w", host, err)
-	}
-	res, err := r.Run(ctx, host, sshexec.Command{Script: program, Become: become, Timeout: timeout, MaxOutput: maxFacts})
+	res, err := r.Run(ctx, host, sshexec.Command{Script: programFor(keys), Become: become, Timeout: timeout, MaxOutput: maxFacts})
 	if err != nil {
 		return Facts{}, fmt.Errorf("cannot read the facts of %s: %w", host, err)
 	}
@@ -112,25 +120,37 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 
 // programFor is the script with its arguments set: the read keys that are not
 // the empty one.
-func programFor(keys []string) (string, error) {
+func programFor(keys []string) string {
 	argv := []string{"set", "--"}
 	for _, k := range keys {
-		if k == "" {
-			continue
+		if k != "" {
+			argv = append(argv, k)
 		}
-		if err := checkKey(k); err != nil {
-			return "", err
-		}
-		argv = append(argv, k)
 	}
-	return "# read the facts: " + strings.Join(argv[2:], " ") + "\n" + sshexec.QuoteArgv(argv) + "\n" + script, nil
+	return "# read the facts: " + strings.Join(argv[2:], " ") + "\n" + sshexec.QuoteArgv(argv) + "\n" + script
 }
+
+// brief stands for the keys of GatherPackages. No module may read it: half the
+// facts would pass for all.
+var brief = []string{"brief"}
 
 // PackageKey is the read key for the versions of a package in a repository.
 func PackageKey(name, repo string) string { return "package=" + name + "@" + repo }
 
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
+
+func checkKeys(host string, keys []string) error {
+	for _, k := range keys {
+		if k == "" {
+			continue
+		}
+		if err := checkKey(k); err != nil {
+			return fmt.Errorf("cannot read the facts of %s: %w", host, err)
+		}
+	}
+	return nil
+}
 
 func checkKey(k string) error {
 	kind, arg, _ := strings.Cut(k, "=")

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strconv"
@@ -132,6 +133,7 @@ func parseKernels(text string) []Kernel {
 		}
 		out = append(out, k)
 	}
+	slices.SortFunc(out, func(a, b Kernel) int { return cmp.Compare(a.Release, b.Release) })
 	return out
 }
 

@@ -148,7 +148,7 @@ func parseKdump(text string) Kdump {
 	var k Kdump
 	for _, l := range lines(text) {
 		switch strings.TrimSpace(l) {
-		case "enabled enabled":
+		case "enabled":
 			k.Enabled = true
 		case "loaded 1":
 			k.Loaded = true

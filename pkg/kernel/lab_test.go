@@ -1,0 +1,291 @@
+//go:build lab
+
+package kernel_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fleetd/fleetd/integration/lab/nodes"
+	"github.com/fleetd/fleetd/pkg/kernel"
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+var play = []string{"fleetd.kernel.preflight", "fleetd.kernel.package", "fleetd.kernel.trial_boot", "fleetd.kernel.default"}
+
+// machine is one virtual machine and fleetd's way to it.
+type machine struct {
+	t     *testing.T
+	lab   *nodes.Lab
+	fleet *node.Fleet
+	obs   node.Observer
+	log   *recorder
+}
+
+// TestOnAMachine drives the modules on a virtual machine of each flavour: it
+// really installs, really reboots through GRUB, and really comes back from a
+// kernel that panics. grubby and the dracut of the quick image are the lab's
+// stand-ins; rpm, dnf, GRUB, grubenv, sshd and sudo are real.
+func TestOnAMachine(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("this test starts virtual machines in a network namespace: run it as root")
+	}
+	for _, flavour := range []nodes.Flavour{nodes.EL7, nodes.EL8, nodes.EL9} {
+		t.Run(string(flavour), func(t *testing.T) {
+			m := start(t, flavour)
+			m.observes()
+			before := m.facts()
+			m.refusesFullBoot()
+			m.panics(before)
+			steps := m.upgrades(before)
+			m.changesNothingMore()
+			m.takesBack(before, steps)
+		})
+	}
+}
+
+func start(t *testing.T, flavour nodes.Flavour) *machine {
+	ctx := t.Context()
+	if err := nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{flavour}, Log: os.Stderr}); err != nil {
+		t.Fatal(err)
+	}
+	ns := fmt.Sprintf("fleetd-kernel-%d", os.Getpid())
+	lab, err := nodes.Start(ctx, nodes.Config{Dir: filepath.Join(t.TempDir(), "lab"), Netns: ns, Nodes: nodes.Uniform(1, flavour), Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if text, err := lab.Console(1); t.Failed() && err == nil {
+			t.Logf("console:\n%s", text)
+		}
+		if err := lab.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := lab.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	pool := sshexec.NewPool(sshexec.Options{})
+	t.Cleanup(func() { _ = pool.Close() })
+	m := &machine{t: t, lab: lab, log: &recorder{t: t}}
+	m.fleet = node.NewFleet(pool, map[string]sshexec.Target{"node1": {
+		Name: "node1", Address: lab.Node(1).Address, Port: 22, User: "centos", IdentityFiles: []string{lab.IdentityFile},
+		KnownHosts: []string{lab.KnownHosts}, Become: sshexec.Become{Method: "sudo"},
+		ProxyCommand: "ip netns exec " + ns + " nc %h %p", ConnectTimeout: 30 * time.Second,
+	}})
+	m.obs = node.Observer{Remote: m.fleet}
+	return m
+}
+
+func (m *machine) on(command string) string {
+	m.t.Helper()
+	out, err := m.lab.Run(m.t.Context(), 1, command)
+	if err != nil {
+		m.t.Fatalf("%s: %v", command, err)
+	}
+	return out
+}
+
+func (m *machine) state() rollout.State {
+	m.t.Helper()
+	so := m.obs.Observe(m.t.Context(), map[string][]string{"node1": {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.FileKey("/etc/os-release")}})["node1"]
+	if so.Err != nil {
+		m.t.Fatal(so.Err)
+	}
+	return rollout.State{"node": so.Value}
+}
+
+func (m *machine) facts() node.Facts {
+	m.t.Helper()
+	f, err := node.Section.Get(m.state())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return f
+}
+
+// observes: the facts are the node's, and reading them writes nothing.
+func (m *machine) observes() {
+	m.t.Helper()
+	m.on("touch /var/tmp/before; sleep 1")
+	started := time.Now()
+	f := m.facts()
+	m.t.Logf("facts with one repository took %.1f s", time.Since(started).Seconds())
+	// The journal and the login's own traces are sshd's and sudo's, as for any login.
+	written := m.on(`find / -xdev -newer /var/tmp/before -type f ! -path '/var/log/*' ! -path '/run/*' ! -path '/proc/*' ! -path '/var/lib/sudo/*' ! -path '/var/lib/systemd/*'; ls -A /tmp | grep fleetd || true`)
+	if strings.TrimSpace(written) != "" {
+		m.t.Errorf("reading the facts wrote:\n%s", written)
+	}
+	if log := m.on(`find /var/log -newer /var/tmp/before -name '*dnf*' -o -newer /var/tmp/before -name '*yum*'`); strings.TrimSpace(log) != "" {
+		m.t.Errorf("reading the facts wrote %s", log)
+	}
+	raw, _ := json.MarshalIndent(f, "", "  ")
+	m.t.Logf("facts: %s", raw)
+	id := strings.TrimSpace(m.on("cat /proc/sys/kernel/random/boot_id"))
+	release := strings.TrimSpace(m.on("uname -r"))
+	switch {
+	case f.BootID != id, f.Running != release, f.Boot.DefaultRelease() != release:
+		m.t.Errorf("boot_id %s, running %s; the facts say otherwise", id, release)
+	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
+		m.t.Error("the repository was not read")
+	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubDefault != "saved", len(f.Boot.Entries) == 0:
+		m.t.Error("the boot loader was not read")
+	case !slices.Contains(f.RootDrivers, "virtio_blk"), !f.Files["/etc/os-release"].Exists:
+		m.t.Error("drivers or files were not read")
+	}
+}
+
+// plan plans the play on a fresh look.
+func (m *machine) plan() (steps []rollout.Change) {
+	m.t.Helper()
+	state := m.state()
+	for _, name := range play {
+		c, after, err := kernel.Modules(m.fleet)[name].Diff("node1", state, rollout.Args{"root_free": "50M"})
+		if err != nil {
+			m.t.Fatalf("%s: %v", name, err)
+		}
+		m.t.Logf("plan: %s: %s %s", name, c.Action, c.Summary)
+		steps, state = append(steps, c), after
+	}
+	return steps
+}
+
+func (m *machine) step(c rollout.Change, attempt int) rollout.Step {
+	return rollout.Step{Host: "node1", Change: c, Become: true, Attempt: attempt, First: time.Now(), Checkpoints: m.log.checkpoints}
+}
+
+// do executes planned steps until one ends badly.
+func (m *machine) do(steps []rollout.Change) (out rollout.Outcome) {
+	m.t.Helper()
+	for i, c := range steps {
+		if c.Action == rollout.NoOp {
+			continue
+		}
+		m.log.checkpoints = map[string]string{}
+		started := time.Now()
+		for attempt := 1; attempt <= 5; attempt++ {
+			out = kernel.Modules(m.fleet)[play[i]].Do(rollout.WithRecorder(m.t.Context(), m.log), m.step(c, attempt))
+			if out.Final() {
+				break
+			}
+			time.Sleep(out.After)
+		}
+		m.t.Logf("%s: %s after %.1f s: %s\n%s", play[i], out.Kind, time.Since(started).Seconds(), out.Message, out.Hint)
+		if out.Bad() {
+			return out
+		}
+	}
+	return out
+}
+
+func (m *machine) refusesFullBoot() {
+	m.t.Helper()
+	steps := m.plan()
+	if err := m.lab.FillDisk(m.t.Context(), 1, "/boot", 8<<10); err != nil {
+		m.t.Fatal(err)
+	}
+	if out := m.do(steps[:1]); out.Kind != rollout.Failed || !strings.Contains(out.Message, "free, and the kernel needs") {
+		m.t.Errorf("a full /boot: %s %s", out.Kind, out.Message)
+	}
+	if err := m.lab.FreeDisk(m.t.Context(), 1, "/boot"); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// panics: the node comes back on its old kernel, nobody helps it.
+func (m *machine) panics(before node.Facts) {
+	m.t.Helper()
+	ctx := m.t.Context()
+	if err := m.lab.PanicOn(ctx, 1, "*elrepo*"); err != nil {
+		m.t.Fatal(err)
+	}
+	steps := m.plan()
+	out := m.do(steps)
+	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "came back on "+before.Running) {
+		m.t.Fatalf("%s %s", out.Kind, out.Message)
+	}
+	after := m.facts()
+	entry, _ := after.Boot.Entry(strings.TrimPrefix(steps[2].Fields[1].After, "/boot/vmlinuz-"))
+	if after.Running != before.Running || after.Boot.DefaultRelease() != before.Running || after.Boot.NextEntry != "" || strings.Contains(entry.Args, "rd.shell") {
+		m.t.Errorf("after the panic: running %s, default %s, next %q, args %q", after.Running, after.Boot.DefaultRelease(), after.Boot.NextEntry, entry.Args)
+	}
+	// A kernel that panics is one that was built so; the next one is not.
+	if err := m.lab.PanicOn(ctx, 1, ""); err != nil {
+		m.t.Fatal(err)
+	}
+	if out := kernel.Modules(m.fleet)[play[1]].Undo(rollout.WithRecorder(ctx, m.log), m.step(steps[1], 1)); out.Bad() {
+		m.t.Fatalf("undo of the package: %s\n%s", out.Message, out.Hint)
+	}
+}
+
+func (m *machine) upgrades(before node.Facts) []rollout.Change {
+	m.t.Helper()
+	steps := m.plan()
+	if out := m.do(steps); out.Bad() {
+		m.t.Fatal("the upgrade failed")
+	}
+	f := m.facts()
+	want := f.Available["kernel-ml@elrepo-kernel"]
+	if len(want) == 0 {
+		want = f.Installed
+	}
+	if f.Running == before.Running || f.Running != strings.TrimSpace(m.on("uname -r")) || f.Boot.DefaultRelease() != f.Running || f.BootID == before.BootID {
+		m.t.Errorf("running %s, default %s, boot_id %s", f.Running, f.Boot.DefaultRelease(), f.BootID)
+	}
+	if strings.Contains(f.Cmdline, "rd.shell=0") == false {
+		m.t.Errorf("the trial was booted without its arguments: %s", f.Cmdline)
+	}
+	if e, _ := f.Boot.Entry(f.Running); strings.Contains(e.Args, "rd.shell=0") {
+		m.t.Errorf("the trial's arguments stayed: %s", e.Args)
+	}
+	return steps
+}
+
+func (m *machine) changesNothingMore() {
+	m.t.Helper()
+	for i, c := range m.plan() {
+		if c.Action != rollout.NoOp {
+			m.t.Errorf("a second plan: %s: %s %s", play[i], c.Action, c.Summary)
+		}
+	}
+}
+
+func (m *machine) takesBack(before node.Facts, steps []rollout.Change) {
+	m.t.Helper()
+	for i, c := range slices.Backward(steps) {
+		m.log.checkpoints = map[string]string{}
+		out := kernel.Modules(m.fleet)[play[i]].Undo(rollout.WithRecorder(m.t.Context(), m.log), m.step(c, 1))
+		m.t.Logf("undo %s: %s: %s\n%s", play[i], out.Kind, out.Message, out.Hint)
+		if out.Bad() {
+			m.t.Fatal("undo failed")
+		}
+	}
+	f := m.facts()
+	if f.Running != before.Running || f.Boot.DefaultRelease() != before.Boot.DefaultRelease() || len(f.Installed) != len(before.Installed) || len(f.Boot.Entries) != len(before.Boot.Entries) {
+		m.t.Errorf("after undo: running %s, default %s, %d packages, %d entries", f.Running, f.Boot.DefaultRelease(), len(f.Installed), len(f.Boot.Entries))
+	}
+}
+
+// recorder logs what the journal would hold.
+type recorder struct {
+	t           *testing.T
+	checkpoints map[string]string
+}
+
+func (r *recorder) Record(o rollout.Operation) {
+	r.t.Logf("  %s %5.1f s  %s  → %s", o.Kind, o.Took.Seconds(), o.Text, o.Result)
+}
+func (r *recorder) Progress(text string) { r.t.Logf("  %s", text) }
+func (r *recorder) Checkpoint(key, value string) error {
+	r.checkpoints[key] = value
+	return nil
+}
+
