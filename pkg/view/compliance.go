@@ -6,6 +6,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // Compliance writes a report: the drift host by host, hosts that could not be
@@ -26,7 +27,7 @@ func Compliance(w io.Writer, st Style, r *compliance.Report) {
 			if f.Status != compliance.Drift {
 				continue
 			}
-			fmt.Fprintf(w, "  %s %s: %s\n", st.red("✗"), f.Rule, printable(f.Text))
+			fmt.Fprintf(w, "  %s %s: %s\n", st.red("✗"), f.Rule, sshexec.Printable(f.Text))
 			for _, d := range f.Fields {
 				fmt.Fprintf(w, "      %s is %s, should be %s\n", d.Name, value(d.Is), value(d.Want))
 			}

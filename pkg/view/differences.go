@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // Differences says how the plan of now differs from the one that was reviewed,
@@ -56,7 +57,7 @@ func stepText(raw string) string {
 		return raw
 	}
 	if s.Problem != nil {
-		return "a problem (" + printable(s.Problem.Message) + ")"
+		return "a problem (" + sshexec.Printable(s.Problem.Message) + ")"
 	}
 	text := fmt.Sprintf("%q", s.Change.Summary)
 	for _, f := range s.Change.Fields {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // symbols are Terraform's marks for an action.
@@ -206,7 +207,7 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	default:
 		mark = st.dim(mark)
 	}
-	summary := printable(c.Summary)
+	summary := sshexec.Printable(c.Summary)
 	if c.Disruptive {
 		summary += "  " + st.yellow("[out of service]")
 	}
@@ -227,7 +228,7 @@ func value(s string) string {
 	if s == "" {
 		return "(absent)"
 	}
-	return printable(s)
+	return sshexec.Printable(s)
 }
 
 // hostNames writes a list of hosts as ranges, with their number when there are
@@ -242,7 +243,7 @@ func hostNames(hosts []string) string {
 	if len(hosts) == 1 {
 		return hosts[0]
 	}
-	return fmt.Sprintf("%s (%s)", strings.Join(hosts, ","), count(len(hosts), "host"))
+	return fmt.Sprintf("%s (%s)", sshexec.HostRange(hosts), count(len(hosts), "host"))
 }
 
 // Problems writes hosts with problems, those with the same problem together.

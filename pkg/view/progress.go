@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // Progress shows a run while it happens. Every line it prints stays true and
@@ -171,7 +172,7 @@ func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string
 	}
 	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(host), task, word)
 	if text != "" {
-		s += "  " + printable(strings.ReplaceAll(text, "\n", " "))
+		s += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
 	}
 	if d >= time.Second {
 		s += "  " + p.st.dim("("+took(d)+")")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // RunRow is one run in a list.
@@ -81,11 +82,11 @@ func Tale(w io.Writer, st Style, id string, events []rollout.Event) error {
 		case rollout.StepOperation:
 			o := e.Operation
 			indent(w, fmt.Sprintf("%s  %s    %s ", o.Started.Local().Format("15:04:05"), who, prompt(o.Kind)), o.Text)
-			fmt.Fprintf(w, "%s      %s\n", strings.Repeat(" ", 10+len(who)), st.dim(fmt.Sprintf("%s, %s", printable(o.Result), took(o.Took))))
+			fmt.Fprintf(w, "%s      %s\n", strings.Repeat(" ", 10+len(who)), st.dim(fmt.Sprintf("%s, %s", sshexec.Printable(o.Result), took(o.Took))))
 		case rollout.StepProgress:
 			indent(w, fmt.Sprintf("%s  %s    ", at, who), e.Text)
 		case rollout.StepCheckpoint:
-			fmt.Fprintf(w, "%s  %s    %s\n", at, who, st.dim(fmt.Sprintf("remembered %s = %s", e.Key, printable(e.Value))))
+			fmt.Fprintf(w, "%s  %s    %s\n", at, who, st.dim(fmt.Sprintf("remembered %s = %s", e.Key, sshexec.Printable(e.Value))))
 		case rollout.StepEnded:
 			o := e.Outcome
 			word := string(o.Kind)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // Style turns emphasis on or off.
@@ -61,22 +63,11 @@ func took(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// printable replaces what could move the cursor or fake a line: text from
-// nodes and from the cluster reaches the terminal through here.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if (r < ' ' && r != '\n') || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '�'
-		}
-		return r
-	}, s)
-}
-
-// indent writes text with every line after prefix; the lines after the first
+// indent writes text of a node or of the cluster with every line after prefix; the lines after the first
 // get as many spaces.
 func indent(w io.Writer, prefix, text string) {
 	pad := strings.Repeat(" ", len([]rune(prefix)))
-	for i, line := range strings.Split(strings.TrimRight(printable(text), "\n"), "\n") {
+	for i, line := range strings.Split(strings.TrimRight(sshexec.Printable(text), "\n"), "\n") {
 		if i == 0 {
 			fmt.Fprintln(w, prefix+line)
 		} else {

@@ -195,10 +195,3 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("no step differs: %q", got)
 	}
 }
-
-// Text that comes from a node cannot move the cursor.
-func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[2Jb\rc\u009bd\ne"); got != "a�[2Jb�c�d\ne" {
-		t.Errorf("%q", got)
-	}
-}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
+)
+
+func newExec() *cobra.Command {
+	f := &fleetFlags{}
+	var become bool
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "exec INVENTORY PATTERN -- COMMAND",
+		Short: "Run one command on many hosts",
+		Long: `Exec runs a command on the hosts that a pattern matches, as ansible PATTERN -m
+shell -a COMMAND does: the command goes through the node's /bin/sh. Hosts with
+equal output are shown as one block.
+
+Exit status: 0 the command ended with 0 everywhere; 1 it did not, or a host
+could not be reached.`,
+		Example: "  fleetd exec inventory.yaml all -- uname -rv",
+		Args: func(c *cobra.Command, args []string) error {
+			if dash := c.ArgsLenAtDash(); dash < 1 || dash == len(args) {
+				return errors.New("write it as: fleetd exec INVENTORY PATTERN -- COMMAND")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			dash := c.ArgsLenAtDash()
+			return runExec(c, f, args[:dash-1], args[dash-1], strings.Join(args[dash:], " "), become, timeout)
+		},
+	}
+	f.addInventory(c)
+	f.addConnection(c)
+	f.addOutput(c)
+	c.Flags().BoolVarP(&become, "become", "b", false, "as root, by the host's become method")
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long the command may take on a host (default: no limit)")
+	return c
+}
+
+func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command string, become bool, timeout time.Duration) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	sources, err := f.sources(sources)
+	if err != nil {
+		return err
+	}
+	inv, cfg, err := readInventory(c, f, sources)
+	if err != nil {
+		return err
+	}
+	hosts, err := inv.Match(pattern)
+	if err != nil {
+		return err
+	}
+	if len(f.limit) > 0 {
+		if hosts, err = inv.Limit(hosts, strings.Join(f.limit, ",")); err != nil {
+			return err
+		}
+	}
+	if len(hosts) == 0 {
+		return fmt.Errorf("no host matches %q", pattern)
+	}
+	byName, err := targetsOf(c, f, inv, cfg.Connection, hosts)
+	if err != nil {
+		return err
+	}
+	var targets []sshexec.Target
+	for _, h := range hosts {
+		targets = append(targets, byName[h])
+	}
+	pool := newPool(c, f)
+	defer pool.Close()
+	ctx, stop := cancelOnInterrupt(c)
+	defer stop()
+	results := make(map[string]sshexec.HostResult, len(hosts))
+	pool.RunAll(ctx, targets, sshexec.Command{Script: command, Become: become, Timeout: timeout}, f.forks, func(r sshexec.HostResult) { results[r.Host] = r })
+	var all []sshexec.HostResult
+	for _, h := range hosts {
+		all = append(all, results[h])
+	}
+	out := c.OutOrStdout()
+	if f.output == "json" {
+		err = view.ExecJSON(out, all)
+	} else {
+		err = view.Exec(out, view.StyleFor(out), all)
+	}
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return exitCode(exitInterrupted)
+	case slices.ContainsFunc(all, func(r sshexec.HostResult) bool { return r.Err != nil || r.Result.ExitStatus != 0 }):
+		return exitCode(exitError)
+	}
+	return nil
+}

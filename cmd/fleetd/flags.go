@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// fleetFlags are the flags of every verb that works on a fleet; where Ansible
+// has the flag too it has Ansible's name.
+type fleetFlags struct {
+	inventories    []string
+	limit          []string
+	extraVars      []string
+	playbook       string
+	kubeconfig     string
+	state          string
+	forks          int
+	output         string
+	askPass        bool
+	askBecomePass  bool
+	askVaultPass   bool
+	vaultFiles     []string
+	vaultIDs       []string
+	acceptNewHosts bool
+}
+
+func (f *fleetFlags) addInventory(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringArrayVarP(&f.inventories, "inventory", "i", nil, "inventory file, folder, script or host list \"a,b,\" (repeatable)")
+	fs.StringArrayVarP(&f.limit, "limit", "l", nil, "only hosts that match the pattern (repeatable)")
+	fs.StringArrayVarP(&f.extraVars, "extra-vars", "e", nil, "key=value, JSON, or @file; stronger than every other variable (repeatable)")
+	fs.BoolVarP(&f.askVaultPass, "ask-vault-pass", "J", false, "ask for the vault password")
+	fs.StringArrayVar(&f.vaultFiles, "vault-password-file", nil, "file or executable that gives the vault password (repeatable)")
+	fs.StringArrayVar(&f.vaultIDs, "vault-id", nil, "label@source of a vault password (repeatable)")
+}
+
+func (f *fleetFlags) addConnection(c *cobra.Command) {
+	fs := c.Flags()
+	fs.IntVarP(&f.forks, "forks", "f", 32, "hosts to work on at the same time")
+	fs.BoolVarP(&f.askPass, "ask-pass", "k", false, "ask for the SSH password")
+	fs.BoolVarP(&f.askBecomePass, "ask-become-pass", "K", false, "ask for the sudo password")
+	fs.BoolVar(&f.acceptNewHosts, "accept-new-host-keys", false, "trust and remember host keys that known_hosts does not have; a changed key is refused all the same")
+}
+
+func (f *fleetFlags) addPlaybook(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringVar(&f.playbook, "playbook", "playbooks/site.yml", "playbook; those that fleetd brings are found under playbooks/ anywhere")
+	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (else the inventory's kubeconfig variable, else KUBECONFIG)")
+}
+
+func (f *fleetFlags) addState(c *cobra.Command) {
+	c.Flags().StringVar(&f.state, "state", "", "folder of the journal (default $XDG_STATE_HOME/fleetd, else ~/.local/state/fleetd)")
+}
+
+func (f *fleetFlags) addOutput(c *cobra.Command) {
+	c.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+}
+
+// check is what can be said of the flags before anything is read.
+func (f *fleetFlags) check() error {
+	if f.output != "" && f.output != "text" && f.output != "json" {
+		return fmt.Errorf("-o %s: the output is text or json", f.output)
+	}
+	if f.forks < 0 {
+		return fmt.Errorf("--forks %d: give a number from 1", f.forks)
+	}
+	return nil
+}
+
+// sources are the inventories: the argument, if any, and every -i.
+func (f *fleetFlags) sources(args []string) ([]string, error) {
+	all := append(append([]string{}, args...), f.inventories...)
+	if len(all) == 0 {
+		return nil, errors.New("which inventory? Give its file as the argument or with -i")
+	}
+	return all, nil
+}
+
+func (f *fleetFlags) stateDir() (string, error) {
+	if f.state != "" {
+		return f.state, nil
+	}
+	if d := os.Getenv("XDG_STATE_HOME"); d != "" {
+		return filepath.Join(d, "fleetd"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot tell where the journal goes: %w; give --state", err)
+	}
+	return filepath.Join(home, ".local", "state", "fleetd"), nil
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/bpf"
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/engine"
+	"github.com/fleetd/fleetd/pkg/kernel"
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/playbook"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// controlPlaneGroup holds the hosts of which only one may be out of service.
+const controlPlaneGroup = "kube_control_plane"
+
+// fleet is everything wired together for one inventory and one playbook.
+type fleet struct {
+	source       rollout.Source
+	controlPlane []string
+	inv          *inventory.Inventory
+	desired      rollout.Desired
+	modules      map[string]rollout.Module
+	observers    []rollout.Observer
+	pool         *sshexec.Pool
+}
+
+// openFleet reads the inventory and the playbook and checks all of it. It
+// talks to nobody.
+func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	inv, cfg, err := readInventory(c, f, sources)
+	if err != nil {
+		return nil, err
+	}
+	pb, err := readPlaybook(f.playbook)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := kubeconfigOf(f, inv)
+	client, err := connectCluster(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	fl := &fleet{inv: inv, pool: newPool(c, f)}
+	// The modules' parameters are needed to compile, and only what is compiled
+	// says which hosts are to be reached: the targets are filled in afterwards.
+	targets := map[string]sshexec.Target{}
+	hosts := node.NewFleet(fl.pool, targets)
+	fl.modules = modules(client, hosts)
+	fl.desired, err = compile(c, f, pb, inv, fl.modules)
+	if err == nil {
+		var reached map[string]sshexec.Target
+		reached, err = targetsOf(c, f, inv, cfg.Connection, hostsOf(fl.desired))
+		maps.Copy(targets, reached)
+	}
+	if err == nil {
+		fl.controlPlane, err = controlPlaneOf(inv, fl.desired)
+	}
+	if err != nil {
+		return nil, errors.Join(err, fl.pool.Close())
+	}
+	refs := map[string]cluster.HostRef{}
+	for h := range targets {
+		refs[h] = hostRef(inv.Vars(h), targets[h])
+	}
+	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks})
+	fl.source = rollout.Source{
+		CreatedAt: time.Now().UTC(), Fleetd: version, Inventories: sources, Playbook: f.playbook,
+		Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig,
+	}
+	return fl, nil
+}
+
+func (fl *fleet) close() { _ = fl.pool.Close() } // connections only: nothing is lost
+
+// modules are all modules that a task can name.
+func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Module {
+	out := map[string]rollout.Module{}
+	for _, set := range []map[string]rollout.Module{
+		kernel.Modules(hosts),
+		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
+		bpf.Modules(bpf.Deps{Hosts: hosts}),
+	} {
+		for name, m := range set {
+			out[name] = m
+		}
+	}
+	return out
+}
+
+func compile(c *cobra.Command, f *fleetFlags, pb *playbook.Playbook, inv *inventory.Inventory, mods map[string]rollout.Module) (rollout.Desired, error) {
+	params := map[string]rollout.Params{}
+	for name, m := range mods {
+		params[name] = m.Params()
+	}
+	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit})
+	for _, w := range warnings {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
+	}
+	return d, err
+}
+
+// hostsOf are the machines of the playbook: all its hosts but the cluster.
+func hostsOf(d rollout.Desired) []string {
+	var out []string
+	for _, p := range d.Plays {
+		for _, b := range p.Batches {
+			for _, h := range b {
+				if h != rollout.Localhost && !slices.Contains(out, h) {
+					out = append(out, h)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func controlPlaneOf(inv *inventory.Inventory, d rollout.Desired) ([]string, error) {
+	if _, ok := inv.Group(controlPlaneGroup); !ok {
+		return nil, nil
+	}
+	all, err := inv.Match(controlPlaneGroup)
+	if err != nil {
+		return nil, err
+	}
+	here := hostsOf(d)
+	return slices.DeleteFunc(all, func(h string) bool { return !slices.Contains(here, h) }), nil
+}
+
+// kubeconfigOf is the cluster's kubeconfig: the flag, else the inventory's
+// variable, else KUBECONFIG.
+func kubeconfigOf(f *fleetFlags, inv *inventory.Inventory) string {
+	if f.kubeconfig != "" {
+		return f.kubeconfig
+	}
+	if s, ok := inv.Vars(rollout.Localhost)["kubeconfig"].(string); ok && s != "" {
+		return s
+	}
+	return os.Getenv("KUBECONFIG")
+}
+
+// connectCluster returns nil without a kubeconfig: a playbook about nodes only
+// needs none, and one that does says so where it matters.
+func connectCluster(kubeconfig string) (*cluster.Client, error) {
+	if kubeconfig == "" {
+		return nil, nil
+	}
+	return cluster.Connect(kubeconfig, cluster.Options{UserAgent: "fleetd/" + version})
+}
+
+// hostRef says by what a host's Node object is found.
+func hostRef(vars map[string]any, t sshexec.Target) cluster.HostRef {
+	name, _ := vars["kubernetes_node_name"].(string)
+	return cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
+}
+
+// observe looks at the fleet.
+func (fl *fleet) observe(ctx context.Context) (map[string]rollout.Observation, error) {
+	return engine.Observe(ctx, fl.desired, fl.modules, fl.observers)
+}
+
+// plan looks at the fleet and computes what would change.
+func (fl *fleet) plan(ctx context.Context) (rollout.Plan, error) {
+	observed, err := fl.observe(ctx)
+	if err != nil {
+		return rollout.Plan{}, err
+	}
+	p, err := rollout.Compute(fl.desired, observed, fl.differs(), fl.controlPlane)
+	p.Source = fl.source
+	return p, err
+}
+
+func (fl *fleet) differs() map[string]rollout.Differ {
+	out := map[string]rollout.Differ{}
+	for name, m := range fl.modules {
+		out[name] = m
+	}
+	return out
+}
+
+// arguments writes several inventories as the arguments that name them again.
+func arguments(inventories []string) string { return strings.Join(inventories, " -i ") }

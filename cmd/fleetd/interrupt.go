@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// interruptible returns a context and a channel for the two stages of Ctrl-C:
+// the first signal closes ease (no new steps), the second cancels the context
+// (running steps are abandoned; the journal knows them).
+func interruptible(c *cobra.Command) (ctx context.Context, ease <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(c.Context())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	first := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+			if n == 1 {
+				fmt.Fprintln(c.ErrOrStderr(), "\nInterrupted: running steps come to their end, no other starts. Once more abandons them.")
+				close(first)
+			} else {
+				cancel()
+			}
+		}
+	}()
+	return ctx, first, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel()
+	}
+}
+
+// cancelOnInterrupt returns a context that ends with the first signal, for
+// verbs that only look.
+func cancelOnInterrupt(c *cobra.Command) (context.Context, func()) {
+	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

@@ -1,0 +1,83 @@
+// Command fleetd moves a fleet of EL nodes to an ELRepo kernel and its
+// Kubernetes cluster to Calico's eBPF data plane, over SSH and the Kubernetes
+// API, as an Ansible inventory and playbook say; shows beforehand what it will
+// do; and takes it back.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// The exit codes, which others script against.
+const (
+	exitDone        = 0   // done, or nothing to do
+	exitError       = 1   // fleetd could not do its work
+	exitChanges     = 2   // plan: there are changes; compliance: there is drift
+	exitHalted      = 3   // a gate halted the run
+	exitInterrupted = 130 // the user interrupted the run
+)
+
+// version is set by the linker (make build).
+var version = "dev"
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(stderr, "fleetd: "+err.Error())
+	hint := sshexec.HintOf(err)
+	if hint == "" {
+		hint = rollout.AsProblem(err).Hint
+	}
+	if hint != "" {
+		fmt.Fprintln(stderr, "  "+hint)
+	}
+	return exitError
+}
+
+// exitCode ends the program with a code and nothing more to say.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fleetd",
+		Short: "Move EL nodes to an ELRepo kernel and their cluster to Calico eBPF, and back",
+		Long: `fleetd moves the nodes of an Ansible inventory to an ELRepo kernel (yum, trial
+boot, reboot, uname) and their Kubernetes cluster to Calico's eBPF data plane.
+
+  fleetd plan  inventory.yaml --out change.plan    what would happen, for review
+  fleetd apply change.plan                         exactly what was reviewed
+  fleetd apply inventory.yaml                      both, with a question in between
+
+Exit status: 0 done or nothing to do; 1 error; 2 plan has changes, or
+compliance found drift; 3 halted by a gate; 130 interrupted.`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newPlan(), newApply(), newResume(), newCompliance(), newExec(), newInventory(), newRuns())
+	return root
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/local"
+	"github.com/fleetd/fleetd/pkg/playbook"
+	"github.com/fleetd/fleetd/playbooks"
+)
+
+// readInventory reads the inventory as Ansible would from here.
+func readInventory(c *cobra.Command, f *fleetFlags, sources []string) (*inventory.Inventory, *local.Config, error) {
+	inv, cfg, err := local.Load(c.Context(), local.Request{
+		Sources: sources, ExtraVars: f.extraVars, PlaybookDir: playbookDir(f.playbook),
+		VaultIDs: f.vaultIDs, VaultPasswordFiles: f.vaultFiles, AskVaultPass: f.askVaultPass,
+		Prompt: func(prompt string) (inventory.Password, error) {
+			s, err := askSecret(c, prompt)
+			return inventory.Password(s), err
+		},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range append(cfg.Warnings, inv.Warnings()...) {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
+	}
+	if len(inv.Hosts()) == 0 {
+		return nil, nil, fmt.Errorf("the inventory %s has no hosts", strings.Join(sources, " + "))
+	}
+	return inv, cfg, nil
+}
+
+// playbookDir is where group_vars/ and host_vars/ beside the playbook are
+// looked for; "" for the playbooks that are built in.
+func playbookDir(file string) string {
+	if !exists(file) {
+		return ""
+	}
+	return filepath.Dir(file)
+}
+
+// readPlaybook reads a playbook from the disk or, if there is no such file and
+// the name is one of those that fleetd brings, from fleetd itself.
+func readPlaybook(file string) (*playbook.Playbook, error) {
+	if exists(file) {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return nil, fmt.Errorf("cannot find the playbook %s: %w", file, err)
+		}
+		dir, err := os.Getwd()
+		if err != nil {
+			return nil, fmt.Errorf("cannot find the current folder: %w", err)
+		}
+		return playbook.Load(os.DirFS("/"), strings.TrimPrefix(abs, "/"), playbook.Options{Dir: "/", WorkDir: strings.TrimPrefix(dir, "/")})
+	}
+	if name, ok := strings.CutPrefix(filepath.ToSlash(file), "playbooks/"); ok {
+		if _, err := fs.Stat(playbooks.FS, name); err == nil {
+			return playbook.Load(playbooks.FS, name, playbook.Options{Dir: "playbooks"})
+		}
+	}
+	return nil, fmt.Errorf("cannot find the playbook %s\n  fleetd itself brings: %s", file, strings.Join(builtin(), ", "))
+}
+
+// builtin lists the playbooks that fleetd brings.
+func builtin() []string {
+	entries, err := fs.Glob(playbooks.FS, "*.yml")
+	if err != nil {
+		return nil // the pattern is constant and well-formed
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, path.Join("playbooks", e))
+	}
+	return out
+}
+
+// exists reports whether a file is there.
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// readLine reads one line and no byte more than its buffer needs.
+func readLine(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
+		return "", err
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
