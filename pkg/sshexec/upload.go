@@ -279,13 +279,7 @@ func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
 		cause = fmt.Errorf("status %d", code)
 	}
 	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
-		cause = sendErr
-		if errors.Is(sendErr, fs.ErrNotExist) {
-			f.hint = "the directory " + dir + " does not exist: create it first, or have it created (MkdirMode)"
-		} else if errors.Is(sendErr, fs.ErrPermission) && !u.Become {
-			f.hint = "the login user may not write in " + dir + ": use become"
-		}
-		f.err = cause
+		f.err = sendErr
 		return f
 	}
 	switch code {
@@ -309,6 +303,14 @@ func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
 		f.err = fmt.Errorf("cannot set the mode %s: %w", octal(u.Mode), cause)
 	case 96:
 		f.err = fmt.Errorf("cannot rename the temporary file: %w", cause)
+	case 97:
+		f.err = fmt.Errorf("there is no directory %s", dir)
+		f.hint = "create it first, or have it created (MkdirMode)"
+	case 98:
+		f.err = fmt.Errorf("no permission to write in %s", dir)
+		if !u.Become {
+			f.hint = "use become"
+		}
 	default:
 		f.err = fmt.Errorf("the upload ended with status %d: %w", code, cause)
 	}

@@ -54,6 +54,9 @@ func (s *Server) upload(r *Request) Response {
 			return Response{Stderr: err.Error() + "\n", Exit: 91}
 		}
 	}
+	if st, err := os.Stat(s.Path(dir)); err != nil || !st.IsDir() {
+		return Response{Exit: 97}
+	}
 	defer os.Remove(s.Path(temp))
 	say := func(words string) { fmt.Fprintf(r.Stderr, "fleetd-%s %s\n", r.Env["fl_nonce"], words) }
 	say("sftp")

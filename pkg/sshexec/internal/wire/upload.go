@@ -12,6 +12,8 @@ const UploadScript = `umask 077
 say() { echo "fleetd-$fl_nonce $*" >&2; }
 if [ -d "$fl_target" ]; then exit 90; fi
 if [ -n "$fl_mkdir" ] && [ ! -d "$fl_dir" ]; then (umask 022; mkdir -p -m "$fl_mkdir" "$fl_dir") || exit 91; fi
+if [ ! -d "$fl_dir" ]; then exit 97; fi
+if [ ! -w "$fl_dir" ]; then exit 98; fi
 trap 'rm -f "$fl_temp"' 0
 trap 'exit 99' 1 2 13 15
 s=

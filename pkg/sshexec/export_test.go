@@ -1,0 +1,4 @@
+package sshexec
+
+// WithoutSFTP has uploads go the way of a node that has no sftp-server.
+func WithoutSFTP(o *Options) { o.noSFTP = "yes" }
