@@ -25,6 +25,7 @@ type data struct {
 
 type group struct {
 	name     string
+	order    int
 	depth    int
 	priority int
 	hosts    []*host
@@ -69,7 +70,7 @@ func (d *data) addGroup(name string) (string, error) {
 	}
 	name = d.safeGroupName(name)
 	if _, ok := d.groups[name]; !ok {
-		g := &group{name: name, priority: 1, vars: &dict{}}
+		g := &group{name: name, order: len(d.groupList), priority: 1, vars: &dict{}}
 		d.groups[name] = g
 		d.groupList = append(d.groupList, g)
 	}
@@ -121,7 +122,7 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 		if len(d.hostList) >= d.limits.Hosts {
 			return nil, fmt.Errorf("more than %d hosts", d.limits.Hosts)
 		}
-		h = &host{name: name, order: len(d.hostList), vars: &dict{}}
+		h = &host{name: name, order: len(d.hostList), vars: newDict(4)}
 		if port != 0 {
 			h.vars.set("ansible_port", port)
 		}

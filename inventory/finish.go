@@ -2,8 +2,8 @@ package inventory
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
-	"strings"
 )
 
 // membership is the set of groups a host is in, shared by all hosts in the
@@ -33,41 +33,34 @@ func (d *data) finish() {
 	}
 
 	shared := map[string]*membership{}
-	var key strings.Builder
+	outcomes := map[string]outcome{}
+	var key []byte
 	leaving := map[*host]bool{}
 	for _, h := range d.hostList {
-		groups := map[*group]bool{}
+		// Hosts that the same groups name fare alike.
+		key = key[:0]
 		for _, g := range h.direct {
-			groups[g] = true
-			for a := range g.ancestors {
-				groups[a] = true
-			}
+			key = binary.AppendUvarint(key, uint64(g.order))
 		}
-		if groups[ungrouped] {
-			if direct := slices.Contains(h.direct, ungrouped); hasOther(groups, all, ungrouped) && direct {
-				leave(groups, ungrouped, all)
-				h.direct = slices.DeleteFunc(h.direct, func(g *group) bool { return g == ungrouped })
-				leaving[h] = true
+		o, ok := outcomes[string(key)]
+		if !ok {
+			o = settle(h.direct, all, ungrouped)
+			id := o.member.key()
+			if old := shared[id]; old != nil {
+				o.member = old
+			} else {
+				shared[id] = o.member
 			}
-		} else if len(groups) == 0 || (len(groups) == 1 && groups[all]) {
+			outcomes[string(key)] = o
+		}
+		if o.leaves {
+			h.direct = slices.DeleteFunc(slices.Clone(h.direct), func(g *group) bool { return g == ungrouped })
+			leaving[h] = true
+		}
+		if o.joins {
 			ungrouped.addHost(h)
-			groups[ungrouped], groups[all] = true, true
-			for a := range ungrouped.ancestors {
-				groups[a] = true
-			}
 		}
-		m := newMembership(groups, all)
-		key.Reset()
-		for _, g := range m.sorted {
-			key.WriteString(g.name)
-			key.WriteByte(0)
-		}
-		if old := shared[key.String()]; old != nil {
-			m = old
-		} else {
-			shared[key.String()] = m
-		}
-		h.member = m
+		h.member = o.member
 	}
 	if len(leaving) > 0 {
 		ungrouped.hosts = slices.DeleteFunc(ungrouped.hosts, func(h *host) bool { return leaving[h] })
@@ -77,6 +70,46 @@ func (d *data) finish() {
 			d.warn("both a group and a host are named %s: variables meant for the host go to the group", h.name)
 		}
 	}
+}
+
+// outcome is what finish decides for a host.
+type outcome struct {
+	member        *membership
+	leaves, joins bool // the group ungrouped
+}
+
+func settle(direct []*group, all, ungrouped *group) outcome {
+	groups := map[*group]bool{}
+	for _, g := range direct {
+		groups[g] = true
+		for a := range g.ancestors {
+			groups[a] = true
+		}
+	}
+	var o outcome
+	switch {
+	case groups[ungrouped]:
+		if hasOther(groups, all, ungrouped) && slices.Contains(direct, ungrouped) {
+			leave(groups, ungrouped, all)
+			o.leaves = true
+		}
+	case len(groups) == 0 || (len(groups) == 1 && groups[all]):
+		groups[ungrouped], groups[all] = true, true
+		for a := range ungrouped.ancestors {
+			groups[a] = true
+		}
+		o.joins = true
+	}
+	o.member = newMembership(groups, all)
+	return o
+}
+
+func (m *membership) key() string {
+	var key []byte
+	for _, g := range m.sorted {
+		key = binary.AppendUvarint(key, uint64(g.order))
+	}
+	return string(key)
 }
 
 func collect(g *group, into map[*group]bool) {
@@ -138,16 +171,16 @@ func newMembership(groups map[*group]bool, all *group) *membership {
 
 // allHosts are the hosts of a group and its descendants, each once: its own
 // first, then level by level in the order the children were named.
-func (g *group) allHosts() []*host {
+func (d *data) allHosts(g *group) []*host {
 	var out []*host
 	seenGroup := map[*group]bool{g: true}
-	seenHost := map[*host]bool{}
+	seenHost := make([]bool, len(d.hostList))
 	for level := []*group{g}; len(level) > 0; {
 		var next []*group
 		for _, x := range level {
 			for _, h := range x.hosts {
-				if !seenHost[h] {
-					seenHost[h] = true
+				if !seenHost[h.order] {
+					seenHost[h.order] = true
 					out = append(out, h)
 				}
 			}

@@ -20,6 +20,7 @@ type Inventory struct {
 	hostFiles                 map[*host][2]*dict // host_vars beside the sources, beside the playbook
 	order                     []*host            // hosts as the pattern all yields them
 	localhost                 *host              // implicit, not in hosts
+	groupsOnce                sync.Once
 	groupsVar                 map[string]any
 	plainMu                   sync.Mutex
 	plainCache                map[any]any
@@ -61,7 +62,7 @@ func (inv *Inventory) prepare() error {
 			return err
 		}
 	}
-	inv.order = l.d.groups["all"].allHosts()
+	inv.order = l.d.allHosts(l.d.groups["all"])
 	inv.hostFiles = map[*host][2]*dict{}
 	inv.plainCache = map[any]any{}
 	implicit := &host{name: "localhost", vars: &dict{}, implicit: true, member: newMembership(nil, nil)}
@@ -80,17 +81,24 @@ func (inv *Inventory) prepare() error {
 			return err
 		}
 	}
-	groups := make(map[string]any, len(l.d.groupList))
-	for _, g := range l.d.groupList {
-		hosts := g.allHosts()
-		names := make([]any, len(hosts))
-		for i, h := range hosts {
-			names[i] = h.name
-		}
-		groups[g.name] = names
-	}
-	inv.groupsVar = groups
 	return nil
+}
+
+// groups is the variable groups, made when somebody asks for it first.
+func (inv *Inventory) groups() map[string]any {
+	inv.groupsOnce.Do(func() {
+		d := inv.loader.d
+		inv.groupsVar = make(map[string]any, len(d.groupList))
+		for _, g := range d.groupList {
+			hosts := d.allHosts(g)
+			names := make([]any, len(hosts))
+			for i, h := range hosts {
+				names[i] = h.name
+			}
+			inv.groupsVar[g.name] = names
+		}
+	})
+	return inv.groupsVar
 }
 
 func (inv *Inventory) readHostFiles(h *host) error {
@@ -158,7 +166,7 @@ func (inv *Inventory) GroupHosts(name string) []string {
 	if g == nil {
 		return nil
 	}
-	return hostNames(g.allHosts())
+	return hostNames(inv.loader.d.allHosts(g))
 }
 
 // GroupNames returns the groups that a host is in, sorted, without all: the

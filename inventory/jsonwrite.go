@@ -85,7 +85,7 @@ func (j *jsonWriter) value(v any, level int) {
 		}
 	case string:
 		j.buf = appendJSONString(j.buf, v)
-	case binary:
+	case binaryData:
 		j.buf = appendJSONString(j.buf, string(v))
 	case timestamp:
 		j.buf = appendJSONString(j.buf, v.iso)

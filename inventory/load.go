@@ -131,7 +131,12 @@ func (l *loader) read(p string) (*text, error) {
 		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the file: " + reason(err), Err: err}
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, l.limits.FileSize+1))
+	var buf bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() <= l.limits.FileSize {
+		buf.Grow(int(info.Size()) + bytes.MinRead)
+	}
+	_, err = buf.ReadFrom(io.LimitReader(f, l.limits.FileSize+1))
+	data := buf.Bytes()
 	if err != nil {
 		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the file: " + reason(err), Err: err}
 	}

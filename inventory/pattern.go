@@ -261,7 +261,7 @@ func (inv *Inventory) enumerate(p string) ([]*host, error) {
 	for _, g := range d.groupList {
 		if match(g.name) {
 			matchedGroup = true
-			results = append(results, g.allHosts()...)
+			results = append(results, d.allHosts(g)...)
 		}
 	}
 	if !matchedGroup || p[0] == '~' || strings.ContainsAny(p, ".?*[") {

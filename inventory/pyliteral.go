@@ -28,7 +28,7 @@ func iniValue(s string) (any, error) {
 	if p.unhashable {
 		return nil, errUnhashable
 	}
-	if b, isBytes := v.(binary); isBytes {
+	if b, isBytes := v.(binaryData); isBytes {
 		return string(b), nil
 	}
 	return v, nil
@@ -383,7 +383,7 @@ func (p *literal) wordOrString() (any, bool) {
 		}
 	}
 	if isBytes {
-		return binary(out.String()), true
+		return binaryData(out.String()), true
 	}
 	return out.String(), true
 }

@@ -50,7 +50,7 @@ func pyRepr(v any, secrets bool) string {
 		return pyQuote(v)
 	case Unsafe:
 		return pyQuote(string(v))
-	case binary:
+	case binaryData:
 		return "b" + pyQuote(string(v))
 	case timestamp:
 		return v.repr

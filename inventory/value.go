@@ -7,14 +7,14 @@ import (
 
 // Values inside the package keep what Python keeps: the order of dictionary
 // keys and keys that are no strings. They are nil, bool, int, *big.Int,
-// float64, string, Unsafe, Secret, binary, timestamp, *list and *dict.
+// float64, string, Unsafe, Secret, binaryData, timestamp, *list and *dict.
 // Toward callers they become plain Go values (see plain).
 
 // Unsafe is a string marked !unsafe: it must never be templated.
 type Unsafe string
 
-// binary is the value of !!binary and of Python's b” literals.
-type binary string
+// binaryData is the value of !!binary and of Python's b” literals.
+type binaryData string
 
 // timestamp is a YAML date or time, in the forms Python writes it.
 type timestamp struct{ iso, str, repr string }
@@ -30,6 +30,8 @@ type dict struct {
 	vals  []any
 	index map[any]int
 }
+
+func newDict(n int) *dict { return &dict{keys: make([]any, 0, n), vals: make([]any, 0, n)} }
 
 const dictIndexFrom = 12
 
@@ -142,7 +144,7 @@ func truthy(v any) bool {
 		return v != ""
 	case Unsafe:
 		return v != ""
-	case binary:
+	case binaryData:
 		return v != ""
 	case *list:
 		return len(v.items) > 0
@@ -165,7 +167,7 @@ func typeName(v any) string {
 		return "a number"
 	case string, Unsafe, Secret:
 		return "a string"
-	case binary:
+	case binaryData:
 		return "binary data"
 	case timestamp:
 		return "a date"
@@ -199,7 +201,7 @@ func keyString(k any) string {
 		return pyFloat(k)
 	case timestamp:
 		return k.iso
-	case binary:
+	case binaryData:
 		return string(k)
 	}
 	return ""
@@ -224,7 +226,7 @@ func plain(v any) any {
 		return s
 	case timestamp:
 		return v.iso
-	case binary:
+	case binaryData:
 		return []byte(v)
 	}
 	return v

@@ -105,7 +105,7 @@ func (inv *Inventory) Vars(hostName string) map[string]any {
 		out[keyString(k)] = inv.plainShared(d.vals[i])
 	}
 	inv.plainMu.Unlock()
-	out["groups"] = inv.groupsVar
+	out["groups"] = inv.groups()
 	out["playbook_dir"] = inv.playbookDir()
 	return out
 }

@@ -33,7 +33,7 @@ func canonical(v any) string {
 		return "u" + string(appendJSONString(nil, string(v)))
 	case Secret:
 		return "v" + string(appendJSONString(nil, v.p.cipher))
-	case binary:
+	case binaryData:
 		return "b" + hex.EncodeToString([]byte(v))
 	case timestamp:
 		return "d" + v.iso

@@ -49,7 +49,8 @@ func checkCharacters(t *text) error {
 
 func (p *yamlParser) node(kind nodeKind, at mark) *node {
 	if len(p.arena) == cap(p.arena) {
-		p.arena = make([]node, 0, 512)
+		// Doubling: 500 small group_vars files must not take a block each.
+		p.arena = make([]node, 0, min(max(16, 2*cap(p.arena)), 1024))
 	}
 	p.arena = append(p.arena, node{kind: kind, line: at.line + 1, col: at.col + 1})
 	return &p.arena[len(p.arena)-1]

@@ -382,7 +382,7 @@ func (c *constructor) scalar(n *node) (any, error) {
 	case tagPrefix + "binary":
 		raw, err := base64.StdEncoding.DecodeString(strings.Map(dropSpace, n.value))
 		if err == nil {
-			return binary(raw), nil
+			return binaryData(raw), nil
 		}
 	default:
 		return nil, c.badTag(n)

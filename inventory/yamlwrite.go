@@ -187,7 +187,7 @@ func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 			}
 			return
 		}
-	case binary:
+	case binaryData:
 		y.put(" !!binary ")
 		y.block(wrap76(base64.StdEncoding.EncodeToString([]byte(v))), indent+2)
 		return
