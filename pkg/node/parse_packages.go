@@ -11,7 +11,7 @@ func parseRPM(text string) []Package {
 	var out []Package
 	for _, l := range lines(text) {
 		w := strings.Fields(l)
-		if len(w) != 5 || w[0] == "package" {
+		if len(w) != 5 || strings.Trim(w[1], "0123456789") != "" && w[1] != "(none)" {
 			continue
 		}
 		evr := w[2] + "-" + w[3]

@@ -1,0 +1,223 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+)
+
+// journal keeps what Fleet notes.
+type journal struct {
+	mu  sync.Mutex
+	ops []rollout.Operation
+}
+
+func (j *journal) Record(o rollout.Operation) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ops = append(j.ops, o)
+}
+func (*journal) Progress(string)                 {}
+func (*journal) Checkpoint(string, string) error { return nil }
+
+func newPool(t *testing.T) *sshexec.Pool {
+	t.Helper()
+	pool := sshexec.NewPool(sshexec.Options{DialAttempts: 1})
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pool
+}
+
+func TestFleetNotesWhatItDoes(t *testing.T) {
+	server := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+		switch r.Command {
+		case "init 6":
+			r.Server.Reboot(sshtest.Down{Refuse: 1})
+			return sshtest.Response{}
+		case "false":
+			return sshtest.Response{Exit: 1}
+		}
+		return sshtest.Response{Stdout: "6.1.4-1.el7.elrepo.x86_64\n"}
+	}))
+	fleet := NewFleet(newPool(t), map[string]sshexec.Target{"node1": server.Target("node1")})
+	j := &journal{}
+	ctx := rollout.WithRecorder(t.Context(), j)
+
+	for _, argv := range [][]string{{"grubby", "--set-default=/boot/vmlinuz-6.1.4"}, {"grub2-reboot", "CentOS Linux (6.1.4) 7 (Core)"}, {"false"}} {
+		if _, err := fleet.Run(ctx, "node1", sshexec.Command{Argv: argv}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := fleet.Run(ctx, "node1", sshexec.Command{Script: "# read the facts\n" + strings.Repeat(": line\n", 1000)}); err != nil {
+		t.Fatal(err)
+	}
+	before := server.BootID()
+	if _, err := fleet.Run(ctx, "node1", sshexec.Command{Script: "init 6", Env: map[string]string{"TOKEN": "s3cret"}}); err != nil && sshexec.KindOf(err) != sshexec.KindLost {
+		t.Fatal(err)
+	}
+	fleet.Forget("node1")
+	back, err := fleet.AwaitReboot(ctx, "node1", before, sshexec.Await{Timeout: time.Minute, Poll: 10 * time.Millisecond})
+	if err != nil || back.Outcome != sshexec.Rebooted {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	want := []string{
+		"ssh node1 grubby --set-default=/boot/vmlinuz-6.1.4 → rc 0",
+		"ssh node1 grub2-reboot 'CentOS Linux (6.1.4) 7 (Core)' → rc 0",
+		"ssh node1 false → rc 1",
+		"ssh node1 # read the facts … (7016 bytes) → rc 0",
+	}
+	var got []string
+	for _, o := range j.ops {
+		got = append(got, fmt.Sprintf("%s %s %s → %s", o.Kind, o.Host, o.Text, o.Result))
+	}
+	if len(got) != 6 || !slices.Equal(got[:4], want) {
+		t.Errorf("journal:\n%s\nwant it to begin:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if last := j.ops[len(j.ops)-1]; last.Kind != "reboot" || last.Result != "rebooted "+back.BootID {
+		t.Errorf("the reboot was noted as %+v", last)
+	}
+	if strings.Contains(fmt.Sprint(j.ops), "s3cret") {
+		t.Error("an environment variable's value is in the journal")
+	}
+}
+
+func TestErrorsSayWhetherTheHostWasReached(t *testing.T) {
+	down := sshtest.New(t)
+	target := down.Target("down")
+	down.Close()
+	sudo := sshtest.New(t, sshtest.Sudo(sshtest.SudoPolicy{Password: "right"}))
+	wrong := sudo.Target("wrong-sudo")
+	wrong.Become = sshexec.Become{Method: "sudo", Password: "wrong"}
+	other := sshtest.New(t)
+	changed := other.Target("changed-key")
+	other.SetHostKey(sshtest.NewKey())
+	slow := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+		<-r.Context.Done()
+		return sshtest.Response{}
+	}))
+	fleet := NewFleet(newPool(t), map[string]sshexec.Target{
+		"down": target, "wrong-sudo": wrong, "changed-key": changed, "slow": slow.Target("slow"),
+	})
+	for host, unreachable := range map[string]bool{"down": true, "wrong-sudo": false, "changed-key": true, "slow": false, "nobody": true} {
+		c := sshexec.Command{Argv: []string{"id"}, Become: host == "wrong-sudo"}
+		if host == "slow" {
+			c.Timeout = 50 * time.Millisecond
+		}
+		_, err := fleet.Run(t.Context(), host, c)
+		if err == nil {
+			t.Errorf("%s: no error", host)
+			continue
+		}
+		out := rollout.Fail(fmt.Errorf("cannot do it: %w", err))
+		if want := (map[bool]rollout.OutcomeKind{true: rollout.Unreachable, false: rollout.Failed})[unreachable]; out.Kind != want {
+			t.Errorf("%s: %s, want %s: %v", host, out.Kind, want, err)
+		}
+		if !strings.Contains(out.Message, host) {
+			t.Errorf("the message does not name %s: %s", host, out.Message)
+		}
+		if host != "slow" && out.Hint == "" {
+			t.Errorf("%s: no hint: %s", host, out.Message)
+		}
+	}
+}
+
+// fakeFleet answers every host with a fixture, and counts how many are asked
+// at the same time.
+type fakeFleet struct {
+	Remote
+	output []byte
+	mu     sync.Mutex
+	now    int
+	most   int
+}
+
+func (f *fakeFleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	f.mu.Lock()
+	f.now++
+	f.most = max(f.most, f.now)
+	f.mu.Unlock()
+	time.Sleep(2 * time.Millisecond)
+	f.mu.Lock()
+	f.now--
+	f.mu.Unlock()
+	switch host {
+	case "host007":
+		return sshexec.Result{}, &unreachable{&sshexec.Error{Host: host, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("connection refused")}}
+	case "host011":
+		return sshexec.Result{ExitStatus: 2, Stderr: []byte("sh: /tmp is full\n")}, nil
+	case "host013":
+		return sshexec.Result{Stdout: f.output, Truncated: true}, nil
+	}
+	if !c.Become || !strings.Contains(c.Script, "fleetd-facts") {
+		return sshexec.Result{}, fmt.Errorf("asked for %+v", c)
+	}
+	return sshexec.Result{Stdout: f.output}, nil
+}
+
+func TestObserver(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/centos-7.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake := &fakeFleet{output: fixture(t, archive, "output")}
+	keys := map[string][]string{}
+	for i := range 50 {
+		keys[fmt.Sprintf("host%03d", i)] = []string{"", "file=/etc/hosts"}
+	}
+	keys["host017"] = []string{"file=relative"}
+	got := Observer{Remote: fake, Forks: 7}.Observe(t.Context(), keys)
+	if len(got) != len(keys) {
+		t.Fatalf("%d answers to %d hosts", len(got), len(keys))
+	}
+	if fake.most != 7 {
+		t.Errorf("%d hosts at once, want 7", fake.most)
+	}
+	for host, so := range got {
+		want := map[string]string{
+			"host007": "cannot read the facts of host007: " + (&sshexec.Error{Host: "host007", Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("connection refused")}).Error(),
+			"host011": "cannot read the facts of host011: exit status 2: the node did not run the facts script: its output does not begin as the script's does (sh: /tmp is full)",
+			"host013": "cannot read the facts of host013: exit status 0: they are larger than 8 MB",
+			"host017": `cannot read the facts of host017: read key "file=relative": the path is not absolute`,
+		}[host]
+		switch {
+		case want == "" && so.Err != nil:
+			t.Errorf("%s: %v", host, so.Err)
+		case want != "" && (so.Err == nil || so.Err.Error() != want):
+			t.Errorf("%s: %v\nwant %s", host, so.Err, want)
+		case want == "":
+			f, err := Section.Get(rollout.State{"node": so.Value})
+			if err != nil || f.Running != "3.10.0-1160.80.1.el7.x86_64" {
+				t.Errorf("%s: %+v, %v", host, f, err)
+			}
+		}
+	}
+	if !rollout.AsProblem(got["host007"].Err).Unreachable {
+		t.Error("host007 is not marked as unreachable")
+	}
+}
+
+func TestCheckKey(t *testing.T) {
+	for key, ok := range map[string]bool{
+		"package=kernel-ml@elrepo-kernel": true, "package=kernel-ml@Site_ELRepo_kernel-el9": true, "file=/a b/c": true,
+		"package=kernel-ml": false, "package=@x": false, "package=k@": false, "package=k@*": false, "package=-y@x": false, "package=k@x --y": false,
+		"file=x": false, "file=/a\nb": false, "brief": false, "port=22": false,
+	} {
+		if err := checkKey(key); (err == nil) != ok {
+			t.Errorf("checkKey(%q) = %v", key, err)
+		}
+	}
+}
