@@ -27,11 +27,20 @@ func forHost(ctx context.Context, host string) context.Context {
 // recorder notes every write as an operation, whichever client made it.
 type recorder struct{ next http.RoundTripper }
 
+// WrappedRoundTripper lets client-go find the transport beneath, which it
+// cancels requests at.
+func (r *recorder) WrappedRoundTripper() http.RoundTripper { return r.next }
+
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !writes(req) {
 		return r.next.RoundTrip(req)
 	}
-	text := req.Method + " " + req.URL.RequestURI()
+	text := req.Method + " " + req.URL.EscapedPath()
+	query := req.URL.Query()
+	query.Del("timeout") // client-go's own, on every request
+	if len(query) > 0 {
+		text += "?" + query.Encode()
+	}
 	if body := recordedBody(req); body != "" {
 		text += " " + body
 	}

@@ -1,0 +1,332 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+const drained = "el-0002"
+
+func aNode(change func(*corev1.Node)) *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: drained, ResourceVersion: "7"},
+		Status: corev1.NodeStatus{
+			NodeInfo:   corev1.NodeSystemInfo{BootID: "boot-1", KernelVersion: "3.10.0"},
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
+	}
+	if change != nil {
+		change(n)
+	}
+	return n
+}
+
+func aPod(name string, change func(*corev1.Pod)) *corev1.Pod {
+	yes := true
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: "web", Labels: map[string]string{"app": "web"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", Controller: &yes}},
+		},
+		Spec: corev1.PodSpec{NodeName: drained},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+// drains plans drain and uncordon for the Node as it is.
+func drains(t *testing.T, f fakes, ssh *bootIDs, args rollout.Args) (drain, uncordon rollout.Module, d, u rollout.Change) {
+	t.Helper()
+	n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mods := Modules(Deps{Client: f.Client, Hosts: ssh})
+	drain, uncordon = mods["fleetd.cluster.drain"], mods["fleetd.cluster.uncordon"]
+	st := state(t, with(Kubernetes, nodeFacts(n)), with(node.Section, node.Facts{Running: "3.10.0", Target: "6.1.4"}))
+	d, st, err = drain.Diff(drained, st, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _, err = uncordon.Diff(drained, st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drain, uncordon, d, u
+}
+
+// evicting makes the fake delete evicted pods, or refuse as a budget does.
+func (f fakes) evicting(refuse func(pod string) error) {
+	f.kube.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if a.GetSubresource() != "eviction" {
+			return false, nil, nil
+		}
+		e := a.(clienttesting.CreateAction).GetObject().(*policyv1.Eviction)
+		if err := refuse(e.Name); err != nil {
+			return true, nil, err
+		}
+		return true, nil, f.kube.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), e.Namespace, e.Name)
+	})
+}
+
+func TestDrainAndUncordon(t *testing.T) {
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "agent", Namespace: "web"}}
+	yes := true
+	f := newFakes(t, aNode(nil), ds, aPod("a", nil), aPod("scratch", func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	}), aPod("agent-x", func(p *corev1.Pod) {
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "agent", Controller: &yes}}
+	}), aPod("etcd-static", func(p *corev1.Pod) {
+		p.OwnerReferences, p.Annotations = nil, map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+	}), aPod("done", func(p *corev1.Pod) { p.OwnerReferences, p.Status.Phase = nil, corev1.PodSucceeded }))
+	f.evicting(func(string) error { return nil })
+	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
+	drain, uncordon, d, u := drains(t, f, ssh, nil)
+	m := &machine{}
+	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	if d := cmp.Diff([]string{"leaving: web/a, web/done, web/scratch", "Node el-0002 is drained"}, m.messages); d != "" {
+		t.Error(d)
+	}
+	patches := only(f.writes(), "nodes")
+	if d := cmp.Diff([]string{`patch nodes el-0002 {"metadata":{"annotations":{"fleetd.io/cordoned-by":"fleetd"},"resourceVersion":"7"},"spec":{"unschedulable":true}}`}, patches); d != "" {
+		t.Error(d)
+	}
+	// After a crash: nothing is cordoned or evicted twice.
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed || len(only(f.writes(), "nodes")) != 1 {
+		t.Errorf("%+v %q", o, f.writes())
+	}
+
+	up := &machine{}
+	up.look = func(attempt int) {
+		n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch attempt {
+		case 2: // the new kubelet reports, and is not Ready yet
+			n.Status.NodeInfo.BootID = "boot-2"
+			n.Status.Conditions[0].Status = corev1.ConditionFalse
+		case 3:
+			n.Status.Conditions[0].Status = corev1.ConditionTrue
+		}
+		if err := f.kube.Tracker().Update(corev1.SchemeGroupVersion.WithResource("nodes"), n, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := up.run(t, uncordon, drained, u); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	if d := cmp.Diff([]string{
+		"Node el-0002 still shows boot ID boot-1, its machine is in boot boot-2: the kubelet has not reported since",
+		"Node el-0002 is not Ready", "Node el-0002 is Ready on 3.10.0 and takes work again",
+	}, up.messages); d != "" {
+		t.Error(d)
+	}
+	// Again, after a crash.
+	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || len(only(f.writes(), "nodes")) != 2 {
+		t.Errorf("%+v %q", o, f.writes())
+	}
+	// On the way back the node is drained before it reboots again, and takes
+	// work after.
+	if o := (&machine{undo: true}).run(t, uncordon, drained, u); o.Kind != rollout.Changed || !strings.Contains(o.Message, "drained") {
+		t.Errorf("%+v", o)
+	}
+	if o := (&machine{undo: true}).run(t, drain, drained, d); o.Kind != rollout.Changed || !strings.Contains(o.Message, "takes work again") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func budget() *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "web-budget", Namespace: "web"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+	}
+}
+
+func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
+	f := newFakes(t, aNode(nil), budget(), aPod("a", nil), aPod("b", nil))
+	f.evicting(func(pod string) error {
+		if pod == "b" {
+			return nil
+		}
+		e := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: "The disruption budget web-budget needs 2 healthy pods and has 2 currently"})
+		return e
+	})
+	drain, _, d, _ := drains(t, f, nil, rollout.Args{"timeout": "3m"})
+	const held = "held back: web/a (PodDisruptionBudget web-budget: The disruption budget web-budget needs 2 healthy pods and has 2 currently)"
+	m := &machine{}
+	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != pollEvery {
+		t.Errorf("%+v", o)
+	}
+	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held || o.After != askAgain {
+		t.Errorf("%+v", o)
+	}
+	m.first = time.Now().Add(-3 * time.Minute)
+	o := m.once(drain, drained, d)
+	if o.Kind != rollout.Failed || o.Message != "cannot drain Node el-0002 within 3m0s: "+held || !strings.Contains(o.Hint, "kubectl uncordon el-0002") {
+		t.Errorf("%+v", o)
+	}
+	if n, _ := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{}); !nodeFacts(n).Ours() {
+		t.Error("the cordon must stay")
+	}
+}
+
+func TestTwoBudgetsOnOnePod(t *testing.T) {
+	second := budget()
+	second.Name = "second"
+	f := newFakes(t, aNode(nil), budget(), second, aPod("a", nil))
+	f.evicting(func(string) error {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Code: 500, Reason: metav1.StatusReasonInternalError, Message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."}}
+	})
+	drain, _, d, _ := drains(t, f, nil, nil)
+	if o := (&machine{}).once(drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "PodDisruptionBudget second, web-budget; ") {
+		t.Errorf("%+v", o)
+	}
+}
+
+// What cannot be moved is said before the node is touched.
+func TestPodsThatCannotBeMoved(t *testing.T) {
+	bare := aPod("bare", func(p *corev1.Pod) { p.OwnerReferences = nil })
+	scratch := aPod("scratch", func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	})
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		args rollout.Args
+		want string
+	}{
+		"bare":     {bare, nil, "web/bare"},
+		"emptyDir": {scratch, rollout.Args{"delete_emptydir_data": false}, "web/scratch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakes(t, aNode(nil), c.pod)
+			drain, _, d, _ := drains(t, f, nil, c.args)
+			o := (&machine{}).once(drain, drained, d)
+			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.want) || !strings.Contains(o.Hint, "force or delete_emptydir_data") || len(f.writes()) > 0 {
+				t.Errorf("%+v %q", o, f.writes())
+			}
+		})
+	}
+	f := newFakes(t, aNode(nil), bare)
+	f.evicting(func(string) error { return nil })
+	drain, _, d, _ := drains(t, f, nil, rollout.Args{"force": true})
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestDisableEvictionDeletes(t *testing.T) {
+	f := newFakes(t, aNode(nil), budget(), aPod("a", nil))
+	f.evicting(func(string) error { return errors.New("must not be asked") })
+	drain, _, d, _ := drains(t, f, nil, rollout.Args{"disable_eviction": true, "grace_period": int64(5)})
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Errorf("%+v", o)
+	}
+	if w := only(f.writes(), "pods"); len(w) != 1 || w[0] != "delete pods a" {
+		t.Errorf("%q", w)
+	}
+}
+
+func TestSomebodyElsesCordonStays(t *testing.T) {
+	f := newFakes(t, aNode(func(n *corev1.Node) { n.Spec.Unschedulable = true }), aPod("a", nil))
+	f.evicting(func(string) error { return nil })
+	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
+	drain, uncordon, d, u := drains(t, f, ssh, nil)
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "stays cordoned") {
+		t.Errorf("%+v", o)
+	}
+	if w := only(f.writes(), "nodes"); len(w) > 0 {
+		t.Errorf("%q", w)
+	}
+}
+
+// A person took the node over while it was away: the mark is gone, the cordon
+// is theirs.
+func TestCordonTakenOverMeanwhile(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
+	drain, uncordon, d, u := drains(t, f, ssh, nil)
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	n := aNode(func(n *corev1.Node) { n.Spec.Unschedulable = true })
+	if err := f.kube.Tracker().Update(corev1.SchemeGroupVersion.WithResource("nodes"), n, ""); err != nil {
+		t.Fatal(err)
+	}
+	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "somebody else cordoned it meanwhile") {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A write that collides with another is decided anew on what is there then.
+func TestConflictIsLookedAtAgain(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	collide := true
+	f.kube.PrependReactor("patch", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if !collide {
+			return false, nil, nil
+		}
+		collide = false
+		return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "nodes"}, drained, errors.New("the object has been modified"))
+	})
+	drain, _, d, _ := drains(t, f, nil, nil)
+	m := &machine{}
+	if o := m.once(drain, drained, d); o.Kind != rollout.Retrying {
+		t.Errorf("%+v", o)
+	}
+	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestUncordonTimesOut(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
+	drain, uncordon, d, u := drains(t, f, ssh, nil)
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	m := &machine{first: time.Now().Add(-11 * time.Minute)}
+	o := m.once(uncordon, drained, u)
+	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "the kubelet has not reported since after 10m0s") || !strings.Contains(o.Hint, "journalctl -u kubelet") || !strings.Contains(o.Hint, "kubectl uncordon") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestUncordonNeedsTheMachine(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	ssh := &bootIDs{err: &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("refused")}}
+	_, uncordon, _, u := drains(t, f, ssh, nil)
+	if o := (&machine{}).once(uncordon, drained, u); o.Kind != rollout.Retrying {
+		t.Errorf("%+v", o)
+	}
+	ssh.err = &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindAuth, Err: errors.New("no key")}
+	if o := (&machine{}).once(uncordon, drained, u); o.Kind == rollout.Retrying || !o.Bad() {
+		t.Errorf("%+v", o)
+	}
+}
