@@ -43,9 +43,8 @@ func ParseEVR(s string) (EVR, error) {
 
 // isVersion allows what rpm allows in a version or release.
 func isVersion(s string) bool {
-	return strings.IndexFunc(s, func(c rune) bool {
-		return !(isAlnum(c) || strings.ContainsRune("._+~^", c))
-	}) < 0
+	rest := strings.TrimLeftFunc(s, func(c rune) bool { return isAlnum(c) || strings.ContainsRune("._+~^", c) })
+	return rest == ""
 }
 
 func isAlnum(c rune) bool {

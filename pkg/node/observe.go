@@ -173,15 +173,15 @@ func checkKey(k string) error {
 	return fmt.Errorf("read key %q is neither package=<name>@<repo> nor file=<path>", k)
 }
 
-// isWord tells a name that is safe as an unquoted word, a glob's or an option's
-// letters excluded: the repository's name becomes part of yum's options.
-func isWord(s string) bool {
-	if s == "" || s[0] == '-' {
-		return false
-	}
-	return strings.IndexFunc(s, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._+-:", c))
-	}) < 0
+// isWord tells a name that is safe as an unquoted word, a glob's letters and an
+// option's dash excluded: the repository's name becomes part of yum's options.
+func isWord(s string) bool { return s != "" && s[0] != '-' && madeOf(s, "._+-:") }
+
+// madeOf tells that s has only ASCII letters, digits and these others.
+func madeOf(s, others string) bool {
+	return strings.TrimLeftFunc(s, func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(others, c)
+	}) == ""
 }
 
 func firstLine(s string) string {

@@ -114,15 +114,11 @@ func Typed(argv ...string) string {
 	words := make([]string, len(argv))
 	for i, a := range argv {
 		words[i] = a
-		if a == "" || strings.IndexFunc(a, special) >= 0 {
+		if a == "" || !madeOf(a, "_@%+=:,./-") {
 			words[i] = sshexec.QuoteArgv([]string{a})
 		}
 	}
 	return strings.Join(words, " ")
-}
-
-func special(c rune) bool {
-	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_@%+=:,./-", c))
 }
 
 // commandText is a command as it would be typed. Of a long script the first
