@@ -19,7 +19,7 @@ type membership struct {
 // finish applies the rules that hold for every inventory, once all sources
 // are read: every group descends from all, every host is in a group,
 // ungrouped holds only hosts that are nowhere else.
-func (d *data) finish() {
+func (d *data) finish() error {
 	all, ungrouped := d.groups["all"], d.groups["ungrouped"]
 	for _, g := range d.groupList {
 		if g != all && len(g.parents) == 0 {
@@ -27,11 +27,8 @@ func (d *data) finish() {
 			_ = d.link(all, g)
 		}
 	}
-	for _, g := range d.groupList {
-		g.ancestors = map[*group]bool{}
-		collect(g, g.ancestors)
-	}
-
+	d.collectAncestors()
+	relinked := false
 	shared := map[string]*membership{}
 	outcomes := map[string]outcome{}
 	var key []byte
@@ -57,10 +54,26 @@ func (d *data) finish() {
 			h.direct = slices.DeleteFunc(slices.Clone(h.direct), func(g *group) bool { return g == ungrouped })
 			leaving[h] = true
 		}
-		if o.joins {
-			ungrouped.addHost(h)
-		}
 		h.member = o.member
+		switch namesake := d.groups[h.name]; {
+		case !o.joins:
+		case namesake == nil:
+			ungrouped.addHost(h)
+		default:
+			// Ansible looks the host's name up and finds the group: that
+			// one becomes a child of ungrouped, the host stays outside.
+			if err := d.link(ungrouped, namesake); err != nil {
+				return err
+			}
+			d.collectAncestors()
+			clear(outcomes)
+			relinked = true
+		}
+	}
+	if relinked {
+		for _, h := range d.hostList {
+			h.member = closure(h.direct, all)
+		}
 	}
 	if len(leaving) > 0 {
 		ungrouped.hosts = slices.DeleteFunc(ungrouped.hosts, func(h *host) bool { return leaving[h] })
@@ -70,6 +83,25 @@ func (d *data) finish() {
 			d.warn("both a group and a host are named %s: variables meant for the host go to the group", h.name)
 		}
 	}
+	return nil
+}
+
+func (d *data) collectAncestors() {
+	for _, g := range d.groupList {
+		g.ancestors = map[*group]bool{}
+		collect(g, g.ancestors)
+	}
+}
+
+func closure(direct []*group, all *group) *membership {
+	groups := map[*group]bool{}
+	for _, g := range direct {
+		groups[g] = true
+		for a := range g.ancestors {
+			groups[a] = true
+		}
+	}
+	return newMembership(groups, all)
 }
 
 // outcome is what finish decides for a host.

@@ -65,7 +65,9 @@ func Load(fsys fs.FS, sources []string, opts Options) (*Inventory, error) {
 		}
 	}
 	l.reading = ""
-	l.d.finish()
+	if err := l.d.finish(); err != nil {
+		return nil, asError("", err)
+	}
 	if inv.extra, err = l.extraVars(opts.ExtraVars); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type question struct {
 	Match   []string          `json:"match,omitempty"`
 	Limit   string            `json:"limit,omitempty"`
 	Sources []string          `json:"sources,omitempty"`
+	Quick   bool              `json:"quick,omitempty"`
 }
 
 type answer struct {
