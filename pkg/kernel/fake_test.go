@@ -163,9 +163,9 @@ func (n *fakeNode) do(text string, c sshexec.Command) (string, int) {
 		return out, 0
 	case strings.HasPrefix(text, "yum ") && strings.Contains(text, "clean"):
 		return "", 0
-	case strings.Contains(text, "exec yum ") && strings.Contains(text, " install "):
+	case strings.Contains(text, "setsid yum ") && strings.Contains(text, " install "):
 		return "", n.yumInstall(text)
-	case strings.Contains(text, "exec yum ") && strings.Contains(text, " remove "):
+	case strings.Contains(text, "setsid yum ") && strings.Contains(text, " remove "):
 		n.yumRemove(text)
 		return "", 0
 	case strings.Contains(text, "init 6"):

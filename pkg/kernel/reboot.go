@@ -183,7 +183,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 		return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
 	}
 	p := &rollout.Problem{
-		Message: fmt.Sprintf("%s came back on %s: the new kernel %s did not stay up", host, running, j.to),
+		Message: fmt.Sprintf("%s came back on %s: the %skernel %s did not stay up", host, running, map[bool]string{true: "new "}[j.trial], j.to),
 		Hint: fmt.Sprintf("%s runs its old kernel and, if it was drained, stays cordoned. Why: its console; on %s: ls /sys/fs/pstore /var/crash, journalctl -b -1 -k.\n"+
 			"To give it work again: kubectl uncordon %s. To go on without it: --limit 'all:!%s'. To try again: fleetd apply.", host, host, host, host),
 	}

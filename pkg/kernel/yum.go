@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -73,17 +74,22 @@ func withoutEpoch(p node.Package) node.Package {
 	return p
 }
 
-// yum runs a transaction. Its output goes to a file on the node: were it the
-// connection, a lost connection would kill yum by SIGPIPE in the middle of the
-// transaction and leave half a kernel.
+// yum runs a transaction, out of fleetd's reach: its output goes to a file on
+// the node and not to the connection, whose loss would end it by SIGPIPE, and it
+// is in a session of its own, so that an abandoned step, whose commands are
+// killed, does not kill it. yum killed in a transaction leaves half a kernel.
+// A later attempt finds it by the lock that it holds.
 func yum(ctx context.Context, r node.Remote, s rollout.Step, args ...string) (sshexec.Result, error) {
-	script := "mkdir -p " + logDir + " && exec " + node.Typed(append([]string{"yum"}, args...)...) + " </dev/null >" + yumLog + " 2>&1"
-	return r.Run(ctx, s.Host, sshexec.Command{Script: script, Env: map[string]string{"LC_ALL": "C"}, Become: s.Become, Timeout: yumTimeout})
+	return r.Run(ctx, s.Host, sshexec.Command{Script: yumScript(yumLog, args...), Env: map[string]string{"LC_ALL": "C"}, Become: s.Become, Timeout: yumTimeout})
+}
+
+// yumScript waits with the shell's wait: EL7's setsid cannot.
+func yumScript(log string, args ...string) string {
+	return fmt.Sprintf("mkdir -p %s && { setsid %s </dev/null >%s 2>&1 & wait $!; }", path.Dir(log), node.Typed(append([]string{"yum"}, args...)...), log)
 }
 
 const (
-	logDir = "/var/log/fleetd"
-	yumLog = logDir + "/yum.log"
+	yumLog = "/var/log/fleetd/yum.log"
 	// yumTimeout covers the download over a slow line and dracut on a slow disk.
 	yumTimeout = 40 * time.Minute
 )
