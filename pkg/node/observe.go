@@ -127,7 +127,8 @@ func programFor(keys []string) string {
 			argv = append(argv, k)
 		}
 	}
-	return "# read the facts: " + strings.Join(argv[2:], " ") + "\n" + sshexec.QuoteArgv(argv) + "\n" + script
+	title := strings.TrimSpace("# read the facts " + strings.Join(argv[2:], " "))
+	return title + "\n" + sshexec.QuoteArgv(argv) + "\n" + script
 }
 
 // brief stands for the keys of GatherPackages. No module may read it: half the

@@ -133,17 +133,23 @@ func nothingMatches(text string) bool {
 	return strings.Contains(text, "No matching Packages to list") || strings.Contains(text, "No matching packages to list")
 }
 
-// repoError picks the line that names the cause out of what yum said.
+// repoError picks the line that names the cause out of what yum said. A yum
+// that waited for another one did not wait for the repository.
 func repoError(text string, status int) string {
-	if status == 124 || status == 137 { // timeout's, by TERM and by KILL
-		return "no answer within 90 s"
+	timedOut := status == 124 || status == 137 // timeout's, by TERM and by KILL
+	marks := []string{"Existing lock", "holding the yum lock", "waiting for process with pid"}
+	if !timedOut {
+		marks = append(marks, "Error: ", "Error getting", "Cannot ", "failure: ", "Errno", "rror")
 	}
-	for _, mark := range []string{"Error: ", "Cannot ", "Errno", "rror"} {
+	for _, mark := range marks {
 		for _, l := range lines(text) {
 			if strings.Contains(l, mark) {
 				return strings.TrimSpace(l)
 			}
 		}
+	}
+	if timedOut {
+		return "no answer within 90 s"
 	}
 	all := lines(strings.TrimSpace(text))
 	if len(all) == 0 {

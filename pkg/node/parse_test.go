@@ -133,6 +133,34 @@ func TestEntryPrefersThePackagesOwn(t *testing.T) {
 	}
 }
 
+// TestParseAvailable: what yum 3 and dnf 4 say when there is nothing to list.
+func TestParseAvailable(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		status     int
+		why        string
+		n          int
+	}{
+		{"wrapped lines", "Available Packages\nkernel-ml.x86_64\n                 6.1.4-1.el7.elrepo\n                                   elrepo-kernel\nkernel-ml-devel.x86_64 6.1.4-1.el7.elrepo elrepo-kernel\n", 0, "", 1},
+		{"other repository", "Available Packages\nkernel-ml.x86_64 6.1.4-1.el7.elrepo site\n", 0, "", 0},
+		{"epoch", "Available Packages\nkernel-ml.x86_64 0:6.1.4-1.el7.elrepo elrepo-kernel\n", 0, "", 1},
+		{"yum 3, no such package", "Loaded plugins: fastestmirror\nError: No matching Packages to list\n", 1, "", 0},
+		{"dnf 4, no such package", "Error: No matching Packages to list\n", 1, "", 0},
+		{"yum 3, no such repository", "Loaded plugins: fastestmirror\n\n\nError getting repository data for elrepo-kernel, repository not found\n", 1, "Error getting repository data for elrepo-kernel, repository not found", 0},
+		{"dnf 4, no such repository", "Error: Unknown repo: 'elrepo-kernel'\n", 1, "Error: Unknown repo: 'elrepo-kernel'", 0},
+		{"yum 3, dead mirror", "http://m/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed connect to m:80; Connection refused\"\nTrying other mirror.\n\nfailure: repodata/repomd.xml from elrepo-kernel: [Errno 256] No more mirrors to try.\n", 1, "failure: repodata/repomd.xml from elrepo-kernel: [Errno 256] No more mirrors to try.", 0},
+		{"yum 3, locked", "Existing lock /var/run/yum.pid: another copy is running as pid 812.\nAnother app is currently holding the yum lock; waiting for it to exit...\n", 124, "Existing lock /var/run/yum.pid: another copy is running as pid 812.", 0},
+		{"black hole", "", 124, "no answer within 90 s", 0},
+		{"killed", "ELRepo 0% [ ] --- B/s | 0 B", 137, "no answer within 90 s", 0},
+		{"silent", "", 1, "yum ended without a word", 0},
+	} {
+		packages, why := ParseAvailable(c.text, c.status, "kernel-ml", "elrepo-kernel")
+		if why != c.why || len(packages) != c.n {
+			t.Errorf("%s: %v, %q; want %d packages, %q", c.name, packages, why, c.n, c.why)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*.txtar")
 	for _, file := range files {
