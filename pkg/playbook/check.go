@@ -68,6 +68,9 @@ func (t *task) unknownModule(modules map[string]rollout.Params) *Error {
 	if why, ok := actions[short]; ok {
 		return t.src.errorAt(t.module.key, "Ansible knows %q, fleetd does not support it yet", name).hint("%s", why)
 	}
+	if slices.Contains(builtin, short) && (short == name || strings.HasPrefix(name, "ansible.")) {
+		return t.src.errorAt(t.module.key, "Ansible knows the module %q, fleetd does not support it yet", name).hint("run that part with Ansible before or after; fleetd's modules are: %s", strings.Join(names, ", "))
+	}
 	e := t.src.errorAt(t.module.key, "unknown module %q", name)
 	candidates := names
 	if !strings.Contains(name, ".") {

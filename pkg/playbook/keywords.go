@@ -131,6 +131,14 @@ func extend(place string, own map[string]string) keywords {
 	return keywords{place, names}
 }
 
+// article is the place in a sentence.
+func (k keywords) article() string {
+	if k.place == importPlaybookKeywords.place {
+		return "an " + k.place
+	}
+	return "a " + k.place
+}
+
 // known reports whether Ansible knows the keyword here.
 func (k keywords) known(name string) bool {
 	_, ok := k.names[name]
@@ -158,6 +166,13 @@ func (k keywords) supported() []string {
 	}
 	return out
 }
+
+// builtin are modules that come with Ansible. They are named here only to tell
+// them from misspelt names.
+var builtin = strings.Fields(`apt apt_key apt_repository assemble async_status blockinfile command copy cron debconf dnf dnf5
+	dpkg_selections expect fetch file find get_url getent git group hostname iptables known_hosts lineinfile mount_facts package
+	package_facts ping pip raw replace rpm_key script service service_facts shell slurp stat subversion systemd systemd_service
+	sysvinit tempfile template unarchive uri user wait_for_connection yum yum_repository`)
 
 // elsewhere names the places that take a keyword which this one does not.
 func elsewhere(name string, not string) string {

@@ -3,6 +3,7 @@ package playbook
 import (
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -218,6 +219,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "tags":
 			p.tags = l.tags(f)
 		case "serial":
+			l.parseTemplates(src, f.node)
 			p.serial = f
 		case "strategy":
 			p.strategy = l.text(f)
@@ -240,7 +242,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 			l.keyword(src, e, playKeywords)
 		}
 	}
-	if p.hosts == nil && !containsKey(entries, "hosts") {
+	if !containsKey(entries, "hosts") && !slices.ContainsFunc(entries, misspeltHosts) {
 		l.add(src.errorAt(n, "this play has no hosts").hint("say where it runs: \"hosts: all\", a group, or localhost for the cluster"))
 	}
 	inherited := inherit{tags: p.tags, become: p.become, connection: p.connection, runOnce: p.runOnce}
@@ -257,6 +259,11 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 	}
 	p.tasks = append(append(pre, main...), post...)
 	return []*play{p}
+}
+
+// misspeltHosts is told as an unknown keyword already.
+func misspeltHosts(e entry) bool {
+	return !playKeywords.known(e.name) && jinja.Nearest(e.name, playKeywords.supported()) == "hosts"
 }
 
 func containsKey(entries []entry, name string) bool {
@@ -330,15 +337,15 @@ func (l *loader) file(f *field, keyword string) (string, bool) {
 func (l *loader) keyword(src *source, e entry, k keywords) {
 	if k.known(e.name) {
 		why, _ := k.refuse(e.name)
-		l.add(src.errorAt(e.key, "Ansible knows %q in a %s, fleetd does not support it yet", e.name, k.place).hint("%s", why))
+		l.add(src.errorAt(e.key, "Ansible knows %q in %s, fleetd does not support it yet", e.name, k.article()).hint("%s", why))
 		return
 	}
 	if places := elsewhere(e.name, k.place); places != "" {
-		l.add(src.errorAt(e.key, "%q is no keyword of a %s, but of %s", e.name, k.place, places))
+		l.add(src.errorAt(e.key, "%q is no keyword of %s, but of %s", e.name, k.article(), places))
 		return
 	}
-	hint := didYouMean(e.name, k.supported(), "a "+k.place+" takes: "+strings.Join(k.supported(), ", "))
-	l.add(src.errorAt(e.key, "unknown keyword %q in a %s", e.name, k.place).hint("%s", hint))
+	hint := didYouMean(e.name, k.supported(), k.article()+" takes: "+strings.Join(k.supported(), ", "))
+	l.add(src.errorAt(e.key, "unknown keyword %q in %s", e.name, k.article()).hint("%s", hint))
 }
 
 // text checks that a value is a single text, and that its template can be read.
@@ -357,11 +364,7 @@ func (l *loader) text(f *field) *field {
 // can be read.
 func (l *loader) scalar(f *field) *field {
 	if f.node.Kind != yaml.ScalarNode {
-		e := f.errorAt("a single value belongs here, not %s", kindName(f.node))
-		if f.node.Kind == yaml.MappingNode && f.node.Style&yaml.FlowStyle != 0 {
-			e.hint("a value that begins with {{ needs quotes around it: \"{{ … }}\"")
-		}
-		l.add(e)
+		l.add(f.errorAt("a single value belongs here, not %s", kindName(f.node)))
 		return nil
 	}
 	l.parseTemplates(f.src, f.node)

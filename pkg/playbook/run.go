@@ -240,7 +240,7 @@ func percentage(v any) (float64, error) {
 		return 0, fmt.Errorf("is %s where a percentage belongs", typeName(v))
 	}
 	if !(f >= 0 && f <= 100) {
-		return 0, fmt.Errorf("is %s", jinja.Text(f))
+		return 0, fmt.Errorf("is %g", f)
 	}
 	return f, nil
 }

@@ -189,7 +189,7 @@ func (s *source) syntax(err error) *Error {
 	return e
 }
 
-// read reads and parses a file. The result is nil for an empty one.
+// read reads and parses a file. The node is nil for an empty one.
 func (l *loader) read(name string) (*source, *yaml.Node, *Error) {
 	shown := l.opts.shown(name)
 	if !fs.ValidPath(name) {
@@ -247,11 +247,15 @@ const (
 	maxNodes = 1_000_000
 )
 
-// checkTree refuses what would cost unbounded memory or never end.
+// checkTree refuses what would cost unbounded memory or never end, and templates
+// without quotes, which are mappings to YAML and would make many odd errors.
 func (s *source) checkTree(root *yaml.Node) *Error {
 	budget := maxNodes
 	var walk func(n *yaml.Node, depth int) *Error
 	walk = func(n *yaml.Node, depth int) *Error {
+		if n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 && len(n.Content) == 2 && n.Content[0].Kind == yaml.MappingNode {
+			return s.errorAt(n, "a value that begins with {{ needs quotes around it").hint("write \"{{ … }}\": YAML takes a bare { for a mapping")
+		}
 		if budget--; budget < 0 {
 			return s.errorAt(n, "the aliases of this file make it too large")
 		}

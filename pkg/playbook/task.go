@@ -214,6 +214,9 @@ func (l *loader) params(t *task) {
 		if f == nil || isNull(f.node) {
 			continue
 		}
+		if f.node.Kind != yaml.MappingNode && l.opts.Modules != nil && !l.isModule(t.module.name) {
+			continue // the module is told of already
+		}
 		if f.node.Kind != yaml.MappingNode {
 			e := f.errorAt("the parameters of %s are a mapping, this is %s", t.module.name, kindName(f.node))
 			l.add(e.hint("write each parameter on a line of its own, as \"name: value\""))

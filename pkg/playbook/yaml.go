@@ -31,11 +31,7 @@ func (l *loader) mapping(s *source, n *yaml.Node) []entry {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := resolve(n.Content[i]), resolve(n.Content[i+1])
 		if k.Kind != yaml.ScalarNode {
-			e := s.errorAt(k, "a key must be a word, not %s", kindName(k))
-			if k.Kind == yaml.MappingNode && k.Style&yaml.FlowStyle != 0 {
-				e.hint("a value that begins with {{ needs quotes around it: \"{{ … }}\"")
-			}
-			l.add(e)
+			l.add(s.errorAt(k, "a key must be a word, not %s", kindName(k)))
 			continue
 		}
 		if k.Tag == "!!merge" {

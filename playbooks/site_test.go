@@ -1,4 +1,4 @@
-package playbook_test
+package playbooks_test
 
 import (
 	"encoding/json"
@@ -73,7 +73,7 @@ func TestShippedPlaybooks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, "testdata/shipped/"+c.name+".golden", show(d, warnings))
+			golden(t, "testdata/"+c.name+".golden", show(d, warnings))
 		})
 	}
 }
