@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -30,24 +31,24 @@ func runTrue(t testing.TB, p *sshexec.Pool, target sshexec.Target) error {
 
 func TestOpenSSHKeys(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{lines: []string{"MaxAuthTries 2"}})
+	s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"MaxAuthTries 2"}})
 	var authorized strings.Builder
 	for typ, extra := range map[string][]string{"ed25519": nil, "ecdsa": {"-b", "384"}, "rsa": {"-b", "2048"}} {
-		keygen(t, s.path(typ), typ, "", extra...)
-		b, err := os.ReadFile(s.path(typ + ".pub"))
+		opensshtest.Keygen(t, s.Path(typ), typ, "", extra...)
+		b, err := os.ReadFile(s.Path(typ + ".pub"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		authorized.Write(b)
 	}
-	s.write(t, "authorized_keys", authorized.String())
+	s.Write(t, "authorized_keys", authorized.String())
 	for _, tc := range []struct{ typ, format string }{
 		{"ed25519", "RFC4716"}, {"ecdsa", "RFC4716"}, {"rsa", "RFC4716"}, {"ecdsa", "PEM"}, {"rsa", "PEM"}, {"rsa", "PKCS8"},
 	} {
 		for _, pass := range []sshexec.Secret{"", "open sesame"} {
-			t.Run(fmt.Sprintf("%s %s encrypted=%s", tc.typ, tc.format, yesNo(pass != "")), func(t *testing.T) {
-				f := s.path(tc.typ + tc.format + yesNo(pass != ""))
-				copyFile(t, s.path(tc.typ), f)
+			t.Run(fmt.Sprintf("%s %s encrypted=%s", tc.typ, tc.format, opensshtest.YesNo(pass != "")), func(t *testing.T) {
+				f := s.Path(tc.typ + tc.format + opensshtest.YesNo(pass != ""))
+				opensshtest.CopyFile(t, s.Path(tc.typ), f)
 				os.Chmod(f, 0o600)
 				if out, err := exec.Command("ssh-keygen", "-q", "-p", "-f", f, "-m", tc.format, "-P", "", "-N", pass.Reveal()).CombinedOutput(); err != nil {
 					t.Fatalf("ssh-keygen: %v\n%s", err, out)
@@ -62,7 +63,7 @@ func TestOpenSSHKeys(t *testing.T) {
 					}
 					return pass, nil
 				}})
-				target := s.target("web1")
+				target := s.Target("web1")
 				target.IdentityFiles = []string{f}
 				err := runTrue(t, p, target)
 				if tc.format == "PKCS8" && pass != "" {
@@ -87,8 +88,8 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 	t.Parallel()
 	srv := sshtest.New(t)
 	key := srv.Dir() + "/sealed"
-	keygen(t, key, "ed25519", "pw")
-	pub := readPublicKey(t, key+".pub")
+	opensshtest.Keygen(t, key, "ed25519", "pw")
+	pub := opensshtest.ReadPublicKey(t, key+".pub")
 	var asked atomic.Int32
 	p := newPool(t, sshexec.Options{Passphrase: func(string) (sshexec.Secret, error) {
 		asked.Add(1)
@@ -165,8 +166,8 @@ func aliasKnownHosts(t testing.TB, srv *sshtest.Server) string {
 }
 
 func TestOpenSSHAgent(t *testing.T) {
-	s := startSSHD(t, sshdConfig{lines: []string{"MaxAuthTries 3"}})
-	sock := s.path("agent")
+	s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"MaxAuthTries 3"}})
+	sock := s.Path("agent")
 	startAgent(t, sock)
 	add := func(files ...string) {
 		cmd := exec.Command("ssh-add", append([]string{"-q"}, files...)...)
@@ -178,14 +179,14 @@ func TestOpenSSHAgent(t *testing.T) {
 	var authorized strings.Builder
 	for _, k := range []string{"a_rsa", "a_ed25519"} {
 		_, typ, _ := strings.Cut(k, "_")
-		keygen(t, s.path(k), typ, "")
-		b, _ := os.ReadFile(s.path(k + ".pub"))
+		opensshtest.Keygen(t, s.Path(k), typ, "")
+		b, _ := os.ReadFile(s.Path(k + ".pub"))
 		authorized.Write(b)
-		add(s.path(k))
+		add(s.Path(k))
 	}
-	s.write(t, "authorized_keys", authorized.String())
+	s.Write(t, "authorized_keys", authorized.String())
 	p := newPool(t, sshexec.Options{})
-	base := s.target("web1")
+	base := s.Target("web1")
 	base.IdentityAgent = sock
 	base.IdentityFiles = nil
 	base.IdentitiesOnly = false
@@ -199,7 +200,7 @@ func TestOpenSSHAgent(t *testing.T) {
 		{"SSH_AUTH_SOCK", func(tg *sshexec.Target) { tg.IdentityAgent = ""; t.Setenv("SSH_AUTH_SOCK", sock) }, 0},
 		{"no agent", func(tg *sshexec.Target) { tg.IdentityAgent = "none" }, sshexec.KindAuth},
 		{"public key file, private part in the agent", func(tg *sshexec.Target) {
-			tg.IdentityFiles, tg.IdentitiesOnly = []string{s.path("a_ed25519.pub")}, true
+			tg.IdentityFiles, tg.IdentitiesOnly = []string{s.Path("a_ed25519.pub")}, true
 		}, 0},
 		{"identities only", func(tg *sshexec.Target) { tg.IdentitiesOnly = true }, sshexec.KindAuth},
 	} {
@@ -214,16 +215,16 @@ func TestOpenSSHAgent(t *testing.T) {
 
 	t.Run("named key first in spite of a full agent", func(t *testing.T) {
 		for i := range 5 {
-			k := s.path(fmt.Sprintf("noise%d", i))
-			keygen(t, k, "ed25519", "")
+			k := s.Path(fmt.Sprintf("noise%d", i))
+			opensshtest.Keygen(t, k, "ed25519", "")
 			add(k)
 		}
-		s.write(t, "authorized_keys", string(ssh.MarshalAuthorizedKey(readPublicKey(t, s.path("client.pub")))))
+		s.Write(t, "authorized_keys", string(ssh.MarshalAuthorizedKey(opensshtest.ReadPublicKey(t, s.Path("client.pub")))))
 		target := base
 		if err := runTrue(t, newPool(t, sshexec.Options{}), target); sshexec.KindOf(err) != sshexec.KindAuth || !strings.Contains(err.Error(), "too many authentication failures") {
 			t.Errorf("an agent with too many keys: %v", err)
 		}
-		target.IdentityFiles = []string{s.path("client")}
+		target.IdentityFiles = []string{s.Path("client")}
 		if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
 			t.Error(err)
 		}
@@ -296,19 +297,19 @@ func TestAgentIsAskedAgainAfterARestart(t *testing.T) {
 func TestOpenSSHUserCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	keygen(t, dir+"/ca", "ed25519", "")
-	s := startSSHD(t, sshdConfig{users: true, lines: []string{"TrustedUserCAKeys " + dir + "/ca.pub", "AuthorizedKeysFile none"}})
+	opensshtest.Keygen(t, dir+"/ca", "ed25519", "")
+	s := opensshtest.Start(t, opensshtest.Config{Users: true, Lines: []string{"TrustedUserCAKeys " + dir + "/ca.pub", "AuthorizedKeysFile none"}})
 	for _, typ := range []string{"ed25519", "rsa", "ecdsa"} {
 		t.Run(typ, func(t *testing.T) {
 			key := dir + "/" + typ
-			keygen(t, key, typ, "")
+			opensshtest.Keygen(t, key, typ, "")
 			p := newPool(t, sshexec.Options{})
-			target := s.as(guestUser)
+			target := s.As(opensshtest.GuestUser)
 			target.IdentityFiles = []string{key}
 			if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindAuth {
 				t.Errorf("without a certificate: %v", err)
 			}
-			sign(t, dir+"/ca", "me", guestUser, key+".pub")
+			opensshtest.Sign(t, dir+"/ca", "me", opensshtest.GuestUser, key+".pub")
 			if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
 				t.Errorf("certificate beside the key: %v", err)
 			}
@@ -320,7 +321,7 @@ func TestOpenSSHUserCertificate(t *testing.T) {
 				t.Errorf("certificate named by CertificateFiles: %v", err)
 			}
 			other := target
-			other.User = deployUser
+			other.User = opensshtest.DeployUser
 			if err := runTrue(t, newPool(t, sshexec.Options{}), other); sshexec.KindOf(err) != sshexec.KindAuth {
 				t.Errorf("another user's name: %v", err)
 			}
@@ -337,21 +338,21 @@ func TestOpenSSHPasswords(t *testing.T) {
 		given sshexec.Secret
 		kind  sshexec.Kind
 	}{
-		{"password", []string{"PasswordAuthentication yes", "KbdInteractiveAuthentication no"}, false, deployPassword, 0},
-		{"keyboard-interactive", []string{"PasswordAuthentication no", "KbdInteractiveAuthentication yes"}, false, deployPassword, 0},
-		{"key and password", []string{"AuthenticationMethods publickey,password", "PasswordAuthentication yes"}, true, deployPassword, 0},
-		{"key and keyboard-interactive", []string{"AuthenticationMethods publickey,keyboard-interactive", "KbdInteractiveAuthentication yes"}, true, deployPassword, 0},
+		{"password", []string{"PasswordAuthentication yes", "KbdInteractiveAuthentication no"}, false, opensshtest.DeployPassword, 0},
+		{"keyboard-interactive", []string{"PasswordAuthentication no", "KbdInteractiveAuthentication yes"}, false, opensshtest.DeployPassword, 0},
+		{"key and password", []string{"AuthenticationMethods publickey,password", "PasswordAuthentication yes"}, true, opensshtest.DeployPassword, 0},
+		{"key and keyboard-interactive", []string{"AuthenticationMethods publickey,keyboard-interactive", "KbdInteractiveAuthentication yes"}, true, opensshtest.DeployPassword, 0},
 		{"wrong password", []string{"PasswordAuthentication yes", "KbdInteractiveAuthentication yes"}, false, "wrong", sshexec.KindAuth},
 		{"no password set", []string{"PasswordAuthentication yes"}, false, "", sshexec.KindAuth},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := startSSHD(t, sshdConfig{users: true, lines: tc.lines})
+			s := opensshtest.Start(t, opensshtest.Config{Users: true, Lines: tc.lines})
 			p := newPool(t, sshexec.Options{})
-			target := s.as(deployUser)
+			target := s.As(opensshtest.DeployUser)
 			target.Password = tc.given
 			if !tc.key {
-				target.IdentityFiles = []string{s.path("host_ed25519")} // a key, but not his
+				target.IdentityFiles = []string{s.Path("host_ed25519")} // a key, but not his
 			}
 			err := runTrue(t, p, target)
 			if sshexec.KindOf(err) != tc.kind || (tc.kind == 0) != (err == nil) {

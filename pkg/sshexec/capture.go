@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -103,13 +104,7 @@ type lineSplitter struct {
 
 func (l *lineSplitter) write(b []byte) {
 	for len(b) > 0 {
-		i := -1
-		for j, ch := range b {
-			if ch == '\n' {
-				i = j
-				break
-			}
-		}
+		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
 			l.part = append(l.part, b...)
 			l.cut()
@@ -149,15 +144,14 @@ func (l *lineSplitter) flush() {
 // Printable makes text of a node safe to print on a terminal: escape sequences
 // are removed, other control characters but tab and newline become "\x1b" and
 // the like, bytes that are not UTF-8 become U+FFFD, and a carriage return
-// within a line starts it anew, as it does on a screen. The result is valid
-// UTF-8 without control characters. A node must not be able to retitle a window, move the cursor
-// over what fleetd printed, or hide it.
+// within a line starts it anew, as it does on a screen. A node must not be able
+// to retitle a window, or to move the cursor over what fleetd printed.
 func Printable(s string) string {
 	if isPrintable(s) {
 		return s
 	}
-	var sb strings.Builder
-	start := 0 // of the current line in sb
+	out := make([]byte, 0, len(s))
+	start := 0 // of the current line in out
 	for i := 0; i < len(s); {
 		if s[i] == 0x1b {
 			i += escapeLen(s[i:])
@@ -168,24 +162,22 @@ func Printable(s string) string {
 		switch {
 		case r == '\r':
 			if i < len(s) && s[i] != '\n' && s[i] != '\r' {
-				keep := sb.String()[:start]
-				sb.Reset()
-				sb.WriteString(keep)
+				out = out[:start]
 			}
 		case r == '\n':
-			sb.WriteByte('\n')
-			start = sb.Len()
+			out = append(out, '\n')
+			start = len(out)
 		case r == '\t':
-			sb.WriteByte('\t')
+			out = append(out, '\t')
 		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&sb, `\x%02x`, r)
+			out = fmt.Appendf(out, `\x%02x`, r)
 		case isUnsafe(r):
-			fmt.Fprintf(&sb, `\u%04x`, r)
+			out = fmt.Appendf(out, `\u%04x`, r)
 		default:
-			sb.WriteRune(r) // U+FFFD for a bad byte
+			out = utf8.AppendRune(out, r) // U+FFFD for a bad byte
 		}
 	}
-	return sb.String()
+	return string(out)
 }
 
 func isPrintable(s string) bool {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -21,9 +22,9 @@ func keyText(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.Marsh
 // known_hosts file.
 func TestOpenSSHKnownHosts(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{keys: []string{"ed25519", "ecdsa"}})
-	host := fmt.Sprintf("[127.0.0.1]:%d", s.port)
-	own, ecdsa, other := keyText(s.keys["ed25519"]), keyText(s.keys["ecdsa"]), keyText(sshtest.NewKey().PublicKey())
+	s := opensshtest.Start(t, opensshtest.Config{Keys: []string{"ed25519", "ecdsa"}})
+	host := fmt.Sprintf("[127.0.0.1]:%d", s.Port)
+	own, ecdsa, other := keyText(s.Keys["ed25519"]), keyText(s.Keys["ecdsa"]), keyText(sshtest.NewKey().PublicKey())
 	for _, tc := range []struct {
 		name  string
 		lines string
@@ -34,7 +35,7 @@ func TestOpenSSHKnownHosts(t *testing.T) {
 		{name: "plain", lines: host + " " + own, ok: true},
 		{name: "only the second key type", lines: host + " " + ecdsa, ok: true},
 		{name: "unknown host", lines: "[127.0.0.2]:22 " + own},
-		{name: "another port", lines: fmt.Sprintf("[127.0.0.1]:%d %s", s.port+1, own)},
+		{name: "another port", lines: fmt.Sprintf("[127.0.0.1]:%d %s", s.Port+1, own)},
 		{name: "no port vouches for every port", lines: "127.0.0.1 " + own, ok: true},
 		{name: "no port, another key", lines: "127.0.0.1 " + other},
 		{name: "changed", lines: host + " " + other},
@@ -53,14 +54,14 @@ func TestOpenSSHKnownHosts(t *testing.T) {
 		{name: "authority does not vouch for a plain key", lines: "@cert-authority " + host + " " + own},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := s.write(t, "kh", tc.lines+"\n")
+			f := s.Write(t, "kh", tc.lines+"\n")
 			cmd := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none",
-				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.path("client"), "-p", fmt.Sprint(s.port), "127.0.0.1", "true")
+				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.Path("client"), "-p", fmt.Sprint(s.Port), "127.0.0.1", "true")
 			out, err := cmd.CombinedOutput()
 			if (err == nil) != tc.ok {
 				t.Errorf("ssh itself: %v\n%s", err, out)
 			}
-			target := s.target("web1")
+			target := s.Target("web1")
 			target.KnownHosts = []string{f}
 			err = runTrue(t, newPool(t, sshexec.Options{}), target)
 			if (err == nil) != tc.ok || (err != nil && sshexec.KindOf(err) != sshexec.KindHostKey) {
@@ -93,15 +94,15 @@ func TestOpenSSHHostCertificate(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			keygen(t, dir+"/ca", "ed25519", "")
+			opensshtest.Keygen(t, dir+"/ca", "ed25519", "")
 			// The host key exists only when sshd has started with it; so sign
 			// a key of our own and have sshd use that.
-			keygen(t, dir+"/hk", "ecdsa", "")
-			sign(t, dir+"/ca", "h", tc.principals, dir+"/hk.pub", "-h", "-V", tc.validity)
-			s := startSSHD(t, sshdConfig{lines: []string{"HostKey " + dir + "/hk", "HostCertificate " + dir + "/hk-cert.pub", "HostKeyAlgorithms ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp256"}})
-			host := fmt.Sprintf("[127.0.0.1]:%d", s.port)
-			f := s.write(t, "kh", tc.lines(keyText(readPublicKey(t, dir+"/ca.pub")), keyText(readPublicKey(t, dir+"/hk.pub")), host)+"\n")
-			target := s.target("web1")
+			opensshtest.Keygen(t, dir+"/hk", "ecdsa", "")
+			opensshtest.Sign(t, dir+"/ca", "h", tc.principals, dir+"/hk.pub", "-h", "-V", tc.validity)
+			s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"HostKey " + dir + "/hk", "HostCertificate " + dir + "/hk-cert.pub", "HostKeyAlgorithms ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp256"}})
+			host := fmt.Sprintf("[127.0.0.1]:%d", s.Port)
+			f := s.Write(t, "kh", tc.lines(keyText(opensshtest.ReadPublicKey(t, dir+"/ca.pub")), keyText(opensshtest.ReadPublicKey(t, dir+"/hk.pub")), host)+"\n")
+			target := s.Target("web1")
 			target.KnownHosts = []string{f}
 			err := runTrue(t, newPool(t, sshexec.Options{}), target)
 			switch {
@@ -111,7 +112,7 @@ func TestOpenSSHHostCertificate(t *testing.T) {
 				t.Errorf("got %v, want %s", err, tc.want)
 			}
 			out, sshErr := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none",
-				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.path("client"), "-p", fmt.Sprint(s.port), "127.0.0.1", "true").CombinedOutput()
+				"-o", "UserKnownHostsFile="+f, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i", s.Path("client"), "-p", fmt.Sprint(s.Port), "127.0.0.1", "true").CombinedOutput()
 			if (sshErr == nil) != (tc.want == "") {
 				t.Errorf("ssh itself: %v\n%s", sshErr, out)
 			}

@@ -1,16 +1,35 @@
 package sshexec_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 )
+
+func TestOpenSSHAsOneself(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{Smoke: true})
+	p := newPool(t, sshexec.Options{})
+	res, err := p.Run(testContext(t), s.Target("web1"), sshexec.Command{Script: "cat; echo $((6*7)); exit 4", Stdin: strings.NewReader("in\n")})
+	if err != nil || string(res.Stdout) != "in\n42\n" || res.ExitStatus != 4 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	file := t.TempDir() + "/f"
+	if _, err := p.Upload(testContext(t), s.Target("web1"), upload(file, "text")); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "text" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
 
 func TestOpenSSHRun(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{users: true})
+	s := opensshtest.Start(t, opensshtest.Config{Users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {
 		name   string
@@ -23,16 +42,16 @@ func TestOpenSSHRun(t *testing.T) {
 	}{
 		{"argv", "root", sshexec.Become{}, sshexec.Command{Argv: []string{"printf", "%s|", "a b", "c'd", "$HOME", "é\n"}}, "a b|c'd|$HOME|é\n|", "", 0},
 		{"script", "root", sshexec.Become{}, sshexec.Command{Script: "echo out; echo err >&2; exit 3"}, "out\n", "err\n", 3},
-		{"stdin", deployUser, sshexec.Become{}, sshexec.Command{Script: "cat; id -un", Stdin: strings.NewReader("in\n")}, "in\n" + deployUser + "\n", "", 0},
+		{"stdin", opensshtest.DeployUser, sshexec.Become{}, sshexec.Command{Script: "cat; id -un", Stdin: strings.NewReader("in\n")}, "in\n" + opensshtest.DeployUser + "\n", "", 0},
 		{"signal", "root", sshexec.Become{}, sshexec.Command{Script: "kill -KILL $$"}, "", "", 137},
-		{"sudo with a password", deployUser, sshexec.Become{Password: deployPassword}, sshexec.Command{Script: `id -un; cat; printf %s "$X"`, Stdin: strings.NewReader("in\n"), Become: true, Env: map[string]string{"X": "kept"}}, "root\nin\nkept", "", 0},
-		{"sudo without a password", nopasswdUser, sshexec.Become{}, sshexec.Command{Script: "id -un; exit 7", Become: true}, "root\n", "", 7},
-		{"sudo that does not ask", nopasswdUser, sshexec.Become{Password: "not needed"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
-		{"sudo to another user", nopasswdUser, sshexec.Become{User: guestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, guestUser + "\n", "", 0},
-		{"su", guestUser, sshexec.Become{Method: "su", Password: deployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
+		{"sudo with a password", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword}, sshexec.Command{Script: `id -un; cat; printf %s "$X"`, Stdin: strings.NewReader("in\n"), Become: true, Env: map[string]string{"X": "kept"}}, "root\nin\nkept", "", 0},
+		{"sudo without a password", opensshtest.OpsUser, sshexec.Become{}, sshexec.Command{Script: "id -un; exit 7", Become: true}, "root\n", "", 7},
+		{"sudo that does not ask", opensshtest.OpsUser, sshexec.Become{Password: "not needed"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
+		{"sudo to another user", opensshtest.OpsUser, sshexec.Become{User: opensshtest.GuestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, opensshtest.GuestUser + "\n", "", 0},
+		{"su", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: opensshtest.DeployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			target := s.as(tc.user)
+			target := s.As(tc.user)
 			target.Become = tc.become
 			res, err := p.Run(testContext(t), target, tc.cmd)
 			if err != nil {
@@ -47,7 +66,7 @@ func TestOpenSSHRun(t *testing.T) {
 
 func TestOpenSSHBecomeFailures(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{users: true})
+	s := opensshtest.Start(t, opensshtest.Config{Users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {
 		name   string
@@ -55,16 +74,16 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 		become sshexec.Become
 		want   string
 	}{
-		{"wrong password", deployUser, sshexec.Become{Password: "wrong"}, "sudo: wrong password"},
-		{"no password", deployUser, sshexec.Become{}, "sudo needs a password"},
-		{"not allowed", guestUser, sshexec.Become{Password: deployPassword}, "sudo refuses: " + guestUser + " is not in the sudoers file."},
-		{"su wrong password", guestUser, sshexec.Become{Method: "su", Password: "wrong"}, "su: wrong password"},
-		{"su no password", guestUser, sshexec.Become{Method: "su"}, "su asks for a password, and none is set"},
-		{"no such program", guestUser, sshexec.Become{Exe: "/nonexistent/sudo"}, "sudo is not installed"},
+		{"wrong password", opensshtest.DeployUser, sshexec.Become{Password: "wrong"}, "sudo: wrong password"},
+		{"no password", opensshtest.DeployUser, sshexec.Become{}, "sudo needs a password"},
+		{"not allowed", opensshtest.GuestUser, sshexec.Become{Password: opensshtest.DeployPassword}, "sudo refuses: " + opensshtest.GuestUser + " is not in the sudoers file."},
+		{"su wrong password", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: "wrong"}, "su: wrong password"},
+		{"su no password", opensshtest.GuestUser, sshexec.Become{Method: "su"}, "su asks for a password, and none is set"},
+		{"no such program", opensshtest.GuestUser, sshexec.Become{Exe: "/nonexistent/sudo"}, "sudo is not installed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel() // sudo and su wait for seconds after a wrong password
-			target := s.as(tc.user)
+			target := s.As(tc.user)
 			target.Become = tc.become
 			_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
 			if want := "cannot become root on web1: " + tc.want; err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindBecome {
@@ -73,7 +92,7 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 		})
 	}
 	t.Run("odd login shell", func(t *testing.T) {
-		_, err := p.Run(testContext(t), s.as(fishyUser), sshexec.Command{Argv: []string{"true"}})
+		_, err := p.Run(testContext(t), s.As(opensshtest.OddUser), sshexec.Command{Argv: []string{"true"}})
 		const want = "cannot run true on web1: the login shell ended with status 1 before the command started: This account is currently not available."
 		if err == nil || err.Error() != want {
 			t.Fatalf("got %v, want %v", err, want)
@@ -83,7 +102,7 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 
 func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{users: true})
+	s := opensshtest.Start(t, opensshtest.Config{Users: true})
 	p := newPool(t, sshexec.Options{})
 	for _, tc := range []struct {
 		name   string
@@ -92,10 +111,10 @@ func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 		cmd    sshexec.Command
 	}{
 		{"plain", "root", sshexec.Become{}, sshexec.Command{}},
-		{"sudo", deployUser, sshexec.Become{Password: deployPassword}, sshexec.Command{Become: true}},
+		{"sudo", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword}, sshexec.Command{Become: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			target := s.as(tc.user)
+			target := s.As(tc.user)
 			target.Become = tc.become
 			cmd := tc.cmd
 			// A child of a child, which the death of the shell alone would not end.
@@ -105,7 +124,7 @@ func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 			if sshexec.KindOf(err) != sshexec.KindTimeout || string(res.Stdout) != "started\n" {
 				t.Fatalf("%v, %q", err, res.Stdout)
 			}
-			left, err := p.Run(testContext(t), s.as("root"), sshexec.Command{Script: "grep -lazZ '^sleep.987.5' /proc/[0-9]*/cmdline | tr '\\0' ' '"})
+			left, err := p.Run(testContext(t), s.As("root"), sshexec.Command{Script: "grep -lazZ '^sleep.987.5' /proc/[0-9]*/cmdline | tr '\\0' ' '"})
 			if err != nil || len(left.Stdout) > 0 {
 				t.Fatalf("still there: %s %v", left.Stdout, err)
 			}

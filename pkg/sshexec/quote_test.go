@@ -148,4 +148,3 @@ func TestWireLineForEveryLoginShell(t *testing.T) {
 		t.Errorf("the command line needs a POSIX login shell: %s", boot)
 	}
 }
-

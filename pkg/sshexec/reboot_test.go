@@ -28,6 +28,7 @@ func TestAwaitReboot(t *testing.T) {
 		{"port answers, sshd never", sshtest.Down{Silent: 1 << 20}, time.Second, 0, sshexec.DidNotReturn},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			srv := sshtest.New(t)
 			p := newPool(t, sshexec.Options{})
 			target := srv.Target("web1")

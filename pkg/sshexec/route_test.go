@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -117,27 +118,27 @@ func TestOneDialAtATimeThroughJumpHosts(t *testing.T) {
 
 func TestOpenSSHRoutes(t *testing.T) {
 	t.Parallel()
-	s, jump := startSSHD(t, sshdConfig{}), startSSHD(t, sshdConfig{})
+	s, jump := opensshtest.Start(t, opensshtest.Config{}), opensshtest.Start(t, opensshtest.Config{})
 	ssh := fmt.Sprintf("ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%s -i %s -o IdentityAgent=none -p %d -W %%h:%%p 127.0.0.1",
-		jump.path("known_hosts"), jump.path("client"), jump.port)
+		jump.Path("known_hosts"), jump.Path("client"), jump.Port)
 	for _, tc := range []struct {
 		name string
 		edit func(*sshexec.Target)
 	}{
-		{"jump host", func(tg *sshexec.Target) { tg.ProxyJump = []sshexec.Target{jump.target("b1")} }},
+		{"jump host", func(tg *sshexec.Target) { tg.ProxyJump = []sshexec.Target{jump.Target("b1")} }},
 		{"jump host twice", func(tg *sshexec.Target) {
-			tg.ProxyJump = []sshexec.Target{jump.target("b1"), s.target("b2"), jump.target("b3")}
+			tg.ProxyJump = []sshexec.Target{jump.Target("b1"), s.Target("b2"), jump.Target("b3")}
 		}},
 		{"ProxyCommand ssh -W", func(tg *sshexec.Target) { tg.ProxyCommand = ssh }},
 		{"jump host behind a ProxyCommand", func(tg *sshexec.Target) {
-			b := s.target("b1")
+			b := s.Target("b1")
 			b.ProxyCommand = ssh
 			tg.ProxyJump = []sshexec.Target{b}
 		}},
 		{"from Ansible's variables", func(tg *sshexec.Target) {
 			got, err := sshexec.TargetFromVars(tg.Name, map[string]any{
-				"ansible_host": "127.0.0.1", "ansible_port": s.port, "ansible_ssh_private_key_file": s.path("client"),
-				"ansible_ssh_common_args": fmt.Sprintf(`-o UserKnownHostsFile=%s -o ProxyCommand="%s"`, s.path("known_hosts"), ssh),
+				"ansible_host": "127.0.0.1", "ansible_port": s.Port, "ansible_ssh_private_key_file": s.Path("client"),
+				"ansible_ssh_common_args": fmt.Sprintf(`-o UserKnownHostsFile=%s -o ProxyCommand="%s"`, s.Path("known_hosts"), ssh),
 			}, sshexec.VarOptions{})
 			if err != nil {
 				t.Error(err)
@@ -149,7 +150,7 @@ func TestOpenSSHRoutes(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			target := s.target("web1")
+			target := s.Target("web1")
 			tc.edit(&target)
 			if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
 				t.Error(err)
@@ -308,18 +309,18 @@ func TestMaxSessions(t *testing.T) {
 
 func TestOpenSSHLimits(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{lines: []string{"MaxStartups 2:100:2", "MaxSessions 2", "ClientAliveInterval 1"}})
-	b, err := os.ReadFile(s.path("known_hosts"))
+	s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"MaxStartups 2:100:2", "MaxSessions 2", "ClientAliveInterval 1"}})
+	b, err := os.ReadFile(s.Path("known_hosts"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, key, _ := strings.Cut(string(b), " ")
-	file := s.write(t, "aliases", "web* "+key)
+	file := s.Write(t, "aliases", "web* "+key)
 	p := newPool(t, sshexec.Options{DialAttempts: 12})
 	var wg sync.WaitGroup
 	for i := range 24 {
 		wg.Go(func() {
-			target := s.target(fmt.Sprintf("web%d", i/3))
+			target := s.Target(fmt.Sprintf("web%d", i/3))
 			target.HostKeyAlias, target.KnownHosts = target.Name, []string{file}
 			if err := runTrue(t, p, target); err != nil {
 				t.Error(err)
@@ -329,12 +330,13 @@ func TestOpenSSHLimits(t *testing.T) {
 	wg.Wait()
 	// sshd asks for signs of life as well, and hangs up after three without.
 	time.Sleep(1200 * time.Millisecond)
-	if err := runTrue(t, p, s.target("web0")); err != nil {
+	if err := runTrue(t, p, s.Target("web0")); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestRefusedIsRetried(t *testing.T) {
+	t.Parallel()
 	srv := sshtest.New(t)
 	srv.Reboot(sshtest.Down{For: 300 * time.Millisecond, Refuse: 2, KeepBootID: true})
 	if err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 10}), srv.Target("web1")); err != nil {

@@ -43,9 +43,10 @@ type Command struct {
 	Env map[string]string
 	// Become runs the command as Target.Become says.
 	Become bool
-	// Timeout bounds the run, without connecting. 0 means no bound but the
-	// context's. When it passes, the process group is killed and the error has
-	// KindTimeout.
+	// Timeout bounds the run from the moment at which the command's shell
+	// runs. 0 means no bound but the context's. When it passes, the process
+	// group is killed and the error has KindTimeout. Until the shell runs,
+	// sshd and sudo get 30 seconds more than Timeout.
 	Timeout time.Duration
 	// OnLine is called with every line of output, without its newline and
 	// passed through [Printable], by one goroutine at a time. Lines longer
@@ -179,6 +180,9 @@ type notStarted struct{ error }
 func (e notStarted) Unwrap() error        { return e.error }
 func (e notStarted) Is(target error) bool { return target == errNotStarted }
 
+// startBound is what the start of a shell may take beyond Command.Timeout.
+const startBound = 30 * time.Second
+
 type runner struct {
 	pool        *Pool
 	target      Target
@@ -189,17 +193,27 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context, c *conn, program string) error {
+	// sshd, PAM and sudo may take their time, but not for ever.
+	startCtx, cancelStart := ctx, context.CancelFunc(func() {})
+	if r.cmd.Timeout > 0 {
+		startCtx, cancelStart = context.WithTimeoutCause(ctx, r.cmd.Timeout+startBound, &commandTimeout{r.cmd.Timeout + startBound})
+	}
+	s, err := c.begin(startCtx, r.target, r.cmd.Become, program, r.errOut)
+	cancelStart()
+	if err != nil {
+		if s != nil {
+			r.kill(s)
+			s.close()
+		}
+		return r.ended(startCtx, err)
+	}
+	defer s.close()
+	r.started = time.Now()
 	if r.cmd.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.cmd.Timeout, &commandTimeout{r.cmd.Timeout})
 		defer cancel()
 	}
-	s, err := c.begin(ctx, r.target, r.cmd.Become, program, r.errOut)
-	if err != nil {
-		return r.ended(ctx, err)
-	}
-	defer s.close()
-	r.started = time.Now()
 
 	outDone := make(chan struct{})
 	work := &r.pool.work
@@ -323,6 +337,9 @@ func (r *runner) kill(s *session) {
 	}
 	killer, err := s.conn.begin(ctx, r.target, r.cmd.Become, program, io.Discard)
 	if err != nil {
+		if killer != nil {
+			killer.close()
+		}
 		r.pool.log.Warn("cannot kill the command", "host", r.target.name(), "err", err)
 		return
 	}

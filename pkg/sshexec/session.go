@@ -49,13 +49,15 @@ func newNonce() string {
 // begin starts program on c, as another user if become is set, and returns when
 // its shell runs and has got the program. Standard error goes to stderr. An
 // error is notStarted when the connection was lost and the node certainly has
-// not run the program; only then may the caller try again.
+// not run the program; only then may the caller try again. When ctx ends after
+// the program was sent, both the session, which the caller must kill and close,
+// and the error are returned.
 func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
 	s, err := c.start(ctx, t, become, stderr)
 	if err == nil {
 		err = s.login(ctx, t, become, program)
-		if err == nil {
-			return s, nil
+		if err == nil || s.mark.PID != 0 {
+			return s, err
 		}
 		s.close()
 	}
@@ -202,27 +204,49 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 				return err
 			}
 		case <-s.exited:
-			return s.stillborn(ctx, t, become, line, asked)
+			return s.stillborn(t, become, line, asked)
 		case <-s.conn.dead:
+			// What arrived before the end may be the command's whole output.
+			if s.sent && s.markedBy(s.errDone, time.Second) {
+				return nil
+			}
 			return s.conn.lostErr()
 		case <-ctx.Done():
+			if s.sent {
+				s.markedBy(s.errDone, startGrace)
+			}
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// stillborn explains a session that ended before the shell ran.
-func (s *session) stillborn(ctx context.Context, t Target, become bool, line wire.Line, asked int) error {
+// startGrace is how long, after the context has ended, the shell of a program
+// that was sent may take to tell its process group, so that it can be killed.
+const startGrace = 3 * time.Second
+
+// markedBy waits for the marker until done is closed or patience is over.
+func (s *session) markedBy(done <-chan struct{}, patience time.Duration) bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
-	case <-s.errDone:
-	case <-time.After(2 * time.Second):
-	case <-ctx.Done():
+	case s.mark = <-s.lead.marked:
+		return true
+	case <-done:
+	case <-timer.C:
 	}
 	select {
 	case s.mark = <-s.lead.marked:
+		return true
+	default:
+		return false
+	}
+}
+
+// stillborn explains a session that ended before the shell ran.
+func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) error {
+	if s.markedBy(s.errDone, 2*time.Second) && s.sent {
 		// It did run; it is only that the news came in another order.
 		return nil
-	default:
 	}
 	if s.conn.isDead() || !s.status.seen {
 		return s.conn.lostErr()

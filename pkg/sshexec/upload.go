@@ -107,6 +107,10 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 		talk := newUploadTalk(nonce)
 		s, err := c.begin(ctx, t, u.Become, program, talk)
 		if err != nil {
+			if s != nil {
+				// End of file is what the script cleans up after.
+				s.close()
+			}
 			return err
 		}
 		defer s.close()

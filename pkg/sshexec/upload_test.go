@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -38,7 +39,7 @@ func fileFacts(t testing.TB, name string) string {
 
 func TestOpenSSHUpload(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{users: true})
+	s := opensshtest.Start(t, opensshtest.Config{Users: true})
 	const deployID = 48500
 	for _, noSFTP := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sftp=%v", !noSFTP), func(t *testing.T) {
@@ -47,9 +48,9 @@ func TestOpenSSHUpload(t *testing.T) {
 				sshexec.WithoutSFTP(&opts)
 			}
 			p := newPool(t, opts)
-			root := s.as("root")
-			sudo := s.as(deployUser)
-			sudo.Become.Password = deployPassword
+			root := s.As("root")
+			sudo := s.As(opensshtest.DeployUser)
+			sudo.Become.Password = opensshtest.DeployPassword
 			dir := t.TempDir()
 			os.Chmod(dir, 0o755)
 			os.Chmod(filepath.Dir(dir), 0o755)
@@ -98,7 +99,7 @@ func TestOpenSSHUpload(t *testing.T) {
 					return u
 				}(), want: "-rw-r--r-- 0:0"},
 				{name: "sudo", target: sudo, up: func() sshexec.Upload { u := upload(dir+"/by-sudo", string(big)); u.Become = true; return u }(), want: "-rw-r--r-- 0:0"},
-				{name: "own home", target: sudo, up: upload(s.path("home-"+deployUser)+"/f", "x"), want: fmt.Sprintf("-rw-r--r-- %d:%d", deployID, deployID)},
+				{name: "own home", target: sudo, up: upload(s.Path("home-"+opensshtest.DeployUser)+"/f", "x"), want: fmt.Sprintf("-rw-r--r-- %d:%d", deployID, deployID)},
 				{name: "no directory", target: root, up: upload(dir+"/none/f", "x"), wantErr: "cannot write " + dir + "/none/f on web1: there is no directory " + dir + "/none", hint: "MkdirMode"},
 				{name: "not allowed", target: sudo, up: upload(dir+"/denied", "x"), wantErr: "no permission to write in " + dir, hint: "use become"},
 				{name: "a directory is there", target: root, up: upload(dir+"/d1", "x"), wantErr: "there is a directory of that name"},
@@ -171,7 +172,7 @@ func gid(t testing.TB, name string) int {
 // temporary file by itself.
 func TestOpenSSHUploadCanceled(t *testing.T) {
 	t.Parallel()
-	s := startSSHD(t, sshdConfig{})
+	s := opensshtest.Start(t, opensshtest.Config{})
 	dir := t.TempDir()
 	for _, how := range []string{"context", "pool closed"} {
 		t.Run(how, func(t *testing.T) {
@@ -184,7 +185,7 @@ func TestOpenSSHUploadCanceled(t *testing.T) {
 				stop = func() { go p.Close() }
 			}
 			content := &hookReader{Reader: bytes.NewReader(make([]byte, 64<<20)), after: 8 << 20, hook: func() { once.Do(stop) }}
-			_, err := p.Upload(ctx, s.target("web1"), sshexec.Upload{Path: dir + "/f", Content: content, Size: 64 << 20, SHA256: strings.Repeat("a", 64)})
+			_, err := p.Upload(ctx, s.Target("web1"), sshexec.Upload{Path: dir + "/f", Content: content, Size: 64 << 20, SHA256: strings.Repeat("a", 64)})
 			if k := sshexec.KindOf(err); k != sshexec.KindCanceled && k != sshexec.KindLost {
 				t.Errorf("got %v", err)
 			}

@@ -1,9 +1,10 @@
-package sshexec_test
+// Package opensshtest starts real OpenSSH servers for the tests and benchmarks
+// of sshexec.
+package opensshtest
 
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,37 +21,44 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-// An sshd is a real OpenSSH server on a loopback port. As root it runs in a
+// A Server is a real OpenSSH server on a loopback port. As root it runs in a
 // mount namespace of its own with its own passwd, shadow and sudoers files, so
 // that it has users of its own (with passwords, shells, sudo rules) and nothing
 // of the machine is changed.
-type sshd struct {
-	dir  string
-	port int
-	keys map[string]ssh.PublicKey // host keys by type
-	log  *logBuffer
-	pid  int
+type Server struct {
+	Dir  string
+	Port int
+	Keys map[string]ssh.PublicKey // host keys by type
+	Log  *Log
+	PID  int
 }
 
+// The server's own users. All have DeployPassword.
 const (
-	deployUser     = "fl-deploy" // may sudo, with his password
-	nopasswdUser   = "fl-ops"    // may sudo without one
-	guestUser      = "fl-guest"  // may not sudo
-	fishyUser      = "fl-csh"    // has an odd login shell
-	deployPassword = "deploy-pässword 1"
+	DeployUser     = "fl-deploy" // may sudo, with his password
+	OpsUser        = "fl-ops"    // may sudo without one
+	GuestUser      = "fl-guest"  // may not sudo
+	OddUser        = "fl-csh"    // has an odd login shell
+	DeployPassword = "deploy-pässword 1"
 )
 
-type sshdConfig struct {
-	lines []string // of sshd_config
-	users bool     // needs users of its own, that is, root
-	keys  []string // host key types; default ed25519
-	hosts []string // ListenAddress, default 127.0.0.1
+// Config is what a test wants of its server.
+type Config struct {
+	Lines []string // of sshd_config
+	Users bool     // needs users of its own, that is, root
+	Keys  []string // host key types; default ed25519
+	Hosts []string // ListenAddress, default 127.0.0.1
+	// Smoke marks a server that is worth its time in short tests, too.
+	Smoke bool
 }
 
-// startSSHD starts sshd, or skips the test where there is none or where it
+// Start starts sshd, or skips the test where there is none or where it
 // needs root.
-func startSSHD(t testing.TB, c sshdConfig) *sshd {
+func Start(t testing.TB, c Config) *Server {
 	t.Helper()
+	if testing.Short() && !c.Smoke {
+		t.Skip("starts a real sshd: left out of short tests")
+	}
 	bin, err := exec.LookPath("sshd")
 	if err != nil {
 		bin = "/usr/sbin/sshd"
@@ -62,73 +70,75 @@ func startSSHD(t testing.TB, c sshdConfig) *sshd {
 		t.Skip("OpenSSH's sshd is not installed (apt-get install openssh-server)")
 	}
 	root := os.Getuid() == 0
-	if c.users && !root {
+	if c.Users && !root {
 		t.Skip("needs root: sshd must log in users of its own")
 	}
-	s := &sshd{dir: t.TempDir(), keys: map[string]ssh.PublicKey{}, log: &logBuffer{}}
+	s := &Server{Dir: t.TempDir(), Keys: map[string]ssh.PublicKey{}, Log: &Log{}}
 	// The testing package makes the parent for the owner only; sshd's users
 	// must reach their keys and homes.
-	os.Chmod(s.dir, 0o755)
-	os.Chmod(filepath.Dir(s.dir), 0o755)
-	if c.keys == nil {
-		c.keys = []string{"ed25519"}
+	os.Chmod(s.Dir, 0o755)
+	os.Chmod(filepath.Dir(s.Dir), 0o755)
+	if c.Keys == nil {
+		c.Keys = []string{"ed25519"}
 	}
-	if c.hosts == nil {
-		c.hosts = []string{"127.0.0.1"}
+	if c.Hosts == nil {
+		c.Hosts = []string{"127.0.0.1"}
 	}
-	keygen(t, s.path("client"), "ed25519", "")
-	copyFile(t, s.path("client.pub"), s.path("authorized_keys"))
+	Keygen(t, s.Path("client"), "ed25519", "")
+	CopyFile(t, s.Path("client.pub"), s.Path("authorized_keys"))
 	var conf strings.Builder
-	for _, k := range c.keys {
-		f := s.path("host_" + k)
-		keygen(t, f, k, "")
-		s.keys[k] = readPublicKey(t, f+".pub")
+	for _, k := range c.Keys {
+		f := s.Path("host_" + k)
+		Keygen(t, f, k, "")
+		s.Keys[k] = ReadPublicKey(t, f+".pub")
 		fmt.Fprintf(&conf, "HostKey %s\n", f)
 	}
-	for _, h := range c.hosts {
+	for _, h := range c.Hosts {
 		fmt.Fprintf(&conf, "ListenAddress %s\n", h)
 	}
 	fmt.Fprintf(&conf, "PidFile none\nStrictModes no\nLogLevel VERBOSE\nPrintMotd no\n")
-	fmt.Fprintf(&conf, "%s\n", strings.Join(c.lines, "\n"))
+	fmt.Fprintf(&conf, "%s\n", strings.Join(c.Lines, "\n"))
 	if !strings.Contains(conf.String(), "AuthorizedKeysFile") {
-		fmt.Fprintf(&conf, "AuthorizedKeysFile %s\n", s.path("authorized_keys"))
+		fmt.Fprintf(&conf, "AuthorizedKeysFile %s\n", s.Path("authorized_keys"))
 	}
 	if !strings.Contains(conf.String(), "UsePAM") {
-		fmt.Fprintf(&conf, "UsePAM %s\n", yesNo(c.users))
+		fmt.Fprintf(&conf, "UsePAM %s\n", YesNo(c.Users))
 	}
 	if !strings.Contains(conf.String(), "Subsystem") {
 		fmt.Fprintf(&conf, "Subsystem sftp internal-sftp\n")
 	}
-	s.write(t, "sshd_config", conf.String())
+	s.Write(t, "sshd_config", conf.String())
 	if root {
 		// Debian's sshd refuses to start without its privilege separation
 		// directory, which systemd makes at boot.
 		os.MkdirAll("/run/sshd", 0o755)
 	}
 	for range 10 {
-		s.port = freePort(t)
-		if s.start(t, bin, c.users) {
+		s.Port = freePort(t)
+		if s.start(t, bin, c.Users) {
 			s.writeKnownHosts(t)
 			return s
 		}
 	}
-	t.Fatalf("sshd does not start:\n%s", s.log)
+	t.Fatalf("sshd does not start:\n%s", s.Log)
 	return nil
 }
 
-func (s *sshd) path(name string) string { return filepath.Join(s.dir, name) }
+// Path is the path of a file of the server's.
+func (s *Server) Path(name string) string { return filepath.Join(s.Dir, name) }
 
-func (s *sshd) write(t testing.TB, name, content string) string {
+// Write writes a file of the server's and returns its path.
+func (s *Server) Write(t testing.TB, name, content string) string {
 	t.Helper()
-	if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(s.Path(name), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return s.path(name)
+	return s.Path(name)
 }
 
-func (s *sshd) start(t testing.TB, bin string, users bool) bool {
+func (s *Server) start(t testing.TB, bin string, users bool) bool {
 	t.Helper()
-	args := []string{bin, "-D", "-e", "-f", s.path("sshd_config"), "-p", fmt.Sprint(s.port)}
+	args := []string{bin, "-D", "-e", "-f", s.Path("sshd_config"), "-p", fmt.Sprint(s.Port)}
 	if users {
 		args = append([]string{"unshare", "--mount", "/bin/sh", "-c", s.namespace(t), "sh"}, args...)
 	}
@@ -142,13 +152,13 @@ func (s *sshd) start(t testing.TB, bin string, users bool) bool {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.pid = cmd.Process.Pid
+	s.PID = cmd.Process.Pid
 	ready := make(chan bool, 1)
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		sc := bufio.NewScanner(out)
 		for sc.Scan() {
-			s.log.add(sc.Text())
+			s.Log.add(sc.Text())
 			if strings.HasPrefix(sc.Text(), "Server listening on") {
 				select {
 				case ready <- true:
@@ -164,7 +174,7 @@ func (s *sshd) start(t testing.TB, bin string, users bool) bool {
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		// Connections outlive the listener in processes of their own.
-		for _, pid := range descendants(s.path("sshd_config")) {
+		for _, pid := range descendants(s.Path("sshd_config")) {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 		cmd.Wait()
@@ -197,9 +207,9 @@ func descendants(config string) []int {
 
 // namespace returns a shell script that makes the sshd's own /etc and runs its
 // arguments.
-func (s *sshd) namespace(t testing.TB) string {
+func (s *Server) namespace(t testing.TB) string {
 	t.Helper()
-	hash, err := exec.Command("openssl", "passwd", "-6", deployPassword).Output()
+	hash, err := exec.Command("openssl", "passwd", "-6", DeployPassword).Output()
 	if err != nil {
 		t.Fatalf("openssl passwd: %v", err)
 	}
@@ -212,16 +222,16 @@ func (s *sshd) namespace(t testing.TB) string {
 		return strings.TrimRight(string(b), "\n") + "\n"
 	}
 	passwd, shadow, group := read("/etc/passwd"), read("/etc/shadow"), read("/etc/group")
-	for i, u := range []string{deployUser, nopasswdUser, guestUser, fishyUser} {
-		home := s.path("home-" + u)
+	for i, u := range []string{DeployUser, OpsUser, GuestUser, OddUser} {
+		home := s.Path("home-" + u)
 		if err := os.MkdirAll(home, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		id := 48500 + i
 		os.Chown(home, id, id)
 		shell := "/bin/sh"
-		if u == fishyUser {
-			shell = s.path("oddshell")
+		if u == OddUser {
+			shell = s.Path("oddshell")
 		}
 		passwd += fmt.Sprintf("%s:x:%d:%d::%s:%s\n", u, id, id, home, shell)
 		shadow += fmt.Sprintf("%s:%s:19000:0:99999:7:::\n", u, h)
@@ -234,16 +244,16 @@ func (s *sshd) namespace(t testing.TB) string {
 			lines[i] = "root:" + h + ":19000:0:99999:7:::"
 		}
 	}
-	s.write(t, "passwd", passwd)
-	os.Chmod(s.path("passwd"), 0o644)
-	s.write(t, "group", group)
-	os.Chmod(s.path("group"), 0o644)
-	s.write(t, "shadow", strings.Join(lines, "\n"))
-	s.write(t, "sudoers", "Defaults env_reset\nDefaults use_pty\nDefaults secure_path=\"/usr/sbin:/usr/bin:/sbin:/bin\"\n"+
+	s.Write(t, "passwd", passwd)
+	os.Chmod(s.Path("passwd"), 0o644)
+	s.Write(t, "group", group)
+	os.Chmod(s.Path("group"), 0o644)
+	s.Write(t, "shadow", strings.Join(lines, "\n"))
+	s.Write(t, "sudoers", "Defaults env_reset\nDefaults use_pty\nDefaults secure_path=\"/usr/sbin:/usr/bin:/sbin:/bin\"\n"+
 		"Defaults timestamp_timeout=0\nDefaults !syslog\n"+
-		"root ALL=(ALL:ALL) ALL\n"+deployUser+" ALL=(ALL:ALL) ALL\n"+nopasswdUser+" ALL=(ALL:ALL) NOPASSWD: ALL\n")
-	os.Chmod(s.path("sudoers"), 0o440)
-	os.WriteFile(s.path("oddshell"), []byte("#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"), 0o755)
+		"root ALL=(ALL:ALL) ALL\n"+DeployUser+" ALL=(ALL:ALL) ALL\n"+OpsUser+" ALL=(ALL:ALL) NOPASSWD: ALL\n")
+	os.Chmod(s.Path("sudoers"), 0o440)
+	os.WriteFile(s.Path("oddshell"), []byte("#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"), 0o755)
 	var sb strings.Builder
 	sb.WriteString("set -e\nmount --make-rprivate /\n")
 	for _, f := range []string{"passwd", "shadow", "group", "sudoers"} {
@@ -252,55 +262,59 @@ func (s *sshd) namespace(t testing.TB) string {
 				continue
 			}
 		}
-		fmt.Fprintf(&sb, "mount --bind %s /etc/%s\n", s.path(f), f)
+		fmt.Fprintf(&sb, "mount --bind %s /etc/%s\n", s.Path(f), f)
 	}
 	sb.WriteString(`exec "$@"`)
 	return sb.String()
 }
 
-func (s *sshd) writeKnownHosts(t testing.TB) {
+func (s *Server) writeKnownHosts(t testing.TB) {
 	var sb strings.Builder
-	for _, k := range s.keys {
-		sb.WriteString(knownhosts.Line([]string{s.addr()}, k) + "\n")
+	for _, k := range s.Keys {
+		sb.WriteString(knownhosts.Line([]string{s.Addr()}, k) + "\n")
 	}
-	s.write(t, "known_hosts", sb.String())
+	s.Write(t, "known_hosts", sb.String())
 }
 
-func (s *sshd) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+// Addr is where the server listens.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
-// target reaches the sshd with its client key, as the user who runs the test.
-func (s *sshd) target(name string) sshexec.Target {
+// Target reaches the sshd with its client key, as the user who runs the test.
+func (s *Server) Target(name string) sshexec.Target {
 	return sshexec.Target{
-		Name: name, Address: "127.0.0.1", Port: s.port,
-		IdentityFiles: []string{s.path("client")}, IdentitiesOnly: true, IdentityAgent: "none",
-		KnownHosts: []string{s.path("known_hosts")},
+		Name: name, Address: "127.0.0.1", Port: s.Port,
+		IdentityFiles: []string{s.Path("client")}, IdentitiesOnly: true, IdentityAgent: "none",
+		KnownHosts: []string{s.Path("known_hosts")},
 	}
 }
 
-func (s *sshd) as(user string) sshexec.Target {
-	t := s.target("web1")
+// As reaches the server as another user.
+func (s *Server) As(user string) sshexec.Target {
+	t := s.Target("web1")
 	t.User = user
 	return t
 }
 
-type logBuffer struct {
+// A Log is what sshd wrote.
+type Log struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-func (l *logBuffer) add(s string) {
+func (l *Log) add(s string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, s)
 }
 
-func (l *logBuffer) String() string {
+func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n")
 }
 
-func yesNo(b bool) string {
+// YesNo writes a boolean as sshd_config has it.
+func YesNo(b bool) string {
 	if b {
 		return "yes"
 	}
@@ -317,7 +331,8 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func keygen(t testing.TB, file, typ, passphrase string, extra ...string) {
+// Keygen makes a key pair in file and file.pub.
+func Keygen(t testing.TB, file, typ, passphrase string, extra ...string) {
 	t.Helper()
 	os.Remove(file)
 	os.Remove(file + ".pub")
@@ -327,7 +342,8 @@ func keygen(t testing.TB, file, typ, passphrase string, extra ...string) {
 	}
 }
 
-func sign(t testing.TB, ca, id, principals, pub string, extra ...string) {
+// Sign makes a certificate for a public key.
+func Sign(t testing.TB, ca, id, principals, pub string, extra ...string) {
 	t.Helper()
 	args := append([]string{"-q", "-s", ca, "-I", id, "-n", principals}, extra...)
 	args = append(args, pub)
@@ -336,7 +352,8 @@ func sign(t testing.TB, ca, id, principals, pub string, extra ...string) {
 	}
 }
 
-func readPublicKey(t testing.TB, file string) ssh.PublicKey {
+// ReadPublicKey reads a .pub file.
+func ReadPublicKey(t testing.TB, file string) ssh.PublicKey {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -349,7 +366,8 @@ func readPublicKey(t testing.TB, file string) ssh.PublicKey {
 	return k
 }
 
-func copyFile(t testing.TB, from, to string) {
+// CopyFile copies a file.
+func CopyFile(t testing.TB, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)
 	if err != nil {
@@ -359,5 +377,3 @@ func copyFile(t testing.TB, from, to string) {
 		t.Fatal(err)
 	}
 }
-
-var _ io.Writer = io.Discard
