@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -90,6 +91,10 @@ func targetOf(host string, defaults, vars map[string]any, asked passwords, o ssh
 	if err != nil {
 		return sshexec.Target{}, fmt.Errorf("cannot tell how to reach %s: %w", host, err)
 	}
+	if v, named := plain["ansible_host"]; named && (v == nil || v == "") {
+		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New("ansible_host is empty"),
+			Hint: "give it an address, or leave ansible_host out: then the host's name is its address"}
+	}
 	t, err := sshexec.TargetFromVars(host, plain, o)
 	if err != nil {
 		return sshexec.Target{}, err
@@ -106,7 +111,8 @@ func targetOf(host string, defaults, vars map[string]any, asked passwords, o ssh
 		}
 		file, err := os.Open(k)
 		if err != nil {
-			return sshexec.Target{}, fmt.Errorf("cannot read the key of %s: %w\n  ansible_ssh_private_key_file names it; mend the path or its permissions", host, err)
+			return sshexec.Target{}, &sshexec.Error{Host: host, Op: "read the private key", Kind: sshexec.KindUsage, Err: err,
+				Hint: "ansible_ssh_private_key_file names it; mend the path or its permissions"}
 		}
 		file.Close()
 	}

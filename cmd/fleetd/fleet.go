@@ -47,12 +47,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err != nil {
 		return nil, err
 	}
-	pb, err := readPlaybook(f.playbook)
-	if err != nil {
-		return nil, err
-	}
-	kubeconfig := kubeconfigOf(f, inv)
-	client, err := connectCluster(kubeconfig)
+	client, err := connectCluster(kubeconfigOf(f, inv))
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +57,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	targets := map[string]sshexec.Target{}
 	hosts := node.NewFleet(fl.pool, targets)
 	fl.modules = modules(client, hosts)
-	fl.desired, err = compile(c, f, pb, inv, fl.modules)
+	fl.desired, err = compile(c, f, inv, fl.modules)
 	if err == nil {
 		var reached map[string]sshexec.Target
 		reached, err = targetsOf(c, f, inv, cfg.Connection, hostsOf(fl.desired))
@@ -103,10 +98,15 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 	return out
 }
 
-func compile(c *cobra.Command, f *fleetFlags, pb *playbook.Playbook, inv *inventory.Inventory, mods map[string]rollout.Module) (rollout.Desired, error) {
+// compile reads the playbook and resolves it for every host.
+func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, mods map[string]rollout.Module) (rollout.Desired, error) {
 	params := map[string]rollout.Params{}
 	for name, m := range mods {
 		params[name] = m.Params()
+	}
+	pb, err := readPlaybook(f.playbook, params)
+	if err != nil {
+		return rollout.Desired{}, err
 	}
 	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit})
 	for _, w := range warnings {

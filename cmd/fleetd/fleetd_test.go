@@ -5,19 +5,15 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"fleetd": main})
 }
 
-// TestScript runs the command line as a user does. `sshd NAME` starts a
-// server that answers the facts script; a script that says nothing of it must
-// not connect anywhere.
+// TestScript runs the command line as a user does, on a machine from which no
+// host can be reached.
 func TestScript(t *testing.T) {
-	_ = sshtest.New
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +50,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if hint == "" {
 		hint = rollout.AsProblem(err).Hint
 	}
-	if hint != "" {
+	if !strings.Contains(err.Error(), hint) { // a list of errors has each one's hint in it
 		fmt.Fprintln(stderr, "  "+hint)
 	}
 	return exitError

@@ -16,6 +16,7 @@ import (
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/inventory/local"
 	"github.com/fleetd/fleetd/pkg/playbook"
+	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/playbooks"
 )
 
@@ -52,7 +53,7 @@ func playbookDir(file string) string {
 
 // readPlaybook reads a playbook from the disk or, if there is no such file and
 // the name is one of those that fleetd brings, from fleetd itself.
-func readPlaybook(file string) (*playbook.Playbook, error) {
+func readPlaybook(file string, modules map[string]rollout.Params) (*playbook.Playbook, error) {
 	if exists(file) {
 		abs, err := filepath.Abs(file)
 		if err != nil {
@@ -62,11 +63,11 @@ func readPlaybook(file string) (*playbook.Playbook, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot find the current folder: %w", err)
 		}
-		return playbook.Load(os.DirFS("/"), strings.TrimPrefix(abs, "/"), playbook.Options{Dir: "/", WorkDir: strings.TrimPrefix(dir, "/")})
+		return playbook.Load(os.DirFS("/"), strings.TrimPrefix(abs, "/"), playbook.Options{Dir: "/", WorkDir: strings.TrimPrefix(dir, "/"), Modules: modules})
 	}
 	if name, ok := strings.CutPrefix(filepath.ToSlash(file), "playbooks/"); ok {
 		if _, err := fs.Stat(playbooks.FS, name); err == nil {
-			return playbook.Load(playbooks.FS, name, playbook.Options{Dir: "playbooks"})
+			return playbook.Load(playbooks.FS, name, playbook.Options{Dir: "playbooks", Modules: modules})
 		}
 	}
 	return nil, fmt.Errorf("cannot find the playbook %s\n  fleetd itself brings: %s", file, strings.Join(builtin(), ", "))

@@ -41,7 +41,7 @@ func Exec(w io.Writer, st Style, results []sshexec.HostResult) error {
 		}
 	}
 	if len(errs) > 0 {
-		fmt.Fprint(w, sshexec.Printable(sshexec.FormatErrors(errs)))
+		fmt.Fprintln(w, sshexec.Printable(sshexec.FormatErrors(errs)))
 	}
 	return nil
 }

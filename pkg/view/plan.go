@@ -37,9 +37,15 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 // Summary is the plan in one line.
 func Summary(p *rollout.Plan) string {
 	changes := p.Changes()
-	problems := len(p.Problems())
-	if changes == 0 && problems == 0 {
+	var bad []string
+	for _, hp := range p.Problems() {
+		bad = append(bad, hp.Host)
+	}
+	switch {
+	case changes == 0 && len(bad) == 0:
 		return fmt.Sprintf("No changes. %s as the playbook wants.", hostsAre(p))
+	case changes == 0:
+		return fmt.Sprintf("Nothing can be done: %s with a problem.", hostNames(bad))
 	}
 	hosts := map[string]bool{}
 	disrupted := map[string]bool{}
@@ -70,8 +76,8 @@ func Summary(p *rollout.Plan) string {
 	if clusterOut {
 		s += "; the cluster's data plane is disturbed"
 	}
-	if problems > 0 {
-		s += fmt.Sprintf("; %s with a problem", count(problems, "host"))
+	if len(bad) > 0 {
+		s += fmt.Sprintf("; with a problem: %s", hostNames(bad))
 	}
 	return s + "."
 }
@@ -99,7 +105,11 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 	if line := order(play); line != "" {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
-	for _, g := range groups(p, pi) {
+	gs := groups(p, pi)
+	if len(gs) == 0 {
+		fmt.Fprintln(w, "  every host of this play has a problem, see below")
+	}
+	for _, g := range gs {
 		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(g.hosts)))
 		if len(g.steps) == 0 {
 			fmt.Fprintln(w, "    nothing to do")
@@ -160,19 +170,24 @@ func order(play rollout.PlannedPlay) string {
 // of the batches. Hosts with a problem are told elsewhere.
 func groups(p *rollout.Plan, pi int) []group {
 	play := p.Plays[pi]
+	bad := map[string]bool{}
+	for _, hp := range p.Problems() {
+		bad[hp.Host] = true
+	}
 	at := map[string]int{}
 	var out []group
 	for _, b := range play.Batches {
 		for _, h := range b {
+			if bad[h] {
+				continue
+			}
 			var key strings.Builder
 			g := group{hosts: []string{h}}
-			bad := false
 			for ti, t := range play.Tasks {
 				s, ok := t.Steps[h]
 				if !ok {
 					continue
 				}
-				bad = bad || s.Problem != nil
 				if s.Change.Action == rollout.NoOp {
 					continue
 				}
@@ -181,9 +196,6 @@ func groups(p *rollout.Plan, pi int) []group {
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s\n", ti, raw)
 				g.steps = append(g.steps, ti)
-			}
-			if bad {
-				continue
 			}
 			if i, ok := at[key.String()]; ok {
 				out[i].hosts = append(out[i].hosts, h)
