@@ -99,7 +99,7 @@ type Kubelet struct {
 	CA        []byte // PEM
 	Cert, Key []byte // client certificate, PEM; or
 	Token     string
-	Interval  time.Duration // between reports, whole seconds; 0: 5 s
+	Interval  time.Duration // between reports, whole seconds; 0: 15 s. Until the first one got through: 1 s
 }
 
 func (k Kubelet) files(name string) map[string]File {

@@ -196,8 +196,10 @@ func (l *Lab) WaitReady(ctx context.Context) error {
 
 // WaitBoot waits until the node answers with a boot ID other than previous, and returns that.
 func (n *Node) WaitBoot(ctx context.Context, previous string) (bootID string, err error) {
-	for {
-		bootID, err = n.lab.run(ctx, n.Index, "cat /proc/sys/kernel/random/boot_id", 15*time.Second)
+	// Impatient at first, because a new attempt finds a booted guest sooner than an old one; but each
+	// attempt costs the guest's slow CPU something, so on a loaded machine it must be left to finish.
+	for patience := 9 * time.Second; ; patience = min(patience*5/4, 2*time.Minute) {
+		bootID, err = n.lab.run(ctx, n.Index, "cat /proc/sys/kernel/random/boot_id", patience)
 		if err == nil && bootID != previous {
 			return bootID, nil
 		}

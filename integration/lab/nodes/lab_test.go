@@ -38,7 +38,7 @@ func TestLab(t *testing.T) {
 	lab, err := Start(ctx, Config{
 		Dir: t.TempDir(), Netns: "fleetd-nodes-test", Log: os.Stderr,
 		Nodes:   []NodeConfig{{Name: "seven"}, {Name: "eight", Flavour: EL8, Files: map[string]File{"/etc/lab-file": {Content: []byte("from the seed\n")}}}},
-		Kubelet: &Kubelet{CA: cert, Token: "lab-token", Interval: time.Second},
+		Kubelet: &Kubelet{CA: cert, Token: "lab-token"},
 	})
 	if err != nil {
 		t.Fatal(err)

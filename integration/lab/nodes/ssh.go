@@ -128,7 +128,7 @@ func (l *Lab) dial(ctx context.Context, i int, limit time.Duration) (*ssh.Client
 	defer stop()
 	// QEMU's network accepts a connection while the guest is still in GRUB, and asks it again ever more
 	// slowly. Giving up early and dialling anew finds a booted guest sooner.
-	banner := &impatient{Conn: conn, first: 3 * time.Second}
+	banner := &impatient{Conn: conn, first: limit / 3}
 	c, chans, reqs, err := ssh.NewClientConn(banner, addr, &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(hostKey),
 	})
