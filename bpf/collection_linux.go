@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,6 +59,11 @@ func Load(o Object, opts Options) (*Collection, error) {
 		return nil, fmt.Errorf("cannot load %s: tracepoint sock:inet_sock_set_state of this kernel: %w\n"+
 			"this kernel is newer than this fleetd or was changed; report it with the file events/sock/inet_sock_set_state/format", o.Name, err)
 	}
+	return load(o, program, cmp.Or(opts.PerCPUBuffer, 64<<10))
+}
+
+// load loads one program of the object, and its maps.
+func load(o Object, program string, perCPUBuffer int) (*Collection, error) {
 	// Before Linux 5.11 maps are charged to the memlock limit, whose default is
 	// 64 KiB: loading would fail with EPERM, which says nothing of memory.
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -66,20 +72,12 @@ func Load(o Object, opts Options) (*Collection, error) {
 	if err := probe(o); err != nil {
 		return nil, err
 	}
-	return load(o, program, cmp.Or(opts.PerCPUBuffer, 64<<10))
-}
-
-// load loads one program of the object, and its maps.
-func load(o Object, program string, perCPUBuffer int) (*Collection, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(o.Bytes))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read object %s: %w", o.Name, err)
 	}
-	for name := range spec.Programs {
-		if name != program {
-			delete(spec.Programs, name)
-		}
-	}
+	// The other program would load as well, for nothing.
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != program })
 	connects := spec.Maps["connects"]
 	if connects == nil || spec.Programs[program] == nil {
 		return nil, fmt.Errorf("cannot load %s: the object has no map connects or no program %s", o.Name, program)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,14 @@ func TestLifecycle(t *testing.T) {
 		}
 	}
 
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dead := fullListener(t)
+	runtime.GC() // what the runs before left to finalizers is no leak of the next
+	descriptors := openDescriptors(t)
 	c, err := Load(o, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -59,21 +68,22 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, _ := info.ID()
+	// An attempt whose start is not seen has no latency: it is only counted.
+	finish := pending(t, dead)
 	if err := c.Attach(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Attach(); err == nil {
 		t.Error("attached twice")
 	}
+	finish()
+	if n, err := c.Counters(); err != nil || n.Untracked == 0 || n.Other != 0 {
+		t.Errorf("an attempt from before the attach: %+v, %v", n, err)
+	}
 	if _, err := c.Histogram(0); err == nil {
 		t.Error("a histogram of no outcome")
 	}
 
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	connect := func() {
 		conn, err := net.Dial("tcp4", l.Addr().String())
 		if err != nil {
@@ -84,11 +94,13 @@ func TestLifecycle(t *testing.T) {
 
 	// A loop that is left, by break or by its context, does not harm the next one.
 	for range 3 {
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		connect()
+		told := false
 		for _, err := range c.Events(ctx) {
 			fatalUnlessLost(t, err)
+			told = true
 			cancel()
 			for _, err := range c.Events(ctx) {
 				if err == nil || !strings.Contains(err.Error(), "another loop") {
@@ -96,6 +108,9 @@ func TestLifecycle(t *testing.T) {
 				}
 			}
 			break
+		}
+		if !told {
+			t.Fatal("a connection, and no event within 30 s")
 		}
 		for _, err := range c.Events(ctx) { // context done: what waits, then the end
 			fatalUnlessLost(t, err)
@@ -122,7 +137,7 @@ func TestLifecycle(t *testing.T) {
 		t.Error("the buffers held all of the flood: make it larger")
 	}
 	// The kernel reports a gap with the next event that finds room.
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var lost, events uint64
 	for _, err := range c.Events(ctx) {
@@ -142,7 +157,12 @@ func TestLifecycle(t *testing.T) {
 			connect()
 		}
 	}
-	if lost > after.Unsent {
+	// The rest of the machine connects meanwhile: count again.
+	after, err = c.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost == 0 || lost > after.Unsent {
 		t.Errorf("%d events reported lost, %d counted", lost, after.Unsent)
 	}
 	t.Logf("of %d connections %d events read, %d reported lost, %d counted as unsent", flood, events, lost, after.Unsent)
@@ -157,10 +177,15 @@ func TestLifecycle(t *testing.T) {
 		ended <- last
 	}()
 	connect()
-	if err := c.Close(); err != nil {
-		t.Error(err)
+	for range 2 { // the second time does nothing
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	fatalUnlessLost(t, <-ended)
+	if n := openDescriptors(t); n != descriptors {
+		t.Errorf("%d descriptors open before Load, %d after Close", descriptors, n)
+	}
 	// The kernel frees a program a grace period after its last user.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		p, err := ebpf.NewProgramFromID(id)
@@ -174,6 +199,15 @@ func TestLifecycle(t *testing.T) {
 			t.Fatalf("the program is still in the kernel: %v", err)
 		}
 	}
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 // fatalUnlessLost: the rest of the machine may connect faster than the test reads.

@@ -5,11 +5,12 @@ package bpf
 import (
 	"context"
 	"errors"
-	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,8 +149,9 @@ func TestRealConnections(t *testing.T) {
 		count       int
 	}
 	var wants []want
+	sources := map[netip.AddrPort]bool{}
 	for _, network := range []struct{ network, listen, dial string }{
-		{"tcp4", "127.0.0.1:0", ""},
+		{"tcp4", "127.0.0.3:0", ""}, // from 127.0.0.1: source and destination differ
 		{"tcp6", "[::1]:0", ""},
 		{"tcp4", "127.0.0.9:0", "mapped"},
 	} {
@@ -159,16 +161,15 @@ func TestRealConnections(t *testing.T) {
 		}
 		to := netip.MustParseAddrPort(l.Addr().String())
 		for range each {
-			var conn io.Closer
-			var err error
 			if network.dial == "mapped" {
-				conn, err = dialMapped(to)
-			} else {
-				conn, err = net.Dial(network.network, to.String())
+				dialMapped(t, to)
+				continue
 			}
+			conn, err := net.Dial(network.network, to.String())
 			if err != nil {
 				t.Fatal(err)
 			}
+			sources[netip.MustParseAddrPort(conn.LocalAddr().String())] = true
 			conn.Close()
 		}
 		ipv6 := network.network == "tcp6" || network.dial == "mapped"
@@ -184,9 +185,7 @@ func TestRealConnections(t *testing.T) {
 	}
 	// An attempt that nobody answers is given up by the program.
 	dead := fullListener(t)
-	began := time.Now()
-	giveUp(t, dead, 60*time.Millisecond)
-	gaveUpAfter := time.Since(began)
+	least, most := giveUp(t, dead)
 	wants = append(wants, want{Established, dead, false, 1}, want{ConnectFailed, dead, false, 1})
 
 	// The counts are in the maps before the events are read. Others connect at
@@ -206,6 +205,16 @@ func TestRealConnections(t *testing.T) {
 	got := events()
 	t.Logf("established:\n%sfailed:\n%s%+v", hist, failed, counters)
 
+	// Every connection has its event, told by the source address and port that
+	// the kernel gave it.
+	for _, e := range got {
+		if e.Outcome == Established {
+			delete(sources, e.Source)
+		}
+	}
+	if len(sources) > 0 {
+		t.Errorf("no event for the connections from %v", slices.Collect(maps.Keys(sources)))
+	}
 	total := 0
 	for _, w := range wants {
 		n := 0
@@ -234,8 +243,8 @@ func TestRealConnections(t *testing.T) {
 			t.Errorf("comm of %+v", e)
 		}
 		slots[e.Outcome][SlotOf(e.Latency)]++
-		if e.Destination == dead && e.Outcome == ConnectFailed && e.Latency > gaveUpAfter {
-			t.Errorf("gave up within %s, event says %s", gaveUpAfter, e.Latency)
+		if e.Destination == dead && e.Outcome == ConnectFailed && (e.Latency < least || e.Latency > most) {
+			t.Errorf("gave up after %s to %s, event says %s", least, most, e.Latency)
 		}
 	}
 	// The kernel and the decoder agree in which slot a latency falls.
@@ -250,13 +259,16 @@ func TestRealConnections(t *testing.T) {
 }
 
 // dialMapped connects an IPv6 socket to an IPv4 address.
-func dialMapped(to netip.AddrPort) (io.Closer, error) {
+func dialMapped(t *testing.T, to netip.AddrPort) {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(fd), "socket")
-	return f, unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // fullListener listens with room for one connection that is not accepted and
@@ -291,12 +303,35 @@ func tcpSocket(t *testing.T) int {
 	return fd
 }
 
-// giveUp connects to an address that does not answer, waits and closes the socket.
-func giveUp(t *testing.T, to netip.AddrPort, d time.Duration) {
+// pending starts to connect to an address that does not answer. The returned
+// function closes the socket.
+func pending(t *testing.T, to netip.AddrPort) func() {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp4", to.String(), d)
-	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Fatalf("dial of a host that does not answer: %v, %v", conn, err)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
+	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	if !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatalf("connect to a host that does not answer: %v", err)
+	}
+	return func() {
+		t.Helper()
+		if err := unix.Close(fd); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// giveUp connects to an address that does not answer, and closes the socket after
+// a while. It returns bounds for how long the attempt lasted.
+func giveUp(t *testing.T, to netip.AddrPort) (least, most time.Duration) {
+	t.Helper()
+	began := time.Now()
+	finish := pending(t, to)
+	under := time.Now()
+	time.Sleep(20 * time.Millisecond)
+	least = time.Since(under)
+	finish()
+	return least, time.Since(began)
 }
