@@ -68,7 +68,18 @@ func (e *Error) Error() string {
 		b.WriteString("\n")
 		b.WriteString(e.Hint)
 	}
-	return b.String()
+	return printable(b.String())
+}
+
+// printable takes the sting out of control characters that an inventory may
+// hold: a message must not drive the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || (r >= ' ' && r < 0x7f) || r >= 0xa0 {
+			return r
+		}
+		return '�'
+	}, s)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -120,8 +131,7 @@ func lineOf(data []byte, n int) []byte {
 	return bytes.TrimSuffix(data, []byte("\r"))
 }
 
-// excerpt cuts a line so that the column stays visible, makes control
-// characters harmless for a terminal, and returns the caret's index.
+// excerpt cuts a line so that the column stays visible, and returns the caret's index.
 func excerpt(line []byte, column int) (string, int) {
 	from, chars := 0, 0
 	if column > maxShownText*3/4 {
@@ -143,9 +153,6 @@ func excerpt(line []byte, column int) (string, int) {
 			break
 		}
 		r, n := utf8.DecodeRune(line[i:])
-		if r != '\t' && (r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == utf8.RuneError) {
-			r = '�'
-		}
 		b.WriteRune(r)
 		i += n
 		shown++

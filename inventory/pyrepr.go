@@ -55,7 +55,12 @@ func pyRepr(v any, secrets bool) string {
 	case timestamp:
 		return v.repr
 	case Secret:
-		return pyStr(v, secrets)
+		if secrets {
+			if plain, err := v.Value(); err == nil {
+				return pyRepr(plain, true)
+			}
+		}
+		return redacted
 	case *list:
 		parts := make([]string, len(v.items))
 		for i, x := range v.items {
