@@ -24,8 +24,7 @@ type Upload struct {
 	// Path is the absolute path on the node. If it is a symbolic link, the
 	// link is replaced, not what it points to.
 	Path string
-	// Content is read from its current position, Size bytes. It is read twice
-	// when SHA256 is empty.
+	// Content is read from its current position, Size bytes.
 	Content io.ReadSeeker
 	Size    int64
 	// Mode is the permission bits. 0 keeps those of a file that is there, and
@@ -34,8 +33,8 @@ type Upload struct {
 	// Owner and Group are names or numbers. Empty keeps those of a file that
 	// is there; a new one belongs to who writes it.
 	Owner, Group string
-	// SHA256 is the digest of Content in hexadecimal. Empty means that Upload
-	// computes it.
+	// SHA256 is the digest that Content must have, in hexadecimal. Empty means
+	// whatever it has.
 	SHA256 string
 	// Become writes as Target.Become says.
 	Become bool
@@ -81,18 +80,19 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 		return "", &fault{kind: KindUsage, err: err}
 	}
 	want := strings.ToLower(u.SHA256)
-	if want == "" {
-		var err error
-		if want, err = digestOf(u.Content, u.Size); err != nil {
-			return "", &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
-		}
+	start, err := u.Content.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return "", &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
 	}
 	nonce := newNonce()
 	env := map[string]string{
 		"fl_target": u.Path, "fl_dir": path.Dir(u.Path), "fl_temp": tempName(u.Path, nonce),
 		"fl_want": want, "fl_owner": ownerSpec(u.Owner, u.Group),
 		"fl_mode": octal(u.Mode), "fl_mkdir": octal(u.MkdirMode),
-		"fl_plain": p.opts.noSFTP, "fl_nonce": nonce,
+		"fl_plain": p.opts.noSFTP, "fl_nonce": nonce, "fl_large": "",
+	}
+	if u.Size > 8<<20 {
+		env["fl_large"] = "yes"
 	}
 	program, err := wire.Program{Env: env, Script: wire.UploadScript}.Encode()
 	if err != nil {
@@ -104,6 +104,10 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 		}
 	}
 	err = p.onConn(ctx, t, func(c *conn) error {
+		// A second try over a fresh connection starts anew.
+		if _, err := u.Content.Seek(start, io.SeekStart); err != nil {
+			return &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
+		}
 		talk := newUploadTalk(nonce)
 		s, err := c.begin(ctx, t, u.Become, program, talk)
 		if err != nil {
@@ -114,7 +118,11 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 			return err
 		}
 		defer s.close()
-		return s.transfer(ctx, u, tempName(u.Path, nonce), talk)
+		if err := s.transfer(ctx, u, tempName(u.Path, nonce), talk); err != nil {
+			return err
+		}
+		_, want = talk.result()
+		return nil
 	})
 	return want, err
 }
@@ -150,23 +158,6 @@ func octal(m fs.FileMode) string {
 		return ""
 	}
 	return fmt.Sprintf("%04o", bits)
-}
-
-func digestOf(r io.ReadSeeker, size int64) (string, error) {
-	pos, err := r.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	if n, err := io.Copy(h, io.LimitReader(r, size)); err != nil {
-		return "", err
-	} else if n != size {
-		return "", fmt.Errorf("it has %d bytes, not %d", n, size)
-	}
-	if _, err := r.Seek(pos, io.SeekStart); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // transfer sends the content and waits for the script's verdict.
@@ -218,7 +209,9 @@ func (s *session) sendSFTP(u Upload, temp string) error {
 	if err != nil {
 		return err
 	}
-	n, err := f.ReadFromWithConcurrency(io.LimitReader(u.Content, u.Size), maxInFlight)
+	// Hashing on the way saves reading the content twice.
+	h := sha256.New()
+	n, err := f.ReadFromWithConcurrency(io.TeeReader(io.LimitReader(u.Content, u.Size), h), maxInFlight)
 	if err == nil && n != u.Size {
 		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
 	}
@@ -229,10 +222,40 @@ func (s *session) sendSFTP(u Upload, temp string) error {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
+	if err != nil || u.SHA256 != "" {
+		return err
+	}
+	return sendDigest(client, temp+".sum", hex.EncodeToString(h.Sum(nil)))
+}
+
+func sendDigest(client *sftp.Client, name, digest string) error {
+	f, err := client.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(digest + "\n"))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
 	return err
 }
 
+// sendPlain is for a node without an SFTP server. A digest that the script does
+// not have yet is the first line.
 func (s *session) sendPlain(u Upload) error {
+	if u.SHA256 == "" {
+		h := sha256.New()
+		n, err := io.Copy(h, io.LimitReader(u.Content, u.Size))
+		if err != nil {
+			return err
+		}
+		if _, err := u.Content.Seek(-n, io.SeekCurrent); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(s.ch, hex.EncodeToString(h.Sum(nil))+"\n"); err != nil {
+			return err
+		}
+	}
 	n, err := io.Copy(s.ch, io.LimitReader(u.Content, u.Size))
 	if err == nil && n != u.Size {
 		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)

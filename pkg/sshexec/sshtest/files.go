@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/pkg/sftp"
 )
@@ -58,6 +59,7 @@ func (s *Server) upload(r *Request) Response {
 		return Response{Exit: 97}
 	}
 	defer os.Remove(s.Path(temp))
+	defer os.Remove(s.Path(temp + ".sum"))
 	say := func(words string) { fmt.Fprintf(r.Stderr, "fleetd-%s %s\n", r.Env["fl_nonce"], words) }
 	say("sftp")
 	s.serveSFTP(struct {
@@ -77,7 +79,12 @@ func (s *Server) upload(r *Request) Response {
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
 	say("digest " + digest)
-	if digest != r.Env["fl_want"] {
+	want := r.Env["fl_want"]
+	if want == "" {
+		b, _ := os.ReadFile(s.Path(temp + ".sum"))
+		want = strings.TrimSpace(string(b))
+	}
+	if digest != want {
 		return Response{Exit: 93}
 	}
 	mode := fs.FileMode(0o644)

@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
+)
+
+// A tool is a way to run uname -rv on all hosts.
+type tool struct {
+	name string
+	bin  string // what must be installed
+	args []string
+	env  []string
+	job  bool // this binary, with the job on standard input
+}
+
+func BenchmarkFleet(b *testing.B) {
+	if os.Getuid() != 0 {
+		b.Skip("needs root: sshd must listen on all of 127.0.0.0/8 in a network namespace")
+	}
+	s := opensshtest.Start(b, opensshtest.Config{
+		Users: true, Hosts: []string{"0.0.0.0"},
+		Lines: []string{"MaxStartups 1000", "UsePAM no", "UseDNS no", "LogLevel ERROR"},
+	})
+	hostKey := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.Keys["ed25519"])))
+	known := s.Write(b, "kh", fmt.Sprintf("[127.0.1.*]:%d %s\n", s.Port, hostKey))
+	config := s.Write(b, "ssh_config", fmt.Sprintf("Host *\n  Port %d\n  User %s\n  IdentityFile %s\n  IdentitiesOnly yes\n  IdentityAgent none\n"+
+		"  UserKnownHostsFile %s\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n  ControlMaster no\n",
+		s.Port, opensshtest.OpsUser, s.Path("client"), known))
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{50, 200} {
+		j := job{Port: s.Port, User: opensshtest.OpsUser, Key: s.Path("client"), KnownHosts: known, HostKey: hostKey}
+		var ini, hosts strings.Builder
+		for i := 1; i <= n; i++ {
+			h := fmt.Sprintf("127.0.1.%d", i)
+			j.Hosts = append(j.Hosts, h)
+			fmt.Fprintf(&hosts, "%s\n", h)
+			fmt.Fprintf(&ini, "%s ansible_port=%d ansible_user=%s ansible_ssh_private_key_file=%s ansible_ssh_common_args='-F %s' ansible_python_interpreter=/usr/bin/python3\n",
+				h, s.Port, opensshtest.OpsUser, s.Path("client"), config)
+		}
+		inventory := s.Write(b, fmt.Sprintf("inv%d.ini", n), ini.String())
+		list := s.Write(b, fmt.Sprintf("hosts%d", n), hosts.String())
+		ansible := []string{"ANSIBLE_CONFIG=/dev/null", "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
+		f := fmt.Sprint(forks)
+		for _, tl := range []tool{
+			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true},
+			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true},
+			{name: "fleetd-exec", bin: os.Getenv("FLEETD"), args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
+			{name: "pdsh", bin: "pdsh", args: []string{"-R", "ssh", "-f", f, "-w", "^" + list, "uname -rv"}, env: []string{"PDSH_SSH_ARGS_APPEND=-F " + config}},
+			{name: "clush", bin: "clush", args: []string{"-f", f, "--hostfile", list, "-o", "-F " + config, "uname -rv"}},
+			{name: "parallel-ssh", bin: "parallel-ssh", args: []string{"-i", "-p", f, "-h", list, "-x", "-F " + config, "uname -rv"}},
+			{name: "ansible-raw", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "raw", "-a", "uname -rv"}, env: ansible},
+			{name: "ansible-shell", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "shell", "-a", "uname -rv"}, env: ansible},
+		} {
+			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { tl.run(b, j) })
+		}
+	}
+}
+
+func (tl tool) run(b *testing.B, j job) {
+	bin, err := exec.LookPath(tl.bin)
+	if err != nil {
+		b.Skip("not installed")
+	}
+	var cpu time.Duration
+	for b.Loop() {
+		cmd := exec.Command(bin, tl.args...)
+		cmd.Env = append(os.Environ(), tl.env...)
+		if tl.job {
+			text, err := json.Marshal(j)
+			if err != nil {
+				b.Fatal(err)
+			}
+			cmd.Stdin = bytes.NewReader(text)
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			b.Fatalf("%s: %v\n%.2000s", tl.name, err, out)
+		}
+		if got := countOutputs(string(out)); got != len(j.Hosts) && tl.name != "fleetd-exec" {
+			b.Fatalf("%s: %d of %d hosts answered\n%.2000s", tl.name, got, len(j.Hosts), out)
+		}
+		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	per := float64(b.N * len(j.Hosts))
+	b.ReportMetric(float64(cpu)/float64(time.Millisecond)/per, "cpu-ms/host")
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/run")
+	b.ReportMetric(0, "ns/op")
+}
+
+// countOutputs counts what uname printed. fleetd exec folds equal outputs.
+func countOutputs(out string) int { return strings.Count(out, " SMP ") }

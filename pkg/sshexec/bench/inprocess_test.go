@@ -1,0 +1,187 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
+)
+
+// startNodes starts the in-process server in another process, so that its
+// memory and processor time are not counted here.
+func startNodes(b *testing.B) job {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "FLEETD_BENCH_ROLE=server")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	var j job
+	if err := json.NewDecoder(out).Decode(&j); err != nil {
+		b.Fatal(err)
+	}
+	return j
+}
+
+// nodes returns n targets that are one server under n names, each with a
+// connection of its own.
+func (j job) nodes(n int) []sshexec.Target {
+	var out []sshexec.Target
+	for i := range n {
+		j.Hosts = []string{"127.0.0.1"}
+		t := j.targets()[0]
+		t.Name = fmt.Sprintf("node%04d", i)
+		t.HostKeyAlias = t.Name
+		out = append(out, t)
+	}
+	return out
+}
+
+func connectAll(b *testing.B, p *sshexec.Pool, targets []sshexec.Target) {
+	var wg sync.WaitGroup
+	for _, t := range targets {
+		wg.Go(func() {
+			if err := p.Connect(context.Background(), t); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkConnections(b *testing.B) {
+	const n = 1000
+	j := startNodes(b)
+	var heap, rss float64
+	for b.Loop() {
+		p := sshexec.NewPool(sshexec.Options{})
+		before, beforeRSS := inUse(), residentBytes(b)
+		connectAll(b, p, j.nodes(n))
+		heap += float64(inUse()-before) / n
+		rss += float64(residentBytes(b)-beforeRSS) / n
+		p.Close()
+	}
+	b.ReportMetric(heap/float64(b.N)/1024, "KiB-inuse/conn")
+	b.ReportMetric(rss/float64(b.N)/1024, "KiB-rss/conn")
+	b.ReportMetric(0, "ns/op")
+}
+
+// inUse is the memory of live objects and stacks.
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
+
+func residentBytes(b *testing.B) int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Skip("no /proc")
+	}
+	var size, resident int64
+	fmt.Sscan(string(text), &size, &resident)
+	return resident * int64(os.Getpagesize())
+}
+
+func BenchmarkCPUPerHost(b *testing.B) {
+	j := startNodes(b)
+	for _, n := range []int{100, 1000, 5000} {
+		b.Run(fmt.Sprintf("hosts=%d", n), func(b *testing.B) {
+			targets := j.nodes(n)
+			var cpu time.Duration
+			for b.Loop() {
+				before := processorTime(b)
+				p := sshexec.NewPool(sshexec.Options{MaxDials: forks})
+				p.RunAll(context.Background(), targets, sshexec.Command{Argv: []string{"uname", "-rv"}}, forks, func(r sshexec.HostResult) {
+					if r.Err != nil {
+						b.Error(r.Err)
+					}
+				})
+				p.Close()
+				cpu += processorTime(b) - before
+			}
+			b.ReportMetric(float64(cpu)/float64(time.Millisecond)/float64(b.N*n), "cpu-ms/host")
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/run")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func BenchmarkUpload(b *testing.B) {
+	const size = 100_000_000
+	s := opensshtest.Start(b, opensshtest.Config{Lines: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}})
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(content)
+	source := filepath.Join(b.TempDir(), "object")
+	if err := os.WriteFile(source, content, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	remote := b.TempDir()
+	b.Run("sshexec", func(b *testing.B) {
+		p := sshexec.NewPool(sshexec.Options{})
+		defer p.Close()
+		b.SetBytes(size)
+		before := processorTime(b)
+		for b.Loop() {
+			if _, err := p.Upload(context.Background(), s.Target("node"), sshexec.Upload{Path: remote + "/a", Content: bytes.NewReader(content), Size: size}); err != nil {
+				b.Fatal(err)
+			}
+			p.Forget(s.Target("node")) // sftp connects each time
+		}
+		b.ReportMetric(float64(processorTime(b)-before)/float64(time.Millisecond)/float64(b.N), "cpu-ms/op")
+	})
+	b.Run("openssh-sftp", func(b *testing.B) {
+		b.SetBytes(size)
+		var cpu time.Duration
+		for b.Loop() {
+			cmd := exec.Command("sftp", "-q", "-b", "-", "-F", "none", "-P", fmt.Sprint(s.Port), "-i", s.Path("client"), "-o", "IdentitiesOnly=yes",
+				"-o", "UserKnownHostsFile="+s.Path("known_hosts"), "127.0.0.1")
+			// -f has it flush to disk, as sshexec does.
+			cmd.Stdin = strings.NewReader(fmt.Sprintf("put -f %s %s/b\n", source, remote))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				b.Fatalf("%v\n%s", err, out)
+			}
+			cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		}
+		b.ReportMetric(float64(cpu)/float64(time.Millisecond)/float64(b.N), "cpu-ms/op")
+	})
+}
