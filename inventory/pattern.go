@@ -235,7 +235,7 @@ func (inv *Inventory) matchOne(p string) ([]*host, error) {
 	return hosts[start:end], nil
 }
 
-func badPattern(p, why string) error {
+func badPattern(p, why string) *Error {
 	return &Error{Caret: -1, Message: fmt.Sprintf("cannot match hosts with the pattern %q: %s", clip(p), why)}
 }
 
@@ -290,9 +290,14 @@ func (inv *Inventory) enumerate(p string) ([]*host, error) {
 // from the start of the name but not to its end.
 func nameMatcher(p string) (func(string) bool, error) {
 	if p[0] == '~' {
-		re, err := regexp.Compile(`^(?:` + p[1:] + `)`)
+		// \Z is the end of the text for Python, \z for Go.
+		re, err := regexp.Compile(`^(?:` + strings.ReplaceAll(p[1:], `\Z`, `\z`) + `)`)
 		if err != nil {
-			return nil, badPattern(p, err.Error())
+			e := badPattern(p, err.Error())
+			if strings.Contains(p, "(?=") || strings.Contains(p, "(?!") || strings.Contains(p, "(?<") {
+				e.Hint = "Lookahead and lookbehind are not supported; combine patterns with :& and :! instead."
+			}
+			return nil, e
 		}
 		return re.MatchString, nil
 	}

@@ -36,24 +36,27 @@ func run(ctx context.Context, dir, name string, args []string, limit int64) ([]b
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		if s := strings.TrimSpace(complaints.String()); s != "" {
+		if s := strings.TrimSpace(complaints.kept.String()); s != "" {
 			return nil, fmt.Errorf("%w: %s", err, s)
 		}
 		return nil, err
 	}
-	return out.Bytes(), nil
+	return out.kept.Bytes(), nil
 }
 
 // bounded keeps limit+1 bytes and drops the rest, so that who reads it can
 // tell that there was more.
+//
+// The buffer is not embedded: its ReadFrom would be found by io.Copy and go
+// round the bound.
 type bounded struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int64
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit + 1 - int64(b.Len()); room > 0 {
-		b.Buffer.Write(p[:min(int64(len(p)), room)])
+	if room := b.limit + 1 - int64(b.kept.Len()); room > 0 {
+		b.kept.Write(p[:min(int64(len(p)), room)])
 	}
 	return len(p), nil
 }
