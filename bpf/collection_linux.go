@@ -175,7 +175,7 @@ func (c *Collection) Events(ctx context.Context) iter.Seq2[ConnectEvent, error] 
 		}
 		defer c.reading.Unlock()
 		// SetDeadline would not do: it waits for the read that it shall end.
-		stop := context.AfterFunc(ctx, func() { c.reader.Flush() })
+		stop := context.AfterFunc(ctx, func() { _ = c.reader.Flush() }) // fails only when it is closed, which ends the loop, too
 		defer stop()
 		var record perf.Record
 		for {

@@ -29,13 +29,15 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	for _, mount := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
-		os.Mkdir(mount[1], 0o755)
+		_ = os.Mkdir(mount[1], 0o755) // it may be there; mount says if it is not
 		if err := unix.Mount(mount[0], mount[1], mount[0], 0, ""); err != nil {
 			fmt.Printf("mount %s: %v\n", mount[1], err)
 		}
 	}
 	fmt.Printf("\nended with %d\n", m.Run())
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		fmt.Printf("power off: %v\n", err)
+	}
 }
 
 // TestKernels runs the real thing on other kernels: the very test binary, alone

@@ -91,6 +91,7 @@ func parseArgs(args rollout.Args) (objectArgs, error) {
 		list = name
 	}
 	switch v := list.(type) {
+	case nil: // "bpf_objects:" with nothing behind it
 	case string:
 		names = []string{v}
 	case []string:

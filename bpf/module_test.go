@@ -81,6 +81,7 @@ func TestDiff(t *testing.T) {
 		{"remove", elrepo, older, absent, rollout.Delete, "remove BPF object tcp_connect", []rollout.Field{{Name: target, Before: then}}, node.File{}},
 		{"remove under an old kernel", el7, current, absent, rollout.Delete, "remove BPF object tcp_connect", []rollout.Field{{Name: target, Before: now}}, node.File{}},
 		{"nothing to remove", elrepo, node.File{}, absent, rollout.NoOp, "BPF object tcp_connect is not there", nil, node.File{}},
+		{"a variable without a value", el7, node.File{}, rollout.Args{"objects": nil}, rollout.NoOp, "no BPF object is asked for", nil, node.File{}},
 		{"none asked for", el7, node.File{}, rollout.Args{"objects": []any{}}, rollout.NoOp, "no BPF object is asked for", nil, node.File{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -231,9 +232,12 @@ func (b *bench) want(o rollout.Outcome, kind rollout.OutcomeKind, message string
 // files are all files of the node, with what is in them.
 func (b *bench) files() map[string]string {
 	out := map[string]string{}
-	filepath.WalkDir(b.Root(), func(p string, d os.DirEntry, err error) error {
+	if _, err := os.Stat(b.Root()); os.IsNotExist(err) {
+		return out // nothing was written yet
+	}
+	err := filepath.WalkDir(b.Root(), func(p string, d os.DirEntry, err error) error {
 		if err != nil {
-			return nil // no root folder yet: no files
+			return err
 		}
 		name := strings.TrimPrefix(p, b.Root())
 		if d.IsDir() {
@@ -244,15 +248,18 @@ func (b *bench) files() map[string]string {
 		}
 		content, err := os.ReadFile(p)
 		if err != nil {
-			b.t.Fatal(err)
+			return err
 		}
 		info, err := d.Info()
 		if err != nil {
-			b.t.Fatal(err)
+			return err
 		}
 		out[name] = fmt.Sprintf("%o %s", info.Mode().Perm(), digest(content))
 		return nil
 	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	return out
 }
 
