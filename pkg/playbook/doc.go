@@ -18,6 +18,12 @@
 // A playbook is compiled before its first task runs. Therefore there are no
 // facts and no register: what a node is like is the business of the modules.
 //
+// Where fleetd is stricter than Ansible on purpose: a path of a task file is no
+// template; a number with a fraction is no text (6.10 would have become 6.1); an
+// undefined variable in a condition is an error even if the condition says
+// "x is defined" somewhere behind; max_fail_percentage lies between 0 and 100;
+// connection: local is for localhost alone.
+//
 // Variables take Ansible's precedence: the inventory's, play vars, vars of
 // import_playbook, vars_files, block vars, task vars, extra vars. A template in the
 // value of a variable is resolved when the variable is used, for the host it is

@@ -1,6 +1,9 @@
 package jinja
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // literal is what Ansible makes of a printed text: one that reads like a
 // Python list, dictionary or boolean becomes it, anything else stays a text.
@@ -15,6 +18,10 @@ func literal(s string) any {
 	}
 	l := &lexer{src: s}
 	if _, err := l.expression("", tEOF, 0, true); err != nil {
+		return s
+	}
+	// Python and JSON spell it None and null, only Jinja none.
+	if slices.ContainsFunc(l.tokens, func(t token) bool { return t.name("none") }) {
 		return s
 	}
 	p := &parser{toks: l.tokens}

@@ -15,17 +15,17 @@ func init() {
 		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), nil }},
 		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), nil }},
 
-		"none":     {sig: sig(), fn: typed("NoneType")},
-		"boolean":  {sig: sig(), fn: typed("bool")},
-		"integer":  {sig: sig(), fn: typed("int")},
-		"float":    {sig: sig(), fn: typed("float")},
-		"string":   {sig: sig(), fn: typed("str")},
-		"mapping":  {sig: sig(), fn: typed("dict")},
-		"number":   {sig: sig(), fn: typed("int", "float", "bool")},
+		"none":     {sig: sig(), fn: typed("NoneType"), loose: true},
+		"boolean":  {sig: sig(), fn: typed("bool"), loose: true},
+		"integer":  {sig: sig(), fn: typed("int"), loose: true},
+		"float":    {sig: sig(), fn: typed("float"), loose: true},
+		"string":   {sig: sig(), fn: typed("str"), loose: true},
+		"mapping":  {sig: sig(), fn: typed("dict"), loose: true},
+		"number":   {sig: sig(), fn: typed("int", "float", "bool"), loose: true},
 		"sequence": {sig: sig(), fn: typed("str", "list", "dict")},
 		"iterable": {sig: sig(), fn: typed("str", "list", "dict")},
-		"true":     {sig: sig(), fn: func(c *call) (bool, error) { return c.in == true, nil }},
-		"false":    {sig: sig(), fn: func(c *call) (bool, error) { return c.in == false, nil }},
+		"true":     {sig: sig(), fn: func(c *call) (bool, error) { return c.in == true, opaque(c) }, loose: true},
+		"false":    {sig: sig(), fn: func(c *call) (bool, error) { return c.in == false, opaque(c) }, loose: true},
 		"sameas":   {sig: sig("other"), fn: testSameas},
 
 		"eq": {sig: sig("other"), fn: relational("==")},
@@ -93,8 +93,18 @@ func isUndefined(v any) bool {
 	return ok
 }
 
+// typed tests look at the type only, which what is undefined has none of: as in
+// Jinja, "missing is string" is false.
 func typed(names ...string) func(*call) (bool, error) {
-	return func(c *call) (bool, error) { return slices.Contains(names, TypeName(c.in)), nil }
+	return func(c *call) (bool, error) { return slices.Contains(names, TypeName(c.in)), opaque(c) }
+}
+
+// opaque refuses a secret to a test that takes undefined values.
+func opaque(c *call) error {
+	if _, ok := c.in.(Opaque); ok {
+		return use(c.in, c.at)
+	}
+	return nil
 }
 
 func relational(op string) func(*call) (bool, error) {
