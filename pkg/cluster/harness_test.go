@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +40,7 @@ func (n *notes) Checkpoint(k, v string) error {
 	return nil
 }
 
-// wrote lists the recorded writes, without the queries of their URLs.
+// wrote lists the recorded writes, each once, without the queries of their URLs.
 func (n *notes) wrote() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -48,7 +49,9 @@ func (n *notes) wrote() []string {
 		method, rest, _ := strings.Cut(o.Text, " ")
 		path, body, _ := strings.Cut(rest, " ")
 		path, _, _ = strings.Cut(path, "?")
-		out = append(out, strings.TrimSpace(method+" "+path+" "+body))
+		if line := strings.TrimSpace(method + " " + path + " " + body); !slices.Contains(out, line) {
+			out = append(out, line)
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -277,11 +279,12 @@ func TestLabDrain(t *testing.T) {
 	}
 
 	// The machine is in another boot than the Node shows: Ready proves nothing.
-	ssh.ids[name] = "the-new-boot"
+	boot := "boot-of-" + ns
+	ssh.ids[name] = boot
 	up := &machine{pause: 200 * time.Millisecond}
 	up.look = func(attempt int) {
 		if attempt == 3 {
-			patch := []byte(`{"status":{"nodeInfo":{"bootID":"the-new-boot"}}}`)
+			patch := []byte(`{"status":{"nodeInfo":{"bootID":"` + boot + `"}}}`)
 			if _, err := c.Kube.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 				t.Error(err)
 			}
@@ -295,6 +298,81 @@ func TestLabDrain(t *testing.T) {
 	nodes, _ = c.Nodes(ctx)
 	if n := matchNodes([]string{name}, nil, nodes)[name].node; n.Unschedulable || n.CordonedBy != "" {
 		t.Errorf("still cordoned: %+v", n)
+	}
+}
+
+// TestLabDegraded brings the operator into trouble in the middle of a flip: its
+// own note on FelixConfiguration says something else than the field.
+func TestLabDegraded(t *testing.T) {
+	c := labClient(t)
+	ctx := context.Background()
+	labKernels(t, c, "6.1.4-1.el7.elrepo.x86_64")
+	labStep(t, c, "fleetd.calico.api_endpoint", rollout.Args{"host": "10.0.0.3"})
+	felix := func(annotation, value string) {
+		body := `{"metadata":{"annotations":{"` + bpfAnnotation + `":"` + annotation + `"}},"spec":{"bpfEnabled":` + value + `}}`
+		if _, err := c.Dynamic.Resource(felixconfigs).Patch(ctx, "default", types.MergePatchType, []byte(body), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mod := Modules(Deps{Client: c})["fleetd.calico.dataplane"]
+	f, err := c.Facts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Calico, f)), rollout.Args{"linux_dataplane": "BPF"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{pause: 300 * time.Millisecond}
+	m.look = func(attempt int) {
+		if attempt == 2 {
+			felix("true", "false")
+		}
+	}
+	o := m.run(t, mod, rollout.Localhost, change)
+	t.Logf("%s: %s\n%s\n\tsaid %s", o.Kind, o.Message, o.Hint, strings.Join(m.messages, "\n\t     "))
+	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "modified by someone else") {
+		t.Errorf("%+v", o)
+	}
+	felix("false", "false")
+	u := &machine{pause: 300 * time.Millisecond, undo: true}
+	if o := u.run(t, mod, rollout.Localhost, change); o.Bad() {
+		t.Errorf("undo: %+v", o)
+	}
+	labStep(t, c, "fleetd.calico.api_endpoint", rollout.Args{"state": "absent"})
+}
+
+// TestLabRefusals: what the real API server says no to, and how it is told.
+func TestLabRefusals(t *testing.T) {
+	c := labClient(t)
+	ctx := context.Background()
+	err := c.patchInstallation(ctx, map[string]any{"linuxDataplan": "BPF"})
+	if err == nil || !strings.Contains(err.Error(), "linuxDataplan") {
+		t.Errorf("a field that does not exist was taken: %v", err)
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", os.Getenv(labKubeconfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Impersonate.UserName = "deployer"
+	weak, err := connect(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []struct {
+		do   func() error
+		hint string
+	}{
+		{func() error { _, err := weak.Nodes(ctx); return err }, "kubectl auth can-i list nodes --all-namespaces"},
+		{func() error { return weak.patchInstallation(ctx, map[string]any{"linuxDataplane": "BPF"}) }, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
+		{func() error {
+			return weak.selectNonCalico(ctx, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, true)
+		}, "kubectl auth can-i patch daemonsets.apps -n kube-system"},
+	} {
+		err := w.do()
+		if p := rollout.AsProblem(errors.Join(err)); err == nil || !strings.Contains(p.Hint, w.hint) {
+			t.Errorf("want %q, got %+v", w.hint, p)
+		}
 	}
 }
 
