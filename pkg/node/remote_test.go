@@ -140,6 +140,8 @@ func TestErrorsSayWhetherTheHostWasReached(t *testing.T) {
 type fakeFleet struct {
 	Remote
 	output []byte
+	forks  int
+	full   chan struct{} // closed when as many hosts as forks are asked at once
 	mu     sync.Mutex
 	now    int
 	most   int
@@ -148,9 +150,18 @@ type fakeFleet struct {
 func (f *fakeFleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	f.mu.Lock()
 	f.now++
-	f.most = max(f.most, f.now)
+	if f.most = max(f.most, f.now); f.now == f.forks && f.most == f.forks {
+		select {
+		case <-f.full:
+		default:
+			close(f.full)
+		}
+	}
 	f.mu.Unlock()
-	time.Sleep(2 * time.Millisecond)
+	select {
+	case <-f.full:
+	case <-time.After(time.Minute): // fewer than forks: the test says so
+	}
 	f.mu.Lock()
 	f.now--
 	f.mu.Unlock()
@@ -173,7 +184,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fake := &fakeFleet{output: fixture(t, archive, "output")}
+	fake := &fakeFleet{output: fixture(t, archive, "output"), forks: 7, full: make(chan struct{})}
 	keys := map[string][]string{}
 	for i := range 50 {
 		keys[fmt.Sprintf("host%03d", i)] = []string{"", "file=/etc/hosts"}
