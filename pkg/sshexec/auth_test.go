@@ -90,11 +90,15 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 	key := srv.Dir() + "/sealed"
 	opensshtest.Keygen(t, key, "ed25519", "pw")
 	pub := opensshtest.ReadPublicKey(t, key+".pub")
+	typing := 6 * time.Second
+	if testing.Short() {
+		typing = 3 * time.Second
+	}
 	var asked atomic.Int32
 	p := newPool(t, sshexec.Options{Passphrase: func(string) (sshexec.Secret, error) {
 		asked.Add(1)
 		// Longer than the connect timeout: a person types slowly.
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(typing)
 		return "pw", nil
 	}})
 	srv2 := sshtest.New(t, sshtest.AuthorizedKey(pub))
@@ -103,7 +107,7 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 		wg.Go(func() {
 			target := aliasTarget(t, srv2, i)
 			target.IdentityFiles = []string{key}
-			target.ConnectTimeout = 400 * time.Millisecond
+			target.ConnectTimeout = typing - time.Second
 			if err := runTrue(t, p, target); err != nil {
 				t.Error(err)
 			}

@@ -104,6 +104,10 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	defer dl.stop()
 	raw, err := p.connect(dl.ctx, t, via)
 	if err != nil {
+		if errors.Is(context.Cause(dl.ctx), errConnectTimeout) {
+			// net.Dialer says "operation was canceled".
+			err = errConnectTimeout
+		}
 		return nil, p.connectFault(ctx, t, err)
 	}
 	proxy, _ := raw.(*proxyConn)

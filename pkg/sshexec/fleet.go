@@ -62,6 +62,11 @@ func (p *Pool) runInTurn(ctx context.Context, t Target, cmd Command, places chan
 // Connect makes sure that there is a connection to t: it dials and logs in, if
 // none is open, and runs nothing.
 func (p *Pool) Connect(ctx context.Context, t Target) error {
+	leave, err := p.enter()
+	if err != nil {
+		return wrap(t, "connect", err)
+	}
+	defer leave()
 	c, _, err := p.acquire(ctx, t)
 	if err != nil {
 		return wrap(t, "connect", err)

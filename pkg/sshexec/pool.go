@@ -62,7 +62,7 @@ type slot struct {
 	name    string
 	ready   chan struct{} // closed when conn or err is set
 	conn    *conn
-	err     error
+	err     error // of the dial
 	waiters int
 	cancel  context.CancelFunc
 }
@@ -95,7 +95,19 @@ func NewPool(o Options) *Pool {
 	return p
 }
 
-var errPoolClosed = errors.New("the connection pool is closed")
+var errPoolClosed error = &fault{kind: KindCanceled, err: errors.New("the connection pool is closed")}
+
+// enter registers a call, so that Close waits for it; leave is called at its
+// end. Without it a call could start goroutines while Close waits for the last.
+func (p *Pool) enter() (leave func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errPoolClosed
+	}
+	p.work.Add(1)
+	return p.work.Done, nil
+}
 
 // acquire returns a live connection to t, which the caller must release.
 // reused tells that it was there before.
@@ -111,7 +123,7 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 			return nil, false, errPoolClosed
 		}
 		s := p.slots[key]
-		reused = s != nil
+		reused = s != nil && s.conn != nil
 		if s != nil && s.conn != nil && s.conn.isDead() {
 			delete(p.slots, key)
 			s = nil
@@ -147,6 +159,7 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 			s.conn.refs++
 			p.mu.Unlock()
 			return s.conn, reused, nil
+		case s.err == errForgotten: // not ours to fail for: somebody wants it fresh
 		case s.err != nil:
 			p.mu.Unlock()
 			return nil, false, s.err
@@ -163,12 +176,17 @@ func (p *Pool) startDial(key string, t Target) *slot {
 	p.work.Go(func() {
 		defer cancel()
 		c, err := p.dial(ctx, t)
+		var late *conn
+		defer func() {
+			if late != nil {
+				late.close(errForgotten) // may take its time: not under the lock
+			}
+		}()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if err == nil && (ctx.Err() != nil || p.slots[key] != s) {
+		if p.slots[key] != s {
 			// Forgotten or closed while we dialed.
-			c.close(errForgotten)
-			c, err = nil, errForgotten
+			late, c, err = c, nil, errForgotten
 		}
 		s.conn, s.err = c, err
 		if err != nil && p.slots[key] == s {
@@ -182,7 +200,7 @@ func (p *Pool) startDial(key string, t Target) *slot {
 	return s
 }
 
-var errForgotten = errors.New("the connection was given up")
+var errForgotten error = &fault{kind: KindLost, err: errors.New("the connection was given up")}
 
 // release gives back what acquire returned.
 func (p *Pool) release(c *conn) {
@@ -223,8 +241,8 @@ func (p *Pool) discard(c *conn) {
 	c.close(errLost)
 }
 
-// Close closes every connection and waits until all goroutines of the pool are
-// gone. What still runs fails.
+// Close closes every connection, and waits until all calls have returned and
+// all goroutines of the pool are gone. What still runs fails.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true

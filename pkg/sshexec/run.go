@@ -156,6 +156,11 @@ func serialize(f func(Stream, string)) (out, err func(string)) {
 // turns out to be dead before anything was started on it is replaced once: it
 // is no fault of the host's that its sshd was restarted since the last step.
 func (p *Pool) onConn(ctx context.Context, t Target, f func(*conn) error) error {
+	leave, err := p.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	for again := false; ; again = true {
 		c, reused, err := p.acquire(ctx, t)
 		if err != nil {

@@ -53,7 +53,7 @@ func BenchmarkFleet(b *testing.B) {
 		}
 		inventory := s.Write(b, fmt.Sprintf("inv%d.ini", n), ini.String())
 		list := s.Write(b, fmt.Sprintf("hosts%d", n), hosts.String())
-		ansible := []string{"ANSIBLE_CONFIG=/dev/null", "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
+		ansible := []string{"ANSIBLE_CONFIG=" + s.Write(b, "ansible.cfg", "[defaults]\n"), "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
 		f := fmt.Sprint(forks)
 		for _, tl := range []tool{
 			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true},
