@@ -1,6 +1,7 @@
 package playbook
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -163,7 +164,8 @@ func (t *taskRun) argument(c *compiler, p param, s *scope) (v, before any, ok bo
 	if err == nil {
 		return v, before, true
 	}
-	if ve, isValue := err.(*jinja.ValueError); isValue {
+	var ve *jinja.ValueError
+	if errors.As(err, &ve) {
 		if inner := scalarWith(n, ve.Source); inner != nil {
 			n = inner
 		}

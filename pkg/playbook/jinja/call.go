@@ -93,7 +93,7 @@ func (n *callNode) evaluate(f *frame, in any, loose bool) (*call, error) {
 
 func (c *call) given(i int) bool { return i < len(c.has) && c.has[i] }
 
-func (c *call) fail(format string, a ...any) error {
+func (c *call) fail(format string, a ...any) *Error {
 	return errorAt(c.at, "%s: %s", c.name, fmt.Sprintf(format, a...)).token(c.name)
 }
 

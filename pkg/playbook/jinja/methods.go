@@ -52,7 +52,7 @@ var stringMethods = map[string]methodFunc{
 		for i, x := range l {
 			s, ok := x.(string)
 			if !ok {
-				return nil, c.fail("item %d is of type %s where a string belongs", i+1, TypeName(x)).(*Error).hint("the filter join takes any type")
+				return nil, c.fail("item %d is of type %s where a string belongs", i+1, TypeName(x)).hint("the filter join takes any type")
 			}
 			texts[i] = s
 		}

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -31,12 +32,9 @@ func (c *call) compileRegexp(pattern string, ignoreCase, multiline bool) (*regex
 	}
 	re, err := regexp.Compile(source)
 	if err != nil {
-		var se *syntax.Error
 		e := errorAt(c.at, "%s: fleetd cannot read the pattern %q: %v", c.name, pattern, err).token(c.name)
-		if s, ok := err.(*syntax.Error); ok {
-			se = s
-		}
-		if se != nil && (se.Code == syntax.ErrInvalidPerlOp || se.Code == syntax.ErrInvalidEscape) {
+		var se *syntax.Error
+		if errors.As(err, &se) && (se.Code == syntax.ErrInvalidPerlOp || se.Code == syntax.ErrInvalidEscape) {
 			e.Hint = "look-around such as (?=…) and back references such as \\1 in the pattern are not supported"
 		}
 		return nil, e

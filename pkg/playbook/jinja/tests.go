@@ -116,7 +116,7 @@ func testSameas(c *call) (bool, error) {
 	case nil, bool:
 		return c.in == c.args[0], nil
 	}
-	return false, c.fail("is only meant for true, false and none").(*Error).hint("compare with ==")
+	return false, c.fail("is only meant for true, false and none").hint("compare with ==")
 }
 
 func modulo(c *call, by, want int64) (bool, error) {
