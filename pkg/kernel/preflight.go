@@ -84,16 +84,16 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if settled(f, choice) {
 		return rollout.AlreadyDone("%s runs and is the default", pkg.Release())
 	}
+	if problem := unfit(d.fitness(s.Host, f, choice), d.Ignore); problem != nil {
+		return rollout.Fail(problem)
+	}
 	if !choice.Installed {
 		if out, ok := waitForLock(s, f); !ok {
 			return out
 		}
-		if err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, &f); err != nil {
+		if err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f); err != nil {
 			return rollout.Fail(err)
 		}
-	}
-	if problem := unfit(d.fitness(s.Host, f, choice), d.Ignore); problem != nil {
-		return rollout.Fail(problem)
 	}
 	return rollout.AlreadyDone("%s is fit for %s", s.Host, d.Package)
 }

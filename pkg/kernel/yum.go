@@ -36,7 +36,7 @@ func waitForLock(s rollout.Step, f node.Facts) (rollout.Outcome, bool) {
 
 // repositoryHas asks the repository once more for the planned package: ELRepo
 // keeps only the newest version, so the one of last week's plan may be gone.
-func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, f *node.Facts) error {
+func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, f node.Facts) error {
 	res, err := run(ctx, r, s, 2*time.Minute, "yum", "--disablerepo=*", "--enablerepo="+repo,
 		"--setopt="+repo+".skip_if_unavailable=0", "--setopt="+repo+".metadata_expire=60",
 		"list", "available", "--showduplicates", p.Name)
@@ -48,7 +48,7 @@ func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo stri
 		f.RepoErrors = map[string]string{repo: why}
 	}
 	f.Available = map[string][]node.Package{p.Name + "@" + repo: offered}
-	_, err = Choose(s.Host, *f, Wanted{Name: p.Name, Repo: repo, Version: p.EVR})
+	_, err = Choose(s.Host, f, Wanted{Name: p.Name, Repo: repo, Version: p.EVR})
 	var problem *rollout.Problem
 	if errors.As(err, &problem) && why == "" {
 		problem.Hint = "make a new plan: fleetd plan"
