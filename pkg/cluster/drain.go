@@ -173,7 +173,10 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 	if err := answered(ctx, s); err != nil {
 		return rollout.Fail(err)
 	}
-	pods := list.Pods()
+	pods, err := leavers(ctx, s, list.Pods())
+	if err != nil {
+		return rollout.Fail(err)
+	}
 	if len(pods) == 0 {
 		return rollout.Did("Node %s is drained", data.Node)
 	}
@@ -203,6 +206,36 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 		return rollout.WaitFor(askAgain, "%s", left)
 	}
 	return rollout.WaitFor(pollEvery, "%s", left)
+}
+
+// residentsKey is the checkpoint that holds the UIDs of the pods that were on
+// the node at the first look and that a cordon does not keep away.
+const residentsKey = "residents"
+
+// leavers are the pods that the drain moves. A pod that tolerates the cordon
+// (the Tigera operator's tolerates everything) is asked to leave once: its
+// replacement may well start on this same node, and chasing that one too would
+// never end.
+func leavers(ctx context.Context, s rollout.Step, pods []corev1.Pod) ([]corev1.Pod, error) {
+	var residents []string
+	for _, p := range pods {
+		if toleratesCordon(p) {
+			residents = append(residents, string(p.UID))
+		}
+	}
+	if known, ok := s.Checkpoints[residentsKey]; ok {
+		residents = strings.Split(known, ",")
+	} else if err := rollout.RecorderFrom(ctx).Checkpoint(residentsKey, strings.Join(residents, ",")); err != nil {
+		return nil, fmt.Errorf("cannot store which pods are on the node: %w", err)
+	}
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
+		return toleratesCordon(p) && !slices.Contains(residents, string(p.UID))
+	}), nil
+}
+
+func toleratesCordon(p corev1.Pod) bool {
+	cordon := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
+	return slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool { return t.ToleratesTaint(&cordon) })
 }
 
 func leftText(going, blocked []string) string {

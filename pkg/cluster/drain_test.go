@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -328,5 +330,39 @@ func TestUncordonNeedsTheMachine(t *testing.T) {
 	ssh.err = &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindAuth, Err: errors.New("no key")}
 	if o := (&machine{}).once(uncordon, drained, u); o.Kind == rollout.Retrying || !o.Bad() {
 		t.Errorf("%+v", o)
+	}
+}
+
+// A pod that tolerates the cordon starts on the node again; the drain moves it
+// once and does not chase its replacements.
+func TestDrainDoesNotChasePodsThatTolerateTheCordon(t *testing.T) {
+	operator := func(uid string) *corev1.Pod {
+		return aPod("operator-"+uid, func(p *corev1.Pod) {
+			p.UID = types.UID(uid)
+			p.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+		})
+	}
+	f := newFakes(t, aNode(nil), operator("1"), aPod("a", nil))
+	evicted := 0
+	f.kube.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if a.GetSubresource() != "eviction" {
+			return false, nil, nil
+		}
+		e := a.(clienttesting.CreateAction).GetObject().(*policyv1.Eviction)
+		if strings.HasPrefix(e.Name, "operator-") {
+			evicted++
+			if err := f.kube.Tracker().Add(operator(fmt.Sprint(evicted + 1))); err != nil {
+				return true, nil, err
+			}
+		}
+		return true, nil, f.kube.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), e.Namespace, e.Name)
+	})
+	drain, _, d, _ := drains(t, f, &bootIDs{}, nil)
+	m := &machine{}
+	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Fatalf("%+v", o)
+	}
+	if evicted != 1 {
+		t.Errorf("the operator's pod was evicted %d times, want once", evicted)
 	}
 }
