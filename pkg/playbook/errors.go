@@ -31,7 +31,7 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.File != "" {
-		b.WriteString(e.Position.String() + ": ")
+		b.WriteString(e.String() + ": ")
 	}
 	b.WriteString(e.Message)
 	if len(e.Hosts) > 0 {
@@ -99,7 +99,7 @@ type report struct {
 
 // add notes an error. The same one on another host only adds the host.
 func (r *report) add(e *Error) {
-	key := e.Position.String() + "\x00" + e.Message
+	key := e.String() + "\x00" + e.Message
 	if old, ok := r.index[key]; ok {
 		for _, h := range e.Hosts {
 			if !slices.Contains(old.Hosts[max(0, len(old.Hosts)-1):], h) {

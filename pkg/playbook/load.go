@@ -174,7 +174,7 @@ func (l *loader) playbook(name string, from *field) []*play {
 	if root.Kind != yaml.SequenceNode {
 		e := src.errorAt(root, "a playbook is a list of plays, this is %s", kindName(root))
 		if root.Kind == yaml.MappingNode {
-			e.hint("put \"- \" before the first key of the play and indent the rest")
+			e.Hint = "put \"- \" before the first key of the play and indent the rest"
 		}
 		l.add(e)
 		return nil
@@ -197,7 +197,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 	for _, e := range entries {
 		switch e.name {
 		case "import_playbook", "ansible.builtin.import_playbook":
-			return l.importPlaybook(src, n, entries, e)
+			return l.importPlaybook(src, entries, e)
 		case "include":
 			l.add(src.errorAt(e.key, "include is gone from Ansible").hint("use import_playbook"))
 			return nil
@@ -275,23 +275,23 @@ func containsKey(entries []entry, name string) bool {
 	return false
 }
 
-func (l *loader) importPlaybook(src *source, n *yaml.Node, entries []entry, imp entry) []*play {
+func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play {
 	var vars map[string]any
 	var tags []string
 	var when []*field
 	for _, e := range entries {
 		f := &field{src, e.val}
-		switch {
-		case e.name == imp.name:
-		case e.name == "name":
+		switch e.name {
+		case imp.name:
+		case "name":
 			l.text(f)
-		case e.name == "vars":
+		case "vars":
 			vars = l.vars(f)
-		case e.name == "tags":
+		case "tags":
 			tags = l.tags(f)
-		case e.name == "when":
+		case "when":
 			when = l.when(f)
-		case e.name == "hosts" || e.name == "tasks":
+		case "hosts", "tasks":
 			l.add(src.errorAt(e.key, "a play that imports a playbook has no %s of its own", e.name))
 		default:
 			l.keyword(src, e, importPlaybookKeywords)

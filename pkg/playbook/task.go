@@ -70,7 +70,7 @@ func (l *loader) tasks(f *field, in inherit) []*task {
 	if n.Kind != yaml.SequenceNode {
 		e := f.errorAt("tasks are a list, this is %s", kindName(n))
 		if n.Kind == yaml.MappingNode {
-			e.hint("put \"- \" before the first key of each task")
+			e.Hint = "put \"- \" before the first key of each task"
 		}
 		l.add(e)
 		return nil

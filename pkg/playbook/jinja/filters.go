@@ -124,7 +124,7 @@ func filterDefault(c *call) (any, error) {
 		return nil, wrap(c.at, c.name, o.Err)
 	}
 	_, undefined := c.in.(Undefined)
-	if !undefined && !(c.bool(1, false) && !Truth(c.in)) {
+	if !undefined && (!c.bool(1, false) || Truth(c.in)) {
 		return c.in, nil
 	}
 	if !c.given(0) {

@@ -256,7 +256,7 @@ func (l *lexer) one(escapes bool) (token, error) {
 	}
 	e := errorAt(start, "unexpected character %q", r).token(rest[:n])
 	if r == '!' || r == '&' {
-		e.hint("Jinja writes not, and, or")
+		e.Hint = "Jinja writes not, and, or"
 	}
 	return token{}, e
 }

@@ -46,11 +46,11 @@ func (p *parser) skipName(s string) bool {
 	return false
 }
 
-func (p *parser) expectOp(s string) (token, error) {
-	if t := p.cur(); !t.op(s) {
-		return t, p.unexpected("%q", s)
+func (p *parser) expectOp(s string) error {
+	if !p.skipOp(s) {
+		return p.unexpected("%q", s)
 	}
-	return p.next(), nil
+	return nil
 }
 
 func (p *parser) unexpected(wantFormat string, a ...any) *Error {

@@ -62,7 +62,7 @@ func (p *parser) parenthesis(at int) (node, error) {
 		rest, err := p.list(")")
 		return &listNode{base{at}, append([]node{x}, rest...), true}, err
 	}
-	_, err = p.expectOp(")")
+	err = p.expectOp(")")
 	return x, err
 }
 
@@ -91,7 +91,7 @@ func (p *parser) dict(at int) (node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := p.expectOp(":"); err != nil {
+		if err := p.expectOp(":"); err != nil {
 			return nil, err
 		}
 		v, err := p.expr()
@@ -172,7 +172,7 @@ func (p *parser) subscript(x node, at int) (node, error) {
 
 // args parses the arguments of a call, a filter or a test.
 func (p *parser) args() (args []node, kw []keyword, err error) {
-	if _, err := p.expectOp("("); err != nil {
+	if err := p.expectOp("("); err != nil {
 		return nil, nil, err
 	}
 	for !p.skipOp(")") {

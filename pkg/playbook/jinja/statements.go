@@ -175,7 +175,7 @@ func (p *parser) statement(tag token) (part, error) {
 			return nil, p.unexpected("the name of a variable")
 		}
 		p.next()
-		if _, err := p.expectOp("="); err != nil {
+		if err := p.expectOp("="); err != nil {
 			return nil, err
 		}
 		x, err := p.tupleOrExpr()
