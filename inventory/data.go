@@ -13,6 +13,7 @@ type data struct {
 	groupList []*group
 	hosts     map[string]*host
 	hostList  []*host
+	blocks    []hostBlock
 	localhost *host // explicit host that stands for localhost, the first found
 
 	source    any // inventory_file and inventory_dir of hosts that are new
@@ -122,20 +123,15 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 		if len(d.hostList) >= d.limits.Hosts {
 			return nil, fmt.Errorf("more than %d hosts", d.limits.Hosts)
 		}
-		h = &host{name: name, order: len(d.hostList), vars: newDict(4)}
+		h = d.newHost(name)
 		if port != 0 {
 			h.vars.set("ansible_port", port)
 		}
 		d.hosts[name] = h
 		d.hostList = append(d.hostList, h)
-		// Through setVariable, not on the host: a group of the same name
-		// takes them, as it takes all of the host's variables.
-		if err := d.setVariable(name, "inventory_file", d.source); err != nil {
-			return nil, err
-		}
-		if err := d.setVariable(name, "inventory_dir", d.sourceDir); err != nil {
-			return nil, err
-		}
+		vars := d.varsOf(h)
+		vars.set("inventory_file", d.source)
+		vars.set("inventory_dir", d.sourceDir)
 		if isLocalName(name) {
 			if d.localhost == nil {
 				d.localhost = h
@@ -148,6 +144,27 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 		g.addHost(h)
 	}
 	return h, nil
+}
+
+// hostBlock holds a host with room for its groups and first variables, so
+// that a host costs one allocation in a hundred instead of five.
+type hostBlock struct {
+	host host
+	vars dict
+	keys [5]any
+	vals [5]any
+	in   [2]*group
+}
+
+func (d *data) newHost(name string) *host {
+	if len(d.blocks) == cap(d.blocks) {
+		d.blocks = make([]hostBlock, 0, min(max(4, 2*cap(d.blocks)), 128))
+	}
+	d.blocks = d.blocks[:len(d.blocks)+1]
+	b := &d.blocks[len(d.blocks)-1]
+	b.vars.keys, b.vars.vals = b.keys[:0], b.vals[:0]
+	b.host = host{name: name, order: len(d.hostList), vars: &b.vars, direct: b.in[:0]}
+	return &b.host
 }
 
 func (g *group) addHost(h *host) bool {
@@ -181,6 +198,24 @@ func (d *data) setVariable(entity string, key, value any) error {
 		return nil
 	}
 	return fmt.Errorf("no group or host is named %s", entity)
+}
+
+// varsOf are the variables that setting one on the host means: a group of the
+// same name takes them all.
+func (d *data) varsOf(h *host) *dict {
+	if g := d.groups[h.name]; g != nil {
+		return g.vars
+	}
+	return h.vars
+}
+
+// setHostVariable is setVariable for a host at hand.
+func (d *data) setHostVariable(h *host, key, value any) error {
+	if d.groups[h.name] != nil {
+		return d.setVariable(h.name, key, value)
+	}
+	setVar(h.vars, key, value, d.settings.HashMerge)
+	return nil
 }
 
 func setVar(vars *dict, key, value any, merge bool) {

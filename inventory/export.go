@@ -2,6 +2,8 @@ package inventory
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,31 @@ type ExportOptions struct {
 	// PlaybookDirGiven is that --playbook-dir was given: its group_vars then
 	// count for the groups shown, too. Hosts always have them.
 	PlaybookDirGiven bool
+	// Only are the hosts shown, as Limit returned them; nil shows all. Groups
+	// stay, as with --limit of later ansible-inventory.
+	Only []string
+}
+
+// shows returns the test for hosts that Only lets through.
+func (o ExportOptions) shows() func(*host) bool {
+	if o.Only == nil {
+		return func(*host) bool { return true }
+	}
+	only := make(map[string]bool, len(o.Only))
+	for _, h := range o.Only {
+		only[h] = true
+	}
+	return func(h *host) bool { return only[h.name] }
+}
+
+func filter(hosts []*host, keep func(*host) bool) []*host {
+	out := make([]*host, 0, len(hosts))
+	for _, h := range hosts {
+		if keep(h) {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // internalVars are variables that Ansible sets itself and does not show.
@@ -129,8 +156,8 @@ func (inv *Inventory) groupEntry(g *group, o ExportOptions) (*dict, error) {
 	if len(g.children) > 0 {
 		d.set("children", strings2list(groupNames(g.children)))
 	}
-	if g.name != "all" && len(g.hosts) > 0 {
-		d.set("hosts", strings2list(hostNames(g.hosts)))
+	if hosts := filter(g.hosts, o.shows()); g.name != "all" && len(hosts) > 0 {
+		d.set("hosts", strings2list(hostNames(hosts)))
 	}
 	if o.Export {
 		vars, err := inv.groupShown(g, o)
@@ -152,11 +179,38 @@ func strings2list(s []string) *list {
 	return l
 }
 
+// byName sorts hosts by name. The names' first 16 bytes are compared in place:
+// following 100,000 pointers in no order costs more than the comparing.
+func byName(hosts []*host) []*host {
+	type entry struct {
+		a, b uint64
+		h    *host
+	}
+	entries := make([]entry, len(hosts))
+	for i, h := range hosts {
+		var head [16]byte
+		copy(head[:], h.name)
+		entries[i] = entry{binary.BigEndian.Uint64(head[:]), binary.BigEndian.Uint64(head[8:]), h}
+	}
+	slices.SortFunc(entries, func(x, y entry) int {
+		if c := cmp.Compare(x.a, y.a); c != 0 {
+			return c
+		}
+		if c := cmp.Compare(x.b, y.b); c != 0 {
+			return c
+		}
+		return strings.Compare(x.h.name, y.h.name)
+	})
+	for i, e := range entries {
+		hosts[i] = e.h
+	}
+	return hosts
+}
+
 // writeMeta writes the variables of all hosts. What hosts share is rendered
 // once for each set of groups and copied from then on.
 func (inv *Inventory) writeMeta(j *jsonWriter) error {
-	hosts := slices.Clone(inv.order)
-	slices.SortFunc(hosts, func(a, b *host) int { return strings.Compare(a.name, b.name) })
+	hosts := byName(filter(inv.order, j.o.shows()))
 	j.open('{')
 	outer, first := true, true
 	j.item(&outer, 2, "hostvars")
@@ -228,6 +282,7 @@ func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o Exp
 	if g == nil {
 		return fmt.Errorf("%w, there is none named %q", ErrNotAGroup, groupName)
 	}
+	shows := o.shows()
 	var b bytes.Buffer
 	line := func(name string, depth int) {
 		if depth > 0 {
@@ -251,7 +306,7 @@ func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o Exp
 			}
 		}
 		if g.name != "all" {
-			for _, h := range g.hosts {
+			for _, h := range filter(g.hosts, shows) {
 				line(h.name, depth+1)
 				if vars {
 					list(inv.hostShown(h, o), depth+2)
@@ -277,6 +332,7 @@ func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o Exp
 // WriteYAML writes what ansible-inventory --list --yaml prints: the tree of
 // groups as a YAML inventory, each host's variables at its first mention.
 func (inv *Inventory) WriteYAML(w io.Writer, o ExportOptions) error {
+	shows := o.shows()
 	seen := map[*host]bool{}
 	var format func(g *group) (*dict, error)
 	format = func(g *group) (*dict, error) {
@@ -289,7 +345,7 @@ func (inv *Inventory) WriteYAML(w io.Writer, o ExportOptions) error {
 			children.update(d, false)
 		}
 		if g.name != "all" {
-			for _, h := range g.hosts {
+			for _, h := range filter(g.hosts, shows) {
 				vars := &dict{}
 				if !seen[h] {
 					seen[h] = true

@@ -15,6 +15,9 @@ type iniReader struct {
 	line string // without surrounding space
 	at   int    // column at which line starts in the file, from 0
 
+	keys, vals []any // of the host line at hand
+	names      map[string]any
+
 	pending      map[string]*pendingGroup
 	pendingOrder []string
 }
@@ -271,12 +274,12 @@ func (r *iniReader) hosts(group string) error {
 		return r.fail(words[0].at+max(0, strings.LastIndexByte(r.line[words[0].at:], ':')), "A port goes behind the colon. If this is YAML, name the file .yml or .yaml.",
 			"a host's name cannot end in a colon: %s", clip(pattern))
 	}
-	vars := &dict{}
 	for _, n := range names {
 		if strings.TrimFunc(n, isSpace) == "---" {
 			return r.fail(0, "If this is YAML, name the file .yml or .yaml.", "--- is no host's name")
 		}
 	}
+	r.keys, r.vals = r.keys[:0], r.vals[:0]
 	for _, w := range words[1:] {
 		k, v, ok := strings.Cut(w.text, "=")
 		if !ok {
@@ -286,19 +289,32 @@ func (r *iniReader) hosts(group string) error {
 		if err != nil {
 			return err
 		}
-		vars.set(k, value)
+		r.keys, r.vals = append(r.keys, r.name(k)), append(r.vals, value)
 	}
 	for _, n := range names {
-		if _, err := r.l.d.addHost(n, group, port); err != nil {
+		h, err := r.l.d.addHost(n, group, port)
+		if err != nil {
 			return r.fail(words[0].at, "", "%s", err)
 		}
-		for i, k := range vars.keys {
-			if err := r.l.d.setVariable(n, k, vars.vals[i]); err != nil {
+		for i, k := range r.keys {
+			if err := r.l.d.setHostVariable(h, k, r.vals[i]); err != nil {
 				return r.fail(words[0].at, "", "%s", err)
 			}
 		}
 	}
 	return nil
+}
+
+// name is a variable's name, made once for all hosts that have it.
+func (r *iniReader) name(k string) any {
+	if n, ok := r.names[k]; ok {
+		return n
+	}
+	if r.names == nil {
+		r.names = map[string]any{}
+	}
+	r.names[k] = k
+	return r.names[k]
 }
 
 // asError makes any error an *Error about a file.

@@ -330,8 +330,11 @@ func (l *loader) readFile(p string, info fs.FileInfo) error {
 				continue
 			}
 			if !parsed {
-				root, rootErr = parseDocument(t, l.limits)
-				parsed = true
+				if parsed = true; ext == "" && plainlyINI(t.data) {
+					rootErr = &Error{File: t.name, Caret: -1, Message: "this is not YAML"}
+				} else {
+					root, rootErr = parseDocument(t, l.limits)
+				}
 			}
 			if try(reader, func() error {
 				if rootErr != nil {
@@ -399,6 +402,26 @@ func (l *loader) likely(p string, failures []failure) error {
 		}
 	}
 	return failures[len(failures)-1].err
+}
+
+// plainlyINI spares a large INI file without extension from being scanned as
+// YAML, where it would be one endless text: [name] on a line of its own is a
+// YAML list, and no word can follow it.
+func plainlyINI(data []byte) bool {
+	seen := 0
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimRight(line, " \r\n")
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if seen++; seen == 2 {
+			return anchorChar(line[0]) && line[0] != '-'
+		}
+		if line[0] != '[' || line[len(line)-1] != ']' || len(line) > 200 || span(string(line), 1, anchorChar) != len(line)-1 {
+			return false
+		}
+	}
+	return false
 }
 
 // looksINI judges by the first line that says something.

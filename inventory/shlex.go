@@ -1,6 +1,9 @@
 package inventory
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // word is one word of a host line, quotes and escapes removed.
 type word struct {
@@ -11,6 +14,9 @@ type word struct {
 // splitWords splits a line as Python's shlex.split(comments=True) does: POSIX
 // quotes and escapes, and a # that starts a comment even within a word.
 func splitWords(line string) ([]word, error) {
+	if !strings.ContainsAny(line, "\\'\"#\r\n") {
+		return plainWords(line), nil
+	}
 	const (
 		between = iota
 		inWord
@@ -90,4 +96,17 @@ func splitWords(line string) ([]word, error) {
 	}
 	flush()
 	return words, nil
+}
+
+// plainWords splits a line without quotes, escapes and comments.
+func plainWords(line string) []word {
+	words := make([]word, 0, 4)
+	for i := 0; i < len(line); {
+		n := span(line, i, func(c byte) bool { return c != ' ' && c != '\t' })
+		if n > i {
+			words = append(words, word{line[i:n], i})
+		}
+		i = n + 1
+	}
+	return words
 }

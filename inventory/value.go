@@ -31,8 +31,6 @@ type dict struct {
 	index map[any]int
 }
 
-func newDict(n int) *dict { return &dict{keys: make([]any, 0, n), vals: make([]any, 0, n)} }
-
 const dictIndexFrom = 12
 
 func (d *dict) find(key any) int {

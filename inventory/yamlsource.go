@@ -186,11 +186,12 @@ func (l *loader) yamlHost(c *constructor, group string, p pair) error {
 		}
 	}
 	for _, name := range names {
-		if _, err := l.d.addHost(name, group, port); err != nil {
+		h, err := l.d.addHost(name, group, port)
+		if err != nil {
 			return l.at(c, p.kn, err)
 		}
 		for i, k := range vars.keys {
-			if err := l.d.setVariable(name, k, vars.vals[i]); err != nil {
+			if err := l.d.setHostVariable(h, k, vars.vals[i]); err != nil {
 				return l.at(c, p.vn, err)
 			}
 		}
