@@ -228,3 +228,21 @@ func BenchmarkCompileSite(b *testing.B) {
 		}
 	}
 }
+
+// TestMisspeltValues: a value that would silently mean another one ends before
+// anything is touched.
+func TestMisspeltValues(t *testing.T) {
+	for vars, want := range map[string]string{
+		"calico_dataplane_order: saef":               "calico_dataplane_order is either safe or article",
+		"calico_external_service_mode: dsr":          `cannot be "dsr": did you mean DSR?`,
+		"kernel_version: 6.10":                       "6.10 is 6.1",
+		"calico_api_host: x, calico_api_port: https": `is "https" where a whole number belongs`,
+	} {
+		_, _, err := load(t, "site.yml").Compile(loadInventory(t, fleet(2, vars)), realModules(), playbook.CompileOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", vars, err, want)
+		} else {
+			t.Log(err)
+		}
+	}
+}

@@ -141,7 +141,8 @@ func filterMandatory(c *call) (any, error) {
 	e := errorAt(u.at, "%q is mandatory and not defined", u.Name)
 	e.Undefined = u.Name
 	if c.given(0) {
-		e.Message = Text(c.args[0])
+		// The playbook says what to do; nothing is to be added.
+		e = errorAt(u.at, "%s", Text(c.args[0]))
 	}
 	return nil, e
 }
