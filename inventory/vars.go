@@ -98,15 +98,23 @@ func (inv *Inventory) Vars(hostName string) map[string]any {
 	if h == nil {
 		return nil
 	}
-	d := inv.merged(h)
+	out := inv.plainVars(inv.merged(h))
+	out["groups"] = inv.groups()
+	out["playbook_dir"] = inv.playbookDir()
+	return out
+}
+
+// ExtraVars returns the variables given with -e, which win over all others,
+// also over those that a playbook sets. The values are of the types of Vars.
+func (inv *Inventory) ExtraVars() map[string]any { return inv.plainVars(inv.extra) }
+
+func (inv *Inventory) plainVars(d *dict) map[string]any {
 	out := make(map[string]any, d.len()+2)
 	inv.plainMu.Lock()
+	defer inv.plainMu.Unlock()
 	for i, k := range d.keys {
 		out[keyString(k)] = inv.plainShared(d.vals[i])
 	}
-	inv.plainMu.Unlock()
-	out["groups"] = inv.groups()
-	out["playbook_dir"] = inv.playbookDir()
 	return out
 }
 

@@ -108,7 +108,7 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, mods map
 	if err != nil {
 		return rollout.Desired{}, err
 	}
-	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit})
+	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, ExtraVars: inv.ExtraVars()})
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}

@@ -67,9 +67,6 @@ type compiler struct {
 }
 
 func (c *compiler) prepare() error {
-	if x, ok := c.inv.(interface{ ExtraVars() map[string]any }); ok && c.opts.ExtraVars == nil {
-		c.opts.ExtraVars = x.ExtraVars()
-	}
 	var err error
 	if c.allHosts, err = c.inv.Match("all"); err != nil {
 		return err
