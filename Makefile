@@ -22,11 +22,10 @@ unit: ## Quick tests: no root, no lab, under two minutes warm
 	go test -short ./...
 
 .PHONY: test
-test: setup ## All tests, with real sshd, virtual machines and a real control plane (root, Debian 12)
+test: setup lint ## All tests, with real sshd, virtual machines and a real control plane (root, Debian 12)
 	go run ./integration/lab build
-	go vet -tags lab ./...
 	go test -timeout 20m $$(go list ./... | grep -v /integration)
-	go test -tags lab -timeout 45m -p 1 ./integration/...
+	go test -tags lab -timeout 45m -p 1 ./pkg/kernel ./integration/...
 
 .PHONY: setup
 setup: ## Install the Debian packages that tests and labs need (root)
