@@ -108,6 +108,9 @@ func (inv *Inventory) hostShown(h *host, o ExportOptions) *dict {
 // hosts and children, and every host's variables under _meta.
 func (inv *Inventory) WriteList(w io.Writer, o ExportOptions) error {
 	j := &jsonWriter{w: w, o: o}
+	if !inv.sortable() {
+		return inv.writeUnsorted(j)
+	}
 	top := map[string]*group{}
 	var collect func(g *group)
 	collect = func(g *group) {
@@ -149,6 +152,75 @@ func (inv *Inventory) WriteList(w io.Writer, o ExportOptions) error {
 	j.close('}', 0, first)
 	j.buf = append(j.buf, '\n')
 	return j.flush()
+}
+
+// sortable tells whether all variables of all hosts are.
+func (inv *Inventory) sortable() bool {
+	inv.sortableOnce.Do(func() {
+		seen := map[any]bool{}
+		inv.canSort = allSortable(inv.extra, seen)
+		for _, g := range inv.loader.d.groupList {
+			inv.canSort = inv.canSort && allSortable(g.vars, seen)
+		}
+		for _, h := range inv.order {
+			files := inv.hostFiles[h]
+			inv.canSort = inv.canSort && allSortable(h.member.base, seen) && allSortable(files[0], seen) && allSortable(files[1], seen)
+			for i := 0; inv.canSort && i < len(h.vars.vals); i++ {
+				inv.canSort = allSortable(h.vars.vals[i], seen)
+			}
+		}
+	})
+	return inv.canSort
+}
+
+// writeUnsorted is WriteList for the rare inventory with a dictionary whose
+// keys Python cannot sort: then nothing in the document is sorted, and groups
+// come as they are met.
+func (inv *Inventory) writeUnsorted(j *jsonWriter) error {
+	root := &dict{}
+	seen := map[*group]bool{}
+	var add func(g *group, into *dict) error
+	add = func(g *group, into *dict) error {
+		d, err := inv.groupEntry(g, j.o)
+		if err != nil {
+			return err
+		}
+		entry := &dict{}
+		for _, k := range []string{"hosts", "children", "vars"} {
+			if v, ok := d.get(k); ok {
+				entry.set(k, v)
+			}
+		}
+		out := &dict{}
+		out.set(g.name, entry)
+		for _, c := range g.children {
+			if !seen[c] {
+				if err := add(c, out); err != nil {
+					return err
+				}
+				seen[c] = true
+			}
+		}
+		for i, k := range out.keys {
+			if k != g.name || entry.len() > 0 {
+				into.set(k, out.vals[i])
+			}
+		}
+		return nil
+	}
+	if err := add(inv.loader.d.groups["all"], root); err != nil {
+		return err
+	}
+	hostvars := &dict{}
+	for _, h := range filter(inv.order, j.o.shows()) {
+		if d := inv.hostShown(h, j.o); d.len() > 0 {
+			hostvars.set(h.name, d)
+		}
+	}
+	meta := &dict{}
+	meta.set("hostvars", hostvars)
+	root.set("_meta", meta)
+	return j.document(root)
 }
 
 func (inv *Inventory) groupEntry(g *group, o ExportOptions) (*dict, error) {
@@ -263,10 +335,7 @@ func (inv *Inventory) WriteHost(w io.Writer, pattern string, yaml bool, o Export
 	if yaml {
 		return writeYAML(w, d, o)
 	}
-	j := &jsonWriter{w: w, o: o}
-	j.value(d, 0)
-	j.buf = append(j.buf, '\n')
-	return j.flush()
+	return (&jsonWriter{w: w, o: o}).document(d)
 }
 
 // ErrNotAGroup is that --graph was given something that is no group's name.

@@ -20,6 +20,8 @@ type Inventory struct {
 	hostFiles                 map[*host][2]*dict // host_vars beside the sources, beside the playbook
 	order                     []*host            // hosts as the pattern all yields them
 	localhost                 *host              // implicit, not in hosts
+	sortableOnce              sync.Once
+	canSort                   bool
 	groupsOnce                sync.Once
 	groupsVar                 map[string]any
 	plainMu                   sync.Mutex

@@ -16,6 +16,8 @@ type jsonWriter struct {
 	w   io.Writer
 	buf []byte
 	o   ExportOptions
+	// unsorted: keys stay in the order they were set.
+	unsorted bool
 }
 
 const flushAt = 1 << 16
@@ -117,12 +119,27 @@ func (j *jsonWriter) value(v any, level int) {
 	case *dict:
 		j.open('{')
 		first := true
-		for _, i := range sortedKeys(v) {
-			j.item(&first, level+1, keyString(v.keys[i]))
-			j.value(v.vals[i], level+1)
+		if j.unsorted {
+			for i, k := range v.keys {
+				j.item(&first, level+1, keyString(k))
+				j.value(v.vals[i], level+1)
+			}
+		} else {
+			for _, i := range sortedKeys(v) {
+				j.item(&first, level+1, keyString(v.keys[i]))
+				j.value(v.vals[i], level+1)
+			}
 		}
 		j.close('}', level, first)
 	}
+}
+
+// document writes v and a newline.
+func (j *jsonWriter) document(v any) error {
+	j.unsorted = !allSortable(v, map[any]bool{})
+	j.value(v, 0)
+	j.buf = append(j.buf, '\n')
+	return j.flush()
 }
 
 func (j *jsonWriter) marked(key, value string, level int) {
@@ -187,27 +204,82 @@ func (j *jsonWriter) merge(shared, own []rendered) {
 	}
 }
 
-// sortedKeys returns the indexes of d's entries in the order of their keys:
-// numbers by value, text by code point. Python does not sort mixed keys at
-// all; here numbers come first.
+// sortedKeys returns the indexes of d's entries in the order of their keys.
+// Keys that Python cannot compare with each other stay as they are.
 func sortedKeys(d *dict) []int {
 	order := make([]int, len(d.keys))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		ka, kb := d.keys[a], d.keys[b]
-		na, oka := numeric(ka)
-		nb, okb := numeric(kb)
-		switch {
-		case oka && okb:
-			return cmp.Compare(na, nb)
-		case oka != okb:
-			return boolOrder(okb) - boolOrder(oka)
-		}
-		return strings.Compare(keyString(ka), keyString(kb))
-	})
+	if d.sortable() {
+		slices.SortStableFunc(order, func(a, b int) int {
+			na, numbers := numeric(d.keys[a])
+			nb, _ := numeric(d.keys[b])
+			if numbers {
+				return cmp.Compare(na, nb)
+			}
+			return strings.Compare(keyString(d.keys[a]), keyString(d.keys[b]))
+		})
+	}
 	return order
+}
+
+// sortable tells whether Python could sort d's keys: all of one kind.
+func (d *dict) sortable() bool {
+	if len(d.keys) < 2 {
+		return true
+	}
+	kind := func(k any) int {
+		switch k.(type) {
+		case string, Unsafe:
+			return 0
+		case int, float64, bool, *big.Int:
+			return 1
+		case timestamp:
+			return 2 + boolOrder(strings.Contains(k.(timestamp).iso, "T"))
+		case binaryData:
+			return 4
+		}
+		return -1 // None compares with nothing
+	}
+	first := kind(d.keys[0])
+	for _, k := range d.keys {
+		if kind(k) != first || first < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// allSortable tells whether every dictionary within v is sortable: if not,
+// Python sorts nothing in the whole document. seen spares shared values.
+func allSortable(v any, seen map[any]bool) bool {
+	switch v := v.(type) {
+	case *list:
+		if seen[v] {
+			return true
+		}
+		seen[v] = true
+		for _, x := range v.items {
+			if !allSortable(x, seen) {
+				return false
+			}
+		}
+	case *dict:
+		if v == nil || seen[v] {
+			return true
+		}
+		seen[v] = true
+		if !v.sortable() {
+			return false
+		}
+		for _, x := range v.vals {
+			if !allSortable(x, seen) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func numeric(k any) (float64, bool) {

@@ -89,7 +89,7 @@ func compareAll(t *testing.T, questions []question) {
 		}
 		if got != want {
 			if shown++; shown <= 15 {
-				t.Errorf("%s\nansible: %s\nfleetd:  %v\n(-ansible +fleetd)\n%s", contents(t, q.Dir), answers[i].Err, err, cmp.Diff(want, got))
+				t.Errorf("%s\n%s\nansible: %s\nfleetd:  %v\n(-ansible +fleetd)\n%s", q.Sources, contents(t, q.Dir), answers[i].Err, err, cmp.Diff(want, got))
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func compareAll(t *testing.T, questions []question) {
 func contents(t *testing.T, dir string) string {
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || b.Len() > 4000 {
 			return err
 		}
 		data, err := os.ReadFile(p)
@@ -316,6 +316,30 @@ func TestRandomInventories(t *testing.T) {
 	for i := range n {
 		dir := filepath.Join(root, fmt.Sprint(i))
 		questions = append(questions, question{Dir: dir, Quick: true, Sources: genInventory.Example(seed+i).write(t, dir)})
+	}
+	compareAll(t, questions)
+}
+
+// TestCompareFolder reads every file below $FLEETD_COMPARE that can be a
+// source, on its own, with both: for inventories that one has at hand.
+func TestCompareFolder(t *testing.T) {
+	root := os.Getenv("FLEETD_COMPARE")
+	if root == "" {
+		t.Skip("set FLEETD_COMPARE to a folder of inventories")
+	}
+	var questions []question
+	err := filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		switch filepath.Ext(p) {
+		case "", ".yml", ".yaml", ".json", ".ini", ".cfg":
+			questions = append(questions, question{Dir: filepath.Dir(p), Quick: true, Sources: []string{p}})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	compareAll(t, questions)
 }

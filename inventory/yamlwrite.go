@@ -119,9 +119,9 @@ func (y *yamlWriter) mapping(d *dict, indent int) {
 		if n > 0 {
 			y.newline(indent)
 		}
-		text, style := y.scalarText(d.keys[i], true)
-		if len(text) > 128 {
-			// Too long for a simple key.
+		text, style := y.scalarText(d.keys[i])
+		simple := len(text) <= 128 && strings.IndexFunc(text, isYAMLBreak) < 0
+		if !simple {
 			y.put("? ")
 			y.scalar(text, style, indent+2, false)
 			y.newline(indent)
@@ -129,7 +129,7 @@ func (y *yamlWriter) mapping(d *dict, indent int) {
 			y.scalar(text, style, indent, true)
 		}
 		y.put(":")
-		y.value(d.vals[i], indent, true)
+		y.value(d.vals[i], indent, simple)
 	}
 }
 
@@ -143,7 +143,8 @@ func (y *yamlWriter) sequence(l *list, indent int) {
 	}
 }
 
-// value writes what follows "key:" or "-".
+// value writes what follows "key:", or "-" and the ":" of a key that stands on
+// lines of its own.
 func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 	switch v := v.(type) {
 	case *dict:
@@ -192,7 +193,7 @@ func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 		y.block(wrap76(base64.StdEncoding.EncodeToString([]byte(v))), indent+2)
 		return
 	}
-	text, style := y.scalarText(v, false)
+	text, style := y.scalarText(v)
 	y.put(" ")
 	y.scalar(text, style, indent+2, false)
 }
@@ -215,7 +216,7 @@ const (
 )
 
 // scalarText is a value's text and the style it needs.
-func (y *yamlWriter) scalarText(v any, key bool) (string, yamlStyle) {
+func (y *yamlWriter) scalarText(v any) (string, yamlStyle) {
 	switch v := v.(type) {
 	case nil:
 		return "null", plainStyle
@@ -233,18 +234,18 @@ func (y *yamlWriter) scalarText(v any, key bool) (string, yamlStyle) {
 	case timestamp:
 		return v.str, plainStyle
 	case Unsafe:
-		return stringStyle(string(v), key)
+		return stringStyle(string(v))
 	case Secret:
 		if y.o.ShowSecrets {
 			if plain, err := v.Value(); err == nil {
-				return y.scalarText(plain, key)
+				return y.scalarText(plain)
 			}
 		}
-		return stringStyle(redacted, key)
+		return stringStyle(redacted)
 	case string:
-		return stringStyle(v, key)
+		return stringStyle(v)
 	}
-	return stringStyle(keyString(v), key)
+	return stringStyle(keyString(v))
 }
 
 func yamlFloat(f float64) string {
@@ -269,11 +270,11 @@ func isYAMLBreak(r rune) bool {
 
 // yamlPrintable is libyaml's idea: no tab, nothing beyond 16 bits.
 func yamlPrintable(r rune) bool {
-	return r == '\n' || (r >= ' ' && r <= '~') || r == 0x85 || (r >= 0xa0 && r < 0xd800) || (r >= 0xe000 && r <= 0xfffd && r != 0xfeff)
+	return r == '\n' || (r >= ' ' && r <= '~') || (r >= 0xa0 && r < 0xd800) || (r >= 0xe000 && r <= 0xfffd && r != 0xfeff)
 }
 
 // stringStyle chooses the plainest style that reads back as the same string.
-func stringStyle(s string, key bool) (string, yamlStyle) {
+func stringStyle(s string) (string, yamlStyle) {
 	if s == "" {
 		return s, singleStyle
 	}
@@ -285,7 +286,7 @@ func stringStyle(s string, key bool) (string, yamlStyle) {
 	if strings.HasPrefix(s, "---") || strings.HasPrefix(s, "...") {
 		plain = false
 	}
-	var spaceBefore, breakBefore, multiline bool
+	var spaceBefore, breakBefore bool
 	for i, r := range runes {
 		next := blank(i + 1)
 		switch {
@@ -308,7 +309,6 @@ func stringStyle(s string, key bool) (string, yamlStyle) {
 			}
 			spaceBefore, breakBefore = true, false
 		case isYAMLBreak(r):
-			multiline = true
 			if spaceBefore {
 				single = false
 			}
@@ -323,8 +323,6 @@ func stringStyle(s string, key bool) (string, yamlStyle) {
 		plain = isString
 	}
 	switch {
-	case multiline && key:
-		return s, doubleStyle
 	case plain:
 		return s, plainStyle
 	case single:
