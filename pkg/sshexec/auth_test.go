@@ -95,7 +95,7 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 		typing = 3 * time.Second
 	}
 	var asked atomic.Int32
-	p := newPool(t, sshexec.Options{Passphrase: func(string) (sshexec.Secret, error) {
+	p := newPool(t, sshexec.Options{DialAttempts: 1, Passphrase: func(string) (sshexec.Secret, error) {
 		asked.Add(1)
 		// Longer than the connect timeout: a person types slowly.
 		time.Sleep(typing)

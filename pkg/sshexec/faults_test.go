@@ -167,6 +167,25 @@ func TestStaleConnectionIsReplaced(t *testing.T) {
 	}
 }
 
+// TestCommandThatMayHaveRunIsNotRepeated: the connection was open before, so a
+// loss before anything was sent would be repaired; here the program was sent.
+func TestCommandThatMayHaveRunIsNotRepeated(t *testing.T) {
+	srv := sshtest.New(t)
+	srv.SetFault(sshtest.Fault{Unheard: 2})
+	p := newPool(t, sshexec.Options{})
+	target := srv.Target("web1")
+	if err := runTrue(t, p, target); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"yum", "-y", "update"}})
+	if sshexec.KindOf(err) != sshexec.KindLost {
+		t.Errorf("got %v", err)
+	}
+	if n := len(srv.Requests()); n != 2 {
+		t.Errorf("the server ran %d commands, want 2", n)
+	}
+}
+
 func TestPeerThatStopsReading(t *testing.T) {
 	srv := sshtest.New(t)
 	// Deaf some way into the command's input.

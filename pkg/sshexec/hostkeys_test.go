@@ -1,6 +1,9 @@
 package sshexec_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,24 +21,21 @@ import (
 
 func keyText(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))) }
 
-// TestOpenSSHKnownHosts compares what ssh and fleetd make of the same
-// known_hosts file.
-func TestOpenSSHKnownHosts(t *testing.T) {
-	t.Parallel()
-	s := opensshtest.Start(t, opensshtest.Config{Keys: []string{"ed25519", "ecdsa"}})
-	host := fmt.Sprintf("[127.0.0.1]:%d", s.Port)
-	own, ecdsa, other := keyText(s.Keys["ed25519"]), keyText(s.Keys["ecdsa"]), keyText(sshtest.NewKey().PublicKey())
-	for _, tc := range []struct {
-		name  string
-		lines string
-		ok    bool
-		// stricter is set where fleetd refuses on purpose what ssh lets pass.
-		stricter bool
-	}{
+type knownHostsCase struct {
+	name, lines string
+	ok          bool
+}
+
+// knownHostsCases are known_hosts files, and whether a server on 127.0.0.1 with
+// two keys is known by them.
+func knownHostsCases(port int, key1, key2 ssh.PublicKey) []knownHostsCase {
+	host := fmt.Sprintf("[127.0.0.1]:%d", port)
+	own, second, other := keyText(key1), keyText(key2), keyText(sshtest.NewKey().PublicKey())
+	return []knownHostsCase{
 		{name: "plain", lines: host + " " + own, ok: true},
-		{name: "only the second key type", lines: host + " " + ecdsa, ok: true},
+		{name: "only the second key type", lines: host + " " + second, ok: true},
 		{name: "unknown host", lines: "[127.0.0.2]:22 " + own},
-		{name: "another port", lines: fmt.Sprintf("[127.0.0.1]:%d %s", s.Port+1, own)},
+		{name: "another port", lines: fmt.Sprintf("[127.0.0.1]:%d %s", port+1, own)},
 		{name: "no port vouches for every port", lines: "127.0.0.1 " + own, ok: true},
 		{name: "no port, another key", lines: "127.0.0.1 " + other},
 		{name: "changed", lines: host + " " + other},
@@ -52,7 +52,43 @@ func TestOpenSSHKnownHosts(t *testing.T) {
 		{name: "comment after the key", lines: host + " " + own + " some words", ok: true},
 		{name: "type does not fit the key", lines: host + " ssh-rsa " + strings.Fields(own)[1]},
 		{name: "authority does not vouch for a plain key", lines: "@cert-authority " + host + " " + own},
-	} {
+	}
+}
+
+func TestKnownHosts(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := sshtest.NewKey()
+	srv := sshtest.New(t, sshtest.HostKey(first, second))
+	target := srv.Target("web1")
+	for _, tc := range knownHostsCases(target.Port, first.PublicKey(), second.PublicKey()) {
+		t.Run(tc.name, func(t *testing.T) {
+			f := t.TempDir() + "/kh"
+			if err := os.WriteFile(f, []byte(tc.lines+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			target := target
+			target.KnownHosts = []string{f}
+			err := runTrue(t, newPool(t, sshexec.Options{}), target)
+			if (err == nil) != tc.ok || (err != nil && sshexec.KindOf(err) != sshexec.KindHostKey) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestOpenSSHKnownHosts compares what ssh and fleetd make of the same
+// known_hosts file.
+func TestOpenSSHKnownHosts(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{Keys: []string{"ed25519", "ecdsa"}})
+	for _, tc := range knownHostsCases(s.Port, s.Keys["ed25519"], s.Keys["ecdsa"]) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := s.Write(t, "kh", tc.lines+"\n")
 			cmd := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none",

@@ -107,10 +107,7 @@ func readPublic(file string) ssh.PublicKey {
 // is needed. hold stops the dial's clock meanwhile; failed is told why there
 // is no signature.
 func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
-	f.mu.Lock()
-	signer := f.signer
-	f.mu.Unlock()
-	if signer != nil {
+	if signer, _ := f.opened(); signer != nil {
 		return signer
 	}
 	lazy := &sealedSigner{k, f, hold, failed}
@@ -158,15 +155,25 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 	s.ring.asking.Lock()
 	defer s.ring.asking.Unlock()
 	f := s.file
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.signer == nil && f.err == nil {
-		f.signer, f.err = s.ring.unseal(f)
+	signer, err := f.opened()
+	if signer == nil && err == nil {
+		signer, err = s.ring.unseal(f)
+		f.mu.Lock()
+		f.signer, f.err = signer, err
+		f.mu.Unlock()
 	}
-	if f.err != nil {
-		s.failed(&fault{kind: KindAuth, op: "log in", err: f.err,
+	if err != nil {
+		s.failed(&fault{kind: KindAuth, op: "log in", err: err,
 			hint: "load the key into an agent first: ssh-add " + f.path})
 	}
+	return signer, err
+}
+
+// opened returns what is known without asking. It does not wait while a person
+// types: the clock of whoever calls may be running.
+func (f *keyFile) opened() (ssh.Signer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.signer, f.err
 }
 

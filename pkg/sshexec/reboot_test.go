@@ -64,6 +64,24 @@ func TestAwaitReboot(t *testing.T) {
 	}
 }
 
+// TestAwaitRebootThatBeginsLate: while the node still answers, each answer
+// leaves a connection that the reboot then makes half-open.
+func TestAwaitRebootThatBeginsLate(t *testing.T) {
+	t.Parallel()
+	srv := sshtest.New(t)
+	p := newPool(t, sshexec.Options{})
+	target := srv.Target("web1")
+	before, err := p.BootID(testContext(t), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { srv.Reboot(sshtest.Down{HalfOpen: true, Refuse: 1}) })
+	r, err := p.AwaitReboot(testContext(t), target, before, sshexec.Await{Timeout: 25 * time.Second, Poll: 20 * time.Millisecond})
+	if err != nil || r.Outcome != sshexec.Rebooted {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
 func TestAwaitRebootWithANewAddress(t *testing.T) {
 	old, now := sshtest.New(t), sshtest.New(t)
 	p := newPool(t, sshexec.Options{})

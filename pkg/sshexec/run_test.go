@@ -77,6 +77,10 @@ func TestSudo(t *testing.T) {
 			target.Become.Password = tc.given
 			target.Become.Method = tc.method
 			_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+			// A wrong password is sent once: each failure may count towards a lock.
+			if n := srv.PasswordTries(); tc.given != "" && n != 1 {
+				t.Errorf("the password was sent %d times", n)
+			}
 			if tc.want == "" {
 				if err != nil {
 					t.Fatal(err)

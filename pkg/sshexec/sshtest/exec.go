@@ -152,7 +152,15 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 	procCtx, pid := s.newProc(ctx)
 	defer s.endProc(pid)
 	r.Context = procCtx
-	fmt.Fprintf(ch.Stderr(), "%s%d %d %d\n", wire.MarkPrefix(line.Nonce), pid, pid, pid)
+	c.mu.Lock()
+	c.commands++
+	unheard := c.raw.fault.Unheard == c.commands
+	c.mu.Unlock()
+	if unheard {
+		defer c.raw.Close()
+		r.Stdout, r.Stderr = io.Discard, io.Discard
+	}
+	fmt.Fprintf(r.Stderr, "%s%d %d %d\n", wire.MarkPrefix(line.Nonce), pid, pid, pid)
 	program, err := stdin.ReadString('\n')
 	if err != nil {
 		return Response{Exit: 125}
@@ -215,6 +223,11 @@ func (s *Server) becomes(line wire.Line, stdin *bufio.Reader, stderr io.Writer) 
 		for n := 1; ; n++ {
 			io.WriteString(stderr, prompt)
 			answer, err := stdin.ReadString('\n')
+			if err == nil {
+				s.mu.Lock()
+				s.tries++
+				s.mu.Unlock()
+			}
 			if err != nil {
 				return Response{Stderr: "sudo: no password was provided\n", Exit: 1}, false
 			}
@@ -263,6 +276,13 @@ func (s *Server) killProc(arg string) {
 	if cancel != nil {
 		cancel()
 	}
+}
+
+// PasswordTries is how often sudo and su got an answer to their question.
+func (s *Server) PasswordTries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tries
 }
 
 // Running is how many commands run.

@@ -24,6 +24,9 @@ type Fault struct {
 	Deaf int64
 	// NoChannels leaves channel-open requests without an answer.
 	NoChannels bool
+	// Unheard cuts the connection when its n-th command has run, before a word
+	// about it was sent: the client cannot know whether it ran.
+	Unheard int
 	// Rate bounds what is sent, in bytes per second.
 	Rate int
 }

@@ -20,6 +20,7 @@ type serverConn struct {
 	user     string
 	mu       sync.Mutex
 	sessions int
+	commands int
 }
 
 func (s *Server) accept(l net.Listener) {

@@ -53,6 +53,7 @@ type Server struct {
 	owners   map[string]string
 	procs    map[int]context.CancelFunc
 	nextPID  int
+	tries    int
 	closed   bool
 	wg       sync.WaitGroup
 }
