@@ -313,3 +313,68 @@ func TestTwoFleetdsWriteKnownHosts(t *testing.T) {
 		t.Errorf("%d keys were accepted for %d names", len(won), hosts)
 	}
 }
+
+// hostCert returns a signer for a host certificate.
+func hostCert(t testing.TB, ca ssh.Signer, edit func(*ssh.Certificate)) ssh.Signer {
+	t.Helper()
+	key := sshtest.NewKey()
+	c := &ssh.Certificate{Key: key.PublicKey(), CertType: ssh.HostCert, KeyId: "h", ValidPrincipals: []string{"127.0.0.1"}, ValidBefore: ssh.CertTimeInfinity}
+	edit(c)
+	if err := c.SignCert(rand.Reader, ca); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewCertSigner(c, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestHostCertificate(t *testing.T) {
+	ca, other := sshtest.NewKey(), sshtest.NewKey()
+	trust := "@cert-authority * " + keyText(ca.PublicKey()) + "\n"
+	for _, tc := range []struct {
+		name   string
+		signer ssh.Signer
+		lines  string
+		want   string
+	}{
+		{"right", hostCert(t, ca, func(*ssh.Certificate) {}), trust, ""},
+		{"another authority's", hostCert(t, other, func(*ssh.Certificate) {}), trust, "which no @cert-authority line names"},
+		{"a user's", hostCert(t, ca, func(c *ssh.Certificate) { c.CertType = ssh.UserCert }), trust, "certificate for users"},
+		{"another host's", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidPrincipals = []string{"x"} }), trust, "is for x, not for 127.0.0.1"},
+		{"for every host", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidPrincipals = nil }), trust, ""},
+		{"expired", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidBefore = 1 }), trust, "cert has expired"},
+		{"revoked authority", hostCert(t, ca, func(*ssh.Certificate) {}), trust + "@revoked * " + keyText(ca.PublicKey()) + "\n", "is revoked"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := sshtest.New(t, sshtest.HostKey(tc.signer))
+			target := srv.Target("web1")
+			if err := os.WriteFile(srv.KnownHostsFile(), []byte(tc.lines), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := runTrue(t, newPool(t, sshexec.Options{}), target)
+			if tc.want == "" && err != nil {
+				t.Error(err)
+			}
+			if tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || sshexec.KindOf(err) != sshexec.KindHostKey) {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestAnotherPortsKeyIsNoChange: on one machine several sshd, in containers,
+// may have keys of their own.
+func TestAnotherPortsKeyIsNoChange(t *testing.T) {
+	srv := sshtest.New(t)
+	target := srv.Target("web1")
+	line := "127.0.0.1 " + keyText(sshtest.NewKey().PublicKey()) + "\n"
+	if err := os.WriteFile(srv.KnownHostsFile(), []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target.HostKeyPolicy = sshexec.AcceptNew
+	if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
+		t.Error(err)
+	}
+}
