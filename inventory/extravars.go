@@ -95,9 +95,10 @@ func unquote(s string) string {
 // {% %} and {# #}.
 func splitArgs(args string) ([]string, error) {
 	var params []string
+	early := false
 	last := func(s string) {
 		if len(params) == 0 {
-			params = append(params, s)
+			early = true // blanks before the first word: Ansible stumbles
 			return
 		}
 		params[len(params)-1] += s
@@ -158,6 +159,9 @@ func splitArgs(args string) ([]string, error) {
 		if len(lines) > 1 && li != len(lines)-1 && !continued {
 			last("\n")
 		}
+	}
+	if early {
+		return nil, &Error{Caret: -1, Message: fmt.Sprintf("cannot split the extra vars %q: they start with blanks", clip(args))}
 	}
 	if nested() || quote != 0 {
 		return nil, &Error{Caret: -1, Message: fmt.Sprintf("cannot split the extra vars %q: a quote or a template brace is not closed", clip(args))}

@@ -20,6 +20,8 @@ type question struct {
 	Match   []string          `json:"match,omitempty"`
 	Limit   string            `json:"limit,omitempty"`
 	Sources []string          `json:"sources,omitempty"`
+	Matches [][2]string       `json:"matches,omitempty"`
+	Extras  []string          `json:"extras,omitempty"`
 	Quick   bool              `json:"quick,omitempty"`
 }
 

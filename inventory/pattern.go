@@ -44,9 +44,18 @@ func (inv *Inventory) Limit(hosts []string, limit string) ([]string, error) {
 	}
 	selected := map[string]bool{}
 	for _, h := range keep {
-		selected[h.name] = true
+		selected[inv.identity(h.name)] = true
 	}
-	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !selected[h] }), nil
+	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !selected[inv.identity(h)] }), nil
+}
+
+// identity is the name that a host is known by: the implicit localhost is one
+// host, whichever of its names it was called by.
+func (inv *Inventory) identity(name string) string {
+	if inv.loader.d.hosts[name] == nil && isLocalName(name) {
+		return inv.host("localhost").name
+	}
+	return name
 }
 
 func (inv *Inventory) limitPatterns(limit string) ([]string, error) {
@@ -163,8 +172,8 @@ func (inv *Inventory) evaluate(patterns []string) ([]*host, error) {
 			}
 		}
 		for _, h := range that {
-			if !have[h.name] {
-				have[h.name] = true
+			if id := inv.identity(h.name); !have[id] {
+				have[id] = true
 				hosts = append(hosts, h)
 			}
 		}
@@ -176,10 +185,10 @@ func (inv *Inventory) evaluate(patterns []string) ([]*host, error) {
 		}
 		in := make(map[string]bool, len(that))
 		for _, h := range that {
-			in[h.name] = true
+			in[inv.identity(h.name)] = true
 		}
 		drop := i >= len(narrow)
-		hosts = slices.DeleteFunc(hosts, func(h *host) bool { return in[h.name] == drop })
+		hosts = slices.DeleteFunc(hosts, func(h *host) bool { return in[inv.identity(h.name)] == drop })
 	}
 	return hosts, nil
 }

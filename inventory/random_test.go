@@ -3,6 +3,7 @@ package inventory_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -318,6 +319,122 @@ func TestRandomInventories(t *testing.T) {
 		questions = append(questions, question{Dir: dir, Quick: true, Sources: genInventory.Example(seed+i).write(t, dir)})
 	}
 	compareAll(t, questions)
+}
+
+// patternPieces are what random patterns are put together from.
+var patternPieces = []string{
+	"web", "db", "web1", "web2", "lone", "all", "*", "ungrouped", "localhost", "127.0.0.1", "::1", "a.example.org", "10.0.0.1", "host-x", "no", "wEb",
+	"web*", "*1", "w?b1", "[wd]*", "[!w]*", "[a-z]*", "[z-a]", "[]]", "[!]]*", "[", "]", "*.example.*", "~web", "~.*1$", "~(web|db)[12]", "~^w", "~b", "~(",
+	"[0]", "[1]", "[-1]", "[-9]", "[9]", "[0:1]", "[1:]", "[0:0]", "[1:0]", "[2:1]", "[1:99]", "[0-1]", "[x]", "[:1]",
+	":", ":", ":", ",", ",", ":&", ":!", ",&", ",!", "&", "!", " ", ":22", ".", "?", ";",
+}
+
+// TestPatternsLikeAnsible matches random patterns, with and without a limit,
+// with both.
+func TestPatternsLikeAnsible(t *testing.T) {
+	skipWithoutAnsible(t)
+	n := cases(t, "FLEETD_PATTERN_CASES", 10000)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 3))
+	dir := t.TempDir()
+	source := filepath.Join(dir, "hosts.ini")
+	if err := os.WriteFile(source, []byte("lone\n10.0.0.1\nhost-x\n[web]\nweb1\nweb2\nweb3\n[db]\ndb1\nweb2\na.example.org\n[web0]\nweb3\nz\n[top:children]\nweb\ndb\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	draw := func() string {
+		var b strings.Builder
+		for range 1 + r.IntN(5) {
+			b.WriteString(patternPieces[r.IntN(len(patternPieces))])
+		}
+		return b.String()
+	}
+	q := question{Dir: dir, Sources: []string{source}}
+	for range n {
+		m := [2]string{draw(), ""}
+		if r.IntN(3) == 0 {
+			m[1] = draw()
+		}
+		q.Matches = append(q.Matches, m)
+	}
+	want := strings.Split(ask(t, []question{q})[0].Out, "\n")
+	if len(want) != n+1 {
+		t.Fatalf("%d answers", len(want))
+	}
+	inv, _, err := local.Load(context.Background(), local.Request{Dir: dir, Sources: []string{source}, Env: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	matched, different := 0, 0
+	for i, m := range q.Matches {
+		got := "error"
+		if hosts, err := inv.Match(m[0]); err == nil {
+			if hosts, err = inv.Limit(hosts, m[1]); err == nil {
+				got = strings.Join(hosts, " ")
+			}
+		}
+		if want[i] != "" && want[i] != "error" {
+			matched++
+		}
+		// Python refuses to repeat an anchor, Go does not.
+		if got != want[i] && !strings.Contains(m[0]+m[1], "$*") && !strings.Contains(m[0]+m[1], "$?") {
+			if different++; different <= 20 {
+				t.Errorf("%q limit %q\nansible %s\nfleetd  %s", m[0], m[1], want[i], got)
+			}
+		}
+	}
+	t.Logf("%d of %d match something, %d differ", matched, n, different)
+}
+
+// extraPieces are what random extra vars are put together from.
+var extraPieces = []string{"a", "b", "c=", "=", "=1", "x=1", " ", " ", " ", "  ", "'", "\"", "'q r'", "\"d e\"", "{{ x }}", "{{", "}}", "{% if %}", "{#", "\\", "\\=", `\n`, `\x41`, `\u00e9`, "\n", "\t", "é", "k='v w'", "k=\"v\"", "l=[1,2]", "-", ".", "#"}
+
+// TestExtraVarsLikeAnsible reads random -e arguments with both.
+func TestExtraVarsLikeAnsible(t *testing.T) {
+	skipWithoutAnsible(t)
+	n := cases(t, "FLEETD_EXTRA_CASES", 10000)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 4))
+	dir := t.TempDir()
+	q := question{Dir: dir}
+	for range n {
+		var b strings.Builder
+		for range 1 + r.IntN(8) {
+			b.WriteString(extraPieces[r.IntN(len(extraPieces))])
+		}
+		q.Extras = append(q.Extras, b.String())
+	}
+	want := strings.Split(ask(t, []question{q})[0].Out, "\n")
+	if len(want) != n+1 {
+		t.Fatalf("%d answers", len(want))
+	}
+	accepted, different := 0, 0
+	for i, e := range q.Extras {
+		var wantVars, gotVars map[string]any
+		if want[i] != "error" {
+			accepted++
+			if err := json.Unmarshal([]byte(want[i]), &wantVars); err != nil {
+				t.Fatal(err)
+			}
+		}
+		inv, err := inventory.Load(os.DirFS(dir), []string{"h,"}, inventory.Options{ExtraVars: []string{e}})
+		if err == nil {
+			var b bytes.Buffer
+			if err := inv.WriteHost(&b, "h", false, inventory.ExportOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(b.Bytes(), &gotVars); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := cmp.Diff(wantVars, gotVars); d != "" {
+			if different++; different <= 20 {
+				t.Errorf("%q: %v (-ansible +fleetd)\n%s", e, err, d)
+			}
+		}
+	}
+	t.Logf("%d of %d are accepted, %d differ", accepted, n, different)
 }
 
 // TestCompareFolder reads every file below $FLEETD_COMPARE that can be a

@@ -114,25 +114,7 @@ func randomString(r *rand.Rand) string {
 // package: the same are refused, the others have the same value, which both
 // write alike as YAML, as JSON and as the graph shows it.
 func TestYAMLLikeAnsible(t *testing.T) {
-	if testing.Short() {
-		t.Skip("asks the real Ansible; run without -short")
-	}
-	tool, err := exec.LookPath("ansible-inventory")
-	if err != nil {
-		t.Skip("ansible-inventory is not installed: apt-get install ansible-core")
-	}
-	f, err := os.Open(tool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, _ := bufio.NewReader(f).ReadString('\n')
-	f.Close()
-	n := 20000
-	if s := os.Getenv("FLEETD_YAML_CASES"); s != "" {
-		if _, err := fmt.Sscan(s, &n); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := valueCases(t, "FLEETD_YAML_CASES", 20000)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -147,21 +129,7 @@ func TestYAMLLikeAnsible(t *testing.T) {
 			texts[i] = randomString(r)
 		}
 	}
-	in, err := json.Marshal(texts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(strings.Fields(strings.TrimPrefix(line, "#!"))[0], "testdata/yamlvalues.py")
-	cmd.Stdin = bytes.NewReader(in)
-	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want [][4]string
-	if err := json.Unmarshal(out, &want); err != nil {
-		t.Fatal(err)
-	}
+	want := askValues(t, texts)
 	accepted, different := 0, 0
 	for i, s := range texts {
 		got, err := loadFour(s)
@@ -181,6 +149,94 @@ func TestYAMLLikeAnsible(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d texts are accepted, %d differ", accepted, n, different)
+}
+
+func valueCases(t *testing.T, name string, n int) int {
+	t.Helper()
+	if s := os.Getenv(name); s != "" {
+		if _, err := fmt.Sscan(s, &n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// askValues gives texts to testdata/yamlvalues.py, under the interpreter of
+// the installed Ansible.
+func askValues(t *testing.T, texts []string, args ...string) [][4]string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("asks the real Ansible; run without -short")
+	}
+	tool, err := exec.LookPath("ansible-inventory")
+	if err != nil {
+		t.Skip("ansible-inventory is not installed: apt-get install ansible-core")
+	}
+	f, err := os.Open(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	line, _ := bufio.NewReader(f).ReadString('\n')
+	in, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(strings.Fields(strings.TrimPrefix(line, "#!"))[0], append([]string{"testdata/yamlvalues.py"}, args...)...)
+	cmd.Stdin = bytes.NewReader(in)
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want [][4]string
+	if err := json.Unmarshal(out, &want); err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+// literalPieces are what random INI values are put together from.
+var literalPieces = []string{"1", "0", "00", "07", "12", "1_000", "_", "0x1F", "0o17", "0b11", ".", ".5", "5.", "e3", "E-2", "1e999", "j", "+", "-", "True", "False", "None", "true", "x",
+	"'", "\"", "''", "'a'", "\"b\"", "'''", "\"\"\"", `r'\n'`, "u'x'", "b'y'", "f'z'", `\n`, `\x41`, `\u00e9`, `\N{BULLET}`, `\101`, `\q`, `\`, "é",
+	"[", "]", "(", ")", "{", "}", ",", ", ", ":", ": ", " ", "#", "# c", "=", "*", "/", "[1, 2]", "(1,)", "{'a': 1}", "{1, 2}", "set()", "...", "if", "99999999999999999999"}
+
+// TestINIValuesLikeAnsible gives random values of INI inventories their types
+// with both.
+func TestINIValuesLikeAnsible(t *testing.T) {
+	n := valueCases(t, "FLEETD_LITERAL_CASES", 30000)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 5))
+	texts := make([]string, n)
+	for i := range texts {
+		var b strings.Builder
+		for range 1 + r.IntN(7) {
+			b.WriteString(literalPieces[r.IntN(len(literalPieces))])
+		}
+		texts[i] = b.String()
+	}
+	want := askValues(t, texts, "ini")
+	typed, different := 0, 0
+	for i, s := range texts {
+		got := "error"
+		v, err := iniValue(s)
+		if err == nil {
+			got = canonical(v)
+		}
+		w := want[i][0]
+		if !strings.HasPrefix(w, "s") {
+			typed++
+		}
+		// Complex numbers, Ellipsis, sets and names of characters: see
+		// docs/ansible-differences.md.
+		if got != w && !strings.ContainsAny(w, "?{") && !strings.Contains(s, `\N`) {
+			if different++; different <= 20 {
+				t.Errorf("%q\nansible %s\nfleetd  %s", s, w, got)
+			}
+		}
+	}
+	t.Logf("%d of %d are no strings, %d differ", typed, n, different)
 }
 
 // loadFour is what testdata/yamlvalues.py answers.

@@ -3,6 +3,10 @@
 Reads a JSON list of questions from standard input:
     {"dir": folder, "argv": arguments of ansible-inventory, "env": {...}}
     {"dir": folder, "match": [patterns], "limit": pattern or null, "sources": [...]}
+    {"dir": folder, "extras": [-e argument, ...]}: what each is read as, one JSON
+    document per line, or "error"
+    {"dir": folder, "sources": [...], "matches": [[pattern, limit], ...]}: one line
+    of hosts for each, or "error"
     {"dir": folder, "quick": true, "sources": [...]}: --list without a fork, for
     random inventories by the hundred; "unparsed" if a source was not read
 and writes a JSON list of answers: {"rc": exit code, "out": text, "err": text}.
@@ -97,7 +101,11 @@ def quick(q):
 
 
 def load():
+    from ansible import context
     from ansible.cli import inventory as cli
+    from ansible.parsing.ajson import AnsibleJSONEncoder
+    from ansible.utils.context_objects import CLIArgs
+    from ansible.utils.vars import load_extra_vars
     from ansible.errors import AnsibleError
     from ansible.inventory.manager import InventoryManager
     from ansible.parsing.dataloader import DataLoader
@@ -111,8 +119,26 @@ def load():
         if "argv" in q:
             cli.main(["ansible-inventory"] + q["argv"])
             return 0
+        for extra in q.get("extras", ()):
+            context.CLIARGS = CLIArgs({"extra_vars": (extra,)})
+            try:
+                print(json.dumps(load_extra_vars(DataLoader()), sort_keys=True, cls=AnsibleJSONEncoder))
+            except Exception:
+                print("error")
+        if "extras" in q:
+            return 0
         inv = InventoryManager(loader=DataLoader(), sources=q["sources"])
         try:
+            for pattern, limit in q.get("matches", ()):
+                try:
+                    inv.clear_caches()
+                    inv._inventory.localhost = None  # named anew by each pattern
+                    inv.subset(limit or None)
+                    print(" ".join(h.name for h in inv.get_hosts(pattern)))
+                except Exception:
+                    print("error")
+            if "matches" in q:
+                return 0
             if q.get("limit"):
                 inv.subset(q["limit"])
             patterns = q["match"]

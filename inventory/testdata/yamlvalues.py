@@ -2,7 +2,8 @@
 
 Reads a JSON list of texts and writes a JSON list of [value in a canonical form
 or "error", and for lists and dictionaries: as YAML, as JSON, as repr] as
-ansible-inventory writes them.
+ansible-inventory writes them. With the argument "ini" the texts are values of
+an INI inventory, and only the canonical form is written.
 """
 import datetime
 import json
@@ -75,4 +76,14 @@ def load(text):
     return res
 
 
+def ini(text):
+    from ansible.plugins.inventory.ini import InventoryModule
+    try:
+        return [canon(InventoryModule._parse_value(text)), "", "", ""]
+    except Exception:
+        return ["error", "", "", ""]
+
+
+if sys.argv[1:] == ["ini"]:
+    load = ini
 json.dump([load(t) for t in json.load(sys.stdin)], sys.stdout)
