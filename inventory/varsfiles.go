@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // varsDir is a group_vars/ or host_vars/ directory: read once, so that asking
@@ -13,6 +14,7 @@ type varsDir struct {
 	l       *loader
 	path    string
 	entries map[string]bool // name → is a directory
+	mu      sync.Mutex      // files of groups without hosts are read when asked for
 	cache   map[string]*dict
 }
 
@@ -63,6 +65,8 @@ func (v *varsDir) vars(name string) (*dict, error) {
 	if v == nil || len(v.entries) == 0 || strings.HasPrefix(name, "/") {
 		return nil, nil
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if d, ok := v.cache[name]; ok {
 		return d, nil
 	}
