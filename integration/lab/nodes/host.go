@@ -12,7 +12,7 @@ import (
 // hostPackages are the Debian packages that building and running the lab needs, beyond a minimal Debian 12.
 var hostPackages = []string{
 	"qemu-system-x86", "qemu-utils", "mmdebstrap", "rpm", "createrepo-c", "grub-pc-bin", "grub-common",
-	"grub2-common", "fdisk", "e2fsprogs", "zstd", "lz4", "busybox-static", "cpio", "netcat-openbsd", "gnupg",
+	"grub2-common", "fdisk", "e2fsprogs", "zstd", "lz4", "busybox-static", "cpio", "gnupg",
 	"iproute2", "kmod", "python3", "debian-archive-keyring",
 }
 

@@ -28,7 +28,8 @@ func (n *Node) PowerOn() error {
 	// A comma separates options in QEMU's arguments; two are one.
 	path := func(p string) string { return strings.ReplaceAll(p, ",", ",,") }
 	host, port, _ := strings.Cut(n.lab.state.APIServer, ":")
-	net := fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:%s:22-:22,guestfwd=tcp:10.0.2.100:80-cmd:nc -N %s 80,guestfwd=tcp:10.0.2.101:6443-cmd:nc -N %s %s",
+	// Busybox's nc, because it ends when the server closes; OpenBSD's waits for the node to close too.
+	net := fmt.Sprintf("user,id=n,restrict=on,hostfwd=tcp:%s:22-:22,guestfwd=tcp:10.0.2.100:80-cmd:busybox nc %s 80,guestfwd=tcp:10.0.2.101:6443-cmd:busybox nc %s %s",
 		n.Address, n.Address, host, port)
 	// One thread, a small translation cache and the plainest CPU: measured the fastest for short boots
 	// with many machines on few cores.

@@ -21,6 +21,8 @@ chmod 440 "$R"/etc/sudoers.d/*
 rm -f "$R"/etc/ssh/ssh_host_*
 cat > "$R/etc/ssh/sshd_config.d/lab.conf" <<X
 HostKey /etc/ssh/ssh_host_ed25519_key
+# As in EL7's sshd: no sntrup761, which costs an emulated CPU most of a login.
+KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256
 UseDNS no
 PasswordAuthentication no
 Match User ops
@@ -58,6 +60,8 @@ chroot "$R" systemctl -q mask systemd-networkd.socket systemd-networkd systemd-n
   systemd-random-seed systemd-binfmt proc-sys-fs-binfmt_misc.automount systemd-pstore dracut-shutdown kmod-static-nodes \
   dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount sys-kernel-config.mount modprobe@configfs modprobe@fuse modprobe@drm modprobe@dm_mod modprobe@loop \
   getty@tty1 serial-getty@ttyS0 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap fstrim.timer 2>/dev/null
+chroot "$R" systemctl -q set-default multi-user.target
+rm -f "$R"/lib/systemd/system-generators/systemd-{bless-boot,cryptsetup,gpt-auto,hibernate-resume,integritysetup,rc-local,sysv,veritysetup}-generator
 # dbus and logind start when somebody calls them.
 rm -f "$R"/lib/systemd/system/multi-user.target.wants/{dbus,systemd-logind}.service "$R"/etc/systemd/system/multi-user.target.wants/{dbus,systemd-logind}.service
 sed -i '/pam_motd\|pam_mail\|pam_selinux/d' "$R/etc/pam.d/sshd"
