@@ -48,6 +48,7 @@ func TestOpenSSHRun(t *testing.T) {
 		{"sudo without a password", opensshtest.OpsUser, sshexec.Become{}, sshexec.Command{Script: "id -un; exit 7", Become: true}, "root\n", "", 7},
 		{"sudo that does not ask", opensshtest.OpsUser, sshexec.Become{Password: "not needed"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 		{"sudo to another user", opensshtest.OpsUser, sshexec.Become{User: opensshtest.GuestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, opensshtest.GuestUser + "\n", "", 0},
+		{"nobody to become", "root", sshexec.Become{Exe: "/nonexistent/sudo"}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, "root\n", "", 0},
 		{"su", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: opensshtest.DeployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -41,7 +41,8 @@ type Command struct {
 	// Env is added to the environment. Names must be shell names. Values do
 	// not appear in a process list, unlike with "env A=b program".
 	Env map[string]string
-	// Become runs the command as Target.Become says.
+	// Become runs the command as Target.Become says. It changes nothing when
+	// the login user is that user already.
 	Become bool
 	// Timeout bounds the run from the moment at which the command's shell
 	// runs. 0 means no bound but the context's. When it passes, the process

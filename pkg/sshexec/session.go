@@ -53,6 +53,11 @@ func newNonce() string {
 // the program was sent, both the session, which the caller must kill and close,
 // and the error are returned.
 func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
+	if t.Become.user() == t.user() {
+		// As in Ansible: nobody needs sudo to become who he is, and a node
+		// with a root login may have none.
+		become = false
+	}
 	s, err := c.start(ctx, t, become, stderr)
 	if err == nil {
 		err = s.login(ctx, t, become, program)
