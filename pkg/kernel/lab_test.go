@@ -73,17 +73,6 @@ func start(t *testing.T, flavour nodes.Flavour) *machine {
 	if err := lab.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// Debian's GRUB takes a saved_entry that begins with a digit for an index,
-	// finds none that high and boots the first entry: a trial that panics would
-	// be tried for ever. Red Hat's GRUB compares the whole word. So the machine
-	// id, which BLS ids begin with, must begin with a letter here.
-	if _, err := lab.Run(ctx, 1, `set -e; mid=$(cat /etc/machine-id); [ -d /boot/loader/entries ] || exit 0
-case $mid in [0-9]*) ;; *) exit 0 ;; esac
-new=f${mid#?}; echo "$new" >/etc/machine-id; cd /boot/loader/entries
-for f in "$mid"-*; do sed "s/$mid/$new/" "$f" >"$new-${f#"$mid"-}"; rm "$f"; done
-grubby --set-default="/boot/vmlinuz-$(uname -r)"`); err != nil {
-		t.Fatal(err)
-	}
 	pool := sshexec.NewPool(sshexec.Options{})
 	t.Cleanup(func() { _ = pool.Close() })
 	m := &machine{t: t, lab: lab, log: &recorder{t: t}}
