@@ -64,7 +64,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	reviewed, err := reviewedPlan(c, f, sources)
+	reviewed, err := reviewedPlan(c, sources)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 }
 
 // reviewedPlan reads the argument as a saved plan; nil if it is an inventory.
-func reviewedPlan(c *cobra.Command, f *fleetFlags, sources []string) (*rollout.Plan, error) {
+func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 	if len(sources) != 1 {
 		return nil, nil
 	}

@@ -50,9 +50,9 @@ func argInt(a rollout.Args, name string, absent int) (int, error) {
 	return int(n), nil
 }
 
-// argDuration also takes a bare number of seconds, as Ansible's timeouts are.
-func argDuration(a rollout.Args, name string, absent time.Duration) (time.Duration, error) {
-	text := argString(a, name, "")
+// argTimeout is the argument timeout; it also takes a bare number of seconds, as Ansible's timeouts are.
+func argTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
+	text := argString(a, "timeout", "")
 	if text == "" {
 		return absent, nil
 	}
@@ -61,7 +61,7 @@ func argDuration(a rollout.Args, name string, absent time.Duration) (time.Durati
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%s is %q, not a duration such as 10m", name, text)
+		return 0, fmt.Errorf("timeout is %q, not a duration such as 10m", text)
 	}
 	return d, nil
 }

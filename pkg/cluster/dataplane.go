@@ -40,7 +40,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, err
 	}
 	want := DataPlane(text)
-	stall, err := argDuration(args, "timeout", defaultStall)
+	stall, err := argTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -53,7 +53,7 @@ func (drainModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func drainOptions(a rollout.Args) (o DrainOptions, err error) {
-	timeout, err1 := argDuration(a, "timeout", defaultDrainTimeout)
+	timeout, err1 := argTimeout(a, defaultDrainTimeout)
 	grace, err2 := argInt(a, "grace_period", -1)
 	noEviction, err3 := argBool(a, "disable_eviction", false)
 	emptyDir, err4 := argBool(a, "delete_emptydir_data", true)

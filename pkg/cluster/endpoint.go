@@ -47,7 +47,7 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	stall, err := argDuration(args, "timeout", defaultStall)
+	stall, err := argTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -46,7 +46,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	stall, err := argDuration(args, "timeout", defaultStall)
+	stall, err := argTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -42,7 +42,7 @@ func (uncordonModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	timeout, err := argDuration(args, "timeout", defaultUncordonTimeout)
+	timeout, err := argTimeout(args, defaultUncordonTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -34,7 +34,7 @@ func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	timeout, err := argDuration(args, "timeout", defaultVerifyTimeout)
+	timeout, err := argTimeout(args, defaultVerifyTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -214,7 +214,7 @@ missing_keys() { # missing_keys REPO
 # "nothing available".
 available() { # available NAME REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
-	limited 90 yum --disablerepo='*' --enablerepo="$2" \
+	limited 150 yum --disablerepo='*' --enablerepo="$2" \
 		--setopt=cachedir="$tmp" --setopt=logdir="$tmp" --setopt="$2.skip_if_unavailable=0" \
 		--setopt=timeout=20 --setopt=retries=2 \
 		list --showduplicates "$1"

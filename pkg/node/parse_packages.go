@@ -149,7 +149,7 @@ func repoError(text string, status int) string {
 		}
 	}
 	if timedOut {
-		return "no answer within 90 s"
+		return "no answer within 150 s"
 	}
 	all := lines(strings.TrimSpace(text))
 	if len(all) == 0 {

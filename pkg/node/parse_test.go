@@ -150,8 +150,8 @@ func TestParseAvailable(t *testing.T) {
 		{"dnf 4, no such repository", "Error: Unknown repo: 'elrepo-kernel'\n", 1, "Error: Unknown repo: 'elrepo-kernel'", 0},
 		{"yum 3, dead mirror", "http://m/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed connect to m:80; Connection refused\"\nTrying other mirror.\n\nfailure: repodata/repomd.xml from elrepo-kernel: [Errno 256] No more mirrors to try.\n", 1, "failure: repodata/repomd.xml from elrepo-kernel: [Errno 256] No more mirrors to try.", 0},
 		{"yum 3, locked", "Existing lock /var/run/yum.pid: another copy is running as pid 812.\nAnother app is currently holding the yum lock; waiting for it to exit...\n", 124, "Existing lock /var/run/yum.pid: another copy is running as pid 812.", 0},
-		{"black hole", "", 124, "no answer within 90 s", 0},
-		{"killed", "ELRepo 0% [ ] --- B/s | 0 B", 137, "no answer within 90 s", 0},
+		{"black hole", "", 124, "no answer within 150 s", 0},
+		{"killed", "ELRepo 0% [ ] --- B/s | 0 B", 137, "no answer within 150 s", 0},
 		{"silent", "", 1, "yum ended without a word", 0},
 	} {
 		packages, why := ParseAvailable(c.text, c.status, "kernel-ml", "elrepo-kernel")

@@ -3,6 +3,8 @@ package view
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -32,7 +34,11 @@ func Differences(reviewed, now *rollout.Plan) []string {
 		if was[k] == is[k] {
 			continue
 		}
-		out = append(out, fmt.Sprintf("%s: %s: was %s, is %s", k.host, k.task, stepText(was[k]), stepText(is[k])))
+		before, after := stepText(was[k]), stepText(is[k])
+		if before == after { // what is done is the same; why, or at what risk, is not
+			before, after = noteText(was[k], is[k]), noteText(is[k], was[k])
+		}
+		out = append(out, fmt.Sprintf("%s: %s: was %s, is %s", k.host, k.task, before, after))
 	}
 	for _, k := range wasOrder {
 		if _, ok := is[k]; !ok {
@@ -46,6 +52,25 @@ func Differences(reviewed, now *rollout.Plan) []string {
 		out = append(out[:most], fmt.Sprintf("and %d more", len(out)-most))
 	}
 	return out
+}
+
+// noteText lists the reasons and risks of a step that another one lacks.
+func noteText(raw, other string) string {
+	var a, b rollout.PlannedStep
+	if json.Unmarshal([]byte(raw), &a) != nil || json.Unmarshal([]byte(other), &b) != nil {
+		return raw
+	}
+	theirs := append(slices.Clone(b.Change.Reasons), b.Change.Risks...)
+	var own []string
+	for _, n := range append(slices.Clone(a.Change.Reasons), a.Change.Risks...) {
+		if !slices.Contains(theirs, n) {
+			own = append(own, sshexec.Printable(n))
+		}
+	}
+	if len(own) == 0 {
+		return "without that"
+	}
+	return fmt.Sprintf("%q", strings.Join(own, "; "))
 }
 
 func stepText(raw string) string {

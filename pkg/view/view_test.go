@@ -189,6 +189,9 @@ func TestDifferences(t *testing.T) {
 	s := now.Plays[1].Tasks[0].Steps[rollout.Localhost]
 	s.Change.Fields[0].Before = "Nftables"
 	delete(now.Plays[0].Tasks[0].Steps, "node1")
+	riskier := now.Plays[0].Tasks[2].Steps["node2"]
+	riskier.Change.Risks = []string{"a volume is lost"}
+	now.Plays[0].Tasks[2].Steps["node2"] = riskier
 	now.Plays[0].Tasks[1].Steps["node5"] = rollout.PlannedStep{Problem: &rollout.Problem{Message: "full"}}
 	golden(t, "differences.txt", []byte(strings.Join(Differences(&old, &now), "\n")+"\n"))
 	if got := Differences(&old, &old); len(got) != 1 || !strings.Contains(got[0], "order of the plays") {

@@ -107,7 +107,7 @@ func (c *connection) calicoAvailable(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if v, _, _ := unstructured.NestedString(installation.Object, "status", "calicoVersion"); v == "" {
-		return false, errors.New("Installation default has no status.calicoVersion")
+		return false, errors.New("the Installation default has no status.calicoVersion")
 	}
 	return c.daemonSetRolledOut("calico-system", "calico-node")(ctx)
 }

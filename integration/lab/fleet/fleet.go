@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
 	"github.com/fleetd/fleetd/integration/lab/nodes"
@@ -85,7 +86,38 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 			return f, err
 		}
 	}
+	if err := f.waitReported(ctx); err != nil {
+		return f, err
+	}
 	return f, f.writeInventory()
+}
+
+// waitReported waits until every Node object tells the boot ID of its machine.
+// Until then the cluster's nodes would change under the first plan.
+func (f *Fleet) waitReported(ctx context.Context) error {
+	kube, err := f.ControlPlane.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	for i, n := range f.Nodes.Nodes() {
+		boot, err := f.Nodes.Run(ctx, i+1, "cat /proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return err
+		}
+		for {
+			node, err := kube.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+			if err != nil {
+				return fmt.Errorf("cannot read Node %s: %w", n.Name, err)
+			}
+			if node.Status.NodeInfo.BootID == boot {
+				break
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // Load finds a fleet again that another process started.

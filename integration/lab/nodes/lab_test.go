@@ -444,7 +444,9 @@ func serveNodes(t *testing.T, lab *Lab, cert, key []byte) *nodeReports {
 		all[name] = node.Status.NodeInfo
 		reports.ch <- all
 	})}
-	go server.Serve(tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}}))
+	go func() {
+		_ = server.Serve(tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}})) // until it is closed
+	}()
 	t.Cleanup(func() { server.Close() })
 	return reports
 }

@@ -93,7 +93,7 @@ func (l *Lab) startMirror() error {
 		return err
 	}
 	go cmd.Wait() // reaps it, if this process lives on when it ends
-	ready.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = ready.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
 		why, _ := os.ReadFile(logfile.Name())
 		return fmt.Errorf("cannot start the mirror: %s", strings.TrimSpace(string(why)))
@@ -121,7 +121,7 @@ func serveMirror(dir string) error {
 		go func() { failed <- server.Serve(ln) }()
 	}
 	ready := os.NewFile(3, "ready")
-	ready.Write([]byte{'\n'})
+	_, _ = ready.Write([]byte{'\n'})
 	ready.Close()
 	return <-failed
 }

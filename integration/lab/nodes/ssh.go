@@ -152,9 +152,9 @@ func (c *impatient) Read(p []byte) (int, error) {
 	if c.first == 0 {
 		return c.Conn.Read(p)
 	}
-	c.Conn.SetReadDeadline(time.Now().Add(c.first))
+	_ = c.Conn.SetReadDeadline(time.Now().Add(c.first))
 	n, err := c.Conn.Read(p)
-	c.Conn.SetReadDeadline(time.Time{})
+	_ = c.Conn.SetReadDeadline(time.Time{})
 	c.first = 0
 	return n, err
 }
