@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,7 +66,7 @@ func newPool(c *cobra.Command, f *fleetFlags) *sshexec.Pool {
 
 // targetsOf says how each host is reached. All hosts whose variables are wrong
 // are told at once.
-func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, defaults map[string]any, hosts []string) (map[string]sshexec.Target, error) {
+func targetsOf(c *cobra.Command, f *fleetFlags, sources []string, inv *inventory.Inventory, defaults map[string]any, hosts []string) (map[string]sshexec.Target, error) {
 	asked, err := askPasswords(c, f)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, defaul
 	out := make(map[string]sshexec.Target, len(hosts))
 	var errs []error
 	for _, h := range hosts {
-		t, err := targetOf(h, defaults, inv.Vars(h), asked, o)
+		t, err := targetOf(sources, h, defaults, inv.Vars(h), asked, o)
 		errs = append(errs, err)
 		out[h] = t
 	}
@@ -86,13 +87,13 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, defaul
 
 // targetOf says how a host is reached, from its variables and the flags.
 // defaults are ansible.cfg's, which the variables override.
-func targetOf(host string, defaults, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
+func targetOf(sources []string, host string, defaults, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
 	plain, err := reveal(defaults, vars)
 	if err != nil {
 		return sshexec.Target{}, fmt.Errorf("cannot tell how to reach %s: %w", host, err)
 	}
 	if v, named := plain["ansible_host"]; named && (v == nil || v == "") {
-		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New("ansible_host is empty"),
+		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New(at(sources, "ansible_host", "") + "ansible_host is empty"),
 			Hint: "give it an address, or leave ansible_host out: then the host's name is its address"}
 	}
 	t, err := sshexec.TargetFromVars(host, plain, o)
@@ -111,12 +112,21 @@ func targetOf(host string, defaults, vars map[string]any, asked passwords, o ssh
 		}
 		file, err := os.Open(k)
 		if err != nil {
-			return sshexec.Target{}, &sshexec.Error{Host: host, Op: "read the private key", Kind: sshexec.KindUsage, Err: err,
+			return sshexec.Target{}, &sshexec.Error{Host: host, Op: "read the private key", Kind: sshexec.KindUsage,
+				Err:  fmt.Errorf("%s%w", at(sources, "ansible_ssh_private_key_file", filepath.Base(k)), err),
 				Hint: "ansible_ssh_private_key_file names it; mend the path or its permissions"}
 		}
 		file.Close()
 	}
 	return t, nil
+}
+
+// at is the place where a variable is set, as the beginning of a message.
+func at(sources []string, variable, value string) string {
+	if p := locate(sources, variable, value); p != "" {
+		return p + ": "
+	}
+	return ""
 }
 
 // reveal opens the vault secrets among the connection variables; no other

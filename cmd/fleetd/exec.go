@@ -70,7 +70,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if len(hosts) == 0 {
 		return fmt.Errorf("no host matches %q", pattern)
 	}
-	byName, err := targetsOf(c, f, inv, cfg.Connection, hosts)
+	byName, err := targetsOf(c, f, sources, inv, cfg.Connection, hosts)
 	if err != nil {
 		return err
 	}

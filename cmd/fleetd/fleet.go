@@ -60,7 +60,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	fl.desired, err = compile(c, f, inv, fl.modules)
 	if err == nil {
 		var reached map[string]sshexec.Target
-		reached, err = targetsOf(c, f, inv, cfg.Connection, hostsOf(fl.desired))
+		reached, err = targetsOf(c, f, sources, inv, cfg.Connection, hostsOf(fl.desired))
 		maps.Copy(targets, reached)
 	}
 	if err == nil {
