@@ -54,8 +54,11 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if err != nil {
 		return err
 	}
-	inv, cfg, err := readInventory(c, f, sources)
+	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
 	if err != nil {
+		return err
+	}
+	if err := needHosts(inv, sources); err != nil {
 		return err
 	}
 	hosts, err := inv.Match(pattern)

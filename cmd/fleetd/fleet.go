@@ -43,8 +43,11 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	inv, cfg, err := readInventory(c, f, sources)
+	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
 	if err != nil {
+		return nil, err
+	}
+	if err := needHosts(inv, sources); err != nil {
 		return nil, err
 	}
 	client, err := connectCluster(kubeconfigOf(f, inv))

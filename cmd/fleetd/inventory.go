@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 func newInventory() *cobra.Command {
 	f := &fleetFlags{}
 	var list, graph, vars, yaml, export, secrets bool
-	var host string
+	var host, playbookDir string
 	c := &cobra.Command{
 		Use:   "inventory [INVENTORY] --list | --host NAME | --graph [GROUP]",
 		Short: "Show the inventory as ansible-inventory does",
@@ -30,11 +31,16 @@ ansible-inventory, so that a diff of the two is a proof.`,
 			if err != nil {
 				return err
 			}
-			inv, _, err := readInventory(c, f, sources)
+			inv, _, err := readInventory(c, f, sources, playbookDir)
 			if err != nil {
 				return err
 			}
-			o := inventory.ExportOptions{Export: export, ShowSecrets: secrets}
+			o := inventory.ExportOptions{Export: export, ShowSecrets: secrets, PlaybookDirGiven: playbookDir != ""}
+			if len(f.limit) > 0 {
+				if o.Only, err = inv.Limit(inv.Hosts(), strings.Join(f.limit, ",")); err != nil {
+					return err
+				}
+			}
 			out := c.OutOrStdout()
 			switch {
 			case graph:
@@ -55,6 +61,7 @@ ansible-inventory, so that a diff of the two is a proof.`,
 	fs.BoolVar(&vars, "vars", false, "with --graph: also the variables")
 	fs.BoolVar(&yaml, "yaml", false, "YAML instead of JSON")
 	fs.BoolVar(&export, "export", false, "variables where they are defined, instead of merged into each host")
+	fs.StringVar(&playbookDir, "playbook-dir", "", "also read group_vars/ and host_vars/ of this folder, as of a playbook's")
 	fs.BoolVar(&secrets, "show-secrets", false, "show what vaults hold")
 	return c
 }

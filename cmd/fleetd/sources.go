@@ -21,9 +21,9 @@ import (
 )
 
 // readInventory reads the inventory as Ansible would from here.
-func readInventory(c *cobra.Command, f *fleetFlags, sources []string) (*inventory.Inventory, *local.Config, error) {
+func readInventory(c *cobra.Command, f *fleetFlags, sources []string, playbookDir string) (*inventory.Inventory, *local.Config, error) {
 	inv, cfg, err := local.Load(c.Context(), local.Request{
-		Sources: sources, ExtraVars: f.extraVars, PlaybookDir: playbookDir(f.playbook),
+		Sources: sources, ExtraVars: f.extraVars, PlaybookDir: playbookDir,
 		VaultIDs: f.vaultIDs, VaultPasswordFiles: f.vaultFiles, AskVaultPass: f.askVaultPass,
 		Prompt: func(prompt string) (inventory.Password, error) {
 			s, err := askSecret(c, prompt)
@@ -36,15 +36,21 @@ func readInventory(c *cobra.Command, f *fleetFlags, sources []string) (*inventor
 	for _, w := range append(cfg.Warnings, inv.Warnings()...) {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
-	if len(inv.Hosts()) == 0 {
-		return nil, nil, fmt.Errorf("the inventory %s has no hosts", strings.Join(sources, " + "))
-	}
 	return inv, cfg, nil
 }
 
-// playbookDir is where group_vars/ and host_vars/ beside the playbook are
+// needHosts refuses an inventory with which nothing can be done.
+func needHosts(inv *inventory.Inventory, sources []string) error {
+	if len(inv.Hosts()) > 0 {
+		return nil
+	}
+	return fmt.Errorf("the inventory %s has no hosts; name them below all: hosts: (fleetd inventory %s --graph shows what was read)",
+		strings.Join(sources, " + "), arguments(sources))
+}
+
+// besidePlaybook is where group_vars/ and host_vars/ beside the playbook are
 // looked for; "" for the playbooks that are built in.
-func playbookDir(file string) string {
+func besidePlaybook(file string) string {
 	if !exists(file) {
 		return ""
 	}

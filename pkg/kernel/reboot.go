@@ -154,7 +154,7 @@ func (j journey) await(l loader, before string) rollout.Outcome {
 	}
 	return rollout.Fail(&rollout.Problem{
 		Message: fmt.Sprintf("%s did not come back within %v after it was asked to boot %s%s", host, j.timeout, j.to, last),
-		Hint: fmt.Sprintf("Look at the console of %s. A reset or power cycle boots %s, which is the default still. When it answers again, fleetd resume goes on from there.",
+		Hint: fmt.Sprintf("Look at the console of %s. A reset or power cycle boots %s, which is the default still. When it answers again: fleetd apply.",
 			host, j.from),
 		Unreachable: true,
 	})
