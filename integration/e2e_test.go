@@ -259,7 +259,7 @@ func applyAll(t *testing.T, b *bastion) {
 	}
 	// Every command of the article has its counterpart in the journal.
 	for _, want := range []string{
-		"ssh yum --enablerepo=elrepo-kernel", "ssh grubby --info=ALL", "ssh grubby --set-default", "ssh grubby --default-kernel", "ssh uname",
+		"yum --enablerepo=elrepo-kernel install -y kernel-ml-", "ssh grubby --info=ALL", "ssh grubby --set-default", "ssh grubby --default-kernel", "ssh uname",
 		"reboot ", "kubernetes-services-endpoint", `"non-calico":"true"`, `"linuxDataplane":"BPF"`, `"hostPorts":null`, `"bpfExternalServiceMode":"DSR"`, "upload /usr/local/lib/fleetd/bpf/",
 	} {
 		if !slices.ContainsFunc(events, func(e rollout.Event) bool {
