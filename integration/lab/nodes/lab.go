@@ -199,7 +199,9 @@ func (n *Node) WaitBoot(ctx context.Context, previous string) (bootID string, er
 	// Impatient at first, because a new attempt finds a booted guest sooner than an old one; but each
 	// attempt costs the guest's slow CPU something, so on a loaded machine it must be left to finish.
 	for patience := 9 * time.Second; ; patience = min(patience*5/4, 2*time.Minute) {
-		bootID, err = n.lab.run(ctx, n.Index, "cat /proc/sys/kernel/random/boot_id", patience)
+		attempt, cancel := context.WithTimeout(ctx, 2*patience)
+		bootID, err = n.lab.run(attempt, n.Index, "cat /proc/sys/kernel/random/boot_id", patience)
+		cancel()
 		if err == nil && bootID != previous {
 			return bootID, nil
 		}

@@ -35,36 +35,44 @@ func (l *Lab) run(ctx context.Context, i int, command string, connect time.Durat
 		if err != nil {
 			return "", fmt.Errorf("cannot connect to node %s: %w", name, err)
 		}
-		session, err := c.NewSession()
-		if err != nil {
-			l.forget(i)
-			if !fresh && attempt == 1 { // a connection from before a reboot
-				continue
-			}
-			return "", fmt.Errorf("cannot run a command on node %s: %w", name, err)
+		// Nothing in a session knows of ctx, and a frozen node answers nothing: the connection's end is what
+		// ends them all.
+		stop := context.AfterFunc(ctx, func() { l.forget(i); c.Close() })
+		out, err := execute(c, command)
+		stop()
+		switch {
+		case err == nil:
+			return out, nil
+		case ctx.Err() != nil:
+			return "", fmt.Errorf("%q on node %s: %w", command, name, context.Cause(ctx))
+		case errors.As(err, new(*ssh.ExitError)):
+			return out, fmt.Errorf("%q on node %s: %w", command, name, err)
 		}
-		return l.finish(ctx, i, session, command)
+		l.forget(i)
+		if errors.Is(err, errNotStarted) && !fresh && attempt == 1 { // a connection from before a reboot
+			continue
+		}
+		return out, fmt.Errorf("%q on node %s: %w", command, name, err)
 	}
 }
 
-func (l *Lab) finish(ctx context.Context, i int, session *ssh.Session, command string) (string, error) {
+// errNotStarted is a command that the node never heard of.
+var errNotStarted = errors.New("cannot open a session")
+
+func execute(c *ssh.Client, command string) (string, error) {
+	session, err := c.NewSession()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errNotStarted, err)
+	}
 	defer session.Close()
 	var stdout, stderr bytes.Buffer
 	session.Stdout, session.Stderr = &stdout, &stderr
-	done := make(chan error, 1)
-	go func() { done <- session.Run(command) }()
-	select {
-	case err := <-done:
-		out := strings.TrimSuffix(stdout.String(), "\n")
-		if err != nil {
-			return out, fmt.Errorf("%q on node %s: %w\n%s", command, l.Node(i).Name, err, strings.TrimSpace(stderr.String()))
-		}
-		return out, nil
-	case <-ctx.Done():
-		l.forget(i) // closes the connection, and with it ends the goroutine
-		<-done
-		return "", fmt.Errorf("%q on node %s: %w", command, l.Node(i).Name, context.Cause(ctx))
+	err = session.Run(command)
+	out := strings.TrimSuffix(stdout.String(), "\n")
+	if err != nil {
+		return out, fmt.Errorf("%w\n%s", err, strings.TrimSpace(stderr.String()))
 	}
+	return out, nil
 }
 
 func (l *Lab) connect(ctx context.Context, i int, limit time.Duration) (c *ssh.Client, fresh bool, err error) {
