@@ -180,7 +180,12 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 	line := s.lead.line
 	send := func() error {
 		s.sent = true
-		return s.write(ctx, program)
+		err := s.write(ctx, program)
+		if err != nil && ctx.Err() != nil && s.mark.PID == 0 {
+			// It may have arrived all the same, and then it has to be killed.
+			s.markedBy(s.errDone, startGrace)
+		}
+		return err
 	}
 	// Nothing can ask for a password here, so nothing else reads our input: no
 	// need to wait for the shell.

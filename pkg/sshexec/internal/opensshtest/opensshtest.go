@@ -182,7 +182,7 @@ func (s *Server) start(t testing.TB, bin string, users bool) bool {
 	select {
 	case ok := <-ready:
 		return ok
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return false
 	}
 }
