@@ -37,11 +37,11 @@ func waitForLock(s rollout.Step, f node.Facts) (rollout.Outcome, bool) {
 // repositoryHas asks the repository once more for the planned package: ELRepo
 // keeps only the newest version, so the one of last week's plan may be gone.
 func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, f node.Facts) error {
-	res, err := run(ctx, r, s, 2*time.Minute, "yum", "--disablerepo=*", "--enablerepo="+repo,
+	res, err := run(ctx, r, s, 3*time.Minute, "yum", "--disablerepo=*", "--enablerepo="+repo,
 		"--setopt="+repo+".skip_if_unavailable=0", "--setopt="+repo+".metadata_expire=60",
 		"list", "available", "--showduplicates", p.Name)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot ask repository %s on %s: %w", repo, s.Host, err)
 	}
 	offered, why := node.ParseAvailable(string(res.Stdout)+string(res.Stderr), res.ExitStatus, p.Name, repo)
 	if why != "" {
