@@ -14,7 +14,7 @@ import (
 
 // authMethods returns the ways to log in, in OpenSSH's order: public keys,
 // keyboard-interactive, password.
-func (h *handshake) authMethods() ([]ssh.AuthMethod, error) {
+func (h *handshake) authMethods() []ssh.AuthMethod {
 	t := h.target
 	methods := []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
 		signers, err := h.signers()
@@ -24,7 +24,7 @@ func (h *handshake) authMethods() ([]ssh.AuthMethod, error) {
 		return signers, err
 	})}
 	if t.Password == "" && h.pool.opts.Challenge == nil {
-		return methods, nil
+		return methods
 	}
 	methods = append(methods, ssh.KeyboardInteractive(h.answer()))
 	if t.Password != "" {
@@ -33,7 +33,7 @@ func (h *handshake) authMethods() ([]ssh.AuthMethod, error) {
 			return t.Password.Reveal(), nil
 		}))
 	}
-	return methods, nil
+	return methods
 }
 
 func (h *handshake) failAuth(err error) {
@@ -51,7 +51,7 @@ func (h *handshake) offer(what string) {
 }
 
 // authText says what was tried, so that nobody needs ssh -vvv to find out.
-func (h *handshake) authText(text string) error {
+func (h *handshake) authText() error {
 	if len(h.offered) == 0 {
 		return errors.New("the host refuses the login, and there was no key or password to try")
 	}

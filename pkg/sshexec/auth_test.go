@@ -49,7 +49,7 @@ func TestOpenSSHKeys(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %s encrypted=%s", tc.typ, tc.format, opensshtest.YesNo(pass != "")), func(t *testing.T) {
 				f := s.Path(tc.typ + tc.format + opensshtest.YesNo(pass != ""))
 				opensshtest.CopyFile(t, s.Path(tc.typ), f)
-				os.Chmod(f, 0o600)
+				_ = os.Chmod(f, 0o600)
 				if out, err := exec.Command("ssh-keygen", "-q", "-p", "-f", f, "-m", tc.format, "-P", "", "-N", pass.Reveal()).CombinedOutput(); err != nil {
 					t.Fatalf("ssh-keygen: %v\n%s", err, out)
 				}
@@ -242,8 +242,8 @@ func startAgent(t testing.TB, sock string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	})
 	for range 500 {
 		if c, err := net.Dial("unix", sock); err == nil {
@@ -283,7 +283,7 @@ func TestAgentIsAskedAgainAfterARestart(t *testing.T) {
 				return
 			}
 			conns <- c
-			go agent.ServeAgent(ring, c)
+			go func() { _ = agent.ServeAgent(ring, c) }()
 		}
 	}()
 	p := newPool(t, sshexec.Options{})

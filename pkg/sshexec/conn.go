@@ -60,7 +60,7 @@ func (c *conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 				chans = nil
 				continue
 			}
-			nc.Reject(ssh.UnknownChannelType, "this client serves no channels")
+			_ = nc.Reject(ssh.UnknownChannelType, "this client serves no channels")
 		case r, ok := <-reqs:
 			if !ok {
 				reqs = nil
@@ -68,7 +68,7 @@ func (c *conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 			}
 			if r.WantReply {
 				// hostkeys-00@openssh.com and the server's keepalives.
-				r.Reply(false, nil)
+				_ = r.Reply(false, nil)
 			}
 		}
 	}

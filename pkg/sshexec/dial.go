@@ -82,7 +82,7 @@ func (p *Pool) dialOnce(ctx context.Context, t Target) (*conn, error) {
 		var err error
 		via, _, err = p.acquire(ctx, hop)
 		if err != nil {
-			e := wrap(hop, "connect", err).(*Error)
+			e := errorOf(hop, "connect", err)
 			return nil, &fault{kind: e.Kind, op: "connect", err: fmt.Errorf("jump host %s: %w", hop.name(), e.Err), hint: e.Hint}
 		}
 	}
@@ -267,13 +267,9 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 	if err != nil {
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
-	methods, err := h.authMethods()
-	if err != nil {
-		return nil, err
-	}
 	return &ssh.ClientConfig{
 		User:              t.user(),
-		Auth:              methods,
+		Auth:              h.authMethods(),
 		HostKeyAlgorithms: algos,
 		ClientVersion:     "SSH-2.0-fleetd",
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
@@ -311,7 +307,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 		}
 		return f
 	case strings.Contains(text, "unable to authenticate"):
-		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(text), hint: h.authHint()}
+		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(), hint: h.authHint()}
 	case strings.Contains(text, "oo many authentication failures"):
 		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
 			hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}

@@ -123,11 +123,15 @@ type fault struct {
 func (f *fault) Error() string { return f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
 
-// wrap makes err the error of doing op on t.
+// wrap makes err, if it is one, the error of doing op on t.
 func wrap(t Target, op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	return errorOf(t, op, err)
+}
+
+func errorOf(t Target, op string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}

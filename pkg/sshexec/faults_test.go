@@ -107,7 +107,7 @@ func TestSilentAtEveryPointOfTheHandshake(t *testing.T) {
 
 func TestCutInMidOutput(t *testing.T) {
 	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
-		io.WriteString(r.Stdout, "first\n")
+		_, _ = io.WriteString(r.Stdout, "first\n")
 		r.Server.DropConnections()
 		<-r.Context.Done()
 		return sshtest.Response{}
@@ -293,7 +293,7 @@ func TestFloodCostsBoundedMemory(t *testing.T) {
 	}
 	line := []byte(strings.Repeat("0123456789abcde\n", 4096))
 	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
-		io.WriteString(r.Stdout, "head\n")
+		_, _ = io.WriteString(r.Stdout, "head\n")
 		for n := int64(0); n < size; n += int64(len(line)) {
 			if _, err := r.Stdout.Write(line); err != nil {
 				return sshtest.Response{Exit: 1}
@@ -416,7 +416,7 @@ func TestUploadCutLeavesNothing(t *testing.T) {
 				dir = t.TempDir()
 				onDisk = dir
 			}
-			os.MkdirAll(onDisk, 0o755)
+			_ = os.MkdirAll(onDisk, 0o755)
 			old := []byte("old\n")
 			if err := os.WriteFile(onDisk+"/f", old, 0o600); err != nil {
 				t.Fatal(err)

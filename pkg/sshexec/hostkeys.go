@@ -68,7 +68,7 @@ func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEn
 		return &fault{kind: KindHostKey, op: "connect", err: fmt.Errorf(format, args...), hint: hint}
 	}
 	if cert, ok := key.(*ssh.Certificate); ok {
-		return p.verifyHostCert(t, name, known, cert, refuse)
+		return p.verifyHostCert(t, known, cert, refuse)
 	}
 	if e, ok := known.revoked(key); ok {
 		return refuse("the host must get a new key", "host key %s %s is revoked (%s)", key.Type(), ssh.FingerprintSHA256(key), e.where())
@@ -115,7 +115,7 @@ func (p *Pool) changed(name string, known hostEntries, key ssh.PublicKey, refuse
 		"host key has changed: known %s, offered %s %s", strings.Join(had, ", "), key.Type(), ssh.FingerprintSHA256(key))
 }
 
-func (p *Pool) verifyHostCert(t Target, name string, known hostEntries, cert *ssh.Certificate, refuse refuser) error {
+func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate, refuse refuser) error {
 	for _, k := range []ssh.PublicKey{cert, cert.Key, cert.SignatureKey} {
 		if e, ok := known.revoked(k); ok {
 			return refuse("the host must get a new key", "host certificate %q: key %s is revoked (%s)", cert.KeyId, ssh.FingerprintSHA256(k), e.where())

@@ -159,7 +159,7 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 			s.conn.refs++
 			p.mu.Unlock()
 			return s.conn, reused, nil
-		case s.err == errForgotten: // not ours to fail for: somebody wants it fresh
+		case errors.Is(s.err, errForgotten): // not ours to fail for: somebody wants it fresh
 		case s.err != nil:
 			p.mu.Unlock()
 			return nil, false, s.err

@@ -72,9 +72,9 @@ func (c *proxyConn) Close() error {
 		if c.established.Load() {
 			grace = 0
 		}
-		term := time.AfterFunc(grace, func() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGTERM) })
-		kill := time.AfterFunc(grace+2*time.Second, func() { syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) })
-		c.cmd.Wait()
+		term := time.AfterFunc(grace, func() { _ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGTERM) })
+		kill := time.AfterFunc(grace+2*time.Second, func() { _ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) })
+		_ = c.cmd.Wait()
 		term.Stop()
 		kill.Stop()
 	})

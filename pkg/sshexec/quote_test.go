@@ -105,7 +105,7 @@ func TestCutProgramLineIsNotExecuted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, sh := range shells() {
-		for cut := range len(text) {
+		for cut := 0; cut < len(text); cut++ {
 			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", wire.Quote(sh), 1))
 			cmd.Stdin = strings.NewReader(text[:cut])
 			out, err := cmd.Output()

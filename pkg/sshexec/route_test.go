@@ -187,7 +187,7 @@ func TestTunnel(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprintf(w, "got %d\n", n)
-		io.WriteString(w, strings.Repeat("z", 1<<20))
+		_, _ = io.WriteString(w, strings.Repeat("z", 1<<20))
 	}))
 	defer web.Close()
 	node := sshtest.New(t)
@@ -228,7 +228,7 @@ func TestTunnel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
@@ -248,7 +248,7 @@ func TestTunnel(t *testing.T) {
 		defer l.Close()
 		go func() {
 			if c, err := l.Accept(); err == nil {
-				io.Copy(c, c)
+				_, _ = io.Copy(c, c)
 				c.Close()
 			}
 		}()

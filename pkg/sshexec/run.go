@@ -225,7 +225,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	work := &r.pool.work
 	work.Go(func() {
 		defer close(outDone)
-		io.Copy(r.out, s.ch)
+		_, _ = io.Copy(r.out, s.ch)
 	})
 	go feed(s, r.cmd.Stdin)
 
@@ -268,9 +268,9 @@ func (s *session) isExited() bool {
 // feed is not waited for: nobody can interrupt a Read of the caller's reader.
 func feed(s *session, stdin io.Reader) {
 	if stdin != nil {
-		io.Copy(s.ch, stdin)
+		_, _ = io.Copy(s.ch, stdin)
 	}
-	s.ch.CloseWrite()
+	_ = s.ch.CloseWrite()
 }
 
 // drainQuiet is how long output may be silent, after the exit status came,
@@ -350,7 +350,7 @@ func (r *runner) kill(s *session) {
 		return
 	}
 	defer killer.close()
-	killer.ch.CloseWrite()
+	_ = killer.ch.CloseWrite()
 	select {
 	case <-s.exited:
 		// It is gone; the killer only sleeps.

@@ -26,7 +26,7 @@ func (s Secret) String() string {
 
 // Format makes every fmt verb print what String returns: without it %x and %q
 // would print the value.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // GoString implements [fmt.GoStringer].
 func (s Secret) GoString() string { return s.String() }

@@ -42,7 +42,7 @@ type exitStatus struct {
 
 func newNonce() string {
 	var b [8]byte
-	rand.Read(b[:])
+	_, _ = rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 
@@ -93,7 +93,7 @@ func (c *conn) start(ctx context.Context, t Target, become bool, stderr io.Write
 	work.Go(func() { s.watch(reqs) })
 	work.Go(func() {
 		defer close(s.errDone)
-		io.Copy(s.lead, ch.Stderr())
+		_, _ = io.Copy(s.lead, ch.Stderr())
 	})
 	if err := s.exec(ctx, line.String()); err != nil {
 		s.close()
@@ -130,7 +130,7 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 			}
 		}
 		if r.WantReply {
-			r.Reply(false, nil)
+			_ = r.Reply(false, nil)
 		}
 		if s.status.seen {
 			// The rest of the channel's life tells nothing more, and a child
@@ -324,11 +324,10 @@ type lead struct {
 	marked chan wire.Mark
 	asked  chan struct{}
 
-	mu      sync.Mutex
-	held    []byte
-	prompts int // prompts told of, in held[:seen]
-	seen    int
-	over    bool
+	mu   sync.Mutex
+	held []byte
+	seen int // how much of held was looked at for prompts
+	over bool
 }
 
 // maxLead bounds what a login may print before the shell runs: banners, a
@@ -358,10 +357,10 @@ func (l *lead) Write(b []byte) (int, error) {
 		l.held = nil
 		l.marked <- wire.ParseMark(rest[:j])
 		if !l.become && i > 0 {
-			io.WriteString(l.out, text[:i])
+			_, _ = io.WriteString(l.out, text[:i])
 		}
 		if rest = rest[j+1:]; rest != "" {
-			io.WriteString(l.out, rest)
+			_, _ = io.WriteString(l.out, rest)
 		}
 		return len(b), nil
 	}

@@ -154,7 +154,7 @@ func (t Target) hashTo(w io.Writer) {
 	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
 		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily)
-	io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
+	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)
 	}

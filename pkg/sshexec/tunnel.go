@@ -105,12 +105,12 @@ func newTunnel(far *channelConn, done func()) net.Conn {
 	wg.Add(2)
 	work.Go(func() {
 		defer wg.Done()
-		io.Copy(inner, far)
+		_, _ = io.Copy(inner, far)
 		inner.Close()
 	})
 	work.Go(func() {
 		defer wg.Done()
-		io.Copy(far, inner)
+		_, _ = io.Copy(far, inner)
 		far.Close()
 	})
 	work.Go(func() {

@@ -190,7 +190,7 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 		s.ch.Close()
 		return context.Cause(ctx)
 	}
-	s.ch.CloseWrite()
+	_ = s.ch.CloseWrite()
 	return s.verdict(ctx, u, talk, sendErr)
 }
 
@@ -280,7 +280,7 @@ func (n noClose) Close() error                { return n.ch.CloseWrite() }
 func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendErr error) error {
 	// The SFTP client has read its answers; what remains is for nobody, but it
 	// must not fill the window.
-	s.conn.pool.work.Go(func() { io.Copy(io.Discard, s.ch) })
+	s.conn.pool.work.Go(func() { _, _ = io.Copy(io.Discard, s.ch) })
 	select {
 	case <-s.exited:
 	case <-s.conn.dead:

@@ -52,8 +52,8 @@ func TestOpenSSHUpload(t *testing.T) {
 			sudo := s.As(opensshtest.DeployUser)
 			sudo.Become.Password = opensshtest.DeployPassword
 			dir := t.TempDir()
-			os.Chmod(dir, 0o755)
-			os.Chmod(filepath.Dir(dir), 0o755)
+			_ = os.Chmod(dir, 0o755)
+			_ = os.Chmod(filepath.Dir(dir), 0o755)
 			check := func(t *testing.T, name, content, facts string) {
 				t.Helper()
 				b, err := os.ReadFile(name)
@@ -68,7 +68,7 @@ func TestOpenSSHUpload(t *testing.T) {
 				}
 			}
 			big := make([]byte, 5<<20+13)
-			rand.NewChaCha8([32]byte{}).Read(big)
+			_, _ = rand.NewChaCha8([32]byte{}).Read(big)
 			for _, tc := range []struct {
 				name    string
 				target  sshexec.Target
@@ -121,8 +121,8 @@ func TestOpenSSHUpload(t *testing.T) {
 						if err := os.WriteFile(tc.up.Path, []byte(tc.before), 0o600); err != nil {
 							t.Fatal(err)
 						}
-						os.Chmod(tc.up.Path, 0o751)
-						os.Chown(tc.up.Path, 7, 8)
+						_ = os.Chmod(tc.up.Path, 0o751)
+						_ = os.Chown(tc.up.Path, 7, 8)
 					}
 					res, err := p.Upload(testContext(t), tc.target, tc.up)
 					if tc.wantErr != "" {
@@ -137,7 +137,7 @@ func TestOpenSSHUpload(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					tc.up.Content.Seek(0, io.SeekStart)
+					_, _ = tc.up.Content.Seek(0, io.SeekStart)
 					want, _ := io.ReadAll(tc.up.Content)
 					check(t, tc.up.Path, string(want), tc.want)
 					sum := sha256.Sum256(want)

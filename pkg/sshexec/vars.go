@@ -2,7 +2,6 @@ package sshexec
 
 import (
 	"fmt"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -102,13 +101,4 @@ func (r *varReader) number(lo, hi int, names ...string) int {
 		return 0
 	}
 	return n
-}
-
-func sortedKeys(m map[string]any) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
 }

@@ -4,16 +4,18 @@
 //
 // BenchmarkFleet runs "uname -rv" on 50 and 200 loopback hosts of one real
 // sshd with everything that is installed of: a bare x/crypto/ssh loop that
-// dials and runs, sshexec's Pool, fleetd exec (FLEETD=path of the binary),
-// ansible -m raw and -m shell, pdsh, clush and parallel-ssh (apt-get install
-// ansible-core pdsh clustershell pssh). Every tool logs in with the same key,
-// checks the same known_hosts file, and works on 64 hosts at a time. Each is a
-// process of its own, so its start counts; cpu-ms/host is the processor time of
-// that process and all its children, without sshd's. It needs root, for a
-// network namespace in which sshd may listen on all of 127.0.0.0/8.
+// dials and runs, sshexec's Pool, fleetd exec (built from this tree, or
+// FLEETD=path of a binary), ansible -m raw and -m shell, pdsh, clush and
+// parallel-ssh (apt-get install ansible-core pdsh clustershell pssh). Every
+// tool logs in with the same key, checks the same known_hosts file, and works
+// on 64 hosts at a time. Each is a process of its own, so its start counts;
+// cpu-ms/host is the processor time of that process and all its children,
+// without sshd's. It needs root, for a network namespace in which sshd may
+// listen on all of 127.0.0.0/8.
 //
 // BenchmarkConnections opens 1,000 connections to in-process servers of another
 // process and tells the memory that each costs. BenchmarkCPUPerHost tells the
 // client's processor time per host from 100 to 5,000 of them. BenchmarkUpload
-// compares an upload of 100 MB with OpenSSH's sftp.
+// compares uploads of
+// 100 MB with those of OpenSSH's sftp, turn by turn.
 package bench

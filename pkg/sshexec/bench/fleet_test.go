@@ -41,6 +41,13 @@ func BenchmarkFleet(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	fleetd := os.Getenv("FLEETD")
+	if fleetd == "" {
+		fleetd = s.Path("fleetd")
+		if out, err := exec.Command("go", "build", "-o", fleetd, "github.com/fleetd/fleetd/cmd/fleetd").CombinedOutput(); err != nil {
+			b.Logf("cannot build fleetd: %v\n%s", err, out)
+		}
+	}
 	for _, n := range []int{50, 200} {
 		j := job{Port: s.Port, User: opensshtest.OpsUser, Key: s.Path("client"), KnownHosts: known, HostKey: hostKey}
 		var ini, hosts strings.Builder
@@ -58,7 +65,7 @@ func BenchmarkFleet(b *testing.B) {
 		for _, tl := range []tool{
 			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true},
 			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true},
-			{name: "fleetd-exec", bin: os.Getenv("FLEETD"), args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
+			{name: "fleetd-exec", bin: fleetd, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
 			{name: "pdsh", bin: "pdsh", args: []string{"-R", "ssh", "-f", f, "-w", "^" + list, "uname -rv"}, env: []string{"PDSH_SSH_ARGS_APPEND=-F " + config}},
 			{name: "clush", bin: "clush", args: []string{"-f", f, "--hostfile", list, "-o", "-F " + config, "uname -rv"}},
 			{name: "parallel-ssh", bin: "parallel-ssh", args: []string{"-i", "-p", f, "-h", list, "-x", "-F " + config, "uname -rv"}},

@@ -44,7 +44,7 @@ func startNodes(b *testing.B) job {
 	}
 	b.Cleanup(func() {
 		in.Close()
-		cmd.Wait()
+		_ = cmd.Wait()
 	})
 	var j job
 	if err := json.NewDecoder(out).Decode(&j); err != nil {
@@ -111,7 +111,7 @@ func residentBytes(b *testing.B) int64 {
 		b.Skip("no /proc")
 	}
 	var size, resident int64
-	fmt.Sscan(string(text), &size, &resident)
+	_, _ = fmt.Sscan(string(text), &size, &resident)
 	return resident * int64(os.Getpagesize())
 }
 
@@ -151,7 +151,7 @@ func BenchmarkUpload(b *testing.B) {
 	const size = 100_000_000
 	s := opensshtest.Start(b, opensshtest.Config{Lines: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}})
 	content := make([]byte, size)
-	rand.NewChaCha8([32]byte{}).Read(content)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(content)
 	source := filepath.Join(b.TempDir(), "object")
 	if err := os.WriteFile(source, content, 0o600); err != nil {
 		b.Fatal(err)

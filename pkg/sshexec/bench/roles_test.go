@@ -97,8 +97,8 @@ func serve() {
 		fatal(err)
 	}
 	t := srv.Target("")
-	json.NewEncoder(os.Stdout).Encode(job{Port: t.Port, User: t.User, Key: srv.ClientKeyFile(), KnownHosts: srv.KnownHostsFile()})
-	io.Copy(io.Discard, os.Stdin)
+	_ = json.NewEncoder(os.Stdout).Encode(job{Port: t.Port, User: t.User, Key: srv.ClientKeyFile(), KnownHosts: srv.KnownHostsFile()})
+	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
 // bare is the least that a program can do: dial, run, print.

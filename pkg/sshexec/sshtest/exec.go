@@ -84,21 +84,21 @@ func (c *serverConn) session(nc ssh.NewChannel) {
 			switch {
 			case r.Type == "exec" && !started && ssh.Unmarshal(r.Payload, &m) == nil:
 				started = true
-				r.Reply(true, nil)
+				_ = r.Reply(true, nil)
 				go func() {
 					defer close(done)
 					c.finish(ch, c.exec(ctx, ch, m.Text))
 				}()
 			case r.Type == "subsystem" && !started && ssh.Unmarshal(r.Payload, &m) == nil && m.Text == "sftp":
 				started = true
-				r.Reply(true, nil)
+				_ = r.Reply(true, nil)
 				go func() {
 					defer close(done)
 					c.srv.serveSFTP(ch)
 					c.finish(ch, Response{})
 				}()
 			case r.WantReply:
-				r.Reply(r.Type == "env", nil)
+				_ = r.Reply(r.Type == "env", nil)
 			}
 		case <-done:
 			return
@@ -113,19 +113,19 @@ func (c *serverConn) session(nc ssh.NewChannel) {
 }
 
 func (c *serverConn) finish(ch ssh.Channel, r Response) {
-	io.WriteString(ch, r.Stdout)
-	io.WriteString(ch.Stderr(), r.Stderr)
+	_, _ = io.WriteString(ch, r.Stdout)
+	_, _ = io.WriteString(ch.Stderr(), r.Stderr)
 	switch {
 	case r.Lost:
 	case r.Signal != "":
-		ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
+		_, _ = ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
 			Signal string
 			Core   bool
 			Msg    string
 			Lang   string
 		}{Signal: r.Signal}))
 	default:
-		ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(r.Exit)}))
+		_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(r.Exit)}))
 	}
 }
 
@@ -221,7 +221,7 @@ func (s *Server) becomes(line wire.Line, stdin *bufio.Reader, stderr io.Writer) 
 			tries, prompt = 1, "Password: "
 		}
 		for n := 1; ; n++ {
-			io.WriteString(stderr, prompt)
+			_, _ = io.WriteString(stderr, prompt)
 			answer, err := stdin.ReadString('\n')
 			if err == nil {
 				s.mu.Lock()
@@ -240,7 +240,7 @@ func (s *Server) becomes(line wire.Line, stdin *bufio.Reader, stderr io.Writer) 
 				}
 				return Response{Stderr: fmt.Sprintf("sudo: %d incorrect password attempts\n", n), Exit: 1}, false
 			}
-			io.WriteString(stderr, "Sorry, try again.\n")
+			_, _ = io.WriteString(stderr, "Sorry, try again.\n")
 		}
 	}
 	if pol.Refuse != "" {
@@ -269,7 +269,7 @@ func (s *Server) endProc(pid int) {
 
 func (s *Server) killProc(arg string) {
 	var pid int
-	fmt.Sscan(strings.TrimPrefix(arg, "-"), &pid)
+	_, _ = fmt.Sscan(strings.TrimPrefix(arg, "-"), &pid)
 	s.mu.Lock()
 	cancel := s.procs[pid]
 	s.mu.Unlock()
@@ -315,7 +315,7 @@ func (r *Request) Shell() Response {
 		return Response{Stderr: err.Error(), Exit: 127}
 	}
 	go func() {
-		io.Copy(in, r.Stdin)
+		_, _ = io.Copy(in, r.Stdin)
 		in.Close()
 	}()
 	// Until Wait has returned, the process is there, dead or alive, so its
@@ -328,11 +328,11 @@ func (r *Request) Shell() Response {
 			return
 		case <-r.Context.Done():
 		}
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		select {
 		case <-ended:
 		case <-time.After(2 * time.Second):
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		}
 	})
 	err = cmd.Wait()

@@ -48,7 +48,7 @@ func (s *Server) upload(r *Request) Response {
 	}
 	switch dir {
 	case "/usr/local/bin", "/usr/local/lib", "/usr/local", "/etc", "/etc/sysctl.d", "/etc/yum.repos.d", "/var/lib", "/var/log", "/tmp", "/root", "/boot":
-		os.MkdirAll(s.Path(dir), 0o755)
+		_ = os.MkdirAll(s.Path(dir), 0o755)
 	}
 	if m := r.Env["fl_mkdir"]; m != "" {
 		if err := os.MkdirAll(s.Path(dir), modeOf(m)); err != nil {
@@ -120,7 +120,7 @@ func modeOf(octal string) fs.FileMode {
 func (s *Server) serveSFTP(rwc io.ReadWriteCloser) {
 	h := sandbox{s}
 	srv := sftp.NewRequestServer(rwc, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h})
-	srv.Serve()
+	_ = srv.Serve()
 }
 
 // sandbox maps the paths of SFTP requests into Root.

@@ -81,7 +81,7 @@ func (c *serverConn) serve() {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.ctx = ctx
 	go func() {
-		conn.Wait()
+		_ = conn.Wait()
 		cancel()
 	}()
 	var wg sync.WaitGroup
@@ -98,7 +98,7 @@ func (c *serverConn) serve() {
 			}
 			c.mu.Unlock()
 			if full {
-				nc.Reject(ssh.ConnectionFailed, "open failed")
+				_ = nc.Reject(ssh.ConnectionFailed, "open failed")
 				continue
 			}
 			wg.Go(func() {
@@ -110,7 +110,7 @@ func (c *serverConn) serve() {
 		case "direct-tcpip":
 			wg.Go(func() { c.forward(nc) })
 		default:
-			nc.Reject(ssh.UnknownChannelType, "not served")
+			_ = nc.Reject(ssh.UnknownChannelType, "not served")
 		}
 	}
 	cancel()
@@ -119,11 +119,11 @@ func (c *serverConn) serve() {
 
 func (s *Server) config() *ssh.ServerConfig {
 	conf := &ssh.ServerConfig{MaxAuthTries: 6}
-	afterKey := func() (*ssh.Permissions, error) {
+	afterKey := func() error {
 		if !s.twoStep {
-			return nil, nil
+			return nil
 		}
-		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+		return &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
 			PasswordCallback:            s.checkPassword,
 			KeyboardInteractiveCallback: s.askPassword,
 		}}
@@ -137,12 +137,12 @@ func (s *Server) config() *ssh.ServerConfig {
 			if _, err := certs.Authenticate(m, c); err != nil {
 				return nil, err
 			}
-			return afterKey()
+			return nil, afterKey()
 		}
 		if !sameKey(k, s.clientKey) {
 			return nil, errors.New("unknown key")
 		}
-		return afterKey()
+		return nil, afterKey()
 	}
 	if s.password != "" && !s.twoStep {
 		conf.PasswordCallback = s.checkPassword
@@ -184,13 +184,13 @@ func (c *serverConn) forward(nc ssh.NewChannel) {
 		OriginPort uint32
 	}
 	if err := ssh.Unmarshal(nc.ExtraData(), &m); err != nil {
-		nc.Reject(ssh.ConnectionFailed, "bad request")
+		_ = nc.Reject(ssh.ConnectionFailed, "bad request")
 		return
 	}
 	var d net.Dialer
 	far, err := d.DialContext(c.ctx, "tcp", net.JoinHostPort(m.Host, strconv.Itoa(int(m.Port))))
 	if err != nil {
-		nc.Reject(ssh.ConnectionFailed, "Connection refused")
+		_ = nc.Reject(ssh.ConnectionFailed, "Connection refused")
 		return
 	}
 	ch, reqs, err := nc.Accept()
@@ -202,8 +202,8 @@ func (c *serverConn) forward(nc ssh.NewChannel) {
 	stop := context.AfterFunc(c.ctx, func() { far.Close() })
 	defer stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { io.Copy(far, ch); far.(*net.TCPConn).CloseWrite() })
-	wg.Go(func() { io.Copy(ch, far); ch.CloseWrite() })
+	wg.Go(func() { _, _ = io.Copy(far, ch); _ = far.(*net.TCPConn).CloseWrite() })
+	wg.Go(func() { _, _ = io.Copy(ch, far); _ = ch.CloseWrite() })
 	wg.Wait()
 	far.Close()
 	ch.Close()

@@ -184,7 +184,7 @@ func NewKey() ssh.Signer {
 
 func newBootID() string {
 	var b [16]byte
-	rand.Read(b[:])
+	_, _ = rand.Read(b[:])
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
@@ -241,7 +241,7 @@ func (s *Server) Target(name string) sshexec.Target {
 		IdentityFiles: []string{s.ClientKeyFile()}, IdentitiesOnly: true, IdentityAgent: "none",
 		KnownHosts: []string{s.KnownHostsFile()},
 	}
-	fmt.Sscan(port, &t.Port)
+	_, _ = fmt.Sscan(port, &t.Port)
 	if s.sudo != nil {
 		t.Become.Password = sshexec.Secret(s.sudo.Password)
 	}

@@ -2,6 +2,7 @@ package sshtest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -62,8 +63,8 @@ func TestPlainClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := s.CombinedOutput("echo $((6*7)); exit 3")
-	exit, ok := err.(*ssh.ExitError)
-	if string(out) != "42\n" || !ok || exit.ExitStatus() != 3 {
+	var exit *ssh.ExitError
+	if string(out) != "42\n" || !errors.As(err, &exit) || exit.ExitStatus() != 3 {
 		t.Errorf("%q, %v", out, err)
 	}
 }

@@ -76,8 +76,8 @@ func Start(t testing.TB, c Config) *Server {
 	s := &Server{Dir: t.TempDir(), Keys: map[string]ssh.PublicKey{}, Log: &Log{}}
 	// The testing package makes the parent for the owner only; sshd's users
 	// must reach their keys and homes.
-	os.Chmod(s.Dir, 0o755)
-	os.Chmod(filepath.Dir(s.Dir), 0o755)
+	_ = os.Chmod(s.Dir, 0o755)
+	_ = os.Chmod(filepath.Dir(s.Dir), 0o755)
 	if c.Keys == nil {
 		c.Keys = []string{"ed25519"}
 	}
@@ -111,7 +111,7 @@ func Start(t testing.TB, c Config) *Server {
 	if root {
 		// Debian's sshd refuses to start without its privilege separation
 		// directory, which systemd makes at boot.
-		os.MkdirAll("/run/sshd", 0o755)
+		_ = os.MkdirAll("/run/sshd", 0o755)
 	}
 	for range 10 {
 		s.Port = freePort(t)
@@ -172,12 +172,12 @@ func (s *Server) start(t testing.TB, bin string, users bool) bool {
 		}
 	})
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		_ = cmd.Process.Kill()
 		// Connections outlive the listener in processes of their own.
 		for _, pid := range descendants(s.Path("sshd_config")) {
-			syscall.Kill(pid, syscall.SIGKILL)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		cmd.Wait()
+		_ = cmd.Wait()
 	})
 	select {
 	case ok := <-ready:
@@ -196,7 +196,7 @@ func descendants(config string) []int {
 		b, err := os.ReadFile(p)
 		var pid int
 		if err == nil && strings.Contains(string(b), config) {
-			fmt.Sscanf(p, "/proc/%d/", &pid)
+			_, _ = fmt.Sscanf(p, "/proc/%d/", &pid)
 			if pid != os.Getpid() {
 				out = append(out, pid)
 			}
@@ -228,7 +228,7 @@ func (s *Server) namespace(t testing.TB) string {
 			t.Fatal(err)
 		}
 		id := 48500 + i
-		os.Chown(home, id, id)
+		_ = os.Chown(home, id, id)
 		shell := "/bin/sh"
 		if u == OddUser {
 			shell = s.Path("oddshell")
@@ -245,15 +245,15 @@ func (s *Server) namespace(t testing.TB) string {
 		}
 	}
 	s.Write(t, "passwd", passwd)
-	os.Chmod(s.Path("passwd"), 0o644)
+	_ = os.Chmod(s.Path("passwd"), 0o644)
 	s.Write(t, "group", group)
-	os.Chmod(s.Path("group"), 0o644)
+	_ = os.Chmod(s.Path("group"), 0o644)
 	s.Write(t, "shadow", strings.Join(lines, "\n"))
 	s.Write(t, "sudoers", "Defaults env_reset\nDefaults use_pty\nDefaults secure_path=\"/usr/sbin:/usr/bin:/sbin:/bin\"\n"+
 		"Defaults timestamp_timeout=0\nDefaults !syslog\n"+
 		"root ALL=(ALL:ALL) ALL\n"+DeployUser+" ALL=(ALL:ALL) ALL\n"+OpsUser+" ALL=(ALL:ALL) NOPASSWD: ALL\n")
-	os.Chmod(s.Path("sudoers"), 0o440)
-	os.WriteFile(s.Path("oddshell"), []byte("#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"), 0o755)
+	_ = os.Chmod(s.Path("sudoers"), 0o440)
+	_ = os.WriteFile(s.Path("oddshell"), []byte("#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"), 0o755)
 	var sb strings.Builder
 	sb.WriteString("set -e\nmount --make-rprivate /\n")
 	for _, f := range []string{"passwd", "shadow", "group", "sudoers"} {
