@@ -25,12 +25,14 @@ unit: ## Quick tests: no root, no lab, under two minutes warm
 test: setup ## All tests, with real sshd, virtual machines and a real control plane (root, Debian 12)
 	go run ./integration/lab build
 	go test -timeout 20m $$(go list ./... | grep -v /integration)
-	# One distribution here; the end-to-end test has two more machines. kernel-lab runs all three.
+	# One distribution here; the end-to-end test has more machines. kernel-lab runs the rest.
 	go test -tags lab -timeout 30m -run 'TestOnAMachine/el8' ./pkg/kernel
-	go test -tags lab -timeout 45m -p 1 ./integration/...
+	go test ./integration/lab/nodes
+	go test -tags lab -timeout 45m -p 1 ./integration ./integration/lab/controlplane/...
 
 .PHONY: kernel-lab
-kernel-lab: setup ## The kernel modules on a machine of each distribution: EL7, EL8, EL9
+kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL8 and EL9
+	go test -tags lab -timeout 60m -v ./integration/lab/nodes
 	go test -tags lab -timeout 60m -v -run TestOnAMachine ./pkg/kernel
 
 .PHONY: setup
