@@ -22,18 +22,27 @@ type client struct {
 }
 
 // Run runs a shell command on node i as root and returns its standard output, without the last newline.
-// An exit status other than 0 is an error that carries standard error and an [ssh.ExitError].
+// An exit status other than 0 is an error that carries standard error and an [ssh.ExitError]. A node that
+// cannot be reached is tried for a minute: QEMU resets a connection now and then.
 func (l *Lab) Run(ctx context.Context, i int, command string) (string, error) {
-	return l.run(ctx, i, command, time.Minute)
+	for deadline := time.Now().Add(time.Minute); ; {
+		out, err := l.run(ctx, i, command, time.Minute)
+		if !errors.Is(err, errNotConnected) || ctx.Err() != nil || time.Now().After(deadline) {
+			return out, err
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
 }
 
-// run is Run with a limit for getting connected, beside the limit that ctx sets for all.
+var errNotConnected = errors.New("cannot connect")
+
+// run is one attempt of Run, with a limit for getting connected beside the limit that ctx sets for all.
 func (l *Lab) run(ctx context.Context, i int, command string, connect time.Duration) (string, error) {
 	name := l.Node(i).Name
 	for attempt := 1; ; attempt++ {
 		c, fresh, err := l.connect(ctx, i, connect)
 		if err != nil {
-			return "", fmt.Errorf("cannot connect to node %s: %w", name, err)
+			return "", fmt.Errorf("%w to node %s: %w", errNotConnected, name, err)
 		}
 		// Nothing in a session knows of ctx, and a frozen node answers nothing: the connection's end is what
 		// ends them all.
