@@ -44,6 +44,8 @@ func mayBeLiteral(s string) bool {
 		return true
 	case strings.IndexByte("TFN", c) >= 0:
 		return true
+	case c == 's':
+		return strings.HasPrefix(s, "set")
 	default: // string prefixes
 		return strings.IndexByte("rRuUbB", c) >= 0 && strings.ContainsAny(s[:min(len(s), 3)], `'"`)
 	}
@@ -117,10 +119,7 @@ func (p *literal) value() (any, bool) {
 		return p.braces()
 	case c == '+' || c == '-':
 		p.i++
-		if c2 := p.peek(); !digit(c2) && c2 != '.' {
-			return nil, false
-		}
-		v, ok := p.number()
+		v, ok := p.unsigned()
 		if c == '-' {
 			switch n := v.(type) {
 			case int:
@@ -134,10 +133,43 @@ func (p *literal) value() (any, bool) {
 		return v, ok
 	case digit(c) || c == '.':
 		return p.number()
+	case strings.HasPrefix(p.s[p.i:], "set"):
+		return p.emptySet()
 	case c == '\'' || c == '"' || letter(c):
 		return p.wordOrString()
 	}
 	return nil, false
+}
+
+// unsigned parses what may stand after a sign: a number, also in parentheses.
+func (p *literal) unsigned() (any, bool) {
+	switch c := p.peek(); {
+	case digit(c) || c == '.':
+		return p.number()
+	case c == '(' && p.depth < maxLiteralDepth:
+		p.depth++
+		defer func() { p.depth-- }()
+		p.i++
+		v, ok := p.unsigned()
+		if !ok || p.peek() != ')' {
+			return nil, false
+		}
+		p.i++
+		return v, true
+	}
+	return nil, false
+}
+
+// emptySet parses set(), the one call that ast.literal_eval takes (Python 3.9).
+func (p *literal) emptySet() (any, bool) {
+	p.i += len("set")
+	for _, c := range []byte("()") {
+		if p.peek() != c {
+			return nil, false
+		}
+		p.i++
+	}
+	return &list{}, true
 }
 
 // items parses a bracketed list and reports whether it had a comma.

@@ -52,9 +52,7 @@ func fleetdList(dir string, sources []string) (string, error) {
 // TestINILikeAnsible reads random INI texts with both.
 func TestINILikeAnsible(t *testing.T) {
 	skipWithoutAnsible(t)
-	n := cases(t, "FLEETD_INI_CASES", 1000)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	n, seed := inventory.RandomCases(t, "FLEETD_INI_CASES", 1000)
 	r := rand.New(rand.NewPCG(seed, 2))
 	root := t.TempDir()
 	var questions []question
@@ -125,16 +123,6 @@ func skipWithoutAnsible(t *testing.T) {
 	if ansiblePython() == "" {
 		t.Skip("ansible-inventory is not installed: apt-get install ansible-core")
 	}
-}
-
-func cases(t *testing.T, name string, n int) int {
-	t.Helper()
-	if s := os.Getenv(name); s != "" {
-		if _, err := fmt.Sscan(s, &n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return n
 }
 
 // files is an inventory as a generator draws it: path → content.
@@ -309,14 +297,12 @@ func (f files) write(t *testing.T, dir string) []string {
 // ansible-inventory --list and this package make of them.
 func TestRandomInventories(t *testing.T) {
 	skipWithoutAnsible(t)
-	n := cases(t, "FLEETD_INVENTORY_CASES", 200)
-	seed := int(rand.Uint32())
-	t.Logf("seed %d", seed)
+	n, seed := inventory.RandomCases(t, "FLEETD_INVENTORY_CASES", 200)
 	root := t.TempDir()
 	var questions []question
 	for i := range n {
 		dir := filepath.Join(root, fmt.Sprint(i))
-		questions = append(questions, question{Dir: dir, Quick: true, Sources: genInventory.Example(seed+i).write(t, dir)})
+		questions = append(questions, question{Dir: dir, Quick: true, Sources: genInventory.Example(int(seed>>1)+i).write(t, dir)})
 	}
 	compareAll(t, questions)
 }
@@ -333,9 +319,7 @@ var patternPieces = []string{
 // with both.
 func TestPatternsLikeAnsible(t *testing.T) {
 	skipWithoutAnsible(t)
-	n := cases(t, "FLEETD_PATTERN_CASES", 10000)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	n, seed := inventory.RandomCases(t, "FLEETD_PATTERN_CASES", 10000)
 	r := rand.New(rand.NewPCG(seed, 3))
 	dir := t.TempDir()
 	source := filepath.Join(dir, "hosts.ini")
@@ -392,9 +376,7 @@ var extraPieces = []string{"a", "b", "c=", "=", "=1", "x=1", " ", " ", " ", "  "
 // TestExtraVarsLikeAnsible reads random -e arguments with both.
 func TestExtraVarsLikeAnsible(t *testing.T) {
 	skipWithoutAnsible(t)
-	n := cases(t, "FLEETD_EXTRA_CASES", 10000)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	n, seed := inventory.RandomCases(t, "FLEETD_EXTRA_CASES", 10000)
 	r := rand.New(rand.NewPCG(seed, 4))
 	dir := t.TempDir()
 	q := question{Dir: dir}

@@ -114,9 +114,7 @@ func randomString(r *rand.Rand) string {
 // package: the same are refused, the others have the same value, which both
 // write alike as YAML, as JSON and as the graph shows it.
 func TestYAMLLikeAnsible(t *testing.T) {
-	n := valueCases(t, "FLEETD_YAML_CASES", 20000)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	n, seed := RandomCases(t, "FLEETD_YAML_CASES", 20000)
 	r := rand.New(rand.NewPCG(seed, 1))
 	texts := make([]string, n)
 	for i := range texts {
@@ -149,16 +147,6 @@ func TestYAMLLikeAnsible(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d texts are accepted, %d differ", accepted, n, different)
-}
-
-func valueCases(t *testing.T, name string, n int) int {
-	t.Helper()
-	if s := os.Getenv(name); s != "" {
-		if _, err := fmt.Sscan(s, &n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return n
 }
 
 // askValues gives texts to testdata/yamlvalues.py, under the interpreter of
@@ -204,9 +192,7 @@ var literalPieces = []string{"1", "0", "00", "07", "12", "1_000", "_", "0x1F", "
 // TestINIValuesLikeAnsible gives random values of INI inventories their types
 // with both.
 func TestINIValuesLikeAnsible(t *testing.T) {
-	n := valueCases(t, "FLEETD_LITERAL_CASES", 30000)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	n, seed := RandomCases(t, "FLEETD_LITERAL_CASES", 30000)
 	r := rand.New(rand.NewPCG(seed, 5))
 	texts := make([]string, n)
 	for i := range texts {
