@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -282,124 +281,6 @@ func allEnded(t *testing.T, srv *sshtest.Server) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d commands still run", srv.Running())
 		}
-	}
-}
-
-// TestFloodCostsBoundedMemory has a command print far more than is kept.
-func TestFloodCostsBoundedMemory(t *testing.T) {
-	size := int64(256 << 20)
-	if testing.Short() {
-		size = 16 << 20
-	}
-	line := []byte(strings.Repeat("0123456789abcde\n", 4096))
-	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
-		_, _ = io.WriteString(r.Stdout, "head\n")
-		for n := int64(0); n < size; n += int64(len(line)) {
-			if _, err := r.Stdout.Write(line); err != nil {
-				return sshtest.Response{Exit: 1}
-			}
-		}
-		return sshtest.Response{Stdout: "tail\n"}
-	}))
-	p := newPool(t, sshexec.Options{})
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var peak atomic.Uint64
-	stop := make(chan struct{})
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				if m.HeapInuse > peak.Load() {
-					peak.Store(m.HeapInuse)
-				}
-			}
-		}
-	})
-	lines := 0
-	res, err := p.Run(testContext(t), srv.Target("web1"), sshexec.Command{
-		Argv: []string{"yes"}, MaxOutput: 100_000, OnLine: func(sshexec.Stream, string) { lines++ },
-	})
-	close(stop)
-	watcher.Wait()
-	if err != nil {
-		t.Fatal(err)
-	}
-	runtime.ReadMemStats(&after)
-	if want := int(size/16) + 2; lines != want {
-		t.Errorf("%d lines, want %d", lines, want)
-	}
-	cut := fmt.Sprintf("\n[... %d bytes left out ...]\n", size+10-100_000)
-	if !res.Truncated || len(res.Stdout) != 100_000+len(cut) || !bytes.HasPrefix(res.Stdout, []byte("head\n")) ||
-		!bytes.HasSuffix(res.Stdout, []byte("tail\n")) || !bytes.Contains(res.Stdout, []byte(cut)) {
-		t.Errorf("truncated %v, %d bytes", res.Truncated, len(res.Stdout))
-	}
-	grown := int64(peak.Load()) - int64(before.HeapInuse)
-	t.Logf("%d MiB printed, heap grew by %d KiB at most", size>>20, grown>>10)
-	if grown > 64<<20 {
-		t.Errorf("heap grew by %d MiB", grown>>20)
-	}
-}
-
-// TestHangingHostsDoNotSlowTheOthers: 1,000 hosts of which each tenth accepts
-// connections and says nothing.
-func TestHangingHostsDoNotSlowTheOthers(t *testing.T) {
-	hosts := 1000
-	if testing.Short() {
-		hosts = 200
-	}
-	good := sshtest.New(t, sshtest.Handler(func(*sshtest.Request) sshtest.Response { return sshtest.Response{Stdout: "6.1\n"} }))
-	dead := sshtest.New(t)
-	dead.SetFault(sshtest.Fault{Silent: -1, Deaf: -1})
-	const timeout = 60 * time.Second
-	measure := func(hang bool) (last time.Duration) {
-		p := newPool(t, sshexec.Options{MaxDials: 16})
-		defer p.Close()
-		ctx, cancel := context.WithCancel(testContext(t))
-		defer cancel()
-		var targets []sshexec.Target
-		slow := 0
-		for i := range hosts {
-			target := aliasTarget(t, good, i)
-			if hang && i%10 == 0 {
-				target = dead.Target(target.Name)
-				target.HostKeyAlias = target.Name
-				slow++
-			}
-			target.ConnectTimeout = timeout
-			targets = append(targets, target)
-		}
-		start := time.Now()
-		done := 0
-		p.RunAll(ctx, targets, sshexec.Command{Argv: []string{"uname", "-r"}}, 16, func(r sshexec.HostResult) {
-			if r.Err != nil {
-				if done < hosts-slow {
-					t.Errorf("%v", r.Err)
-				}
-				return
-			}
-			if done++; done == hosts-slow {
-				last = time.Since(start)
-				cancel() // the hanging ones have nothing to add
-			}
-		})
-		if done != hosts-slow {
-			t.Errorf("%d of %d hosts answered", done, hosts-slow)
-		}
-		return last
-	}
-	alone := measure(false)
-	with := measure(true)
-	t.Logf("%d hosts: %v; a tenth of them hanging: %v", hosts, alone, with)
-	// No timed assertion but this: nowhere near one connect timeout.
-	if with > timeout/2 {
-		t.Errorf("%v with hanging hosts, %v without", with, alone)
 	}
 }
 

@@ -1,0 +1,115 @@
+package sshexec
+
+import (
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// A lead reads standard error up to the marker line, and tells of the marker
+// and of password prompts. What comes after it, and for a plain command what
+// came before it, goes to the command's standard error.
+type lead struct {
+	line   wire.Line
+	become bool
+	out    io.Writer
+	marked chan wire.Mark
+	asked  chan struct{}
+
+	mu   sync.Mutex
+	held []byte
+	seen int // how much of held was looked at for prompts
+	over bool
+}
+
+// maxLead bounds what a login may print before the shell runs: banners, a
+// lecture of sudo.
+const maxLead = 64 << 10
+
+func newLead(line wire.Line, out io.Writer, become bool) *lead {
+	return &lead{line: line, become: become, out: out, marked: make(chan wire.Mark, 1), asked: make(chan struct{}, 16)}
+}
+
+func (l *lead) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return l.out.Write(b)
+	}
+	l.held = append(l.held, b...)
+	text := string(l.held)
+	prefix := wire.MarkPrefix(l.line.Nonce)
+	if i := strings.Index(text, prefix); i >= 0 {
+		rest := text[i+len(prefix):]
+		j := strings.IndexByte(rest, '\n')
+		if j < 0 {
+			return len(b), nil
+		}
+		l.over = true
+		l.held = nil
+		l.marked <- wire.ParseMark(rest[:j])
+		if !l.become && i > 0 {
+			_, _ = io.WriteString(l.out, text[:i])
+		}
+		if rest = rest[j+1:]; rest != "" {
+			_, _ = io.WriteString(l.out, rest)
+		}
+		return len(b), nil
+	}
+	l.lookForPrompt(text)
+	if len(l.held) > maxLead {
+		drop := len(l.held) - maxLead/2
+		l.held = l.held[drop:]
+		l.seen = max(0, l.seen-drop)
+	}
+	return len(b), nil
+}
+
+func (l *lead) lookForPrompt(text string) {
+	switch l.line.Method {
+	case "sudo":
+		p := l.line.Prompt()
+		for {
+			i := strings.Index(text[l.seen:], p)
+			if i < 0 {
+				return
+			}
+			l.seen += i + len(p)
+			l.tell()
+		}
+	case "su":
+		// su's prompt cannot be chosen and is translated, but in every
+		// language it is text without a newline that ends in a colon.
+		tail := strings.TrimRight(text[l.seen:], " ")
+		if strings.HasSuffix(tail, ":") || strings.HasSuffix(tail, "：") {
+			l.seen = len(text)
+			l.tell()
+		}
+	}
+}
+
+func (l *lead) tell() {
+	select {
+	case l.asked <- struct{}{}:
+	default:
+	}
+}
+
+// text returns what was said before the marker, without prompts, for an error.
+func (l *lead) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := strings.ReplaceAll(string(l.held), l.line.Prompt(), "")
+	var lines []string
+	for _, s := range strings.Split(text, "\n") {
+		if s = strings.TrimSpace(Printable(s)); s != "" {
+			lines = append(lines, s)
+		}
+	}
+	if n := len(lines); n > 3 {
+		lines = lines[n-3:]
+	}
+	return strings.Join(lines, "; ")
+}
