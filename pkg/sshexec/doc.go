@@ -49,6 +49,15 @@
 // command gets SIGTERM and, three seconds later, SIGKILL, with the same
 // privileges that the command had.
 //
+// sudo is called without a terminal: a sudoers rule "requiretty" refuses that,
+// and the error says so. su hands the program through the login shell in nested
+// quotes, which csh and fish do not read; sudo and plain commands work under
+// every login shell.
+//
+// A command is repeated on a fresh connection only when the old one turned out
+// dead before the program was sent. Once it was sent, a loss is [KindLost], and
+// the caller must find out what happened.
+//
 // # Files
 //
 // [Pool.Upload] writes a temporary file beside the target, has it flushed to

@@ -79,14 +79,14 @@ func (p *Pool) BootID(ctx context.Context, t Target) (string, error) {
 // AwaitReboot waits until t answers with a boot ID other than previousBootID.
 // Read that with [Pool.BootID] before the reboot is asked for.
 //
-// Each attempt is a connection of its own, because an old one may be half open,
-// and an open port proves nothing: a load balancer, or a hypervisor's user-mode
-// network, accepts connections for a guest that is down. While a host goes down
-// or comes up it may refuse connections, logins and sessions: all that is
-// waited out. Only a wrong host key ends the wait with an error at once (with
-// Resolve set it is waited out too, since the address may still be another
-// machine's, and is returned at the end); the others are the end of ctx and a
-// failing Resolve at the end of the wait.
+// Each attempt is a connection of its own, and closes those that the pool has
+// to t: an old one may be half open, and an open port proves nothing (a load
+// balancer, or a hypervisor's user-mode network, accepts connections for a
+// guest that is down). While a host goes down or comes up it may refuse
+// connections, logins and sessions: all that is waited out. The errors are: a
+// wrong host key, at once (with Resolve set it is waited out too, since the
+// address may still be another machine's, and is returned at the end), and the
+// end of ctx.
 //
 // Durations are measured on our monotonic clock; the node's clock plays no part.
 func (p *Pool) AwaitReboot(ctx context.Context, t Target, previousBootID string, a Await) (Reboot, error) {
@@ -113,7 +113,8 @@ func (p *Pool) AwaitReboot(ctx context.Context, t Target, previousBootID string,
 			if now, err := a.Resolve(ctx); err == nil {
 				t = now
 			} else {
-				r.LastError = wrap(t, op, err)
+				// The old address may still be right.
+				p.log.Debug("cannot resolve the address", "host", t.name(), "err", err)
 			}
 		}
 		id, err := p.probeBootID(ctx, t)
@@ -169,9 +170,12 @@ func (p *Pool) probeBootID(ctx context.Context, t Target) (string, error) {
 	p.Forget(t)
 	// Retries would only blur what the host does.
 	t.attempts = 1
-	// Connecting has a bound of its own; this one is for a host that stops in
-	// the middle of an answer.
-	ctx, cancel := context.WithTimeout(ctx, 3*t.connectTimeout())
+	if err := p.Connect(ctx, t); err != nil { // has its own bound
+		return "", err
+	}
+	// A host that goes down in the middle of its answer is not waited for
+	// longer than one that does not answer at all.
+	ctx, cancel := context.WithTimeout(ctx, t.connectTimeout())
 	defer cancel()
 	return p.BootID(ctx, t)
 }

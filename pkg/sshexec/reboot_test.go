@@ -75,8 +75,10 @@ func TestAwaitRebootThatBeginsLate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The probe that the reboot meets half-way waits so long.
+	target.ConnectTimeout = 2 * time.Second
 	time.AfterFunc(300*time.Millisecond, func() { srv.Reboot(sshtest.Down{HalfOpen: true, Refuse: 1}) })
-	r, err := p.AwaitReboot(testContext(t), target, before, sshexec.Await{Timeout: 25 * time.Second, Poll: 20 * time.Millisecond})
+	r, err := p.AwaitReboot(testContext(t), target, before, sshexec.Await{Timeout: 50 * time.Second, Poll: 20 * time.Millisecond})
 	if err != nil || r.Outcome != sshexec.Rebooted {
 		t.Fatalf("%+v, %v", r, err)
 	}
