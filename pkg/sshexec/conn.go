@@ -27,6 +27,7 @@ type conn struct {
 	lastUsed time.Time
 	lastPing time.Time
 	missed   int
+	withheld int // session tokens that the server does not honour
 
 	sessions  chan struct{} // tokens
 	closeOnce sync.Once
@@ -149,32 +150,67 @@ func (c *conn) open(ctx context.Context, kind string, extra []byte) (ssh.Channel
 // openSession opens a session channel, within what the server allows at a
 // time. done must be called when the session is over.
 func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
-	kept := 0 // tokens of sessions that the server does not allow
-	for {
-		select {
-		case <-c.sessions:
-		case <-c.dead:
-			return nil, nil, nil, c.lostErr()
-		case <-ctx.Done():
-			return nil, nil, nil, context.Cause(ctx)
-		}
+	giveBack := func() { c.sessions <- struct{}{} }
+	if err := c.takeSession(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	for pause := firstSessionPause; ; {
 		ch, reqs, err = c.open(ctx, "session", nil)
 		if err == nil {
-			var once sync.Once
-			return ch, reqs, func() { once.Do(func() { c.sessions <- struct{}{} }) }, nil
+			return ch, reqs, sync.OnceFunc(giveBack), nil
 		}
 		if _, refused := errors.AsType[*ssh.OpenChannelError](err); !refused {
-			c.sessions <- struct{}{}
+			giveBack()
 			return nil, nil, nil, err
 		}
-		// MaxSessions is lower than we thought: this token stays out, and we
-		// wait for a session to end.
-		if kept++; kept == maxSessions {
-			for range kept {
-				c.sessions <- struct{}{}
+		if c.withhold() {
+			if err := c.takeSession(ctx); err != nil { // waits for a session to end
+				return nil, nil, nil, err
 			}
+			continue
+		}
+		// Nobody else has a session. But sshd counts one until its program has
+		// ended, which for a killed one may be after we have closed it.
+		if pause > lastSessionPause {
+			giveBack()
 			return nil, nil, nil, &fault{kind: KindProtocol, err: fmt.Errorf("sshd opens no session: %w", err),
 				hint: "MaxSessions in the host's sshd_config is 0, or the login is restricted"}
 		}
+		select {
+		case <-time.After(pause):
+		case <-c.dead:
+		case <-ctx.Done():
+		}
+		pause *= 2
 	}
+}
+
+// takeSession waits until a session may be opened.
+func (c *conn) takeSession(ctx context.Context) error {
+	select {
+	case <-c.sessions:
+		return nil
+	case <-c.dead:
+		return c.lostErr()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// The pauses between attempts to open the only session, 2.5 s in all.
+const (
+	firstSessionPause = 10 * time.Millisecond
+	lastSessionPause  = 1280 * time.Millisecond
+)
+
+// withhold keeps a session token out for the rest of the connection, because
+// the server's MaxSessions is lower than we thought. The last token stays.
+func (c *conn) withhold() bool {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	if c.withheld == maxSessions-1 {
+		return false
+	}
+	c.withheld++
+	return true
 }

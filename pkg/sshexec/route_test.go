@@ -298,6 +298,20 @@ func TestMaxSessions(t *testing.T) {
 			t.Errorf("%d connections", n)
 		}
 	}
+	t.Run("counted after their end", func(t *testing.T) {
+		srv := sshtest.New(t, sshtest.MaxSessions(2))
+		srv.SetFault(sshtest.Fault{Linger: 50 * time.Millisecond})
+		p := newPool(t, sshexec.Options{})
+		var wg sync.WaitGroup
+		for range 25 {
+			wg.Go(func() {
+				if err := runTrue(t, p, srv.Target("web1")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
 	t.Run("none", func(t *testing.T) {
 		srv := sshtest.New(t, sshtest.MaxSessions(0))
 		err := runTrue(t, newPool(t, sshexec.Options{}), srv.Target("web1"))

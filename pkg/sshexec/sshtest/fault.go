@@ -24,6 +24,8 @@ type Fault struct {
 	Deaf int64
 	// NoChannels leaves channel-open requests without an answer.
 	NoChannels bool
+	// Linger is how long a session counts for MaxSessions after its end.
+	Linger time.Duration
 	// Unheard cuts the connection when its n-th command has run, before a word
 	// about it was sent: the client cannot know whether it ran.
 	Unheard int

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -103,6 +104,7 @@ func (c *serverConn) serve() {
 			}
 			wg.Go(func() {
 				c.session(nc)
+				time.Sleep(c.raw.fault.Linger)
 				c.mu.Lock()
 				c.sessions--
 				c.mu.Unlock()
