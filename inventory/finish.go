@@ -65,14 +65,23 @@ func (d *data) finish() error {
 			if err := d.link(ungrouped, namesake); err != nil {
 				return err
 			}
+			h.member = newMembership(nil, all)
+			before := namesake.ancestors
 			d.collectAncestors()
 			clear(outcomes)
 			relinked = true
+			// Hosts below that are settled get the new ancestors and no more:
+			// a group that one has left does not come back.
+			for _, below := range d.allHosts(namesake) {
+				if below.member != nil {
+					below.member = below.member.joined(namesake.ancestors, before, all)
+				}
+			}
 		}
 	}
-	if relinked {
+	if relinked { // which changes depths
 		for _, h := range d.hostList {
-			h.member = closure(h.direct, all)
+			h.member.sort()
 		}
 	}
 	if len(leaving) > 0 {
@@ -91,17 +100,6 @@ func (d *data) collectAncestors() {
 		g.ancestors = map[*group]bool{}
 		collect(g, g.ancestors)
 	}
-}
-
-func closure(direct []*group, all *group) *membership {
-	groups := map[*group]bool{}
-	for _, g := range direct {
-		groups[g] = true
-		for a := range g.ancestors {
-			groups[a] = true
-		}
-	}
-	return newMembership(groups, all)
 }
 
 // outcome is what finish decides for a host.
@@ -194,11 +192,30 @@ func newMembership(groups map[*group]bool, all *group) *membership {
 			m.names = append(m.names, g.name)
 		}
 	}
+	m.sort()
+	slices.Sort(m.names)
+	return m
+}
+
+// sort puts the groups in the order in which their variables are merged.
+func (m *membership) sort() {
 	slices.SortFunc(m.sorted, func(a, b *group) int {
 		return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.priority, b.priority), cmp.Compare(a.name, b.name))
 	})
-	slices.Sort(m.names)
-	return m
+}
+
+// joined is m and the groups of now that are not in before.
+func (m *membership) joined(now, before map[*group]bool, all *group) *membership {
+	groups := map[*group]bool{}
+	for _, g := range m.sorted {
+		groups[g] = true
+	}
+	for g := range now {
+		if !before[g] {
+			groups[g] = true
+		}
+	}
+	return newMembership(groups, all)
 }
 
 // allHosts are the hosts of a group and its descendants, each once: its own
