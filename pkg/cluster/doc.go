@@ -3,8 +3,8 @@
 //
 // It reads two sections of a host's state: "kubernetes", the Node object of a
 // host ([Node]), and "calico", the cluster itself on localhost ([Facts]). It
-// writes through eight modules: fleetd.cluster.drain and fleetd.cluster.uncordon
-// on nodes; fleetd.calico.preflight, api_endpoint, kube_proxy, dataplane,
+// writes through nine modules: fleetd.cluster.drain, ready and uncordon on nodes;
+// fleetd.calico.preflight, api_endpoint, kube_proxy, dataplane,
 // external_service_mode and verify on localhost.
 //
 // What is true here:

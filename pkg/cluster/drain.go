@@ -137,7 +137,7 @@ func (m drainModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	return m.d.uncordon(ctx, s, uncordonData{Node: d.Node, Timeout: defaultUncordonTimeout.String(), Uncordon: d.Cordon})
+	return m.d.uncordon(ctx, s, uncordonData{Node: d.Node, Timeout: defaultReadyTimeout.String(), Uncordon: d.Cordon})
 }
 
 // drain is one look at the node: cordon it if needed, ask every pod that has

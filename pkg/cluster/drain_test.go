@@ -320,6 +320,33 @@ func TestUncordonTimesOut(t *testing.T) {
 	}
 }
 
+// TestReady: the new kernel becomes the default only after the kubelet runs on it.
+func TestReady(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
+	ready := Modules(Deps{Client: f.Client, Hosts: ssh})["fleetd.cluster.ready"]
+	n := Node{Name: drained, Drained: &DrainOptions{}}
+	c, _, err := ready.Diff(drained, state(t, with(Kubernetes, n)), nil)
+	if err != nil || c.Action != rollout.ReadOnly {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	// Ready, but in the boot before.
+	if o := (&machine{}).once(ready, drained, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the kubelet has not reported since") {
+		t.Errorf("%+v", o)
+	}
+	late := &machine{first: time.Now().Add(-11 * time.Minute)}
+	if o := late.once(ready, drained, c); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "a reboot of el-0002 goes back to it") {
+		t.Errorf("%+v", o)
+	}
+	ssh.ids[drained] = "boot-1"
+	if o := (&machine{}).once(ready, drained, c); o.Kind != rollout.Unchanged {
+		t.Errorf("%+v", o)
+	}
+	if w := f.writes(); len(w) != 0 {
+		t.Errorf("wrote %v", w)
+	}
+}
+
 func TestUncordonNeedsTheMachine(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	ssh := &bootIDs{err: &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("refused")}}

@@ -25,6 +25,7 @@ type Deps struct {
 func Modules(d Deps) map[string]rollout.Module {
 	return map[string]rollout.Module{
 		"fleetd.cluster.drain":                drainModule{d},
+		"fleetd.cluster.ready":                readyModule{d},
 		"fleetd.cluster.uncordon":             uncordonModule{d},
 		"fleetd.calico.preflight":             preflightModule{d},
 		"fleetd.calico.api_endpoint":          endpointModule{d},

@@ -3,20 +3,14 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 )
-
-const defaultUncordonTimeout = 10 * time.Minute
 
 // uncordonModule is fleetd.cluster.uncordon: once the kubelet of the present
 // boot has reported, the node takes work again.
@@ -42,7 +36,7 @@ func (uncordonModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	timeout, err := argTimeout(args, defaultUncordonTimeout)
+	timeout, err := argTimeout(args, defaultReadyTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -101,41 +95,14 @@ func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcom
 	return m.d.drain(ctx, s, drainData{Node: d.Node, Cordon: d.Uncordon, DrainOptions: *d.Drain})
 }
 
-// uncordon is one look at the node: has the kubelet of the present boot
-// reported, and is it Ready? Ready alone proves nothing: through a whole reboot
-// a Node can stay Ready with the old boot's ID and kernel.
+// uncordon gives the node work again once it is back.
 func (d Deps) uncordon(ctx context.Context, s rollout.Step, data uncordonData) rollout.Outcome {
 	ctx = forHost(ctx, s.Host)
-	c := d.Client
-	timeout, err := time.ParseDuration(data.Timeout)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	late := time.Since(s.First) >= timeout
-	boot, err := d.bootID(ctx, s.Host)
-	if err != nil {
-		if late || !worthRetrying(err) {
-			return rollout.Fail(stays(err, data.Node))
-		}
-		return rollout.RetryAfter(pollEvery, err)
-	}
-	n, err := c.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
-	if err != nil {
-		return failure(ctx, s, c.explain(err, "read Node %s", data.Node))
-	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+	n, waiting := d.back(ctx, s, data.Node, data.Timeout, fmt.Sprintf("give work to Node %s again", data.Node))
+	if waiting != nil {
+		return *waiting
 	}
 	f := nodeFacts(n)
-	if why := notBack(f, boot); why != "" {
-		if !late {
-			return rollout.WaitFor(pollEvery, "%s", why)
-		}
-		return rollout.Fail(stays(&rollout.Problem{
-			Message: fmt.Sprintf("cannot give work to Node %s again: %s after %s", data.Node, why, data.Timeout),
-			Hint:    fmt.Sprintf("see kubectl describe node %s, and journalctl -u kubelet on %s", data.Node, s.Host),
-		}, data.Node))
-	}
 	switch {
 	case !data.Uncordon && f.Unschedulable:
 		return rollout.AlreadyDone("Node %s is Ready in its present boot; it stays cordoned, as somebody else left it", data.Node)
@@ -145,21 +112,10 @@ func (d Deps) uncordon(ctx context.Context, s rollout.Step, data uncordonData) r
 		// The mark is gone, the cordon is not: somebody has taken the node over.
 		return rollout.AlreadyDone("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", data.Node)
 	}
-	if err := c.patchNode(ctx, n, map[string]any{CordonedByAnnotation: nil}, false); err != nil {
+	if err := d.Client.patchNode(ctx, n, map[string]any{CordonedByAnnotation: nil}, false); err != nil {
 		return failure(ctx, s, err)
 	}
 	return rollout.Did("Node %s is Ready on %s and takes work again", data.Node, f.KernelVersion)
-}
-
-// notBack says what is missing for a node to be back from a reboot.
-func notBack(n Node, boot string) string {
-	switch {
-	case n.BootID != boot:
-		return fmt.Sprintf("Node %s still shows boot ID %s, its machine is in boot %s: the kubelet has not reported since", n.Name, orWord(n.BootID, "none"), boot)
-	case !n.Ready:
-		return fmt.Sprintf("Node %s is not Ready", n.Name)
-	}
-	return ""
 }
 
 // patchNode sets the cordon and its mark in one write. The resourceVersion
@@ -185,30 +141,4 @@ func (c *Client) patchNode(ctx context.Context, n *corev1.Node, annotations map[
 // alone it drops the field and says 200 OK.
 func strictPatch() metav1.PatchOptions {
 	return metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict}
-}
-
-// bootID reads the machine's own boot ID over SSH.
-func (d Deps) bootID(ctx context.Context, host string) (string, error) {
-	res, err := d.Hosts.Run(ctx, host, sshexec.Command{Argv: []string{"cat", "/proc/sys/kernel/random/boot_id"}, Timeout: 30 * time.Second})
-	if err != nil {
-		return "", err // sshexec says what and where
-	}
-	id := strings.TrimSpace(string(res.Stdout))
-	if res.ExitStatus != 0 || id == "" {
-		return "", fmt.Errorf("cannot read the boot ID of %s: exit status %d: %s", host, res.ExitStatus, strings.TrimSpace(string(res.Stderr)))
-	}
-	return id, nil
-}
-
-// worthRetrying reports whether a host may answer a moment later.
-func worthRetrying(err error) bool {
-	var e *sshexec.Error
-	if !errors.As(err, &e) {
-		return true
-	}
-	switch e.Kind {
-	case sshexec.KindUnreachable, sshexec.KindTimeout, sshexec.KindLost, sshexec.KindUnknown:
-		return true
-	}
-	return false
 }

@@ -67,6 +67,7 @@ var testModules = map[string]rollout.Params{
 	"fleetd.kernel.trial_boot":            {"timeout": {Type: rollout.Duration}},
 	"fleetd.kernel.default":               {},
 	"fleetd.cluster.drain":                {"timeout": {Type: rollout.Duration}, "force": {Type: rollout.Bool}, "grace_period": {Type: rollout.Int}},
+	"fleetd.cluster.ready":                {"timeout": {Type: rollout.Duration}},
 	"fleetd.cluster.uncordon":             {"timeout": {Type: rollout.Duration}},
 	"fleetd.calico.preflight":             {"linux_dataplane": {Type: rollout.String, Choices: []string{"BPF", "Iptables"}}, "api_host": {Type: rollout.String}, "api_port": {Type: rollout.Int}},
 	"fleetd.calico.api_endpoint":          {"host": {Type: rollout.String}, "port": {Type: rollout.Int}, "state": {Type: rollout.String, Choices: []string{"present", "absent"}}},
