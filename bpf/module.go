@@ -56,7 +56,7 @@ func (objectModule) Params() rollout.Params {
 	}
 	return rollout.Params{
 		"name":    {Type: rollout.String, Choices: names, Help: "the object"},
-		"objects": {Type: rollout.Strings, Help: "several objects; an empty list asks for none"},
+		"objects": {Type: rollout.Strings, Choices: names, Help: "several objects; an empty list asks for none"},
 		"state":   {Type: rollout.String, Choices: []string{"present", "absent"}, Help: "present (default) or absent"},
 	}
 }

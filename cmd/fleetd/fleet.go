@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -50,28 +48,24 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err := needHosts(inv, sources); err != nil {
 		return nil, err
 	}
+	fl := &fleet{inv: inv}
+	if fl.desired, err = compile(c, f, inv); err != nil {
+		return nil, err
+	}
+	if fl.controlPlane, err = controlPlaneOf(inv, fl.desired); err != nil {
+		return nil, err
+	}
+	targets, err := targetsOf(c, f, sources, inv, cfg.Connection, hostsOf(fl.desired))
+	if err != nil {
+		return nil, err
+	}
 	client, err := connectCluster(kubeconfigOf(f, inv))
 	if err != nil {
 		return nil, err
 	}
-	fl := &fleet{inv: inv, pool: newPool(c, f)}
-	// The modules' parameters are needed to compile, and only what is compiled
-	// says which hosts are to be reached: the targets are filled in afterwards.
-	targets := map[string]sshexec.Target{}
+	fl.pool = newPool(c, f)
 	hosts := node.NewFleet(fl.pool, targets)
 	fl.modules = modules(client, hosts)
-	fl.desired, err = compile(c, f, inv, fl.modules)
-	if err == nil {
-		var reached map[string]sshexec.Target
-		reached, err = targetsOf(c, f, sources, inv, cfg.Connection, hostsOf(fl.desired))
-		maps.Copy(targets, reached)
-	}
-	if err == nil {
-		fl.controlPlane, err = controlPlaneOf(inv, fl.desired)
-	}
-	if err != nil {
-		return nil, errors.Join(err, fl.pool.Close())
-	}
 	refs := map[string]cluster.HostRef{}
 	for h := range targets {
 		refs[h] = hostRef(inv.Vars(h), targets[h])
@@ -102,9 +96,9 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 }
 
 // compile reads the playbook and resolves it for every host.
-func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, mods map[string]rollout.Module) (rollout.Desired, error) {
+func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout.Desired, error) {
 	params := map[string]rollout.Params{}
-	for name, m := range mods {
+	for name, m := range modules(nil, nil) { // parameters need neither cluster nor hosts
 		params[name] = m.Params()
 	}
 	pb, err := readPlaybook(f.playbook, params)
