@@ -167,15 +167,14 @@ func (d *data) newHost(name string) *host {
 	return &b.host
 }
 
-func (g *group) addHost(h *host) bool {
+func (g *group) addHost(h *host) {
 	for _, x := range h.direct {
 		if x == g {
-			return false
+			return
 		}
 	}
 	h.direct = append(h.direct, g)
 	g.hosts = append(g.hosts, h)
-	return true
 }
 
 // setVariable sets a variable of a group or, if no group has that name, of a

@@ -230,13 +230,13 @@ func (d *dict) sortable() bool {
 		return true
 	}
 	kind := func(k any) int {
-		switch k.(type) {
+		switch k := k.(type) {
 		case string, Unsafe:
 			return 0
 		case int, float64, bool, *big.Int:
 			return 1
 		case timestamp:
-			return 2 + boolOrder(strings.Contains(k.(timestamp).iso, "T"))
+			return 2 + boolOrder(strings.Contains(k.iso, "T"))
 		case binaryData:
 			return 4
 		}

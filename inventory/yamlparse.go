@@ -344,7 +344,7 @@ func (p *yamlParser) flowList(n *node, at mark) bool {
 			return false
 		}
 		var x *node
-		ok := true
+		var ok bool
 		if t.kind == tokKey {
 			// [a: b] is a list of one dictionary.
 			x = p.node(mappingNode, t.at)
@@ -412,7 +412,8 @@ func (p *yamlParser) flowPair(into *node, closing tokenKind) bool {
 	if t == nil {
 		return false
 	}
-	k, v, ok := p.empty(t.at), p.empty(t.at), true
+	k, v := p.empty(t.at), p.empty(t.at)
+	var ok bool
 	switch {
 	case !p.is(tokValue, tokFlowEntry, closing):
 		if k, ok = p.value(false, false); !ok {

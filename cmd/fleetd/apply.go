@@ -184,7 +184,7 @@ func (fl *fleet) execute(c *cobra.Command, f *fleetFlags, again string, start fu
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	defer func() { _ = lock.Release() }() // the end of the process releases it too
 	var w *journal.Writer
 	if resume != nil {
 		w, err = j.Continue(c.Context(), id)

@@ -94,7 +94,7 @@ func (req Request) readPassword(ctx context.Context, label, source string, earli
 			args = []string{"--vault-id", label}
 		}
 		if data, err = run(ctx, req.Dir, file, args, 1<<20); err != nil {
-			return "", fmt.Errorf("cannot get a vault password from %s: %w\nIf it is no script, take its executable bit away.", source, err)
+			return "", fmt.Errorf("cannot get a vault password from %s: %w\nIf it is no script, take its executable bit away", source, err)
 		}
 	} else {
 		if data, err = os.ReadFile(file); err != nil {

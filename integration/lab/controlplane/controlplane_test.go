@@ -268,8 +268,10 @@ func TestStopSparesAReusedPID(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	defer func() {
+		_ = cmd.Process.Kill() // gone already if the test failed
+		_ = cmd.Wait()
+	}()
 	started, _, err := processStat(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)

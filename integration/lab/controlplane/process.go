@@ -47,7 +47,7 @@ func startProcess(ns, dir string, c component) (Process, error) {
 		return Process{}, fmt.Errorf("cannot start %s: %w", c.name, err)
 	}
 	// A child that nobody waits for stays a zombie as long as we live.
-	go cmd.Wait()
+	go func() { _ = cmd.Wait() }() // reaps it
 	started, _, err := processStat(cmd.Process.Pid)
 	if err != nil {
 		return Process{}, fmt.Errorf("cannot start %s: it ended at once\n%s", c.name, tailFile(logPath))

@@ -92,7 +92,7 @@ func (l *Lab) startMirror() error {
 	if err := l.mirrorProcess().write(cmd.Process.Pid); err != nil {
 		return err
 	}
-	go cmd.Wait() // reaps it, if this process lives on when it ends
+	go func() { _ = cmd.Wait() }() // reaps it, if this process lives on when it ends
 	_ = ready.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
 		why, _ := os.ReadFile(logfile.Name())

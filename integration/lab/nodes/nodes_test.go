@@ -23,7 +23,7 @@ func TestProcFileKillsOnlyWhatItStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	exited := make(chan struct{})
-	go func() { cmd.Wait(); close(exited) }()
+	go func() { _ = cmd.Wait(); close(exited) }()
 	file := procFile(filepath.Join(t.TempDir(), "sleep.proc"))
 	if err := file.write(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
