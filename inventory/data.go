@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -323,6 +324,16 @@ func circle(c *group, path []*group) string {
 // pyInt is Python's int(v).
 func pyInt(v any) (int, error) {
 	switch v := v.(type) {
+	case Secret: // the source is encrypted as a whole
+		inner, err := v.inner()
+		if err != nil {
+			return 0, err
+		}
+		n, err := pyInt(inner)
+		if err != nil {
+			err = errors.New("got a secret that is none") // and is not told
+		}
+		return n, err
 	case int:
 		return v, nil
 	case bool:

@@ -116,6 +116,15 @@ func (t *text) errorAt(line, column int, hint, format string, args ...any) *Erro
 	return e
 }
 
+// clip shortens what a message quotes of the text; of one that came out of a
+// vault it quotes nothing.
+func (t *text) clip(s string) string {
+	if t.secret {
+		return redacted
+	}
+	return clip(s)
+}
+
 // lineOf returns line n (from 1) of data without its line break.
 func lineOf(data []byte, n int) []byte {
 	for ; n > 1; n-- {

@@ -249,15 +249,9 @@ func (r *iniReader) variable(group string) error {
 func (r *iniReader) value(s string, at int) (any, error) {
 	v, err := iniValue(s)
 	if err != nil {
-		return nil, r.fail(at, "Put the whole value in quotes within quotes: name='\"{{ … }}\"'.", "%q is no value: %s", clip(s), err)
+		return nil, r.fail(at, "Put the whole value in quotes within quotes: name='\"{{ … }}\"'.", "%q is no value: %s", r.t.clip(s), err)
 	}
-	if r.t.secret {
-		switch v.(type) {
-		case string, int, float64:
-			return r.l.vault.revealedValue(v, r.t), nil
-		}
-	}
-	return v, nil
+	return r.l.vault.hide(v, r.t), nil
 }
 
 func (r *iniReader) hosts(group string) error {
@@ -283,7 +277,7 @@ func (r *iniReader) hosts(group string) error {
 	for _, w := range words[1:] {
 		k, v, ok := strings.Cut(w.text, "=")
 		if !ok {
-			return r.fail(w.at, "Write name=value, without spaces around the =; put a value with spaces in quotes.", "a variable name=value is expected, not %q", clip(w.text))
+			return r.fail(w.at, "Write name=value, without spaces around the =; put a value with spaces in quotes.", "a variable name=value is expected, not %q", r.t.clip(w.text))
 		}
 		value, err := r.value(v, w.at)
 		if err != nil {

@@ -98,10 +98,8 @@ func (j *jsonWriter) value(v any, level int) {
 		case v.p.cipher != "":
 			j.marked("__ansible_vault", v.p.cipher, level)
 		case j.o.ShowSecrets:
-			plain, err := v.Value()
-			if err != nil {
-				plain = redacted
-			}
+			// Nothing can go wrong: the file was decrypted when it was read.
+			plain, _ := v.inner()
 			j.value(plain, level)
 		default:
 			j.value(redacted, level)

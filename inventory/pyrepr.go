@@ -19,7 +19,7 @@ func pyStr(v any, secrets bool) string {
 		return v.str
 	case Secret:
 		if secrets {
-			plain, err := v.Value()
+			plain, err := v.inner()
 			if err != nil {
 				return redacted
 			}
@@ -56,7 +56,7 @@ func pyRepr(v any, secrets bool) string {
 		return v.repr
 	case Secret:
 		if secrets {
-			if plain, err := v.Value(); err == nil {
+			if plain, err := v.inner(); err == nil {
 				return pyRepr(plain, true)
 			}
 		}

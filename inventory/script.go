@@ -174,12 +174,12 @@ func (r *groupsJSON) group(p pair) error {
 
 func (r *groupsJSON) section(group, kind string, s pair) error {
 	d := r.l.d
-	v, err := r.c.value(s.vn)
-	if err != nil {
-		return err
-	}
 	switch kind {
 	case "vars":
+		v, err := r.c.value(s.vn)
+		if err != nil {
+			return err
+		}
 		vars, ok := v.(*dict)
 		if !ok {
 			return r.c.errorAt(s.vn, "", "vars of group %s must be a dictionary, not %s", group, typeName(v))
@@ -191,17 +191,16 @@ func (r *groupsJSON) section(group, kind string, s pair) error {
 		}
 		return nil
 	case "hosts":
-		hosts, ok := v.(*list)
-		if !ok {
-			return r.c.errorAt(s.vn, "", "hosts of group %s must be a list, not %s", group, typeName(v))
+		if s.vn.kind != sequenceNode {
+			return r.c.errorAt(s.vn, "Write the names as a list: [\"node1\", \"node2\"].", "hosts of group %s must be a list, not %s", group, s.vn.typeName())
 		}
-		for i, h := range hosts.items {
-			name, ok := h.(string)
-			if !ok {
-				return r.c.errorAt(s.vn.items[i], "", "a host's name must be a string, not %s", typeName(h))
+		for _, x := range s.vn.items {
+			name, err := r.name(x, "a host's")
+			if err != nil {
+				return err
 			}
 			if _, err := d.addHost(name, group, 0); err != nil {
-				return r.l.at(r.c, s.vn.items[i], err)
+				return r.l.at(r.c, x, err)
 			}
 			if !r.seen[name] {
 				r.seen[name] = true
@@ -210,28 +209,35 @@ func (r *groupsJSON) section(group, kind string, s pair) error {
 		}
 		return nil
 	}
-	var names []any
-	switch children := v.(type) {
-	case *list:
-		names = children.items
-	case *dict:
-		names = children.keys
+	names, every := s.vn.items, 1
+	switch s.vn.kind {
+	case sequenceNode:
+	case mappingNode:
+		every = 2 // the keys
 	default:
-		return r.c.errorAt(s.vn, "", "children of group %s must be a list, not %s", group, typeName(v))
+		return r.c.errorAt(s.vn, "Write the names as a list: [\"web\", \"db\"].", "children of group %s must be a list, not %s", group, s.vn.typeName())
 	}
-	for _, n := range names {
-		child, ok := n.(string)
-		if !ok {
-			return r.c.errorAt(s.vn, "", "a group's name must be a string, not %s", typeName(n))
+	for i := 0; i < len(names); i += every {
+		child, err := r.name(names[i], "a group's")
+		if err != nil {
+			return err
 		}
 		if child, err = d.addGroup(child); err == nil {
 			err = d.addChild(group, child)
 		}
 		if err != nil {
-			return r.l.at(r.c, s.vn, err)
+			return r.l.at(r.c, names[i], err)
 		}
 	}
 	return nil
+}
+
+// name is a name in a list, which is no secret in an encrypted file either.
+func (r *groupsJSON) name(n *node, whose string) (string, error) {
+	if name, ok := n.val.(string); ok && n.kind == scalarNode {
+		return name, nil
+	}
+	return "", r.c.errorAt(n, "Put it in double quotes.", "%s name must be a string, not %s", whose, n.typeName())
 }
 
 // isGroupsJSON tells a saved ansible-inventory --list from a YAML inventory

@@ -28,10 +28,16 @@ type secretValue struct {
 	cipher string
 }
 
-// Value decrypts. It is a string, or for values of an encrypted file also int,
-// float64 or *big.Int. The error is one of the Err… values of vaults, with
-// position.
+// Value decrypts. It is a string, or for values of an encrypted file also
+// Unsafe, int, float64, *big.Int or []byte. The error is one of the Err…
+// values of vaults, with position.
 func (s Secret) Value() (any, error) {
+	v, err := s.inner()
+	return plain(v), err
+}
+
+// inner is Value in the package's own types.
+func (s Secret) inner() (any, error) {
 	if s.p == nil {
 		return "", nil
 	}
@@ -45,12 +51,9 @@ func (s Secret) Value() (any, error) {
 
 // Reveal is Value as text.
 func (s Secret) Reveal() (string, error) {
-	v, err := s.Value()
+	v, err := s.inner()
 	if err != nil {
 		return "", err
-	}
-	if str, ok := v.(string); ok {
-		return str, nil
 	}
 	return keyString(v), nil
 }

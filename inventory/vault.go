@@ -96,10 +96,27 @@ func (v *vault) inline(text string, t *text, line, col int) Secret {
 	return v.remember(Secret{p})
 }
 
-func (v *vault) revealed(s string, t *text) Secret { return v.revealedValue(s, t) }
-
-// revealedValue makes a Secret of a value that stood in an encrypted file.
-func (v *vault) revealedValue(value any, t *text) Secret {
+// hide makes Secrets of what stood in an encrypted file, also within lists and
+// dictionaries; names, booleans and null tell nothing and stay. A value of any
+// other file is returned as it is.
+func (v *vault) hide(value any, t *text) any {
+	if !t.secret {
+		return value
+	}
+	switch x := value.(type) {
+	case nil, bool, Secret:
+		return value
+	case *list:
+		for i := range x.items {
+			x.items[i] = v.hide(x.items[i], t)
+		}
+		return x
+	case *dict:
+		for i := range x.vals {
+			x.vals[i] = v.hide(x.vals[i], t)
+		}
+		return x
+	}
 	return v.remember(Secret{&secretValue{file: t.name, value: value}})
 }
 

@@ -57,3 +57,14 @@ func (n *node) spread() {
 		}
 	}
 }
+
+// typeName is what a person calls the type of a JSON value.
+func (n *node) typeName() string {
+	switch n.kind {
+	case sequenceNode:
+		return "a list"
+	case mappingNode:
+		return "a dictionary"
+	}
+	return typeName(n.val)
+}

@@ -143,7 +143,7 @@ func (p *yamlParser) value(block, indentless bool) (*node, bool) {
 	if t.kind == tokAlias {
 		n := p.node(aliasNode, t.at)
 		if n.target = p.anchors[t.value]; n.target == nil {
-			return nil, p.fail(t.at, "A value that starts with * must be quoted.", "no anchor &%s stands before this alias", clip(t.value))
+			return nil, p.fail(t.at, "A value that starts with * must be quoted.", "no anchor &%s stands before this alias", p.t.clip(t.value))
 		}
 		n.target.spread()
 		p.next()
@@ -162,7 +162,7 @@ func (p *yamlParser) value(block, indentless bool) (*node, bool) {
 			} else {
 				prefix, ok := p.handles[t.value]
 				if !ok {
-					return nil, p.fail(t.at, "", "the tag handle %s is not declared", clip(t.value))
+					return nil, p.fail(t.at, "", "the tag handle %s is not declared", p.t.clip(t.value))
 				}
 				tag = prefix + t.suffix
 			}
@@ -225,7 +225,7 @@ func (p *yamlParser) value(block, indentless bool) (*node, bool) {
 
 func (p *yamlParser) remember(name string, n *node, at mark) bool {
 	if old := p.anchors[name]; old != nil {
-		return p.fail(at, "Give one of the two another name.", "the anchor &%s stands twice, first in line %d", clip(name), old.line)
+		return p.fail(at, "Give one of the two another name.", "the anchor &%s stands twice, first in line %d", p.t.clip(name), old.line)
 	}
 	p.anchors[name] = n
 	return true

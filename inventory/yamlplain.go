@@ -319,6 +319,10 @@ func markUnsafe(v any) any {
 	switch v := v.(type) {
 	case string:
 		return Unsafe(v)
+	case Secret:
+		if s, ok := v.p.value.(string); ok {
+			v.p.value = Unsafe(s)
+		}
 	case *list:
 		for i := range v.items {
 			v.items[i] = markUnsafe(v.items[i])

@@ -98,7 +98,7 @@ func (l *loader) yamlGroup(c *constructor, p pair, depth int) (string, error) {
 			}
 			continue
 		}
-		v, err := c.value(s.vn)
+		v, err := c.name(sn)
 		if err != nil {
 			return "", err
 		}

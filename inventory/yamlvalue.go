@@ -298,7 +298,7 @@ func (c *constructor) key(kn *node) (any, error) {
 	if n.typed {
 		return n.val, nil
 	}
-	k, err := c.keyScalar(n)
+	k, err := c.bare(n) // names in an encrypted file are no secrets
 	if err != nil {
 		return nil, err
 	}
@@ -317,43 +317,43 @@ func (c *constructor) key(kn *node) (any, error) {
 	return k, nil
 }
 
-// keyScalar is scalar for keys: names in an encrypted file are no secrets.
-func (c *constructor) keyScalar(n *node) (any, error) {
-	if !c.t.secret {
-		return c.scalar(n)
+// name is value for what may be a name: that is no secret in an encrypted file
+// either.
+func (c *constructor) name(n *node) (any, error) {
+	if n.kind == scalarNode {
+		return c.bare(n)
 	}
-	open := *c.t
-	open.secret = false
-	named := *c
-	named.t = &open
-	return named.scalar(n)
+	return c.value(n)
 }
 
 func (c *constructor) badTag(n *node) error {
 	return c.errorAt(n, "Known tags are !vault, !unsafe and those of YAML itself (!!str, !!int, …).",
-		"the tag %s is not known", strings.Replace(n.tag, tagPrefix, "!!", 1))
+		"the tag %s is not known", c.t.clip(strings.Replace(n.tag, tagPrefix, "!!", 1)))
 }
 
 func (c *constructor) scalar(n *node) (any, error) {
+	v, err := c.bare(n)
+	if err != nil {
+		return nil, err
+	}
+	return c.vault.hide(v, c.t), nil
+}
+
+// bare is a scalar's value, whatever file it stands in.
+func (c *constructor) bare(n *node) (any, error) {
 	if n.typed {
-		if c.t.secret {
-			switch n.val.(type) {
-			case string, int, float64, *big.Int:
-				return c.vault.revealedValue(n.val, c.t), nil
-			}
-		}
 		return n.val, nil
 	}
 	tag := n.tag
 	if tag == "" || tag == "!" {
 		if tag == "!" || !n.plain {
-			return c.str(n.value), nil
+			return n.value, nil
 		}
 		return c.plainScalar(n)
 	}
 	switch tag {
 	case tagPrefix + "str":
-		return c.str(n.value), nil
+		return n.value, nil
 	case "!unsafe":
 		return Unsafe(n.value), nil
 	case "!vault", "!vault-encrypted":
@@ -384,30 +384,16 @@ func (c *constructor) scalar(n *node) (any, error) {
 	default:
 		return nil, c.badTag(n)
 	}
-	return nil, c.errorAt(n, "", "%q is not a value of type %s", clip(n.value), strings.Replace(tag, tagPrefix, "!!", 1))
-}
-
-// str is a string as the file's secrecy wants it.
-func (c *constructor) str(s string) any {
-	if c.t.secret {
-		return c.vault.revealed(s, c.t)
-	}
-	return s
+	return nil, c.errorAt(n, "", "%q is not a value of type %s", c.t.clip(n.value), strings.Replace(tag, tagPrefix, "!!", 1))
 }
 
 func (c *constructor) plainScalar(n *node) (any, error) {
 	v, isString, ok := resolvePlain(n.value)
 	switch {
 	case isString:
-		return c.str(n.value), nil
+		return n.value, nil
 	case ok:
-		if c.t.secret {
-			switch v.(type) {
-			case int, float64, *big.Int:
-				return c.vault.revealedValue(v, c.t), nil
-			}
-		}
 		return v, nil
 	}
-	return nil, c.errorAt(n, fmt.Sprintf("Quote it if a string is meant: %q.", clip(n.value)), "%s looks like a number or a date but is none", clip(n.value))
+	return nil, c.errorAt(n, fmt.Sprintf("Quote it if a string is meant: %q.", c.t.clip(n.value)), "%s looks like a number or a date but is none", c.t.clip(n.value))
 }

@@ -188,6 +188,10 @@ func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 			}
 			return
 		}
+		if bytes, ok := v.p.value.(binaryData); ok && y.o.ShowSecrets {
+			y.value(bytes, indent, inMapping)
+			return
+		}
 	case binaryData:
 		y.put(" !!binary ")
 		y.block(wrap76(base64.StdEncoding.EncodeToString([]byte(v))), indent+2)
@@ -237,9 +241,9 @@ func (y *yamlWriter) scalarText(v any) (string, yamlStyle) {
 		return stringStyle(string(v))
 	case Secret:
 		if y.o.ShowSecrets {
-			if plain, err := v.Value(); err == nil {
-				return y.scalarText(plain)
-			}
+			// Nothing can go wrong: the file was decrypted when it was read.
+			plain, _ := v.inner()
+			return y.scalarText(plain)
 		}
 		return stringStyle(redacted)
 	case string:
