@@ -185,6 +185,29 @@ func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ss
 	}
 }
 
+// errNoRoom: the server opens no more sessions on the connection as it is.
+var errNoRoom = errors.New("no room for one more session")
+
+// openSessionNow is openSession for who must not wait until others' sessions
+// end: it returns errNoRoom instead.
+func (c *conn) openSessionNow(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+	select {
+	case <-c.sessions:
+	default:
+		return nil, nil, nil, errNoRoom
+	}
+	giveBack := sync.OnceFunc(func() { c.sessions <- struct{}{} })
+	ch, reqs, err = c.open(ctx, "session", nil)
+	if err == nil {
+		return ch, reqs, giveBack, nil
+	}
+	giveBack()
+	if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
+		err = errNoRoom
+	}
+	return nil, nil, nil, err
+}
+
 // takeSession waits until a session may be opened.
 func (c *conn) takeSession(ctx context.Context) error {
 	select {

@@ -341,7 +341,18 @@ func (r *runner) kill(s *session) {
 	if err != nil {
 		return
 	}
-	killer, err := s.conn.begin(ctx, r.target, r.cmd.Become, program, io.Discard)
+	killer, err := s.conn.beginIn(ctx, s.conn.openSessionNow, r.target, r.cmd.Become, program, io.Discard)
+	if errors.Is(err, errNoRoom) {
+		// All sessions are taken, this one among them, or MaxSessions is 1: to
+		// wait for one would be to wait for what is to be killed.
+		t := r.target
+		t.spare = true
+		var c *conn
+		if c, _, err = r.pool.acquire(ctx, t); err == nil {
+			defer r.pool.release(c)
+			killer, err = c.begin(ctx, t, r.cmd.Become, program, io.Discard)
+		}
+	}
 	if err != nil {
 		if killer != nil {
 			killer.close()

@@ -52,12 +52,19 @@ func newNonce() string {
 // the program was sent, both the session, which the caller must kill and close,
 // and the error are returned.
 func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
+	return c.beginIn(ctx, c.openSession, t, become, program, stderr)
+}
+
+// A sessionOpener is openSession or openSessionNow.
+type sessionOpener = func(context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
+
+func (c *conn) beginIn(ctx context.Context, open sessionOpener, t Target, become bool, program string, stderr io.Writer) (*session, error) {
 	if t.Become.user() == t.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node
 		// with a root login may have none.
 		become = false
 	}
-	s, err := c.start(ctx, t, become, stderr)
+	s, err := c.start(ctx, open, t, become, stderr)
 	if err == nil {
 		err = s.login(ctx, t, become, program)
 		if err == nil || s.mark.PID != 0 {
@@ -72,14 +79,14 @@ func (c *conn) begin(ctx context.Context, t Target, become bool, program string,
 }
 
 // start opens the session and has sshd execute the constant command line.
-func (c *conn) start(ctx context.Context, t Target, become bool, stderr io.Writer) (*session, error) {
+func (c *conn) start(ctx context.Context, open sessionOpener, t Target, become bool, stderr io.Writer) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
 	if become {
 		b := t.Become
 		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
 		line.Password = b.Password != ""
 	}
-	ch, reqs, done, err := c.openSession(ctx)
+	ch, reqs, done, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,8 @@ type Target struct {
 
 	// attempts overrides Options.DialAttempts.
 	attempts int
+	// spare asks for a connection beside the one that commands share.
+	spare bool
 }
 
 // Become says how to become another user on the node.
@@ -151,9 +153,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %t\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily, t.spare)
 	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)
