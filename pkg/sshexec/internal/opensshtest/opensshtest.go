@@ -48,6 +48,11 @@ type Config struct {
 	Users bool     // needs users of its own, that is, root
 	Keys  []string // host key types; default ed25519
 	Hosts []string // ListenAddress, default 127.0.0.1
+	// Twin gives the server another one's keys: the same machine after a
+	// reboot, or at another address.
+	Twin *Server
+	// BootID, with Users, is what the server's kernel tells as its boot ID.
+	BootID string
 	// Smoke marks a server that is worth its time in short tests, too.
 	Smoke bool
 }
@@ -84,12 +89,22 @@ func Start(t testing.TB, c Config) *Server {
 	if c.Hosts == nil {
 		c.Hosts = []string{"127.0.0.1"}
 	}
-	Keygen(t, s.Path("client"), "ed25519", "")
+	key := func(name, typ string) {
+		if c.Twin == nil {
+			Keygen(t, s.Path(name), typ, "")
+			return
+		}
+		for _, f := range []string{name, name + ".pub"} {
+			CopyFile(t, c.Twin.Path(f), s.Path(f))
+			_ = os.Chmod(s.Path(f), 0o600)
+		}
+	}
+	key("client", "ed25519")
 	CopyFile(t, s.Path("client.pub"), s.Path("authorized_keys"))
 	var conf strings.Builder
 	for _, k := range c.Keys {
 		f := s.Path("host_" + k)
-		Keygen(t, f, k, "")
+		key("host_"+k, k)
 		s.Keys[k] = ReadPublicKey(t, f+".pub")
 		fmt.Fprintf(&conf, "HostKey %s\n", f)
 	}
@@ -115,7 +130,7 @@ func Start(t testing.TB, c Config) *Server {
 	}
 	for range 10 {
 		s.Port = freePort(t)
-		if s.start(t, bin, c.Users) {
+		if s.start(t, bin, c) {
 			s.writeKnownHosts(t)
 			return s
 		}
@@ -136,11 +151,11 @@ func (s *Server) Write(t testing.TB, name, content string) string {
 	return s.Path(name)
 }
 
-func (s *Server) start(t testing.TB, bin string, users bool) bool {
+func (s *Server) start(t testing.TB, bin string, c Config) bool {
 	t.Helper()
 	args := []string{bin, "-D", "-e", "-f", s.Path("sshd_config"), "-p", fmt.Sprint(s.Port)}
-	if users {
-		args = append([]string{"unshare", "--mount", "/bin/sh", "-c", s.namespace(t), "sh"}, args...)
+	if c.Users {
+		args = append([]string{"unshare", "--mount", "/bin/sh", "-c", s.namespace(t, c.BootID), "sh"}, args...)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	// sshd's children belong to sessions of their own; the group is for sshd.
@@ -207,9 +222,13 @@ func descendants(config string) []int {
 
 // namespace returns a shell script that makes the sshd's own /etc and runs its
 // arguments.
-func (s *Server) namespace(t testing.TB) string {
+func (s *Server) namespace(t testing.TB, bootID string) string {
 	t.Helper()
-	hash, err := exec.Command("openssl", "passwd", "-6", DeployPassword).Output()
+	// Not as an argument: a test beside this one looks for it in the command
+	// lines of the machine.
+	openssl := exec.Command("openssl", "passwd", "-6", "-stdin")
+	openssl.Stdin = strings.NewReader(DeployPassword + "\n")
+	hash, err := openssl.Output()
 	if err != nil {
 		t.Fatalf("openssl passwd: %v", err)
 	}
@@ -263,6 +282,9 @@ func (s *Server) namespace(t testing.TB) string {
 			}
 		}
 		fmt.Fprintf(&sb, "mount --bind %s /etc/%s\n", s.Path(f), f)
+	}
+	if bootID != "" {
+		fmt.Fprintf(&sb, "mount --bind %s %s\n", s.Write(t, "boot_id", bootID+"\n"), sshexec.BootIDFile)
 	}
 	sb.WriteString(`exec "$@"`)
 	return sb.String()
