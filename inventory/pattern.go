@@ -1,10 +1,12 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -302,7 +304,12 @@ func nameMatcher(p string) (func(string) bool, error) {
 		// \Z is the end of the text for Python, \z for Go.
 		re, err := regexp.Compile(`^(?:` + strings.ReplaceAll(p[1:], `\Z`, `\z`) + `)`)
 		if err != nil {
-			e := badPattern(p, err.Error())
+			var bad *syntax.Error // its text would show what was put around the pattern
+			why := err.Error()
+			if errors.As(err, &bad) {
+				why = bad.Code.String()
+			}
+			e := badPattern(p, why)
 			if strings.Contains(p, "(?=") || strings.Contains(p, "(?!") || strings.Contains(p, "(?<") {
 				e.Hint = "Lookahead and lookbehind are not supported; combine patterns with :& and :! instead."
 			}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,12 +15,13 @@ import (
 func newInventory() *cobra.Command {
 	f := &fleetFlags{}
 	var list, graph, vars, yaml, export, secrets bool
-	var host, playbookDir string
+	var host, playbookDir, file string
 	c := &cobra.Command{
 		Use:   "inventory [INVENTORY] --list | --host NAME | --graph [GROUP]",
 		Short: "Show the inventory as ansible-inventory does",
 		Long: `Inventory prints what fleetd reads of an inventory in the shape of
-ansible-inventory, so that a diff of the two is a proof.`,
+ansible-inventory, so that a diff of the two is a proof. Without INVENTORY and
+-i it reads what ANSIBLE_INVENTORY or ansible.cfg name, as ansible-inventory does.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if n := count(list, graph, host != ""); n != 1 {
@@ -27,19 +31,26 @@ ansible-inventory, so that a diff of the two is a proof.`,
 			if graph && len(args) > 0 && (len(args) == 2 || len(f.inventories) > 0) {
 				group, args = args[len(args)-1], args[:len(args)-1]
 			}
-			sources, err := f.sources(args)
+			// None given: package local looks where Ansible looks.
+			inv, _, err := readInventory(c, f, append(args, f.inventories...), playbookDir)
 			if err != nil {
 				return err
 			}
-			inv, _, err := readInventory(c, f, sources, playbookDir)
-			if err != nil {
-				return err
-			}
+			told := len(inv.Warnings())
 			o := inventory.ExportOptions{Export: export, ShowSecrets: secrets, PlaybookDirGiven: playbookDir != ""}
 			if len(f.limit) > 0 {
 				if o.Only, err = inv.Limit(inv.Hosts(), strings.Join(f.limit, ",")); err != nil {
 					return err
 				}
+				for _, w := range inv.Warnings()[told:] {
+					fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
+				}
+			}
+			if file != "" {
+				if !list {
+					return errors.New("--output FILE goes with --list")
+				}
+				return toFile(file, func(out io.Writer) error { return writeInventory(out, inv, yaml, o) })
 			}
 			out := c.OutOrStdout()
 			switch {
@@ -47,10 +58,8 @@ ansible-inventory, so that a diff of the two is a proof.`,
 				return inv.WriteGraph(out, group, vars, o)
 			case host != "":
 				return inv.WriteHost(out, host, yaml, o)
-			case yaml:
-				return inv.WriteYAML(out, o)
 			}
-			return inv.WriteList(out, o)
+			return writeInventory(out, inv, yaml, o)
 		},
 	}
 	f.addInventory(c)
@@ -59,11 +68,32 @@ ansible-inventory, so that a diff of the two is a proof.`,
 	fs.StringVar(&host, "host", "", "the variables of one host")
 	fs.BoolVar(&graph, "graph", false, "groups and hosts as a tree")
 	fs.BoolVar(&vars, "vars", false, "with --graph: also the variables")
-	fs.BoolVar(&yaml, "yaml", false, "YAML instead of JSON")
+	fs.BoolVarP(&yaml, "yaml", "y", false, "YAML instead of JSON")
+	fs.StringVar(&file, "output", "", "with --list: write into this file")
 	fs.BoolVar(&export, "export", false, "variables where they are defined, instead of merged into each host")
 	fs.StringVar(&playbookDir, "playbook-dir", "", "also read group_vars/ and host_vars/ of this folder, as of a playbook's")
 	fs.BoolVar(&secrets, "show-secrets", false, "show what vaults hold")
 	return c
+}
+
+func writeInventory(out io.Writer, inv *inventory.Inventory, yaml bool, o inventory.ExportOptions) error {
+	if yaml {
+		return inv.WriteYAML(out, o)
+	}
+	return inv.WriteList(out, o)
+}
+
+// toFile writes a file that only its owner may read: with --show-secrets it
+// holds what vaults hold.
+func toFile(name string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot write the inventory: %w", err)
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return fmt.Errorf("cannot write the inventory into %s: %w", name, err)
+	}
+	return nil
 }
 
 func count(conditions ...bool) (n int) {
