@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,9 +127,6 @@ const kernelsOnly = `
 // is named, the other host of the batch finishes, the run halts, nothing hangs.
 func hostsThatFail(t *testing.T, b *bastion) {
 	kernels := b.playbook("kernels-only.yml", kernelsOnly)
-	undo := func(i int) { b.on(i, "rpm -qa 'kernel-ml*' | xargs -r yum -y -q remove") }
-
-	// A changed host key, and a sudo password that is wrong.
 	stranger := filepath.Join(b.Dir, "known_hosts")
 	raw, err := os.ReadFile(b.Nodes.KnownHosts)
 	if err != nil {
@@ -138,44 +136,40 @@ func hostsThatFail(t *testing.T, b *bastion) {
 	if err := os.WriteFile(stranger, []byte(strings.ReplaceAll(string(raw), key(2), key(1))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inv := b.variant("refused.yaml", func(host map[string]map[string]any) {
-		host["node2"]["ansible_ssh_common_args"] = "-o UserKnownHostsFile=" + stranger
-		host["node3"]["ansible_user"] = "ops"
-		host["node3"]["ansible_become_password"] = "not the password"
+	// The machines of the workers, under other names: a changed host key, a
+	// sudo password that is wrong, nobody there.
+	inv := b.variant("failing.yaml", func(host map[string]map[string]any) {
+		as := func(machine string, change map[string]any) map[string]any {
+			vars := maps.Clone(host[machine])
+			maps.Copy(vars, change)
+			return vars
+		}
+		host["stranger"] = as("node2", map[string]any{"ansible_ssh_common_args": "-o UserKnownHostsFile=" + stranger})
+		host["nosudo"] = as("node3", map[string]any{"ansible_user": "ops", "ansible_become_password": "not the password"})
+		host["nobody"] = as("node2", map[string]any{"ansible_port": 2, "ansible_timeout": 5})
 	})
-	r := b.want(3, []string{"node2", "host key", "node3", "sudo", "password", "Next: fleetd runs show"}, "apply", inv, "--playbook", kernels, "--yes")
-	if strings.Contains(r.String(), "not the password") {
-		t.Error("the password was shown")
-	}
-	halted(t, b, []string{"node2", "node3"}, "node1")
-	undo(1)
-
-	// A full /boot, and a repository that does not answer.
+	// The workers themselves: a full /boot, and a repository that does not answer.
 	if err := b.Nodes.FillDisk(t.Context(), 2, "/boot", 512); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Nodes.SetMirror(3, nodes.MirrorHang); err != nil {
 		t.Fatal(err)
 	}
-	b.want(3, []string{"node2", "/boot", "node3", "elrepo-kernel"}, "apply", "inventory.yaml", "--playbook", kernels, "--yes")
-	halted(t, b, []string{"node2", "node3"}, "node1")
-	undo(1)
+	r := b.want(3, []string{
+		"cannot connect to stranger: host key has changed", "cannot become root on nosudo: sudo: wrong password", "cannot connect to nobody",
+		"unreachable", "/boot", "elrepo-kernel", "Next: fleetd runs show",
+	}, "apply", inv, "--playbook", kernels, "--yes")
+	if strings.Contains(r.String(), "not the password") {
+		t.Error("the password was shown")
+	}
+	halted(t, b, []string{"nobody", "node2", "node3", "nosudo", "stranger"}, "node1")
+	b.on(1, "rpm -qa 'kernel-ml*' | xargs -r yum -y -q remove")
 	if err := b.Nodes.FreeDisk(t.Context(), 2, "/boot"); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Nodes.StartMirror(); err != nil {
 		t.Fatal(err)
 	}
-
-	// Nobody there, and a machine that is down behind an address that accepts.
-	inv = b.variant("down.yaml", func(host map[string]map[string]any) {
-		host["node2"]["ansible_port"] = 2
-		host["node2"]["ansible_timeout"] = 5
-	})
-	b.want(3, []string{"node2", "unreachable"}, "apply", inv, "--playbook", kernels, "--yes")
-	halted(t, b, []string{"node2"}, "node1", "node3")
-	undo(1)
-	undo(3)
 }
 
 // halted checks that the last run lost the hosts and that the others finished
@@ -183,7 +177,7 @@ func hostsThatFail(t *testing.T, b *bastion) {
 func halted(t *testing.T, b *bastion, lost []string, finished ...string) {
 	t.Helper()
 	run, _ := b.lastRun()
-	if run.Status != rollout.Halted || !slices.Equal(run.LostHosts(), lost) {
+	if run.Status != rollout.Halted || !slices.Equal(slices.Sorted(slices.Values(run.LostHosts())), lost) {
 		t.Errorf("the run is %s, lost %v; want halted, lost %v", run.Status, run.LostHosts(), lost)
 	}
 	run.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
@@ -227,7 +221,11 @@ func kernelThatPanics(t *testing.T, b *bastion) {
 func applyAll(t *testing.T, b *bastion) {
 	started := time.Now()
 	b.want(2, nil, "plan", "inventory.yaml", "--out", "reviewed.plan")
-	b.want(0, []string{"Done"}, "apply", "reviewed.plan")
+	// The bastion dies while the first worker reboots.
+	b.killAt(func(e rollout.Event) bool {
+		return e.Type == rollout.StepProgress && strings.HasPrefix(e.Text, "node2 reboots into")
+	}, "apply", "reviewed.plan")
+	b.want(0, []string{"Done"}, "resume")
 	t.Logf("plan and apply took %.0f s", time.Since(started).Seconds())
 
 	object, err := bpf.Lookup(bpf.TCPConnect)
@@ -268,19 +266,30 @@ func applyAll(t *testing.T, b *bastion) {
 			t.Errorf("the journal has no operation %q", want)
 		}
 	}
+	reboots := map[string]int{}
+	for _, e := range events {
+		if e.Operation != nil && strings.Contains(e.Operation.Text, "init 6") {
+			reboots[e.Operation.Host]++
+		}
+	}
+	if want := map[string]int{"node1": 1, "node2": 1, "node3": 1}; !maps.Equal(reboots, want) {
+		t.Errorf("reboots %v, want %v", reboots, want)
+	}
 	if run.Status != rollout.Done {
 		t.Errorf("the run is %s", run.Status)
 	}
 }
 
-// ownShare is the time of a run in which neither a node nor the cluster was
-// being waited for, and its whole time.
+// ownShare is the time of a run in which neither a node, the cluster nor the
+// engineer was being waited for, and its whole time.
 func ownShare(events []rollout.Event) (own, wall time.Duration) {
 	type span struct{ from, to time.Time }
 	var busy []span
 	waiting := map[rollout.StepID]time.Time{}
-	for _, e := range events {
+	for i, e := range events {
 		switch {
+		case e.Type == rollout.RunResumed:
+			busy = append(busy, span{events[i-1].At, e.At})
 		case e.Operation != nil:
 			busy = append(busy, span{e.Operation.Started, e.Operation.Started.Add(e.Operation.Took)})
 		case e.Type == rollout.StepEnded && !e.Outcome.Final():
@@ -348,7 +357,11 @@ func complianceReport(t *testing.T, b *bastion) {
 }
 
 func wayBack(t *testing.T, b *bastion) {
-	b.want(0, []string{"Done"}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	// The bastion dies while the data plane changes.
+	b.killAt(func(e rollout.Event) bool {
+		return e.Operation != nil && strings.Contains(e.Operation.Text, `"linuxDataplane":"Iptables"`)
+	}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	b.want(0, []string{"Done"}, "resume")
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
 	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")

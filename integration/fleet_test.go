@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +113,39 @@ func (b *bastion) run(args ...string) result {
 	return r
 }
 
+// killAt types a command and kills fleetd, as a dying bastion would, right after
+// an event of the run.
+func (b *bastion) killAt(at func(rollout.Event) bool, args ...string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 15*time.Minute)
+	defer cancel()
+	c := b.Command(ctx, b.fleetd, append(args, "-o", "json")...)
+	c.Dir = b.Dir
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	killed := false
+	for dec := json.NewDecoder(stdout); !killed; {
+		var e rollout.Event
+		if err := dec.Decode(&e); err != nil {
+			break
+		}
+		killed = at(e)
+	}
+	if err := c.Process.Kill(); err != nil && killed {
+		b.t.Fatal(err)
+	}
+	err = c.Wait()
+	if !killed {
+		b.t.Fatalf("fleetd %s ended before the event: %v", strings.Join(args, " "), err)
+	}
+	b.t.Logf("$ fleetd %s\nkilled", strings.Join(args, " "))
+}
+
 // want runs a command that must end with the code and print the texts.
 func (b *bastion) want(code int, texts []string, args ...string) result {
 	b.t.Helper()
@@ -159,7 +193,8 @@ func (b *bastion) lastRun() (*rollout.Run, []rollout.Event) {
 	return run, events
 }
 
-// variant writes the inventory anew with changes and returns its path.
+// variant writes the inventory anew with changes and returns its path. Hosts
+// that change adds are workers.
 func (b *bastion) variant(name string, change func(host map[string]map[string]any)) string {
 	b.t.Helper()
 	raw, err := os.ReadFile(b.Inventory)
@@ -176,7 +211,14 @@ func (b *bastion) variant(name string, change func(host map[string]map[string]an
 			hosts[h] = vars.(map[string]any)
 		}
 	}
+	workers := inv["all"].(map[string]any)["children"].(map[string]any)["kube_node"].(map[string]any)["hosts"].(map[string]any)
+	known := maps.Clone(hosts)
 	change(hosts)
+	for h, vars := range hosts {
+		if known[h] == nil {
+			workers[h] = vars
+		}
+	}
 	if raw, err = yaml.Marshal(inv); err != nil {
 		b.t.Fatal(err)
 	}
