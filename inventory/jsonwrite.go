@@ -95,7 +95,7 @@ func (j *jsonWriter) value(v any, level int) {
 		j.marked("__ansible_unsafe", string(v), level)
 	case Secret:
 		switch {
-		case v.p.cipher != "":
+		case v.p.inline:
 			j.marked("__ansible_vault", v.p.cipher, level)
 		case j.o.ShowSecrets:
 			// Nothing can go wrong: the file was decrypted when it was read.

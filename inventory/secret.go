@@ -23,8 +23,9 @@ type secretValue struct {
 	file   string
 	line   int
 	column int
-	// cipher is the vault text of a !vault string, which ansible-inventory
-	// shows in place of the value; "" for a value of an encrypted file.
+	// inline is a !vault string, of which ansible-inventory shows the vault
+	// text, cipher, in place of the value; else it stood in an encrypted file.
+	inline bool
 	cipher string
 }
 

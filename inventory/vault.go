@@ -82,7 +82,7 @@ const (
 // inline makes a Secret of a !vault string. Like Ansible it is decrypted when
 // it is first used, so an inventory loads without the password.
 func (v *vault) inline(text string, t *text, line, col int) Secret {
-	p := &secretValue{file: t.name, line: line, column: col, cipher: text}
+	p := &secretValue{file: t.name, line: line, column: col, inline: true, cipher: text}
 	p.open = func() (any, error) {
 		plain, err := v.decrypt([]byte(text))
 		if err != nil {

@@ -50,7 +50,7 @@ func (y *yamlWriter) findShared(v any, n *int) {
 			y.findShared(v.vals[i], n)
 		}
 	case Secret:
-		if v.p.cipher != "" {
+		if v.p.inline {
 			y.again(v.p, n)
 		}
 	}
@@ -181,7 +181,7 @@ func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 		}
 		return
 	case Secret:
-		if v.p.cipher != "" {
+		if v.p.inline {
 			if !y.mark(v.p) {
 				y.put(" !vault ")
 				y.block(v.p.cipher, indent+2)
@@ -203,6 +203,9 @@ func (y *yamlWriter) value(v any, indent int, inMapping bool) {
 }
 
 func wrap76(s string) string {
+	if s == "" {
+		return ""
+	}
 	var b strings.Builder
 	for len(s) > 76 {
 		b.WriteString(s[:76] + "\n")
@@ -430,6 +433,10 @@ func (y *yamlWriter) double(s string, indent int, key bool) {
 
 // block writes a literal block, as vaults are written.
 func (y *yamlWriter) block(s string, indent int) {
+	if !allowsBlock(s) {
+		y.double(s, indent, false)
+		return
+	}
 	head := "|"
 	if s != "" && (s[0] == ' ' || s[0] == '\n') {
 		head += "2"
@@ -447,4 +454,19 @@ func (y *yamlWriter) block(s string, indent int) {
 			y.put(strings.Repeat(" ", indent) + line)
 		}
 	}
+}
+
+// allowsBlock tells whether PyYAML writes a text below | when it is asked to.
+func allowsBlock(s string) bool {
+	if s == "" || s[len(s)-1] == ' ' {
+		return false
+	}
+	space := false
+	for _, r := range s {
+		if !yamlPrintable(r) || (space && isYAMLBreak(r)) {
+			return false
+		}
+		space = r == ' '
+	}
+	return true
 }
