@@ -147,6 +147,16 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 	return h, nil
 }
 
+// expect makes room for the hosts of a file of so many lines and bytes, if it
+// is the first: to grow step by step costs twice the memory. A line of less
+// than 16 bytes is most likely none of a large inventory's hosts.
+func (d *data) expect(lines, size int) {
+	if n := min(lines, size/16, d.limits.Hosts); len(d.hosts) == 0 && n > 1000 {
+		d.hosts = make(map[string]*host, n)
+		d.hostList = make([]*host, 0, n)
+	}
+}
+
 // hostBlock holds a host with room for its groups and first variables, so
 // that a host costs one allocation in a hundred instead of five.
 type hostBlock struct {

@@ -148,6 +148,9 @@ func (inv *Inventory) WriteList(w io.Writer, o ExportOptions) error {
 			j.item(&first, 1, n)
 			j.value(d, 1)
 		}
+		if err := j.flushFull(); err != nil {
+			return err
+		}
 	}
 	j.close('}', 0, first)
 	j.buf = append(j.buf, '\n')
@@ -226,10 +229,10 @@ func (inv *Inventory) writeUnsorted(j *jsonWriter) error {
 func (inv *Inventory) groupEntry(g *group, o ExportOptions) (*dict, error) {
 	d := &dict{}
 	if len(g.children) > 0 {
-		d.set("children", strings2list(groupNames(g.children)))
+		d.set("children", groupNames(g.children))
 	}
 	if hosts := filter(g.hosts, o.shows()); g.name != "all" && len(hosts) > 0 {
-		d.set("hosts", strings2list(hostNames(hosts)))
+		d.set("hosts", hostNames(hosts))
 	}
 	if o.Export {
 		vars, err := inv.groupShown(g, o)
@@ -241,14 +244,6 @@ func (inv *Inventory) groupEntry(g *group, o ExportOptions) (*dict, error) {
 		}
 	}
 	return d, nil
-}
-
-func strings2list(s []string) *list {
-	l := &list{items: make([]any, len(s))}
-	for i, x := range s {
-		l.items[i] = x
-	}
-	return l
 }
 
 // byName sorts hosts by name. The names' first 16 bytes are compared in place:
@@ -293,15 +288,15 @@ func (inv *Inventory) writeMeta(j *jsonWriter) error {
 		own = own[:0]
 		var shared []rendered
 		if j.o.Export || inv.loader.opts.Settings.HashMerge {
-			own = j.render(own, inv.hostShown(h, j.o))
+			own, j.scratch = j.render(own, j.scratch[:0], inv.hostShown(h, j.o))
 		} else {
 			var ok bool
 			if shared, ok = base[h.member]; !ok {
-				shared = j.render(nil, shown(h.member.base))
+				shared, _ = j.render(nil, nil, shown(h.member.base))
 				base[h.member] = shared
 			}
 			files := inv.hostFiles[h]
-			own = j.render(own, h.vars, files[0], files[1], inv.extra)
+			own, j.scratch = j.render(own, j.scratch[:0], h.vars, files[0], files[1], inv.extra)
 		}
 		if len(own)+len(shared) > 0 {
 			j.item(&first, 3, h.name)

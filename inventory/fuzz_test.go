@@ -180,7 +180,7 @@ func FuzzRange(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		hosts, port, err := expandHostPattern(s, 1000)
+		hosts, port, err := expandHostPattern(nil, s, 1000)
 		if err != nil {
 			return
 		}

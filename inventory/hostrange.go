@@ -208,17 +208,17 @@ func ipv6Component(s string) int {
 
 const asciiLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-// expandHostPattern returns the hosts that a host line names and their port
-// (0 = none given). Numbers that run backwards name no host, as in Ansible.
-func expandHostPattern(pattern string, limit int) (hosts []string, port int, err error) {
+// expandHostPattern adds the hosts that a host line names to into, and returns
+// their port, too (0 = none given). Numbers that run backwards name no host, as in Ansible.
+func expandHostPattern(into []string, pattern string, limit int) (hosts []string, port int, err error) {
 	name, port, ok := splitAddress(pattern)
 	if !ok {
 		name, port = pattern, 0
 	}
 	if !strings.Contains(name, "[") {
-		return []string{name}, port, nil
+		return append(into, name), port, nil
 	}
-	hosts, err = expandRange(nil, name, limit)
+	hosts, err = expandRange(into, name, limit)
 	return hosts, port, err
 }
 

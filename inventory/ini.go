@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,9 @@ type iniReader struct {
 	line string // without surrounding space
 	at   int    // column at which line starts in the file, from 0
 
-	keys, vals []any // of the host line at hand
+	words      []word // of the host line at hand, as are the next three
+	expanded   []string
+	keys, vals []any
 	names      map[string]any
 
 	pending      map[string]*pendingGroup
@@ -34,6 +37,7 @@ type pendingGroup struct {
 // readINI adds an INI inventory: host lines below [group], group names below
 // [group:children], assignments below [group:vars].
 func (l *loader) readINI(t *text) error {
+	l.d.expect(bytes.Count(t.data, []byte("\n")), len(t.data))
 	r := &iniReader{l: l, t: t, pending: map[string]*pendingGroup{}}
 	return r.read()
 }
@@ -255,15 +259,17 @@ func (r *iniReader) value(s string, at int) (any, error) {
 }
 
 func (r *iniReader) hosts(group string) error {
-	words, err := splitWords(r.line)
+	words, err := splitWords(r.words[:0], r.line)
 	if err != nil {
 		return r.fail(strings.LastIndexAny(r.line, `'"\`), "Close the quote, or put a backslash before it.", "cannot split the line into words: %s", err)
 	}
+	r.words = words
 	pattern := words[0].text
-	names, port, err := expandHostPattern(pattern, r.l.limits.Hosts)
+	names, port, err := expandHostPattern(r.expanded[:0], pattern, r.l.limits.Hosts)
 	if err != nil {
 		return r.fail(words[0].at, "", "%s", err)
 	}
+	r.expanded = names
 	if strings.HasSuffix(strings.TrimFunc(pattern, isSpace), ":") && port == 0 {
 		return r.fail(words[0].at+max(0, strings.LastIndexByte(r.line[words[0].at:], ':')), "A port goes behind the colon. If this is YAML, name the file .yml or .yaml.",
 			"a host's name cannot end in a colon: %s", clip(pattern))

@@ -18,6 +18,7 @@ type jsonWriter struct {
 	o   ExportOptions
 	// unsorted: keys stay in the order they were set.
 	unsorted bool
+	scratch  []byte // of the host whose variables are being rendered
 }
 
 const flushAt = 1 << 16
@@ -114,6 +115,16 @@ func (j *jsonWriter) value(v any, level int) {
 			j.value(x, level+1)
 		}
 		j.close(']', level, len(v.items) == 0)
+	case []string:
+		j.open('[')
+		for i, x := range v {
+			if i > 0 {
+				j.buf = append(j.buf, ',')
+			}
+			j.newline(level + 1)
+			j.buf = appendJSONString(j.buf, x)
+		}
+		j.close(']', level, len(v) == 0)
 	case *dict:
 		j.open('{')
 		first := true
@@ -157,9 +168,10 @@ type rendered struct {
 // hostVarLevel is the depth at which the variables of a host stand in --list.
 const hostVarLevel = 4
 
-// render renders layers of variables, later ones winning, sorted by name.
-func (j *jsonWriter) render(into []rendered, layers ...*dict) []rendered {
-	scratch := &jsonWriter{o: j.o}
+// render renders layers of variables, later ones winning, sorted by name. The
+// text goes into buf, which is returned for use with the next host.
+func (j *jsonWriter) render(into []rendered, buf []byte, layers ...*dict) ([]rendered, []byte) {
+	scratch := jsonWriter{o: j.o, buf: buf}
 	for n, d := range layers {
 		if d == nil {
 			continue
@@ -180,7 +192,7 @@ func (j *jsonWriter) render(into []rendered, layers ...*dict) []rendered {
 		}
 	}
 	slices.SortFunc(into, func(a, b rendered) int { return strings.Compare(a.key, b.key) })
-	return into
+	return into, scratch.buf
 }
 
 // merge writes two sorted lists as one; own wins.

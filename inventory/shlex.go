@@ -12,10 +12,11 @@ type word struct {
 }
 
 // splitWords splits a line as Python's shlex.split(comments=True) does: POSIX
-// quotes and escapes, and a # that starts a comment even within a word.
-func splitWords(line string) ([]word, error) {
+// quotes and escapes, and a # that starts a comment even within a word. It adds
+// to words.
+func splitWords(words []word, line string) ([]word, error) {
 	if !strings.ContainsAny(line, "\\'\"#\r\n") {
-		return plainWords(line), nil
+		return plainWords(words, line), nil
 	}
 	const (
 		between = iota
@@ -24,7 +25,6 @@ func splitWords(line string) ([]word, error) {
 		double
 		escaped
 	)
-	var words []word
 	var cur []byte
 	var started, at = false, 0
 	state, back := between, inWord
@@ -99,8 +99,7 @@ func splitWords(line string) ([]word, error) {
 }
 
 // plainWords splits a line without quotes, escapes and comments.
-func plainWords(line string) []word {
-	words := make([]word, 0, 4)
+func plainWords(words []word, line string) []word {
 	for i := 0; i < len(line); {
 		n := span(line, i, func(c byte) bool { return c != ' ' && c != '\t' })
 		if n > i {

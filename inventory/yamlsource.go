@@ -161,7 +161,7 @@ func (l *loader) yamlHost(c *constructor, group string, p pair) error {
 	if !ok {
 		return c.errorAt(p.kn, "Put it in quotes.", "a host's name must be a string, not %s", typeName(p.key))
 	}
-	names, port, err := expandHostPattern(pattern, l.limits.Hosts)
+	names, port, err := expandHostPattern(nil, pattern, l.limits.Hosts)
 	if err != nil {
 		return l.at(c, p.kn, err)
 	}
