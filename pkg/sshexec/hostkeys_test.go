@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -196,121 +195,6 @@ func TestChangedHostKeyShowsBothFingerprints(t *testing.T) {
 	after, _ := os.ReadFile(srv.KnownHostsFile())
 	if string(after) != string(known) {
 		t.Error("known_hosts was written")
-	}
-}
-
-func TestAcceptNew(t *testing.T) {
-	srv := sshtest.New(t)
-	dir := t.TempDir()
-	file := dir + "/new/known_hosts"
-	target := srv.Target("web1")
-	target.KnownHosts = []string{file}
-	p := newPool(t, sshexec.Options{})
-	if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindHostKey || !strings.Contains(sshexec.HintOf(err), "ssh-keyscan -p") {
-		t.Fatalf("strict: %v (%s)", err, sshexec.HintOf(err))
-	}
-	if _, err := os.Stat(file); err == nil {
-		t.Fatal("strict wrote known_hosts")
-	}
-	target.HostKeyPolicy = sshexec.AcceptNew
-	if err := runTrue(t, p, target); err != nil {
-		t.Fatal(err)
-	}
-	first, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, _ := os.ReadFile(srv.KnownHostsFile())
-	if string(first) != string(want) {
-		t.Errorf("wrote %q, want %q", first, want)
-	}
-	p.Forget(target)
-	if err := runTrue(t, p, target); err != nil {
-		t.Fatal(err)
-	}
-	if again, _ := os.ReadFile(file); string(again) != string(first) {
-		t.Error("a known key was written again")
-	}
-	srv.SetHostKey(sshtest.NewKey())
-	p.Forget(target)
-	if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindHostKey || !strings.Contains(err.Error(), "has changed") {
-		t.Errorf("a changed key: %v", err)
-	}
-
-	t.Run("hidden names stay hidden, a missing newline is added", func(t *testing.T) {
-		f := dir + "/hashed"
-		line := knownhosts.HashHostname("elsewhere") + " " + keyText(sshtest.NewKey().PublicKey())
-		if err := os.WriteFile(f, []byte(line), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		target := srv.Target("web1")
-		target.KnownHosts, target.HostKeyPolicy = []string{f}, sshexec.AcceptNew
-		if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
-			t.Fatal(err)
-		}
-		b, _ := os.ReadFile(f)
-		lines := strings.Split(string(b), "\n")
-		if len(lines) != 3 || lines[0] != line || !strings.HasPrefix(lines[1], "|1|") || lines[2] != "" {
-			t.Errorf("file: %q", b)
-		}
-		target.HostKeyPolicy = sshexec.Strict
-		if err := runTrue(t, newPool(t, sshexec.Options{}), target); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// TestTwoFleetdsWriteKnownHosts has two pools, as two processes would, learn
-// many hosts at once, and two keys of one name at once.
-func TestTwoFleetdsWriteKnownHosts(t *testing.T) {
-	srv, impostor := sshtest.New(t), sshtest.New(t)
-	file := t.TempDir() + "/known_hosts"
-	var wg sync.WaitGroup
-	ctx := testContext(t)
-	var mu sync.Mutex
-	won := map[string]int{}
-	const hosts = 40
-	for range 2 {
-		p := newPool(t, sshexec.Options{})
-		for i := range hosts {
-			for _, s := range []*sshtest.Server{srv, impostor} {
-				if s == impostor && i%4 != 0 {
-					continue
-				}
-				wg.Go(func() {
-					target := s.Target(fmt.Sprintf("web%d", i))
-					target.HostKeyAlias = target.Name
-					target.KnownHosts, target.HostKeyPolicy = []string{file}, sshexec.AcceptNew
-					_, err := p.Run(ctx, target, sshexec.Command{Argv: []string{"true"}})
-					mu.Lock()
-					defer mu.Unlock()
-					if err == nil {
-						won[target.Name+" "+s.Addr()]++
-					} else if sshexec.KindOf(err) != sshexec.KindHostKey {
-						t.Error(err)
-					}
-				})
-			}
-		}
-	}
-	wg.Wait()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, line := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
-		_, names, _, _, _, err := ssh.ParseKnownHosts([]byte(line))
-		if err != nil || len(names) != 1 || seen[names[0]] {
-			t.Fatalf("bad or double line %q: %v", line, err)
-		}
-		seen[names[0]] = true
-	}
-	if len(seen) != hosts {
-		t.Errorf("%d hosts were recorded, want %d", len(seen), hosts)
-	}
-	if len(won) != hosts {
-		t.Errorf("%d keys were accepted for %d names", len(won), hosts)
 	}
 }
 

@@ -113,9 +113,19 @@ func newTunnel(far *channelConn, done func()) net.Conn {
 		_, _ = io.Copy(far, inner)
 		far.Close()
 	})
+	ended := make(chan struct{})
 	work.Go(func() {
 		wg.Wait()
+		close(ended)
 		done()
+	})
+	work.Go(func() {
+		select {
+		case <-ended:
+		case <-far.via.dead:
+			// What arrived and nobody reads would block for ever.
+			inner.Close()
+		}
 	})
 	return t
 }
