@@ -343,6 +343,25 @@ func YesNo(b bool) string {
 	return "no"
 }
 
+// RefusingAddr is a loopback address that refuses connections until the test
+// ends: it is bound, so that no other test can come to listen there.
+func RefusingAddr(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", a.(*syscall.SockaddrInet4).Port)
+}
+
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -351,51 +370,4 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// Keygen makes a key pair in file and file.pub.
-func Keygen(t testing.TB, file, typ, passphrase string, extra ...string) {
-	t.Helper()
-	os.Remove(file)
-	os.Remove(file + ".pub")
-	args := append([]string{"-q", "-t", typ, "-f", file, "-N", passphrase, "-C", "test"}, extra...)
-	if out, err := exec.Command("ssh-keygen", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen: %v\n%s", err, out)
-	}
-}
-
-// Sign makes a certificate for a public key.
-func Sign(t testing.TB, ca, id, principals, pub string, extra ...string) {
-	t.Helper()
-	args := append([]string{"-q", "-s", ca, "-I", id, "-n", principals}, extra...)
-	args = append(args, pub)
-	if out, err := exec.Command("ssh-keygen", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen: %v\n%s", err, out)
-	}
-}
-
-// ReadPublicKey reads a .pub file.
-func ReadPublicKey(t testing.TB, file string) ssh.PublicKey {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, _, _, _, err := ssh.ParseAuthorizedKey(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-// CopyFile copies a file.
-func CopyFile(t testing.TB, from, to string) {
-	t.Helper()
-	b, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
