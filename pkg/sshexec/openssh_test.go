@@ -1,6 +1,7 @@
 package sshexec_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -105,7 +106,7 @@ func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 	t.Parallel()
 	s := opensshtest.Start(t, opensshtest.Config{Users: true})
 	p := newPool(t, sshexec.Options{})
-	for _, tc := range []struct {
+	for i, tc := range []struct {
 		name   string
 		user   string
 		become sshexec.Become
@@ -118,14 +119,16 @@ func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 			target := s.As(tc.user)
 			target.Become = tc.become
 			cmd := tc.cmd
-			// A child of a child, which the death of the shell alone would not end.
-			cmd.Script = "echo started; sh -c 'sleep 987.5 & sleep 987.5'; echo survived"
-			cmd.Timeout = time.Second
+			// A child of a child, which the death of the shell alone would not
+			// end. Its argument is nobody else's on this machine.
+			nap := fmt.Sprintf("987.%d%d", os.Getpid(), i)
+			cmd.Script = "echo started; sh -c 'sleep " + nap + " & sleep " + nap + "'; echo survived"
+			cmd.Timeout = 2 * time.Second
 			res, err := p.Run(testContext(t), target, cmd)
 			if sshexec.KindOf(err) != sshexec.KindTimeout || string(res.Stdout) != "started\n" {
 				t.Fatalf("%v, %q", err, res.Stdout)
 			}
-			left, err := p.Run(testContext(t), s.As("root"), sshexec.Command{Script: "grep -lazZ '^sleep.987.5' /proc/[0-9]*/cmdline | tr '\\0' ' '"})
+			left, err := p.Run(testContext(t), s.As("root"), sshexec.Command{Script: "grep -lazZ '^sleep." + nap + "' /proc/[0-9]*/cmdline | tr '\\0' ' '"})
 			if err != nil || len(left.Stdout) > 0 {
 				t.Fatalf("still there: %s %v", left.Stdout, err)
 			}

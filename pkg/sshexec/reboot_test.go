@@ -19,24 +19,25 @@ func TestAwaitReboot(t *testing.T) {
 		settle  time.Duration
 		want    sshexec.RebootOutcome
 	}{
-		{"comes back", sshtest.Down{For: 200 * time.Millisecond}, 20 * time.Second, 0, sshexec.Rebooted},
-		{"half-open old connection", sshtest.Down{For: 100 * time.Millisecond, HalfOpen: true}, 20 * time.Second, 0, sshexec.Rebooted},
-		{"port answers before sshd", sshtest.Down{Silent: 3, Refuse: 3}, 20 * time.Second, 0, sshexec.Rebooted},
-		{"only sshd was restarted", sshtest.Down{Refuse: 2, KeepBootID: true}, 1500 * time.Millisecond, 0, sshexec.DidNotHappen},
+		{"comes back", sshtest.Down{For: 200 * time.Millisecond}, 50 * time.Second, 0, sshexec.Rebooted},
+		{"half-open old connection", sshtest.Down{For: 100 * time.Millisecond, HalfOpen: true}, 50 * time.Second, 0, sshexec.Rebooted},
+		{"port answers before sshd", sshtest.Down{Silent: 2, Refuse: 3}, 50 * time.Second, 0, sshexec.Rebooted},
+		{"only sshd was restarted", sshtest.Down{Refuse: 2, KeepBootID: true}, 4 * time.Second, 0, sshexec.DidNotHappen},
 		{"did not happen, known early", sshtest.Down{Refuse: 1, KeepBootID: true}, time.Minute, 300 * time.Millisecond, sshexec.DidNotHappen},
 		{"does not return", sshtest.Down{For: time.Hour}, time.Second, 0, sshexec.DidNotReturn},
-		{"port answers, sshd never", sshtest.Down{Silent: 1 << 20}, time.Second, 0, sshexec.DidNotReturn},
+		{"port answers, sshd never", sshtest.Down{Silent: 1 << 20}, 2 * time.Second, 0, sshexec.DidNotReturn},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			srv := sshtest.New(t)
 			p := newPool(t, sshexec.Options{})
 			target := srv.Target("web1")
-			target.ConnectTimeout = 200 * time.Millisecond
 			before, err := p.BootID(testContext(t), target)
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Long enough for a handshake on a busy machine; a silent port costs it.
+			target.ConnectTimeout = time.Second
 			srv.Reboot(tc.down)
 			r, err := p.AwaitReboot(testContext(t), target, before, sshexec.Await{Timeout: tc.timeout, Poll: 20 * time.Millisecond, Settle: tc.settle})
 			if err != nil || r.Outcome != tc.want {
