@@ -16,6 +16,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
@@ -68,10 +69,8 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	again := "fleetd apply " + arguments(sources)
 	if reviewed != nil {
 		f.adopt(reviewed.Source)
-		again = "fleetd plan " + arguments(reviewed.Source.Inventories)
 		sources = reviewed.Source.Inventories
 	}
 	fl, err := openFleet(c, f, sources)
@@ -84,7 +83,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 		return err
 	}
 	if reviewed != nil && plan.Digest != reviewed.Digest {
-		return stale(c.ErrOrStderr(), args[0], reviewed, &plan)
+		return stale(c, args[0], reviewed, &plan)
 	}
 	if reviewed == nil && f.output != "json" {
 		if err := showPlan(c.OutOrStdout(), f.output, &plan); err != nil {
@@ -105,7 +104,11 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 			return err
 		}
 	}
-	return fl.execute(c, f, again, func(ctx context.Context, e *engine.Engine, id string) (*rollout.Run, error) {
+	retry := again(c, "apply", plan.Source)
+	if reviewed != nil {
+		retry = again(c, "plan", plan.Source) // the reviewed one is of the past then
+	}
+	return fl.execute(c, f, retry, func(ctx context.Context, e *engine.Engine, id string) (*rollout.Run, error) {
 		return e.Execute(ctx, plan, f.forks)
 	}, nil)
 }
@@ -137,12 +140,13 @@ func (f *fleetFlags) adopt(s rollout.Source) {
 }
 
 // stale says what moved since the plan was reviewed.
-func stale(w io.Writer, file string, old, now *rollout.Plan) error {
+func stale(c *cobra.Command, file string, old, now *rollout.Plan) error {
+	w := c.ErrOrStderr()
 	fmt.Fprintf(w, "fleetd: the fleet is no longer as it was when %s was made (%s); nothing was changed\n", file, old.Source.CreatedAt.Local().Format(time.DateTime))
 	for _, d := range view.Differences(old, now) {
 		fmt.Fprintln(w, "  "+d)
 	}
-	fmt.Fprintf(w, "Next: fleetd plan %s --out %s    and have it reviewed again\n", arguments(old.Source.Inventories), file)
+	fmt.Fprintf(w, "Next: %s --out %s    and have it reviewed again\n", again(c, "plan", old.Source), sshexec.QuoteArgv([]string{file}))
 	return exitCode(exitError)
 }
 
@@ -165,7 +169,7 @@ func confirm(c *cobra.Command) error {
 
 // execute runs a plan or goes on with a run, under the run lock, with progress
 // on the screen, and turns its end into an exit code.
-func (fl *fleet) execute(c *cobra.Command, f *fleetFlags, again string, start func(context.Context, *engine.Engine, string) (*rollout.Run, error), resume *string) error {
+func (fl *fleet) execute(c *cobra.Command, f *fleetFlags, retry string, start func(context.Context, *engine.Engine, string) (*rollout.Run, error), resume *string) error {
 	dir, err := f.stateDir()
 	if err != nil {
 		return err
@@ -210,7 +214,7 @@ func (fl *fleet) execute(c *cobra.Command, f *fleetFlags, again string, start fu
 		e.Watch = p.Watch
 		finish = func(r *rollout.Run) {
 			p.Close()
-			view.End(out, st, id, r, again)
+			view.End(out, st, r, nextOf(c, id, retry))
 		}
 	}
 	r, err := start(ctx, e, id)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -33,10 +35,21 @@ func (f *fleetFlags) addInventory(c *cobra.Command) {
 	fs.StringArrayVarP(&f.inventories, "inventory", "i", nil, "inventory file, folder, script or host list \"a,b,\" (repeatable)")
 	fs.StringArrayVarP(&f.limit, "limit", "l", nil, "only hosts that match the pattern (repeatable)")
 	fs.StringArrayVarP(&f.extraVars, "extra-vars", "e", nil, "key=value, JSON, or @file; stronger than every other variable (repeatable)")
+	f.addVault(c)
+}
+
+// vaultFlags are the names of what addVault adds.
+var vaultFlags = []string{"ask-vault-pass", "vault-password-file", "vault-id"}
+
+func (f *fleetFlags) addVault(c *cobra.Command) {
+	fs := c.Flags()
 	fs.BoolVarP(&f.askVaultPass, "ask-vault-pass", "J", false, "ask for the vault password")
 	fs.StringArrayVar(&f.vaultFiles, "vault-password-file", nil, "file or executable that gives the vault password (repeatable)")
 	fs.StringArrayVar(&f.vaultIDs, "vault-id", nil, "label@source of a vault password (repeatable)")
 }
+
+// connectionFlags are the names of what addConnection adds.
+var connectionFlags = []string{"forks", "ask-pass", "ask-become-pass", "accept-new-host-keys"}
 
 func (f *fleetFlags) addConnection(c *cobra.Command) {
 	fs := c.Flags()
@@ -46,9 +59,11 @@ func (f *fleetFlags) addConnection(c *cobra.Command) {
 	fs.BoolVar(&f.acceptNewHosts, "accept-new-host-keys", false, "trust and remember host keys that known_hosts does not have; a changed key is refused all the same")
 }
 
+const defaultPlaybook = "playbooks/site.yml"
+
 func (f *fleetFlags) addPlaybook(c *cobra.Command) {
 	fs := c.Flags()
-	fs.StringVar(&f.playbook, "playbook", "playbooks/site.yml", "playbook; those that fleetd brings are found under playbooks/ anywhere")
+	fs.StringVar(&f.playbook, "playbook", defaultPlaybook, "playbook; those that fleetd brings are found under playbooks/ anywhere")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (else the inventory's kubeconfig variable, else KUBECONFIG)")
 }
 
@@ -67,6 +82,19 @@ func (f *fleetFlags) check() error {
 	}
 	if f.forks < 0 {
 		return fmt.Errorf("--forks %d: give a number from 1", f.forks)
+	}
+	return nil
+}
+
+var passwordVariable = regexp.MustCompile(`\bansible_(?:(?:ssh|become|sudo|su)_)?pass(?:word)?\b`)
+
+// keepable refuses extra vars that plan and journal must not keep.
+func (f *fleetFlags) keepable() error {
+	for _, e := range f.extraVars {
+		if name := passwordVariable.FindString(e); name != "" && !strings.HasPrefix(e, "@") {
+			return fmt.Errorf("%s with -e would be kept in the plan and in the journal, and everybody on this machine sees it in the process list\n"+
+				"use -k or -K, a vault, or -e @FILE", name)
+		}
 	}
 	return nil
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +38,7 @@ type fleet struct {
 // openFleet reads the inventory and the playbook and checks all of it. It
 // talks to nobody.
 func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error) {
-	if err := f.check(); err != nil {
+	if err := errors.Join(f.check(), f.keepable()); err != nil {
 		return nil, err
 	}
 	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
@@ -189,6 +189,3 @@ func (fl *fleet) differs() map[string]rollout.Differ {
 	}
 	return out
 }
-
-// arguments writes several inventories as the arguments that name them again.
-func arguments(inventories []string) string { return strings.Join(inventories, " -i ") }

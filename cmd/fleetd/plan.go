@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
@@ -59,7 +60,7 @@ func runPlan(c *cobra.Command, f *fleetFlags, args []string, out string) error {
 		}
 	}
 	if f.output != "json" {
-		nextAfterPlan(c.OutOrStdout(), &plan, out, sources)
+		nextAfterPlan(c, &plan, out)
 	}
 	switch {
 	case len(plan.Problems()) > 0:
@@ -81,13 +82,15 @@ func showPlan(w io.Writer, output string, plan *rollout.Plan) error {
 	return enc.Encode(plan)
 }
 
-func nextAfterPlan(w io.Writer, plan *rollout.Plan, out string, sources []string) {
+func nextAfterPlan(c *cobra.Command, plan *rollout.Plan, out string) {
+	w := c.OutOrStdout()
 	switch {
 	case plan.Changes() == 0:
 	case out != "":
-		fmt.Fprintf(w, "Next: fleetd apply %s    does exactly this\n", out)
+		apply := sshexec.QuoteArgv(append([]string{"fleetd", "apply", out}, access(c)...))
+		fmt.Fprintf(w, "Next: %s    does exactly this\n", apply)
 	default:
-		fmt.Fprintf(w, "Next: fleetd apply %s    plans again and asks before it starts\n", sources[0])
+		fmt.Fprintf(w, "Next: %s    plans again and asks before it starts\n", again(c, "apply", plan.Source))
 	}
 }
 

@@ -28,10 +28,7 @@ A run that a gate halted is over; mend the cause and apply again.`,
 	f.addConnection(c)
 	f.addState(c)
 	f.addOutput(c)
-	fs := c.Flags()
-	fs.BoolVarP(&f.askVaultPass, "ask-vault-pass", "J", false, "ask for the vault password")
-	fs.StringArrayVar(&f.vaultFiles, "vault-password-file", nil, "file or executable that gives the vault password (repeatable)")
-	fs.StringArrayVar(&f.vaultIDs, "vault-id", nil, "label@source of a vault password (repeatable)")
+	f.addVault(c)
 	return c
 }
 
@@ -57,7 +54,7 @@ func runResume(c *cobra.Command, f *fleetFlags, args []string) error {
 		return err
 	}
 	defer fl.close()
-	return fl.execute(c, f, "fleetd apply "+arguments(r.Plan.Source.Inventories), func(ctx context.Context, e *engine.Engine, _ string) (*rollout.Run, error) {
+	return fl.execute(c, f, again(c, "apply", r.Plan.Source), func(ctx context.Context, e *engine.Engine, _ string) (*rollout.Run, error) {
 		return e.Resume(ctx, events)
 	}, &id)
 }

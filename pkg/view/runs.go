@@ -124,8 +124,15 @@ func taleRun(w io.Writer, st Style, at, id string, r *rollout.Run, e rollout.Eve
 	}
 }
 
+// Next are the command lines that may be typed after a run.
+type Next struct {
+	Show   string // tells every command of the run
+	Resume string // goes on with it
+	Again  string // does what is left, once the cause of a halt is mended
+}
+
 // End says how a run ended, and what to do next.
-func End(w io.Writer, st Style, id string, r *rollout.Run, again string) {
+func End(w io.Writer, st Style, r *rollout.Run, next Next) {
 	fmt.Fprintln(w)
 	switch r.Status {
 	case rollout.Done:
@@ -133,7 +140,7 @@ func End(w io.Writer, st Style, id string, r *rollout.Run, again string) {
 		return
 	case rollout.Interrupted:
 		fmt.Fprintf(w, "%s after %s. What was begun has come to its end or is in the journal.\n", st.red("Interrupted"), took(r.Ended.Sub(r.Started)))
-		fmt.Fprintf(w, "Next: fleetd resume %s\n", id)
+		fmt.Fprintf(w, "Next: %s\n", next.Resume)
 		return
 	}
 	play := r.Plan.Plays[r.Halt.Play]
@@ -149,7 +156,7 @@ func End(w io.Writer, st Style, id string, r *rollout.Run, again string) {
 	if rest := notBegun(r); len(rest) > 0 {
 		fmt.Fprintf(w, "\nNot begun: %s.\n", hostNames(rest))
 	}
-	fmt.Fprintf(w, "\nNext: fleetd runs show %s    tells every command\n      %s    goes on, once the cause is mended\n", id, again)
+	fmt.Fprintf(w, "\nNext: %s    tells every command\n      %s    goes on, once the cause is mended\n", next.Show, next.Again)
 }
 
 // notBegun are the hosts that have changes planned and of which no step was

@@ -167,7 +167,7 @@ func TestProgressAndEnd(t *testing.T) {
 	p := NewProgress(&out, Style{}, "20010909-014640-abcd", time.Now)
 	r, _ := finished(t, p.Watch)
 	p.Close()
-	End(&out, Style{}, "20010909-014640-abcd", r, "fleetd apply inventory.yaml")
+	End(&out, Style{}, r, Next{Show: "fleetd runs show 20010909-014640-abcd", Again: "fleetd apply inventory.yaml"})
 	golden(t, "progress.txt", out.Bytes())
 }
 

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
+)
+
+// again is the command line that does verb with what source was made with, and
+// reaches the fleet as this command did. It is typed at 2 a.m. as it stands: a
+// --limit or --playbook that it forgot would change other hosts, or do other
+// things to them.
+func again(c *cobra.Command, verb string, s rollout.Source) string {
+	words := []string{"fleetd", verb}
+	for i, inv := range s.Inventories {
+		if i > 0 {
+			words = append(words, "-i")
+		}
+		words = append(words, inv)
+	}
+	if s.Playbook != "" && s.Playbook != defaultPlaybook {
+		words = append(words, "--playbook", s.Playbook)
+	}
+	for _, l := range s.Limit {
+		words = append(words, "--limit", l)
+	}
+	for _, e := range s.ExtraVars {
+		words = append(words, "-e", e)
+	}
+	if s.Kubeconfig != "" {
+		words = append(words, "--kubeconfig", s.Kubeconfig)
+	}
+	words = append(words, access(c)...)
+	if verb == "apply" {
+		words = append(words, repeated(c, "state")...)
+	}
+	return sshexec.QuoteArgv(words)
+}
+
+// nextOf is what can be typed when a run has ended.
+func nextOf(c *cobra.Command, id, again string) view.Next {
+	state := repeated(c, "state")
+	return view.Next{
+		Show:   sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "runs", "show", id}, state)),
+		Resume: sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)),
+		Again:  again,
+	}
+}
+
+// access repeats the flags that say how the fleet and its secrets are reached.
+func access(c *cobra.Command) []string {
+	return append(repeated(c, vaultFlags...), repeated(c, connectionFlags...)...)
+}
+
+// repeated are those of the named flags that the command was given, as words.
+func repeated(c *cobra.Command, names ...string) []string {
+	var words []string
+	for _, name := range names {
+		f := c.Flags().Lookup(name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		switch v := f.Value.(type) {
+		case pflag.SliceValue:
+			for _, x := range v.GetSlice() {
+				words = append(words, "--"+name, x)
+			}
+		default:
+			if f.Value.Type() == "bool" {
+				words = append(words, "--"+name)
+			} else {
+				words = append(words, "--"+name, v.String())
+			}
+		}
+	}
+	return words
+}
+
+// arguments writes several inventories as the arguments that name them again.
+func arguments(inventories []string) string { return strings.Join(inventories, " -i ") }
