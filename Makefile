@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export GOTOOLCHAIN := local
+# The same flags for every build: what was compiled once, for the binary, for a
+# test or for the lab's control plane, is not compiled again.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -15,7 +19,7 @@ help: ## Show this list
 
 .PHONY: build
 build: ## Build bin/fleetd, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/fleetd ./cmd/fleetd
+	go build -ldflags '$(LDFLAGS)' -o bin/fleetd ./cmd/fleetd
 
 .PHONY: unit
 unit: ## Quick tests: no root, no lab, under two minutes warm

@@ -50,7 +50,6 @@ func startFleet(t *testing.T, machines ...nodes.NodeConfig) *bastion {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "fleetd")
 	build := exec.Command("go", "build", "-o", bin, "../cmd/fleetd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build fleetd: %v\n%s", err, out)
 	}

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
 	"github.com/fleetd/fleetd/integration/lab/fleet"
 	"github.com/fleetd/fleetd/integration/lab/nodes"
@@ -47,10 +49,13 @@ func dir() (string, error) {
 }
 
 func build(ctx context.Context) error {
-	if err := controlplane.Build(ctx, "", os.Stderr); err != nil {
-		return err
-	}
-	return nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{nodes.EL7, nodes.EL8}, Log: os.Stderr})
+	// One waits for the compiler, the other mostly for the network.
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return controlplane.Build(ctx, "", os.Stderr) })
+	g.Go(func() error {
+		return nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{nodes.EL7, nodes.EL8}, Log: os.Stderr})
+	})
+	return g.Wait()
 }
 
 func start(ctx context.Context, machines int) (*fleet.Fleet, error) {
