@@ -65,7 +65,7 @@ func newData(s Settings, l Limits, warn func(string, ...any)) *data {
 // by (odd characters may be replaced, by setting).
 func (d *data) addGroup(name string) (string, error) {
 	if name == "" {
-		return "", fmt.Errorf("a group needs a name")
+		return "", advise("Give the group a name.", "a group needs a name")
 	}
 	if _, ok := d.groups[name]; ok {
 		return name, nil
@@ -111,7 +111,7 @@ func (d *data) safeGroupName(name string) string {
 // port counts only for a host that is new, as in Ansible.
 func (d *data) addHost(name, groupName string, port int) (*host, error) {
 	if name == "" {
-		return nil, fmt.Errorf("a host needs a name")
+		return nil, advise("Give the host a name.", "a host needs a name")
 	}
 	var g *group
 	if groupName != "" {
@@ -122,7 +122,7 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 	h := d.hosts[name]
 	if h == nil {
 		if len(d.hostList) >= d.limits.Hosts {
-			return nil, fmt.Errorf("more than %d hosts", d.limits.Hosts)
+			return nil, advise("Read it in parts.", "more than %d hosts", d.limits.Hosts)
 		}
 		h = d.newHost(name)
 		if port != 0 {
@@ -195,7 +195,7 @@ func (d *data) setVariable(entity string, key, value any) error {
 		if key == "ansible_group_priority" {
 			p, err := pyInt(value)
 			if err != nil {
-				return fmt.Errorf("ansible_group_priority of group %s must be a whole number: %w", entity, err)
+				return advise("Write it as in ansible_group_priority=10; 1 is every group's own.", "ansible_group_priority of group %s must be a whole number: %w", entity, err)
 			}
 			g.priority = p
 			return nil
@@ -252,12 +252,12 @@ func (d *data) addChild(parent, child string) error {
 		p.addHost(h)
 		return nil
 	}
-	return fmt.Errorf("%s is neither a known group nor a known host", child)
+	return advise("Declare it as a group of its own.", "%s is neither a known group nor a known host", child)
 }
 
 func (d *data) link(p, c *group) error {
 	if p == c {
-		return fmt.Errorf("group %s cannot be its own child", p.name)
+		return advise("Take it off its own list of children.", "group %s cannot be its own child", p.name)
 	}
 	for _, x := range p.children {
 		if x == c {
@@ -265,7 +265,7 @@ func (d *data) link(p, c *group) error {
 		}
 	}
 	if path := pathUp(p, c); path != nil {
-		return fmt.Errorf("group %s cannot be a child of %s: that closes a circle (%s)", c.name, p.name, circle(c, path))
+		return advise("Take one group of the circle off its parent's children.", "group %s cannot be a child of %s: that closes a circle (%s)", c.name, p.name, circle(c, path))
 	}
 	p.children = append(p.children, c)
 	c.parents = append(c.parents, p)

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -114,6 +115,28 @@ func (t *text) errorAt(line, column int, hint, format string, args ...any) *Erro
 	}
 	e.Text, e.Caret = excerpt(lineOf(t.data, line), column)
 	return e
+}
+
+// advised is an error of the model, without a place yet, and what would be
+// right.
+type advised struct {
+	error
+	hint string
+}
+
+func advise(hint, format string, args ...any) error {
+	return advised{fmt.Errorf(format, args...), hint}
+}
+
+func (a advised) Unwrap() error { return a.error }
+
+// hintOf is what an error of the model says would be right.
+func hintOf(err error) string {
+	var a advised
+	if errors.As(err, &a) {
+		return a.hint
+	}
+	return ""
 }
 
 // clip shortens what a message quotes of the text; of one that came out of a

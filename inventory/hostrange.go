@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -206,6 +205,8 @@ func ipv6Component(s string) int {
 	return min(span(s, 0, isHex), 4)
 }
 
+const rangeHint = "Write it as in web[1:20], web[01:20], web[1:20:2] or web[a:f]."
+
 const asciiLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // expandHostPattern adds the hosts that a host line names to into, and returns
@@ -225,12 +226,12 @@ func expandHostPattern(into []string, pattern string, limit int) (hosts []string
 func expandRange(into []string, name string, limit int) ([]string, error) {
 	parts := strings.Split(strings.Replace(strings.Replace(name, "[", "|", 1), "]", "|", 1), "|")
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("%q is not a host range", clip(name))
+		return nil, advise(rangeHint, "%q is not a host range", clip(name))
 	}
 	head, tail := parts[0], parts[2]
 	bounds := strings.Split(parts[1], ":")
 	if len(bounds) != 2 && len(bounds) != 3 {
-		return nil, fmt.Errorf("a host range is [begin:end] or [begin:end:step], not [%s]", clip(parts[1]))
+		return nil, advise(rangeHint, "a host range is [begin:end] or [begin:end:step], not [%s]", clip(parts[1]))
 	}
 	begin, end := bounds[0], bounds[1]
 	step := 1
@@ -238,24 +239,24 @@ func expandRange(into []string, name string, limit int) ([]string, error) {
 		begin = "0"
 	}
 	if end == "" {
-		return nil, fmt.Errorf("the host range [%s] has no end", clip(parts[1]))
+		return nil, advise(rangeHint, "the host range [%s] has no end", clip(parts[1]))
 	}
 	if len(bounds) == 3 {
 		n, err := pyInt(bounds[2])
 		if err != nil || n == 0 {
-			return nil, fmt.Errorf("the step of the host range [%s] must be a whole number above 0", clip(parts[1]))
+			return nil, advise(rangeHint, "the step of the host range [%s] must be a whole number above 0", clip(parts[1]))
 		}
 		step = n
 	}
 	width := 0
 	if begin[0] == '0' && len(begin) > 1 {
 		if width = len(begin); width != len(end) {
-			return nil, fmt.Errorf("the bounds of the zero-padded host range [%s] must have the same length", clip(parts[1]))
+			return nil, advise("Pad both, as in web[01:20], or none.", "the bounds of the zero-padded host range [%s] must have the same length", clip(parts[1]))
 		}
 	}
 	add := func(s string) error {
 		if len(into) >= limit {
-			return fmt.Errorf("the host range %q has more than %d hosts", clip(name), limit)
+			return advise("Check the bounds.", "the host range %q has more than %d hosts", clip(name), limit)
 		}
 		var err error
 		if s = head + s + tail; strings.Contains(s, "[") {
@@ -267,7 +268,7 @@ func expandRange(into []string, name string, limit int) ([]string, error) {
 	}
 	if i, j := strings.Index(asciiLetters, begin), strings.Index(asciiLetters, end); i >= 0 && j >= 0 {
 		if i > j {
-			return nil, fmt.Errorf("the host range [%s] runs backwards", clip(parts[1]))
+			return nil, advise("Write the lower bound first.", "the host range [%s] runs backwards", clip(parts[1]))
 		}
 		for ; step > 0 && i <= j; i += step {
 			if err := add(asciiLetters[i : i+1]); err != nil {
@@ -279,7 +280,7 @@ func expandRange(into []string, name string, limit int) ([]string, error) {
 	from, err := pyInt(begin)
 	to, err2 := pyInt(end)
 	if err != nil || err2 != nil {
-		return nil, fmt.Errorf("the host range [%s] must have two numbers or two letters", clip(parts[1]))
+		return nil, advise(rangeHint, "the host range [%s] must have two numbers or two letters", clip(parts[1]))
 	}
 	if step < 0 {
 		return into, nil

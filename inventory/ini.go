@@ -62,7 +62,7 @@ func (r *iniReader) read() error {
 		r.no++
 		if len(line) > r.l.limits.LineSize {
 			r.line, r.at = line, 0
-			return r.fail(-1, "", "the line is longer than %d bytes", r.l.limits.LineSize)
+			return r.fail(-1, "Split the line; is this a text file at all?", "the line is longer than %d bytes", r.l.limits.LineSize)
 		}
 		r.line = strings.TrimLeftFunc(line, isSpace)
 		r.at = utf8.RuneCountInString(line[:len(line)-len(r.line)])
@@ -176,7 +176,7 @@ func (r *iniReader) section(group, state string) error {
 			r.wait(group, &pendingGroup{state: state, line: r.no, text: r.line})
 		}
 		if _, err := d.addGroup(group); err != nil {
-			return r.fail(0, "", "%s", err)
+			return r.fail(0, hintOf(err), "%s", err)
 		}
 	}
 	if p := r.pending[group]; p != nil && state != "vars" {
@@ -198,7 +198,7 @@ func (r *iniReader) adopt(group string) error {
 	p := r.pending[group]
 	for _, parent := range p.parents {
 		if err := r.l.d.addChild(parent, group); err != nil {
-			return r.fail(0, "", "%s", err)
+			return r.fail(0, hintOf(err), "%s", err)
 		}
 		if pp := r.pending[parent]; pp != nil && pp.state == "children" {
 			if err := r.adopt(parent); err != nil {
@@ -221,7 +221,7 @@ func (r *iniReader) child(group string) error {
 	}
 	if r.l.d.groups[name] != nil {
 		if err := r.l.d.addChild(group, name); err != nil {
-			return r.fail(0, "", "%s", err)
+			return r.fail(0, hintOf(err), "%s", err)
 		}
 		return nil
 	}
@@ -245,7 +245,7 @@ func (r *iniReader) variable(group string) error {
 		return err
 	}
 	if err := r.l.d.setVariable(group, k, value); err != nil {
-		return r.fail(at, "", "%s", err)
+		return r.fail(at, hintOf(err), "%s", err)
 	}
 	return nil
 }
@@ -267,7 +267,7 @@ func (r *iniReader) hosts(group string) error {
 	pattern := words[0].text
 	names, port, err := expandHostPattern(r.expanded[:0], pattern, r.l.limits.Hosts)
 	if err != nil {
-		return r.fail(words[0].at, "", "%s", err)
+		return r.fail(words[0].at, hintOf(err), "%s", err)
 	}
 	r.expanded = names
 	if strings.HasSuffix(strings.TrimFunc(pattern, isSpace), ":") && port == 0 {
@@ -294,11 +294,11 @@ func (r *iniReader) hosts(group string) error {
 	for _, n := range names {
 		h, err := r.l.d.addHost(n, group, port)
 		if err != nil {
-			return r.fail(words[0].at, "", "%s", err)
+			return r.fail(words[0].at, hintOf(err), "%s", err)
 		}
 		for i, k := range r.keys {
 			if err := r.l.d.setHostVariable(h, k, r.vals[i]); err != nil {
-				return r.fail(words[0].at, "", "%s", err)
+				return r.fail(words[0].at, hintOf(err), "%s", err)
 			}
 		}
 	}
@@ -323,5 +323,5 @@ func asError(file string, err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &Error{File: file, Caret: -1, Message: err.Error(), Err: err}
+	return &Error{File: file, Caret: -1, Message: err.Error(), Hint: hintOf(err), Err: err}
 }

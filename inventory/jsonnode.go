@@ -34,7 +34,11 @@ func parseJSON(t *text, limits Limits) (*node, error) {
 	}
 	if n == nil {
 		line, col := place(p.s, min(p.i, len(p.s)))
-		return nil, t.errorAt(line, col, "", "this is not valid JSON: %s", p.bad)
+		hint := "Correct it at the caret; python3 -m json.tool FILE says whether it is right."
+		if len(p.s) == 0 {
+			hint, p.bad = "It must print at least {}.", "nothing was printed"
+		}
+		return nil, t.errorAt(line, col, hint, "this is not valid JSON: %s", p.bad)
 	}
 	return n, nil
 }

@@ -116,7 +116,7 @@ func (l *loader) at(c *constructor, n *node, err error) error {
 	if errors.As(err, &e) {
 		return err
 	}
-	return c.errorAt(n, "", "%s", err)
+	return c.errorAt(n, hintOf(err), "%s", err)
 }
 
 func (l *loader) constructor(t *text) *constructor {

@@ -47,11 +47,16 @@ func (l *loader) readScript(p string) error {
 		}
 		d, ok := v.(*dict)
 		if !ok {
-			return nil, t.errorAt(n.line, n.col, "", "the script must print a dictionary of variables, not %s", typeName(v))
+			return nil, t.errorAt(n.line, n.col, varsHint, "the script must print a dictionary of variables, not %s", typeName(v))
 		}
 		return d, nil
 	})
 }
+
+const (
+	metaHint = `Write it as {"_meta": {"hostvars": {"node1": {"name": "value"}}}}.`
+	varsHint = `Write it as {"name": "value"}.`
+)
 
 // readGroupsJSON adds an inventory in the form that scripts print and
 // ansible-inventory --list saves. ask yields the variables of hosts if there
@@ -59,7 +64,7 @@ func (l *loader) readScript(p string) error {
 func (l *loader) readGroupsJSON(t *text, root *node, ask func(host string) (*dict, error)) error {
 	c := l.constructor(t)
 	if root.kind != mappingNode {
-		return t.errorAt(root.line, root.col, "", "an inventory script must print a dictionary of groups")
+		return t.errorAt(root.line, root.col, `Print {"web": {"hosts": ["node1"]}, "_meta": {"hostvars": {}}} or the like.`, "an inventory script must print a dictionary of groups")
 	}
 	groups, err := c.pairs(root)
 	if err != nil {
@@ -75,7 +80,7 @@ func (l *loader) readGroupsJSON(t *text, root *node, ask func(host string) (*dic
 			continue
 		}
 		if p.vn.kind != mappingNode {
-			return c.errorAt(p.vn, "", "_meta must be a dictionary")
+			return c.errorAt(p.vn, metaHint, "_meta must be a dictionary")
 		}
 		meta, err := c.pairs(p.vn)
 		if err != nil {
@@ -90,7 +95,7 @@ func (l *loader) readGroupsJSON(t *text, root *node, ask func(host string) (*dic
 	vars := map[any]pair{}
 	if hostvars != nil {
 		if hostvars.kind != mappingNode {
-			return c.errorAt(hostvars, "", "_meta.hostvars must be a dictionary")
+			return c.errorAt(hostvars, metaHint, "_meta.hostvars must be a dictionary")
 		}
 		list, err := c.pairs(hostvars)
 		if err != nil {
@@ -112,7 +117,7 @@ func (l *loader) readGroupsJSON(t *text, root *node, ask func(host string) (*dic
 				return err
 			}
 			if d, ok = v.(*dict); !ok {
-				return c.errorAt(p.vn, "", "the variables of host %s must be a dictionary, not %s", name, typeName(v))
+				return c.errorAt(p.vn, varsHint, "the variables of host %s must be a dictionary, not %s", name, typeName(v))
 			}
 		} else if d, err = ask(name); err != nil {
 			return err
@@ -182,7 +187,7 @@ func (r *groupsJSON) section(group, kind string, s pair) error {
 		}
 		vars, ok := v.(*dict)
 		if !ok {
-			return r.c.errorAt(s.vn, "", "vars of group %s must be a dictionary, not %s", group, typeName(v))
+			return r.c.errorAt(s.vn, varsHint, "vars of group %s must be a dictionary, not %s", group, typeName(v))
 		}
 		for i, k := range vars.keys {
 			if err := d.setVariable(group, k, vars.vals[i]); err != nil {

@@ -23,13 +23,13 @@ func (s *scanner) directive() bool {
 	switch {
 	case len(words) == 2 && words[0] == "YAML":
 		if words[1] != "1.1" && words[1] != "1.2" {
-			return s.fail(at, "", "this YAML version is not supported, only 1.1 is")
+			return s.fail(at, "Take the line away, or write %YAML 1.1.", "this YAML version is not supported, only 1.1 is")
 		}
 		t.value = "YAML"
 	case len(words) == 3 && words[0] == "TAG":
 		t.value, t.suffix = words[1], words[2]
 	default:
-		return s.fail(at, "", "this directive is not known")
+		return s.fail(at, "Take the line away; if the % belongs to a value, put it in quotes.", "this directive is not known")
 	}
 	s.tokens = append(s.tokens, t)
 	return true
@@ -83,7 +83,7 @@ func (s *scanner) tag() bool {
 		}
 		t.suffix = string(s.s[from:s.i])
 		if s.byteAt(0) != '>' || t.suffix == "" {
-			return s.fail(t.at, "", "the tag is not closed by >")
+			return s.fail(t.at, "A value that starts with ! must be quoted.", "the tag is not closed by >")
 		}
 		s.skip()
 	} else {
@@ -102,7 +102,7 @@ func (s *scanner) tag() bool {
 	}
 	var ok bool
 	if t.suffix, ok = unescapeURI(t.suffix); !ok {
-		return s.fail(t.at, "", "the tag has a broken %% escape")
+		return s.fail(t.at, "A value that starts with ! must be quoted.", "the tag has a broken %% escape")
 	}
 	if !s.blankOrEnd(0) && !(s.flow > 0 && s.byteAt(0) == ',') {
 		return s.fail(s.m, "A value that starts with ! must be quoted.", "a blank is missing after the tag")

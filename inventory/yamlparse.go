@@ -105,7 +105,7 @@ func (p *yamlParser) document() (*node, bool) {
 			n, ok = p.value(true, false)
 		}
 	case directives:
-		return nil, p.fail(t.at, "", "--- must follow the directives")
+		return nil, p.fail(t.at, "Put --- on a line of its own below the lines that start with %.", "--- must follow the directives")
 	default:
 		n, ok = p.value(true, false)
 	}
@@ -137,7 +137,7 @@ func (p *yamlParser) value(block, indentless bool) (*node, bool) {
 		return nil, false
 	}
 	if p.depth++; p.depth > 2*p.limits.Depth {
-		return nil, p.fail(t.at, "", "values are nested too deeply")
+		return nil, p.fail(t.at, deepHint, "values are nested too deeply")
 	}
 	defer func() { p.depth-- }()
 	if t.kind == tokAlias {
@@ -162,7 +162,7 @@ func (p *yamlParser) value(block, indentless bool) (*node, bool) {
 			} else {
 				prefix, ok := p.handles[t.value]
 				if !ok {
-					return nil, p.fail(t.at, "", "the tag handle %s is not declared", p.t.clip(t.value))
+					return nil, p.fail(t.at, "A value that starts with ! must be quoted.", "the tag handle %s is not declared", p.t.clip(t.value))
 				}
 				tag = prefix + t.suffix
 			}
@@ -234,14 +234,14 @@ func (p *yamlParser) remember(name string, n *node, at mark) bool {
 func (p *yamlParser) unexpected(t *token, block bool) bool {
 	switch t.kind {
 	case tokEnd:
-		return p.fail(t.at, "", "a value is missing at the end of the file")
+		return p.fail(t.at, "Close what was opened with [ or {, or give the last name a value.", "a value is missing at the end of the file")
 	case tokFlowSeqEnd, tokFlowMapEnd, tokFlowEntry:
 		return p.fail(t.at, "A bracket, brace or comma that belongs to a value must be quoted.", "a value is missing here")
 	case tokBlockEntry:
 		return p.fail(t.at, "Within [ ] items are separated by commas.", "a list with dashes cannot stand here")
 	}
 	if !block {
-		return p.fail(t.at, "", "a value is missing here")
+		return p.fail(t.at, "Give the name a value, or put in quotes what is one.", "a value is missing here")
 	}
 	return p.fail(t.at, "Check the indentation and the quotes of this line and the one above.", "a value cannot start here")
 }

@@ -128,7 +128,7 @@ func (s *scanner) quoted(q byte) bool {
 	var b strings.Builder
 	for {
 		if s.docMark('-') || s.docMark('.') {
-			return s.fail(s.m, "", "the document ends within the quotes opened in line %d", at.line+1)
+			return s.fail(s.m, "Close it with the same quote, before a line that starts with --- or ....", "the document ends within the quotes opened in line %d", at.line+1)
 		}
 		if s.i >= len(s.s) {
 			return s.fail(at, "Close it with the same quote.", "the quote is not closed")
@@ -216,7 +216,7 @@ func (s *scanner) escape(b *strings.Builder) bool {
 	}
 	n, _ := strconv.ParseUint(string(s.s[s.i+2:s.i+2+digits]), 16, 64)
 	if n > utf8.MaxRune || (n >= 0xd800 && n <= 0xdfff) {
-		return s.fail(at, "", "there is no such character")
+		return s.fail(at, "The largest is \\U0010ffff.", "there is no such character")
 	}
 	b.WriteRune(rune(n))
 	for range 2 + digits {
@@ -241,7 +241,7 @@ func (s *scanner) blockScalar(literal bool) bool {
 			s.skip()
 		case digit(c) && increment == 0:
 			if c == '0' {
-				return s.fail(s.m, "", "the indentation of a block cannot be 0")
+				return s.fail(s.m, "Leave the digit away: the first line then tells the indentation.", "the indentation of a block cannot be 0")
 			}
 			increment = int(c - '0')
 			s.skip()

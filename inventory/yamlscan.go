@@ -5,6 +5,8 @@ import (
 	"unicode/utf8"
 )
 
+const deepHint = "Is a bracket or brace left open above?"
+
 // The scanner turns YAML text into tokens as libyaml does, which Ansible's
 // loader is built on: what it accepts is accepted, what it refuses is refused
 // at the same place. Why not a YAML library: those for Go follow YAML 1.2,
@@ -256,7 +258,7 @@ func (s *scanner) roll(col, at int, k tokenKind, m mark) bool {
 		return true
 	}
 	if len(s.indents) >= s.limits.Depth {
-		return s.fail(m, "", "values are nested too deeply")
+		return s.fail(m, deepHint, "values are nested too deeply")
 	}
 	s.indents = append(s.indents, s.indent)
 	s.indent = col
@@ -399,7 +401,7 @@ func (s *scanner) fetch() bool {
 	case '%', '@', '`':
 		return s.fail(s.m, "Put the whole value in quotes.", "a value cannot start with %q", c)
 	}
-	return s.fail(s.m, "", "%q cannot stand here", c)
+	return s.fail(s.m, "Put the whole value in quotes.", "%q cannot stand here", c)
 }
 
 func (s *scanner) document(k tokenKind) bool {
@@ -420,7 +422,7 @@ func (s *scanner) flowStart(k tokenKind) bool {
 		return false
 	}
 	if s.flow >= s.limits.Depth {
-		return s.fail(s.m, "", "values are nested too deeply")
+		return s.fail(s.m, deepHint, "values are nested too deeply")
 	}
 	s.keys = append(s.keys, simpleKey{})
 	s.flow++

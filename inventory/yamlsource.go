@@ -54,10 +54,10 @@ func (l *loader) yamlGroup(c *constructor, p pair, depth int) (string, error) {
 	name, isName := p.key.(string)
 	body := p.vn.resolve()
 	if depth == 0 {
-		return "", c.errorAt(p.kn, "", "groups are nested too deeply")
+		return "", c.errorAt(p.kn, "Declare inner groups at the top, and name them under children: there.", "groups are nested too deeply")
 	}
 	if c.open[body] {
-		return "", c.errorAt(p.vn, "", "an alias stands inside the group that it names")
+		return "", c.errorAt(p.vn, aliasHint, "an alias stands inside the group that it names")
 	}
 	if body.kind != mappingNode {
 		v, err := c.value(p.vn)
@@ -153,7 +153,7 @@ func sectionHint(section string, n *node) string {
 	if n.kind == sequenceNode {
 		return "Write each name as a key that ends in a colon, without the dash:\n    " + section + ":\n      name:"
 	}
-	return ""
+	return "Write each name below it as a key that ends in a colon:\n    " + section + ":\n      name:"
 }
 
 func (l *loader) yamlHost(c *constructor, group string, p pair) error {

@@ -48,7 +48,7 @@ func (c *constructor) value(n *node) (any, error) {
 	if n.kind == aliasNode {
 		target := n.resolve()
 		if c.open[target] {
-			return nil, c.errorAt(n, "", "an alias stands inside the value that it names")
+			return nil, c.errorAt(n, aliasHint, "an alias stands inside the value that it names")
 		}
 		if c.expanded += c.measure(target); c.expanded > c.limits.Expansion {
 			return nil, c.errorAt(n, "Write the values out, or split the file.", "aliases expand to more than %d values", c.limits.Expansion)
@@ -132,7 +132,7 @@ func (c *constructor) sequence(n *node) (any, error) {
 		if n.tag == tagPrefix+"omap" || n.tag == tagPrefix+"pairs" {
 			d, ok := v.(*dict)
 			if !ok || d.len() != 1 {
-				return nil, c.errorAt(x, "", "each item of an ordered map must be one key with one value")
+				return nil, c.errorAt(x, "Write it as in !!omap [a: 1, b: 2].", "each item of an ordered map must be one key with one value")
 			}
 			v = &list{items: []any{d.keys[0], d.vals[0]}}
 		}
@@ -250,10 +250,15 @@ func (c *constructor) pairs(n *node) ([]pair, error) {
 	return all, nil
 }
 
+const (
+	aliasHint = "Give *name a value that is complete before it is used."
+	mergeHint = "Give << a dictionary or a list of dictionaries, usually *an_anchor."
+)
+
 func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 	target := vn.resolve()
 	if c.open[target] && target != n || target == n {
-		return nil, c.errorAt(vn, "", "an alias stands inside the value that it names")
+		return nil, c.errorAt(vn, aliasHint, "an alias stands inside the value that it names")
 	}
 	switch target.kind {
 	case mappingNode:
@@ -266,10 +271,10 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 		for i := len(target.items) - 1; i >= 0; i-- {
 			x := target.items[i].resolve()
 			if x.kind != mappingNode {
-				return nil, c.errorAt(target.items[i], "", "only dictionaries can be merged with <<")
+				return nil, c.errorAt(target.items[i], mergeHint, "only dictionaries can be merged with <<")
 			}
 			if c.open[x] {
-				return nil, c.errorAt(target.items[i], "", "an alias stands inside the value that it names")
+				return nil, c.errorAt(target.items[i], aliasHint, "an alias stands inside the value that it names")
 			}
 			leave := c.enter(x)
 			p, err := c.pairs(x)
@@ -279,12 +284,12 @@ func (c *constructor) merge(n, kn, vn *node) ([]pair, error) {
 			}
 			out = append(out, p...)
 			if c.expanded += len(p); c.expanded > c.limits.Expansion {
-				return nil, c.errorAt(kn, "", "merge keys expand to more than %d values", c.limits.Expansion)
+				return nil, c.errorAt(kn, "Write the values out, or split the file.", "merge keys expand to more than %d values", c.limits.Expansion)
 			}
 		}
 		return out, nil
 	}
-	return nil, c.errorAt(vn, "Give << a dictionary or a list of dictionaries, usually *an_anchor.", "only dictionaries can be merged with <<")
+	return nil, c.errorAt(vn, mergeHint, "only dictionaries can be merged with <<")
 }
 
 func (c *constructor) key(kn *node) (any, error) {
@@ -306,7 +311,7 @@ func (c *constructor) key(kn *node) (any, error) {
 	case Unsafe:
 		return string(v), nil
 	case Secret:
-		return nil, c.errorAt(kn, "", "a vault cannot be a dictionary key")
+		return nil, c.errorAt(kn, "Encrypt the value, not the name.", "a vault cannot be a dictionary key")
 	case *big.Int:
 		return v.String(), nil
 	case float64:
@@ -384,7 +389,7 @@ func (c *constructor) bare(n *node) (any, error) {
 	default:
 		return nil, c.badTag(n)
 	}
-	return nil, c.errorAt(n, "", "%q is not a value of type %s", c.t.clip(n.value), strings.Replace(tag, tagPrefix, "!!", 1))
+	return nil, c.errorAt(n, "Correct the value, or take the tag away.", "%q is not a value of type %s", c.t.clip(n.value), strings.Replace(tag, tagPrefix, "!!", 1))
 }
 
 func (c *constructor) plainScalar(n *node) (any, error) {
