@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,17 +62,25 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if err := needHosts(inv, sources); err != nil {
 		return err
 	}
+	told := len(inv.Warnings())
 	hosts, err := inv.Match(pattern)
 	if err != nil {
 		return err
 	}
-	if len(f.limit) > 0 {
-		if hosts, err = inv.Limit(hosts, strings.Join(f.limit, ",")); err != nil {
-			return err
-		}
-	}
 	if len(hosts) == 0 {
 		return fmt.Errorf("no host matches %q", pattern)
+	}
+	if len(f.limit) > 0 {
+		limit := strings.Join(f.limit, ",")
+		if hosts, err = inv.Limit(hosts, limit); err != nil {
+			return err
+		}
+		if len(hosts) == 0 {
+			return fmt.Errorf("no host of %q is within --limit %s", pattern, limit)
+		}
+	}
+	for _, w := range inv.Warnings()[told:] {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
 	byName, err := targetsOf(c, f, sources, inv, cfg.Connection, hosts)
 	if err != nil {
@@ -85,8 +94,15 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	defer pool.Close()
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
+	done := context.AfterFunc(ctx, func() {
+		fmt.Fprintln(c.ErrOrStderr(), "\nInterrupted: ending the command on the hosts. Once more leaves it to them.")
+		// From here on a signal ends fleetd at once: a host that does not
+		// answer must not hold the person.
+		stop()
+	})
 	results := make(map[string]sshexec.HostResult, len(hosts))
 	pool.RunAll(ctx, targets, sshexec.Command{Script: command, Become: become, Timeout: timeout}, f.forks, func(r sshexec.HostResult) { results[r.Host] = r })
+	done()
 	var all []sshexec.HostResult
 	for _, h := range hosts {
 		all = append(all, results[h])
