@@ -145,12 +145,15 @@ func order(play rollout.PlannedPlay) string {
 		if same == 1 {
 			sizes = append(sizes, fmt.Sprint(n))
 		} else {
-			sizes = append(sizes, fmt.Sprintf("%d×%d", same, n))
+			sizes = append(sizes, fmt.Sprintf("%d (%d times)", n, same))
 		}
 	}
 	s := fmt.Sprintf("%s of %s hosts", count(len(play.Batches), "batch"), strings.Join(sizes, ", "))
-	if len(play.Batches) == 1 {
+	switch n := len(play.Batches[0]); {
+	case len(play.Batches) == 1:
 		s = fmt.Sprintf("%s hosts at once", sizes[0])
+	case len(sizes) == 1:
+		s = fmt.Sprintf("%s of %s", count(len(play.Batches), "batch"), count(n, "host"))
 	}
 	s += fmt.Sprintf("; strategy %s", play.Strategy)
 	switch m := play.MaxFailPercentage; {
