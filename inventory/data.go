@@ -20,6 +20,7 @@ type data struct {
 	source    any // inventory_file and inventory_dir of hosts that are new
 	sourceDir any
 
+	trace    *trace // nil but for Origin
 	settings Settings
 	limits   Limits
 	warn     func(format string, args ...any)
@@ -200,11 +201,11 @@ func (d *data) setVariable(entity string, key, value any) error {
 			g.priority = p
 			return nil
 		}
-		setVar(g.vars, key, value, d.settings.HashMerge)
+		d.setVar(g.vars, key, value)
 		return nil
 	}
 	if h := d.hosts[entity]; h != nil {
-		setVar(h.vars, key, value, d.settings.HashMerge)
+		d.setVar(h.vars, key, value)
 		return nil
 	}
 	return fmt.Errorf("no group or host is named %s", entity)
@@ -224,12 +225,13 @@ func (d *data) setHostVariable(h *host, key, value any) error {
 	if d.groups[h.name] != nil {
 		return d.setVariable(h.name, key, value)
 	}
-	setVar(h.vars, key, value, d.settings.HashMerge)
+	d.setVar(h.vars, key, value)
 	return nil
 }
 
-func setVar(vars *dict, key, value any, merge bool) {
-	if nv, ok := value.(*dict); ok && merge {
+func (d *data) setVar(vars *dict, key, value any) {
+	d.trace.note(vars, key)
+	if nv, ok := value.(*dict); ok && d.settings.HashMerge {
 		if ov, ok := vars.get(key); ok {
 			if od, ok := ov.(*dict); ok {
 				value = combine(od, nv, true)

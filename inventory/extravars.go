@@ -38,6 +38,12 @@ func (l *loader) extraVars(args []string) (*dict, error) {
 			return nil, &Error{Caret: -1, Message: fmt.Sprintf("extra vars %q are not a dictionary but %s", clip(arg), typeName(v)),
 				Hint: "Give key=value, JSON as '{\"key\": \"value\"}', or @file."}
 		}
+		if t := l.d.trace; t != nil {
+			if _, has := d.get(t.variable); has && arg[0] != '@' {
+				t.at[d] = Place{File: "extra vars"}
+			}
+			t.copied(out, d)
+		}
 		out.update(d, l.opts.Settings.HashMerge)
 	}
 	return out, nil

@@ -244,10 +244,18 @@ func (r *iniReader) variable(group string) error {
 	if err != nil {
 		return err
 	}
+	r.here(0)
 	if err := r.l.d.setVariable(group, k, value); err != nil {
 		return r.fail(at, hintOf(err), "%s", err)
 	}
 	return nil
+}
+
+// here tells a trace where the variable stands that is set next.
+func (r *iniReader) here(at int) {
+	if t := r.l.d.trace; t != nil {
+		t.here = Place{File: r.t.name, Line: r.no, Column: r.at + 1 + utf8.RuneCountInString(r.line[:at])}
+	}
 }
 
 func (r *iniReader) value(s string, at int) (any, error) {
@@ -297,6 +305,7 @@ func (r *iniReader) hosts(group string) error {
 			return r.fail(words[0].at, hintOf(err), "%s", err)
 		}
 		for i, k := range r.keys {
+			r.here(words[1+i].at)
 			if err := r.l.d.setHostVariable(h, k, r.vals[i]); err != nil {
 				return r.fail(words[0].at, hintOf(err), "%s", err)
 			}

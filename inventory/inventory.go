@@ -12,6 +12,7 @@ import (
 // values are shared between hosts.
 type Inventory struct {
 	loader     *loader
+	sources    []string
 	sourceDirs []string
 	extra      *dict
 
@@ -28,6 +29,8 @@ type Inventory struct {
 	plainCache                map[any]any
 	matchMu                   sync.Mutex
 	matchWarnings             []Warning
+	traceMu                   sync.Mutex
+	traced                    *Inventory // the sources read again for Origin
 }
 
 // Group is one group of an inventory.

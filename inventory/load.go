@@ -25,7 +25,8 @@ type loader struct {
 	warnings []Warning
 	warned   map[Warning]bool
 	ignored  *regexp.Regexp
-	reading  string // file for warnings without a position
+	reading  string          // file for warnings without a position
+	ran      map[string]bool // executables
 }
 
 // maxWarnings bounds what a file of nothing but duplicate keys may cost.
@@ -36,10 +37,14 @@ const maxWarnings = 1000
 // exists, a list of hosts. Later sources add to earlier ones and their
 // variables win.
 func Load(fsys fs.FS, sources []string, opts Options) (*Inventory, error) {
+	return load(fsys, sources, opts, nil)
+}
+
+func load(fsys fs.FS, sources []string, opts Options, t *trace) (*Inventory, error) {
 	l := &loader{
 		ctx: opts.Context, fsys: fsys, opts: opts, limits: opts.Limits.orDefault(),
 		vault:  &vault{secrets: opts.VaultSecrets, match: opts.Settings.VaultIDMatch},
-		warned: map[Warning]bool{},
+		warned: map[Warning]bool{}, ran: map[string]bool{},
 	}
 	if l.ctx == nil {
 		l.ctx = context.Background()
@@ -51,7 +56,14 @@ func Load(fsys fs.FS, sources []string, opts Options) (*Inventory, error) {
 	if l.ignored, err = ignoredNames(opts.Settings); err != nil {
 		return nil, err
 	}
-	inv := &Inventory{loader: l}
+	if l.d.trace = t; t != nil {
+		for _, g := range t.groups {
+			if _, err := l.d.addGroup(g); err != nil {
+				return nil, err
+			}
+		}
+	}
+	inv := &Inventory{loader: l, sources: sources}
 	for _, s := range sources {
 		if s == "" {
 			continue

@@ -125,6 +125,9 @@ func (l *loader) readGroupsJSON(t *text, root *node, ask func(host string) (*dic
 		if d == nil {
 			continue
 		}
+		if hostvars != nil {
+			l.d.trace.within(c, vars[name].vn)
+		}
 		for i, k := range d.keys {
 			if err := l.d.setVariable(name, k, d.vals[i]); err != nil {
 				return asError(t.name, err)
@@ -189,6 +192,7 @@ func (r *groupsJSON) section(group, kind string, s pair) error {
 		if !ok {
 			return r.c.errorAt(s.vn, varsHint, "vars of group %s must be a dictionary, not %s", group, typeName(v))
 		}
+		d.trace.within(r.c, s.vn)
 		for i, k := range vars.keys {
 			if err := d.setVariable(group, k, vars.vals[i]); err != nil {
 				return r.l.at(r.c, s.vn, err)

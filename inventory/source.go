@@ -50,8 +50,12 @@ func (l *loader) readFile(p string, info fs.FileInfo) error {
 			if !l.executable(p, t, info) {
 				continue
 			}
+			if l.d.trace != nil && l.d.trace.ran[p] {
+				return nil
+			}
 			err := l.readScript(p)
 			if err == nil {
+				l.ran[p] = true
 				return nil
 			}
 			failures = append(failures, failure{reader, err})

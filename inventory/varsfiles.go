@@ -108,7 +108,9 @@ func (v *varsDir) vars(name string) (*dict, error) {
 		if out == nil {
 			out = d
 		} else {
-			out = combine(out, d, v.l.opts.Settings.HashMerge)
+			both := combine(out, d, v.l.opts.Settings.HashMerge)
+			v.l.d.trace.copied(both, out, d)
+			out = both
 		}
 	}
 	v.cache[name] = out
@@ -184,6 +186,13 @@ func (l *loader) document(t *text) (any, *node, error) {
 	if err != nil || root == nil {
 		return nil, &node{}, err
 	}
-	v, err := l.constructor(t).value(root)
+	c := l.constructor(t)
+	v, err := c.value(root)
+	if d, ok := v.(*dict); ok && l.d.trace != nil {
+		if _, has := d.get(l.d.trace.variable); has {
+			l.d.trace.within(c, root)
+			l.d.trace.note(d, l.d.trace.variable)
+		}
+	}
 	return v, root, err
 }

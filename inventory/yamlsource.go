@@ -115,6 +115,7 @@ func (l *loader) yamlGroup(c *constructor, p pair, depth int) (string, error) {
 	for i, s := range sections {
 		switch s.key {
 		case "vars":
+			l.d.trace.within(c, s.vn)
 			for _, v := range lists[i] {
 				value, err := c.value(v.vn)
 				if err != nil {
@@ -165,33 +166,23 @@ func (l *loader) yamlHost(c *constructor, group string, p pair) error {
 	if err != nil {
 		return l.at(c, p.kn, err)
 	}
-	body := p.vn.resolve()
-	vars := &dict{}
-	if body.kind == mappingNode && body.tag == "" {
-		v, err := c.value(p.vn)
-		if err != nil {
-			return err
-		}
-		vars = v.(*dict)
-	} else {
-		v, err := c.value(p.vn)
-		if err != nil {
-			return err
-		}
-		if d, ok := v.(*dict); ok {
-			vars = d
-		} else if truthy(v) {
-			return c.errorAt(p.vn, "Write the host's variables below it, each as name: value.",
-				"the variables of host %s must be a dictionary, not %s", clip(pattern), typeName(v))
-		}
+	v, err := c.value(p.vn)
+	if err != nil {
+		return err
 	}
+	vars, ok := v.(*dict)
+	if !ok && truthy(v) {
+		return c.errorAt(p.vn, "Write the host's variables below it, each as name: value.",
+			"the variables of host %s must be a dictionary, not %s", clip(pattern), typeName(v))
+	}
+	l.d.trace.within(c, p.vn)
 	for _, name := range names {
 		h, err := l.d.addHost(name, group, port)
 		if err != nil {
 			return l.at(c, p.kn, err)
 		}
-		for i, k := range vars.keys {
-			if err := l.d.setHostVariable(h, k, vars.vals[i]); err != nil {
+		for i := range vars.len() {
+			if err := l.d.setHostVariable(h, vars.keys[i], vars.vals[i]); err != nil {
 				return l.at(c, p.vn, err)
 			}
 		}
