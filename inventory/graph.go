@@ -31,8 +31,12 @@ func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o Exp
 		b.WriteString(name)
 		b.WriteByte('\n')
 	}
+	var unopened error
 	list := func(d *dict, depth int) {
 		for _, i := range sortedKeys(d) {
+			if o.ShowSecrets && unopened == nil {
+				unopened = opened(d.vals[i])
+			}
 			line(fmt.Sprintf("{%s = %s}", keyString(d.keys[i]), pyStr(d.vals[i], o.ShowSecrets)), depth)
 		}
 	}
@@ -64,6 +68,32 @@ func (inv *Inventory) WriteGraph(w io.Writer, groupName string, vars bool, o Exp
 	if err := walk(g, 0); err != nil {
 		return err
 	}
+	if unopened != nil {
+		return unopened
+	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// opened is the first error of the !vault strings in a value: who asked for
+// secrets must not take *** for one.
+func opened(v any) error {
+	switch v := v.(type) {
+	case Secret:
+		_, err := v.inner()
+		return err
+	case *list:
+		for _, x := range v.items {
+			if err := opened(x); err != nil {
+				return err
+			}
+		}
+	case *dict:
+		for _, x := range v.vals {
+			if err := opened(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

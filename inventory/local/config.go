@@ -151,6 +151,7 @@ func ReadConfig(dir string, env func(string) (string, bool)) (*Config, error) {
 	cfg.readInventory(r)
 	cfg.readVault(r)
 	cfg.readConnection(r)
+	cfg.nameUnsupported(r)
 	return cfg, errors.Join(r.errs...)
 }
 
@@ -259,7 +260,7 @@ func (cfg *Config) readConnection(r *reader) {
 		"ansible_timeout":              {[]string{"ANSIBLE_TIMEOUT", "ANSIBLE_SSH_TIMEOUT"}, []key{{"defaults", "timeout"}, {"ssh_connection", "timeout"}}},
 		"ansible_ssh_retries":          {[]string{"ANSIBLE_SSH_RETRIES"}, []key{{"connection", "retries"}, {"ssh_connection", "retries"}}},
 		"ansible_become_method":        become("become_method", "ANSIBLE_BECOME_METHOD"),
-		"ansible_become_user":          become("become_user", "ANSIBLE_BECOME_USER"),
+		"ansible_become_user":          {[]string{"ANSIBLE_BECOME_USER", "ANSIBLE_SUDO_USER"}, []key{{"privilege_escalation", "become_user"}, {"sudo_become_plugin", "user"}}},
 		"ansible_become_exe":           {[]string{"ANSIBLE_BECOME_EXE", "ANSIBLE_SUDO_EXE"}, []key{{"privilege_escalation", "become_exe"}, {"sudo_become_plugin", "executable"}}},
 		"ansible_become_flags":         {[]string{"ANSIBLE_BECOME_FLAGS", "ANSIBLE_SUDO_FLAGS"}, []key{{"privilege_escalation", "become_flags"}, {"sudo_become_plugin", "flags"}}},
 		"ansible_connection":           def("transport", "ANSIBLE_TRANSPORT"),
@@ -295,14 +296,25 @@ func (cfg *Config) readConnection(r *reader) {
 	if v, ok := r.boolean(checking); ok && !v {
 		cfg.unsupported(r, "host_key_checking", "host keys are always checked")
 	}
+}
+
+// nameUnsupported warns of what is set and not followed.
+func (cfg *Config) nameUnsupported(r *reader) {
+	ssh := func(name string, env ...string) source { return in("ssh_connection", name, env...) }
 	for _, u := range []struct {
 		name, why string
 		s         source
 	}{
+		{"yaml_valid_extensions of the yaml plugin", "set yaml_valid_extensions in [defaults]", in("inventory_plugin_yaml", "yaml_valid_extensions", "ANSIBLE_INVENTORY_PLUGIN_EXTS")},
+		{"playbook_dir", "give --playbook-dir", def("playbook_dir", "ANSIBLE_PLAYBOOK_DIR")},
+		{"export", "give --export", in("inventory", "export", "ANSIBLE_INVENTORY_EXPORT")},
 		{"ssh_executable", "no ssh program is run", ssh("ssh_executable", "ANSIBLE_SSH_EXECUTABLE")},
 		{"pkcs11_provider", "use an ssh agent with the token", ssh("pkcs11_provider", "ANSIBLE_PKCS11_PROVIDER")},
 		{"ask_pass", "give the option instead", def("ask_pass", "ANSIBLE_ASK_PASS")},
-		{"become_ask_pass", "give the option instead", become("become_ask_pass", "ANSIBLE_BECOME_ASK_PASS")},
+		{"become_ask_pass", "give the option instead", in("privilege_escalation", "become_ask_pass", "ANSIBLE_BECOME_ASK_PASS")},
+		{"proxy_command", "set ansible_ssh_common_args", in("paramiko_connection", "proxy_command", "ANSIBLE_PARAMIKO_PROXY_COMMAND")},
+		{"become password", "set the variable ansible_become_password, in a vault",
+			source{[]string{"ANSIBLE_BECOME_PASS", "ANSIBLE_SUDO_PASS"}, []key{{"sudo_become_plugin", "password"}}}},
 		{"connection_password_file", "set the variable ansible_password, in a vault", def("connection_password_file", "ANSIBLE_CONNECTION_PASSWORD_FILE")},
 		{"become_password_file", "set the variable ansible_become_password, in a vault", def("become_password_file", "ANSIBLE_BECOME_PASSWORD_FILE")},
 	} {

@@ -62,10 +62,17 @@ ssh_executable = /opt/ssh
 become = yes
 become_method = sudo
 
+[sudo_become_plugin]
+user = overridden
+password = not told
+
+[paramiko_connection]
+proxy_command = nc
+
 [inventory]
 enable_plugins = ini, yaml
 `})
-	cfg, err := ReadConfig(dir, environment(map[string]string{"HOME": "/home/me", "ANSIBLE_REMOTE_PORT": "2200", "ANSIBLE_BECOME_USER": "admin"}))
+	cfg, err := ReadConfig(dir, environment(map[string]string{"HOME": "/home/me", "ANSIBLE_REMOTE_PORT": "2200", "ANSIBLE_BECOME_USER": "admin", "ANSIBLE_PLAYBOOK_DIR": "/p", "ANSIBLE_INVENTORY_EXPORT": "1"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +96,11 @@ enable_plugins = ini, yaml
 	}
 	if d := cmp.Diff([]string{
 		"the setting host_key_checking is not followed: host keys are always checked",
+		"the setting playbook_dir is not followed: give --playbook-dir",
+		"the setting export is not followed: give --export",
 		"the setting ssh_executable is not followed: no ssh program is run",
+		"the setting proxy_command is not followed: set ansible_ssh_common_args",
+		"the setting become password is not followed: set the variable ansible_become_password, in a vault",
 	}, warned); d != "" {
 		t.Errorf("warnings (-want +got):\n%s", d)
 	}
