@@ -272,14 +272,19 @@ func (d *data) link(p, c *group) error {
 	p.children = append(p.children, c)
 	c.parents = append(c.parents, p)
 	c.depth = max(p.depth+1, c.depth)
-	c.deepen()
+	// Every group knows its ancestors: a chain of n groups takes n² places.
+	if deepest := c.deepen(); deepest > d.limits.Depth {
+		return advise("Take groups out of the chain, or name the inner ones below all.", "groups are nested too deeply, more than %d levels", d.limits.Depth)
+	}
 	return nil
 }
 
 // deepen carries a group's depth down. Depth decides which group's variables
-// win, so the walk is level by level as Ansible's, not a longest path.
-func (g *group) deepen() {
+// win, so the walk is level by level as Ansible's, not a longest path. It
+// returns the greatest depth it came to.
+func (g *group) deepen() int {
 	depth := g.depth
+	deepest := depth
 	level := g.children
 	for len(level) > 0 {
 		depth++
@@ -287,7 +292,7 @@ func (g *group) deepen() {
 		seen := map[*group]bool{}
 		for _, c := range level {
 			if c.depth < depth {
-				c.depth = depth
+				c.depth, deepest = depth, depth
 				for _, x := range c.children {
 					if !seen[x] {
 						seen[x] = true
@@ -298,6 +303,7 @@ func (g *group) deepen() {
 		}
 		level = next
 	}
+	return deepest
 }
 
 // pathUp finds target among from's ancestors (or from itself) and returns the

@@ -62,7 +62,7 @@ func (r *iniReader) read() error {
 		r.no++
 		if len(line) > r.l.limits.LineSize {
 			r.line, r.at = line, 0
-			return r.fail(-1, "Split the line; is this a text file at all?", "the line is longer than %d bytes", r.l.limits.LineSize)
+			return r.fail(0, "Split the line; is this a text file at all?", "the line is longer than %d bytes", r.l.limits.LineSize)
 		}
 		r.line = strings.TrimLeftFunc(line, isSpace)
 		r.at = utf8.RuneCountInString(line[:len(line)-len(r.line)])

@@ -22,7 +22,13 @@ func TestHostile(t *testing.T) {
 		fmt.Fprintf(&laughs, "    a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), ", "))
 		fmt.Fprintf(&merges, "    m%d: &m%d\n      <<: [%s]\n      k%d: 1\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*m%d, ", i-1), 9), ", "), i)
 	}
-	var deepGroups strings.Builder
+	var deepGroups, chain, chainUp strings.Builder
+	for i := range 100000 {
+		fmt.Fprintf(&chain, "[g%d:children]\ng%d\n", i, i+1)
+	}
+	for i := range 100000 {
+		fmt.Fprintf(&chainUp, "[g%d]\n[g%d:children]\ng%d\n", i, i+1, i)
+	}
 	for i := range 300 {
 		fmt.Fprintf(&deepGroups, "%sg%d:\n%s  children:\n", strings.Repeat(" ", 4*i), i, strings.Repeat(" ", 4*i))
 	}
@@ -40,12 +46,14 @@ func TestHostile(t *testing.T) {
 		"deep blocks":         {"i.yml", []byte("all:\n  vars:\n    x:\n" + deepList(100000)), "nested too deeply"},
 		"deep JSON":           {"i.json", []byte(strings.Repeat("[", 100000)), "nested too deeply"},
 		"deep groups":         {"i.yml", []byte(deepGroups.String()), "nested too deeply"},
+		"chain of groups":     {"hosts.ini", []byte(chain.String()), "nested too deeply, more than 200 levels"},
+		"chain from its end":  {"hosts.ini", []byte(chainUp.String()), "nested too deeply, more than 200 levels"},
 		"NUL in YAML":         {"i.yml", []byte("all:\n  hosts:\n    a\x00b:\n"), "i.yml:3:6: the file has a NUL byte"},
 		"NUL in INI":          {"hosts", []byte("a\n\x00\n"), "hosts:2:1: the file has a NUL byte"},
 		"Latin-1 in YAML":     {"i.yml", []byte("all:\n  vars: {x: gr\xfc\xdfe}\n"), "i.yml:2:15: the file is not valid UTF-8: byte 0xfc"},
 		"Latin-1 in INI":      {"hosts.ini", []byte("a x=gr\xfcn\n"), "hosts.ini:1:7: the line is not valid UTF-8"},
 		"control character":   {"i.yml", []byte("all:\n  vars: {x: \"a\x07b\"}\n"), "i.yml:2:15: control characters"},
-		"100 MB line, INI":    {"hosts.ini", longLine, "hosts.ini:1: the line is longer than"},
+		"100 MB line, INI":    {"hosts.ini", longLine, "hosts.ini:1:1: the line is longer than"},
 		"100 MB line, YAML":   {"i.yml", longLine, "must be a dictionary of groups, not a string"},
 		"range of a billion":  {"hosts.ini", []byte("h[1:999999999]\n"), "has more than 2000000 hosts"},
 		"ranges in ranges":    {"hosts.ini", []byte("h[1:9999][1:9999][1:9999]\n"), "has more than 2000000 hosts"},

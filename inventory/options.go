@@ -42,7 +42,7 @@ type Limits struct {
 	LineSize  int   // bytes of one INI line
 	Hosts     int   // hosts in all sources together
 	Expansion int   // values that one file's aliases may expand to
-	Depth     int   // nesting of values and of groups in YAML
+	Depth     int   // nesting of values and of groups
 }
 
 // DefaultLimits leave room for ten times the largest fleet fleetd is measured
