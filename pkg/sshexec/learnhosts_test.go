@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
@@ -200,5 +201,42 @@ func TestTwoFleetdsWriteKnownHosts(t *testing.T) {
 		if len(from) != 1 {
 			t.Errorf("two keys were accepted for %s", h)
 		}
+	}
+}
+
+// TestKnownHostsIsLocked: who waits for the lock looks again at what was
+// written meanwhile. Here another process learns another key for the name.
+func TestKnownHostsIsLocked(t *testing.T) {
+	t.Parallel()
+	srv := sshtest.New(t)
+	file := t.TempDir() + "/known_hosts"
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	target := srv.Target("web1")
+	target.HostKeyAlias, target.KnownHosts, target.HostKeyPolicy = "web1", []string{file}, sshexec.AcceptNew
+	done := make(chan error)
+	p := newPool(t, sshexec.Options{})
+	go func() { done <- runTrue(t, p, target) }()
+	select {
+	case err := <-done:
+		t.Errorf("did not wait for the lock: %v", err)
+		return
+	case <-time.After(time.Second):
+	}
+	other := sshtest.NewKey().PublicKey()
+	if _, err := fmt.Fprintf(f, "web1 %s\n", keyText(other)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; sshexec.KindOf(err) != sshexec.KindHostKey || !strings.Contains(err.Error(), ssh.FingerprintSHA256(other)) {
+		t.Errorf("got %v", err)
 	}
 }

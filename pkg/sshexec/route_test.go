@@ -323,7 +323,7 @@ func TestMaxSessions(t *testing.T) {
 
 func TestOpenSSHLimits(t *testing.T) {
 	t.Parallel()
-	s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"MaxStartups 2:100:2", "MaxSessions 2", "ClientAliveInterval 1", "ClientAliveCountMax 2"}})
+	s := opensshtest.Start(t, opensshtest.Config{Lines: []string{"MaxStartups 2:100:2", "MaxSessions 2", "ClientAliveInterval 1", "ClientAliveCountMax 1"}})
 	b, err := os.ReadFile(s.Path("known_hosts"))
 	if err != nil {
 		t.Fatal(err)
@@ -342,9 +342,9 @@ func TestOpenSSHLimits(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// sshd asks for signs of life as well, and hangs up after two seconds
+	// sshd asks for signs of life as well, and hangs up after some seconds
 	// without an answer.
-	time.Sleep(4 * time.Second)
+	time.Sleep(6 * time.Second)
 	if log := s.Log.String(); strings.Contains(log, "Timeout, client not responding") {
 		t.Errorf("sshd's question was not answered:\n%s", log)
 	}
