@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,7 +51,8 @@ func BenchmarkFleet(b *testing.B) {
 			b.Logf("cannot build fleetd: %v\n%s", err, out)
 		}
 	}
-	for _, n := range []int{50, 200} {
+	for _, n := range counts() {
+		var rows []row
 		j := job{Port: s.Port, User: opensshtest.OpsUser, Key: s.Path("client"), KnownHosts: known, HostKey: hostKey}
 		var ini, hosts strings.Builder
 		for i := 1; i <= n; i++ {
@@ -72,17 +76,39 @@ func BenchmarkFleet(b *testing.B) {
 			{name: "ansible-raw", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "raw", "-a", "uname -rv"}, env: ansible},
 			{name: "ansible-shell", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "shell", "-a", "uname -rv"}, env: ansible},
 		} {
-			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { tl.run(b, j) })
+			r := row{tool: tl.name, missing: "left out by -bench"}
+			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { r = tl.run(b, j) })
+			rows = append(rows, r)
 		}
+		printTable(b, n, rows)
 	}
 }
 
-func (tl tool) run(b *testing.B, j job) {
+// counts are the numbers of hosts; FLEETD_BENCH_HOSTS has other ones, for a
+// quick look.
+func counts() []int {
+	var out []int
+	for _, f := range strings.Fields(os.Getenv("FLEETD_BENCH_HOSTS")) {
+		if n, err := strconv.Atoi(f); err == nil && n > 0 && n < 255 {
+			out = append(out, n)
+		}
+	}
+	if out == nil {
+		return []int{50, 200}
+	}
+	return out
+}
+
+func (tl tool) run(b *testing.B, j job) row {
+	r := row{tool: tl.name}
 	bin, err := exec.LookPath(tl.bin)
 	if err != nil {
-		b.Skip("not installed")
+		// Not b.Skip: without -v nobody would see that a peer is missing.
+		fmt.Printf("%s is not installed: it is left out\n", tl.bin)
+		r.missing = "not installed"
+		b.ReportMetric(0, "ns/op")
+		return r
 	}
-	var cpu time.Duration
 	for b.Loop() {
 		cmd := exec.Command(bin, tl.args...)
 		cmd.Env = append(os.Environ(), tl.env...)
@@ -97,16 +123,28 @@ func (tl tool) run(b *testing.B, j job) {
 		if err != nil {
 			b.Fatalf("%s: %v\n%.2000s", tl.name, err, out)
 		}
-		if got := countOutputs(string(out)); got != len(j.Hosts) && tl.name != "fleetd-exec" {
+		if got := tl.answers(string(out)); got != len(j.Hosts) {
 			b.Fatalf("%s: %d of %d hosts answered\n%.2000s", tl.name, got, len(j.Hosts), out)
 		}
-		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		r.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		r.peak = max(r.peak, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
 	}
-	per := float64(b.N * len(j.Hosts))
-	b.ReportMetric(float64(cpu)/float64(time.Millisecond)/per, "cpu-ms/host")
-	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/run")
+	r.wall = b.Elapsed() / time.Duration(b.N)
+	r.cpu /= time.Duration(b.N * len(j.Hosts))
+	b.ReportMetric(float64(r.cpu)/float64(time.Millisecond), "cpu-ms/host")
+	b.ReportMetric(r.wall.Seconds(), "s/run")
 	b.ReportMetric(0, "ns/op")
+	return r
 }
 
-// countOutputs counts what uname printed. fleetd exec folds equal outputs.
-func countOutputs(out string) int { return strings.Count(out, " SMP ") }
+// answers counts the hosts whose answer is shown. fleetd exec folds equal ones
+// into a block that tells how many they are.
+func (tl tool) answers(out string) int {
+	if m := folded.FindStringSubmatch(out); tl.name == "fleetd-exec" && m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	return strings.Count(out, " SMP ")
+}
+
+var folded = regexp.MustCompile(`\((\d+) hosts\) \| CHANGED`)

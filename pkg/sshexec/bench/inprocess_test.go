@@ -91,6 +91,8 @@ func BenchmarkConnections(b *testing.B) {
 		rss += float64(residentBytes(b)-beforeRSS) / n
 		p.Close()
 	}
+	fmt.Printf("\n%d open connections:\n  %.0f KiB of memory in use each, %.0f KiB resident\n", n, heap/float64(b.N)/1024, rss/float64(b.N)/1024)
+	fmt.Print(verdict(fmt.Sprintf("an open connection takes less than %d KiB", maxKiBPerConn), max(heap, rss)/float64(b.N)/1024 < maxKiBPerConn))
 	b.ReportMetric(heap/float64(b.N)/1024, "KiB-inuse/conn")
 	b.ReportMetric(rss/float64(b.N)/1024, "KiB-rss/conn")
 	b.ReportMetric(0, "ns/op")
