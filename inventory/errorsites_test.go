@@ -71,3 +71,19 @@ func TestEveryErrorHelps(t *testing.T) {
 		}
 	}
 }
+
+// TestExtraVarsErrors: whatever -e is given, the error says what would be right.
+func TestExtraVarsErrors(t *testing.T) {
+	for arg, want := range map[string]string{
+		`["a=1"]`:  "are not a dictionary but a list",
+		`{"a": `:   "extra vars:1:",
+		"@missing": "missing: cannot read the file",
+		"./vars":   "Put an @ before",
+		"a='x":     "a quote or a template brace is not closed",
+	} {
+		_, err := Load(fstest.MapFS{}, []string{"h,"}, Options{ExtraVars: []string{arg}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", arg, err, want)
+		}
+	}
+}
