@@ -140,7 +140,8 @@ func usage(f *fleet.Fleet) {
 The lab is up. Its inventory: %[1]s
 
   sudo ip netns exec %[2]s bin/fleetd plan %[1]s
+  sudo bin/fleetd runs show --state %[6]s
   sudo ip netns exec %[2]s ssh -F none -i %[3]s -o UserKnownHostsFile=%[4]s centos@%[5]s
   make lab-down
-`, f.Inventory, netns, f.Nodes.IdentityFile, f.Nodes.KnownHosts, f.Nodes.Node(1).Address)
+`, f.Inventory, netns, f.Nodes.IdentityFile, f.Nodes.KnownHosts, f.Nodes.Node(1).Address, f.StateDir())
 }

@@ -51,8 +51,10 @@ type NodeSpec struct {
 	InternalIP string `json:"internalIP"`
 	// ControlPlane gives the role label, the NoSchedule taint, and mirror pods
 	// of etcd and the control plane's programs, as kubeadm does.
-	ControlPlane bool              `json:"controlPlane,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"` // besides the usual ones
+	ControlPlane bool `json:"controlPlane,omitempty"`
+	// Untainted lets a control-plane node take work too, as small clusters do.
+	Untainted bool              `json:"untainted,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"` // besides the usual ones
 	// KernelVersion is what status.nodeInfo says until somebody patches it.
 	// Empty: a CentOS 7 kernel.
 	KernelVersion string `json:"kernelVersion,omitempty"`

@@ -85,6 +85,8 @@ func nodeObject(i int, spec NodeSpec) *corev1.Node {
 	var taints []corev1.Taint
 	if spec.ControlPlane {
 		role = "control-plane"
+	}
+	if spec.ControlPlane && !spec.Untainted {
 		taints = []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
 	}
 	labels := map[string]string{

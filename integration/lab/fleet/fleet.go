@@ -59,7 +59,12 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 		if c.Nodes[i].Name == "" {
 			c.Nodes[i].Name = fmt.Sprintf("node%d", i+1)
 		}
-		specs = append(specs, controlplane.NodeSpec{Name: c.Nodes[i].Name, ControlPlane: i == 0})
+		specs = append(specs, controlplane.NodeSpec{
+			Name: c.Nodes[i].Name, ControlPlane: i == 0,
+			// The pods of the only worker need somewhere to go: their disruption
+			// budget would rightly hold its drain up for ever.
+			Untainted: len(c.Nodes) == 2,
+		})
 	}
 	f.ControlPlane, err = controlplane.Start(ctx, controlplane.Config{
 		Dir: filepath.Join(c.Dir, "controlplane"), Netns: c.Netns, Nodes: specs,
@@ -163,9 +168,12 @@ func (f *Fleet) Command(ctx context.Context, name string, args ...string) *exec.
 			env = append(env[:i], env[i+1:]...)
 		}
 	}
-	c.Env = append(env, "XDG_STATE_HOME="+filepath.Join(f.Dir, "state"))
+	c.Env = append(env, "XDG_STATE_HOME="+filepath.Dir(f.StateDir()))
 	return c
 }
+
+// StateDir is where the journal of Command's fleetd is.
+func (f *Fleet) StateDir() string { return filepath.Join(f.Dir, "state", "fleetd") }
 
 // writeInventory writes what a user of this fleet would have: a group for the
 // control plane, one for the workers, and variables for all.
