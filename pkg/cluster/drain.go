@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -180,7 +181,8 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 	if len(pods) == 0 {
 		return rollout.Did("Node %s is drained", data.Node)
 	}
-	var going, blocked []string
+	var going []string
+	blocked := map[string][]string{} // by what holds them back
 	for i := range pods {
 		name := pods[i].Namespace + "/" + pods[i].Name
 		why, err := d.evict(ctx, h, &pods[i])
@@ -188,9 +190,9 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 		case err != nil && !passing(err):
 			return rollout.Fail(stays(c.explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
 		case err != nil:
-			blocked = append(blocked, name+" ("+err.Error()+")")
+			blocked[err.Error()] = append(blocked[err.Error()], name)
 		case why != "":
-			blocked = append(blocked, name+" ("+why+")")
+			blocked[why] = append(blocked[why], name)
 		default:
 			going = append(going, name)
 		}
@@ -238,10 +240,10 @@ func toleratesCordon(p corev1.Pod) bool {
 	return slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool { return t.ToleratesTaint(&cordon) })
 }
 
-func leftText(going, blocked []string) string {
+func leftText(going []string, blocked map[string][]string) string {
 	var parts []string
-	if len(blocked) > 0 {
-		parts = append(parts, "held back: "+few(blocked))
+	for _, why := range slices.Sorted(maps.Keys(blocked)) {
+		parts = append(parts, fmt.Sprintf("held back: %s (%s)", few(blocked[why]), why))
 	}
 	if len(going) > 0 {
 		parts = append(parts, "leaving: "+few(going))

@@ -317,7 +317,7 @@ func orWord(s, empty string) string {
 
 // few joins names for one line, and counts those that do not fit.
 func few(names []string) string {
-	const most = 8
+	const most = 4
 	if len(names) <= most {
 		return strings.Join(names, ", ")
 	}
