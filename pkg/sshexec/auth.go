@@ -294,20 +294,3 @@ func keyFault(t Target, err error) error {
 	}
 	return f
 }
-
-// CheckIdentities reads the key and certificate files that t names, and those
-// of its jump hosts, without connecting: a key that cannot be read is an error
-// before any host is touched. Encrypted keys are not opened.
-func (p *Pool) CheckIdentities(t Target) error {
-	for _, hop := range append(slices.Clone(t.ProxyJump), t) {
-		for _, f := range hop.IdentityFiles {
-			if _, err := p.keys.load(f); err != nil {
-				return wrap(t, "", keyFault(hop, err))
-			}
-		}
-		if _, err := loadCerts(hop.CertificateFiles); err != nil {
-			return wrap(t, "log in as "+hop.user(), &fault{kind: KindAuth, err: err})
-		}
-	}
-	return nil
-}

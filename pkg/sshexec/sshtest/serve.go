@@ -50,7 +50,6 @@ func (s *Server) accept(l net.Listener) {
 		ctx, cancel := context.WithCancel(context.Background())
 		sc := &serverConn{srv: s, raw: newFaultyConn(c, f), ctx: ctx, id: id}
 		s.conns[sc] = true
-		s.maxOpen = max(s.maxOpen, len(s.conns))
 		closed := s.closed
 		s.mu.Unlock()
 		if closed {

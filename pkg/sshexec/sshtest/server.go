@@ -48,7 +48,6 @@ type Server struct {
 	down     Down
 	conns    map[*serverConn]bool
 	dials    int
-	maxOpen  int
 	requests []*Request
 	owners   map[string]string
 	procs    map[int]context.CancelFunc
