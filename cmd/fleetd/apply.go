@@ -61,10 +61,7 @@ interrupted. With --dry-run or --check it is plan, with plan's exit status.`,
 }
 
 func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
-	sources, err := f.sources(args)
-	if err != nil {
-		return err
-	}
+	sources := f.sources(args)
 	reviewed, err := reviewedPlan(c, sources)
 	if err != nil {
 		return err

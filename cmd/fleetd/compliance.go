@@ -33,10 +33,7 @@ Exit status: 0 compliant; 2 drift; 1 an error, or hosts that could not be judged
 }
 
 func runCompliance(c *cobra.Command, f *fleetFlags, args []string) error {
-	sources, err := f.sources(args)
-	if err != nil {
-		return err
-	}
+	sources := f.sources(args)
 	fl, err := openFleet(c, f, sources)
 	if err != nil {
 		return err

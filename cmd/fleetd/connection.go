@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
@@ -66,7 +66,7 @@ func newPool(c *cobra.Command, f *fleetFlags) *sshexec.Pool {
 
 // targetsOf says how each host is reached. All hosts whose variables are wrong
 // are told at once.
-func targetsOf(c *cobra.Command, f *fleetFlags, sources []string, inv *inventory.Inventory, defaults map[string]any, hosts []string) (map[string]sshexec.Target, error) {
+func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts []string) (map[string]sshexec.Target, error) {
 	asked, err := askPasswords(c, f)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, sources []string, inv *inventory
 	out := make(map[string]sshexec.Target, len(hosts))
 	var errs []error
 	for _, h := range hosts {
-		t, err := targetOf(sources, h, defaults, inv.Vars(h), asked, o)
+		t, err := targetOf(inv, h, connectionVars(inv, vars, h, defaults), asked, o)
 		errs = append(errs, err)
 		out[h] = t
 	}
@@ -86,17 +86,12 @@ func targetsOf(c *cobra.Command, f *fleetFlags, sources []string, inv *inventory
 }
 
 // targetOf says how a host is reached, from its variables and the flags.
-// defaults are ansible.cfg's, which the variables override.
-func targetOf(sources []string, host string, defaults, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
-	plain, err := reveal(defaults, vars)
-	if err != nil {
-		return sshexec.Target{}, fmt.Errorf("cannot tell how to reach %s: %w", host, err)
-	}
-	if v, named := plain["ansible_host"]; named && (v == nil || v == "") {
-		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New(at(sources, "ansible_host", "") + "ansible_host is empty"),
+func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
+	if v, named := vars["ansible_host"]; named && (v == nil || v == "") {
+		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New(at(inv, host, "ansible_host") + "ansible_host is empty"),
 			Hint: "give it an address, or leave ansible_host out: then the host's name is its address"}
 	}
-	t, err := sshexec.TargetFromVars(host, plain, o)
+	t, err := sshexec.TargetFromVars(host, vars, o)
 	if err != nil {
 		return sshexec.Target{}, err
 	}
@@ -107,13 +102,13 @@ func targetOf(sources []string, host string, defaults, vars map[string]any, aske
 		t.Become.Password = asked.become
 	}
 	for _, k := range t.IdentityFiles {
-		if _, named := plain["ansible_ssh_private_key_file"]; !named {
+		if _, named := vars["ansible_ssh_private_key_file"]; !named {
 			break // those of ssh_config and the usual ones may be missing, as with ssh
 		}
 		file, err := os.Open(k)
 		if err != nil {
 			return sshexec.Target{}, &sshexec.Error{Host: host, Op: "read the private key", Kind: sshexec.KindUsage,
-				Err:  fmt.Errorf("%s%w", at(sources, "ansible_ssh_private_key_file", filepath.Base(k)), err),
+				Err:  fmt.Errorf("%s%w", at(inv, host, "ansible_ssh_private_key_file"), err),
 				Hint: "ansible_ssh_private_key_file names it; mend the path or its permissions"}
 		}
 		file.Close()
@@ -121,30 +116,45 @@ func targetOf(sources []string, host string, defaults, vars map[string]any, aske
 	return t, nil
 }
 
-// at is the place where a variable is set, as the beginning of a message.
-func at(sources []string, variable, value string) string {
-	if p := locate(sources, variable, value); p != "" {
-		return p + ": "
+// at is the place where a host's variable is set, as the beginning of a message.
+func at(inv *inventory.Inventory, host, variable string) string {
+	if p, ok := inv.Origin(host, variable); ok {
+		return p.String() + ": "
 	}
 	return ""
 }
 
-// reveal opens the vault secrets among the connection variables; no other
-// secret is opened.
-func reveal(defaults, vars map[string]any) (map[string]any, error) {
+// connectionVars are the variables of a host that may say how it is reached,
+// with templates resolved and secrets opened. defaults are ansible.cfg's, which
+// they override. One that cannot be resolved is an error only if it is needed:
+// many an inventory has an interpreter for Python that only Ansible could find.
+func connectionVars(inv *inventory.Inventory, vars *playbook.Resolver, host string, defaults map[string]any) map[string]any {
 	out := maps.Clone(defaults)
 	if out == nil {
 		out = map[string]any{}
 	}
-	for k, v := range vars {
-		if s, ok := v.(inventory.Secret); ok && strings.HasPrefix(k, "ansible_") {
-			text, err := s.Reveal()
-			if err != nil {
-				return nil, fmt.Errorf("variable %s: %w", k, err)
-			}
-			v = text
+	for name := range inv.Vars(host) {
+		if !strings.HasPrefix(name, "ansible_") {
+			continue
 		}
-		out[k] = v
+		v, ok, err := vars.Variable(host, name)
+		switch {
+		case err != nil:
+			out[name] = fmt.Errorf("%s%w", at(inv, host, name), err)
+		case ok:
+			out[name] = v
+		}
 	}
-	return out, nil
+	return out
+}
+
+// textVariable is a variable that is a text, with its templates resolved; ""
+// without one.
+func textVariable(vars *playbook.Resolver, host, name string) (string, error) {
+	v, _, err := vars.Variable(host, name)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell %s of %s: %w", name, host, err)
+	}
+	text, _ := v.(string)
+	return text, nil
 }

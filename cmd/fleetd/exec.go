@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -51,10 +52,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if err := f.check(); err != nil {
 		return err
 	}
-	sources, err := f.sources(sources)
-	if err != nil {
-		return err
-	}
+	sources = f.sources(sources)
 	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
 	if err != nil {
 		return err
@@ -82,7 +80,11 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	for _, w := range inv.Warnings()[told:] {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
-	byName, err := targetsOf(c, f, sources, inv, cfg.Connection, hosts)
+	vars, err := playbook.NewResolver(inv, inv.ExtraVars())
+	if err != nil {
+		return err
+	}
+	byName, err := targetsOf(c, f, inv, vars, cfg.Connection, hosts)
 	if err != nil {
 		return err
 	}

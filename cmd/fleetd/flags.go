@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -99,13 +98,10 @@ func (f *fleetFlags) keepable() error {
 	return nil
 }
 
-// sources are the inventories: the argument, if any, and every -i.
-func (f *fleetFlags) sources(args []string) ([]string, error) {
-	all := append(append([]string{}, args...), f.inventories...)
-	if len(all) == 0 {
-		return nil, errors.New("which inventory? Give its file as the argument or with -i")
-	}
-	return all, nil
+// sources are the inventories: the argument, if any, and every -i. None means
+// those of ANSIBLE_INVENTORY or ansible.cfg.
+func (f *fleetFlags) sources(args []string) []string {
+	return append(append([]string{}, args...), f.inventories...)
 }
 
 func (f *fleetFlags) stateDir() (string, error) {

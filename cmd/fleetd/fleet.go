@@ -45,6 +45,9 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err != nil {
 		return nil, err
 	}
+	if len(sources) == 0 {
+		sources = cfg.Inventory
+	}
 	if err := needHosts(inv, sources); err != nil {
 		return nil, err
 	}
@@ -55,20 +58,29 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if fl.controlPlane, err = controlPlaneOf(inv, fl.desired); err != nil {
 		return nil, err
 	}
-	targets, err := targetsOf(c, f, sources, inv, cfg.Connection, hostsOf(fl.desired))
+	vars, err := playbook.NewResolver(inv, inv.ExtraVars())
 	if err != nil {
 		return nil, err
 	}
-	client, err := connectCluster(kubeconfigOf(f, inv))
+	targets, err := targetsOf(c, f, inv, vars, cfg.Connection, hostsOf(fl.desired))
+	if err != nil {
+		return nil, err
+	}
+	client, err := connectCluster(f, vars)
 	if err != nil {
 		return nil, err
 	}
 	fl.pool = newPool(c, f)
 	hosts := node.NewFleet(fl.pool, targets)
 	fl.modules = modules(client, hosts)
+	// A host's Node is found by its name or address.
 	refs := map[string]cluster.HostRef{}
-	for h := range targets {
-		refs[h] = hostRef(inv.Vars(h), targets[h])
+	for h, t := range targets {
+		name, err := textVariable(vars, h, "kubernetes_node_name")
+		if err != nil {
+			return nil, err
+		}
+		refs[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
 	}
 	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks})
 	fl.source = rollout.Source{
@@ -105,8 +117,12 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	if err != nil {
 		return rollout.Desired{}, err
 	}
+	told := len(inv.Warnings())
 	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, ExtraVars: inv.ExtraVars()})
 	for _, w := range warnings {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
+	}
+	for _, w := range inv.Warnings()[told:] { // patterns that match nothing
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
 	return d, err
@@ -139,31 +155,24 @@ func controlPlaneOf(inv *inventory.Inventory, d rollout.Desired) ([]string, erro
 	return slices.DeleteFunc(all, func(h string) bool { return !slices.Contains(here, h) }), nil
 }
 
-// kubeconfigOf is the cluster's kubeconfig: the flag, else the inventory's
-// variable, else KUBECONFIG.
-func kubeconfigOf(f *fleetFlags, inv *inventory.Inventory) string {
-	if f.kubeconfig != "" {
-		return f.kubeconfig
+// connectCluster connects with the kubeconfig of the flag, else of the
+// inventory's variable, else KUBECONFIG. It returns nil without one: a playbook
+// about nodes only needs none, and one that does says so where it matters.
+func connectCluster(f *fleetFlags, vars *playbook.Resolver) (*cluster.Client, error) {
+	kubeconfig := f.kubeconfig
+	if kubeconfig == "" {
+		var err error
+		if kubeconfig, err = textVariable(vars, rollout.Localhost, "kubeconfig"); err != nil {
+			return nil, err
+		}
 	}
-	if s, ok := inv.Vars(rollout.Localhost)["kubeconfig"].(string); ok && s != "" {
-		return s
+	if kubeconfig == "" {
+		kubeconfig = os.Getenv("KUBECONFIG")
 	}
-	return os.Getenv("KUBECONFIG")
-}
-
-// connectCluster returns nil without a kubeconfig: a playbook about nodes only
-// needs none, and one that does says so where it matters.
-func connectCluster(kubeconfig string) (*cluster.Client, error) {
 	if kubeconfig == "" {
 		return nil, nil
 	}
 	return cluster.Connect(kubeconfig, cluster.Options{UserAgent: "fleetd/" + version})
-}
-
-// hostRef says by what a host's Node object is found.
-func hostRef(vars map[string]any, t sshexec.Target) cluster.HostRef {
-	name, _ := vars["kubernetes_node_name"].(string)
-	return cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
 }
 
 // observe looks at the fleet.

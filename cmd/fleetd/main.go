@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -79,6 +80,20 @@ compliance found drift; 3 halted by a gate; 130 interrupted.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetGlobalNormalizationFunc(ansibleFlags)
 	root.AddCommand(newPlan(), newApply(), newResume(), newCompliance(), newExec(), newInventory(), newRuns())
 	return root
+}
+
+// ansibleFlags takes the other names that Ansible has for a flag.
+func ansibleFlags(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "inventory-file":
+		name = "inventory"
+	case "vault-pass-file":
+		name = "vault-password-file"
+	case "ask-vault-password":
+		name = "ask-vault-pass"
+	}
+	return pflag.NormalizedName(name)
 }

@@ -38,10 +38,7 @@ cannot be read or is not fit for its change.`,
 }
 
 func runPlan(c *cobra.Command, f *fleetFlags, args []string, out string) error {
-	sources, err := f.sources(args)
-	if err != nil {
-		return err
-	}
+	sources := f.sources(args)
 	fl, err := openFleet(c, f, sources)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,8 @@ import (
 	"github.com/fleetd/fleetd/playbooks"
 )
 
-// readInventory reads the inventory as Ansible would from here.
+// readInventory reads the inventory as Ansible would from here. Without sources
+// it is the one that cfg.Inventory names.
 func readInventory(c *cobra.Command, f *fleetFlags, sources []string, playbookDir string) (*inventory.Inventory, *local.Config, error) {
 	inv, cfg, err := local.Load(c.Context(), local.Request{
 		Sources: sources, ExtraVars: f.extraVars, PlaybookDir: playbookDir,
@@ -30,6 +30,9 @@ func readInventory(c *cobra.Command, f *fleetFlags, sources []string, playbookDi
 			return inventory.Password(s), err
 		},
 	})
+	if len(sources) == 0 && (err != nil || len(cfg.Inventory) == 0) {
+		return nil, nil, errors.Join(errors.New("which inventory? Give its file as the argument or with -i, or name it in ANSIBLE_INVENTORY or ansible.cfg"), err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,11 +101,19 @@ func exists(file string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// readLine reads one line and no byte more than its buffer needs.
+// readLine reads one line and not a byte more: the next may be the answer to
+// another question.
 func readLine(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
-		return "", err
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		switch {
+		case n == 1 && b[0] != '\n':
+			line = append(line, b[0])
+		case n == 1, errors.Is(err, io.EOF) && len(line) > 0:
+			return strings.TrimSuffix(string(line), "\r"), nil
+		case err != nil:
+			return "", err
+		}
 	}
-	return strings.TrimRight(line, "\r\n"), nil
 }

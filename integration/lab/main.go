@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -121,7 +122,7 @@ func demo(ctx context.Context) error {
 		{"compliance", f.Inventory},
 		{"runs"},
 	} {
-		fmt.Printf("\n$ fleetd %s %s\n", args[0], filepath.Base(f.Inventory))
+		fmt.Printf("\n$ fleetd %s\n", strings.ReplaceAll(strings.Join(args, " "), f.Inventory, filepath.Base(f.Inventory)))
 		c := f.Command(ctx, "bin/fleetd", args...)
 		c.Stdout, c.Stderr = os.Stdout, os.Stderr
 		err := c.Run()

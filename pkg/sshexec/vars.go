@@ -41,9 +41,15 @@ func (r *varReader) fail(name, format string, args ...any) {
 
 func (r *varReader) get(names ...string) (name string, v any) {
 	for _, n := range names {
-		if v, ok := r.vars[n]; ok && v != nil {
-			return n, v
+		v, ok := r.vars[n]
+		if !ok || v == nil {
+			continue
 		}
+		if err, broken := v.(error); broken {
+			r.fail(n, "%w", err)
+			return n, nil
+		}
+		return n, v
 	}
 	return "", nil
 }
@@ -77,6 +83,8 @@ func (r *varReader) boolean(names ...string) bool {
 	case bool:
 		return v
 	case int:
+		return v != 0
+	case int64:
 		return v != 0
 	case string:
 		switch strings.ToLower(v) {

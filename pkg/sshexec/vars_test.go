@@ -96,6 +96,7 @@ func TestTargetFromVarsRefuses(t *testing.T) {
 	}{
 		{vars{"ansible_port": "ssh"}, "cannot read variable ansible_port on web1: ssh is not a number from 1 to 65535"},
 		{vars{"ansible_port": 70000}, "70000 is not a number from 1 to 65535"},
+		{vars{"ansible_port": errors.New("no such variable")}, "ansible_port on web1: no such variable"},
 		{vars{"ansible_user": "{{ deploy_user }}"}, "ansible_user on web1: the template in it is not resolved"},
 		{vars{"ansible_connection": "winrm"}, `SSH only, not by "winrm"`},
 		{vars{"ansible_ssh_common_args": "-o ProxyUseFdpass=yes"}, "ansible_ssh_common_args on web1: ssh's option ProxyUseFdpass is not supported"},

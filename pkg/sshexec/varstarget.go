@@ -16,6 +16,9 @@ import (
 // _flags, and their older names. It is pure, but for reading ssh_config when
 // opts ask for it.
 //
+// A value that is an error is what kept the caller from finding the value: it is
+// returned if the variable is needed, and only then.
+//
 // Precedence is that of the command line which Ansible gives to ssh: ssh_args,
 // the variables, common_args, extra_args, ssh_config, opts. An argument or
 // option of ssh that changes how a host is reached and that fleetd does not
