@@ -54,11 +54,12 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 	return sshexec.Secret(line), nil
 }
 
-// newPool makes the connections' owner.
-func newPool(c *cobra.Command, f *fleetFlags) *sshexec.Pool {
+// newPool makes the connections' owner. hold clears the screen for a question.
+func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *sshexec.Pool {
 	return sshexec.NewPool(sshexec.Options{
 		MaxDials: f.forks,
 		Passphrase: func(file string) (sshexec.Secret, error) {
+			defer hold()()
 			return askSecret(c, fmt.Sprintf("Passphrase of %s: ", file))
 		},
 	})

@@ -92,7 +92,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	for _, h := range hosts {
 		targets = append(targets, byName[h])
 	}
-	pool := newPool(c, f)
+	pool := newPool(c, f, func() func() { return func() {} })
 	defer pool.Close()
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()

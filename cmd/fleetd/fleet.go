@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // controlPlaneGroup holds the hosts of which only one may be out of service.
@@ -33,6 +35,7 @@ type fleet struct {
 	modules      map[string]rollout.Module
 	observers    []rollout.Observer
 	pool         *sshexec.Pool
+	looking      *view.Looking
 }
 
 // openFleet reads the inventory and the playbook and checks all of it. It
@@ -70,7 +73,8 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err != nil {
 		return nil, err
 	}
-	fl.pool = newPool(c, f)
+	fl.looking = view.NewLooking(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), slices.Collect(maps.Keys(targets)), time.Now)
+	fl.pool = newPool(c, f, fl.looking.Hold)
 	hosts := node.NewFleet(fl.pool, targets)
 	fl.modules = modules(client, hosts)
 	// A host's Node is found by its name or address.
@@ -82,7 +86,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 		}
 		refs[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
 	}
-	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks})
+	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Read})
 	fl.source = rollout.Source{
 		CreatedAt: time.Now().UTC(), Fleetd: version, Inventories: sources, Playbook: f.playbook,
 		Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig,
@@ -177,6 +181,8 @@ func connectCluster(f *fleetFlags, vars *playbook.Resolver) (*cluster.Client, er
 
 // observe looks at the fleet.
 func (fl *fleet) observe(ctx context.Context) (map[string]rollout.Observation, error) {
+	fl.looking.Show()
+	defer fl.looking.Close()
 	return engine.Observe(ctx, fl.desired, fl.modules, fl.observers)
 }
 

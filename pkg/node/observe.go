@@ -26,6 +26,9 @@ type Observer struct {
 	// Timeout bounds the script on one host; 0 = 5 minutes, which is more than
 	// a repository that does not answer costs.
 	Timeout time.Duration
+	// Read, if set, is told of each host that has been read or could not be. It
+	// may be called by several goroutines at once.
+	Read func(host string)
 }
 
 var _ rollout.Observer = Observer{}
@@ -54,6 +57,9 @@ func (o Observer) Observe(ctx context.Context, keys map[string][]string) map[str
 		wg.Go(func() {
 			defer func() { <-slots }()
 			so := o.one(ctx, h, keys[h])
+			if o.Read != nil {
+				o.Read(h)
+			}
 			mu.Lock()
 			out[h] = so
 			mu.Unlock()

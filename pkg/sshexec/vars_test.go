@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"

@@ -180,10 +180,14 @@ func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string
 	fmt.Fprintln(p.w, s)
 }
 
+// eraseLine empties the line that the cursor is on, on every terminal since the
+// VT100.
+const eraseLine = "\r\x1b[K"
+
 // erase takes the live line off the screen, redraw puts it back.
 func (p *Progress) erase() {
 	if p.live && p.status != "" {
-		fmt.Fprint(p.w, "\r\x1b[K")
+		fmt.Fprint(p.w, eraseLine)
 		p.status = ""
 	}
 }
@@ -199,8 +203,8 @@ func (p *Progress) redraw() {
 			oldest, since = id, a.since
 		}
 	}
-	s := fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"), oldest.Host, p.now().Sub(since).Truncate(time.Second))
-	fmt.Fprint(p.w, "\r\x1b[K"+p.st.dim(s))
+	s := fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"), hostNames([]string{oldest.Host}), p.now().Sub(since).Truncate(time.Second))
+	fmt.Fprint(p.w, eraseLine+p.st.dim(s))
 	p.status = s
 }
 
