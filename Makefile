@@ -67,7 +67,8 @@ $(GOLANGCI_LINT):
 	GOBIN=$(CACHE)/tools GOFLAGS=-mod=mod go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.9.0
 
 .PHONY: bench
-bench: setup ## Benchmarks, beside what one would use instead (most of an hour)
+bench: ## Benchmarks, beside what one would use instead (most of an hour)
+	./integration/setup.sh pdsh clustershell pssh
 	go test -run '^$$' -bench . -benchmem -timeout 60m ./...
 	FLEETD_BENCH=1 go test -timeout 90m -run 'TestScale$$|TestFlatCost' -v ./inventory
 

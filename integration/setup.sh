@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the tests and the labs need. Quiet and
-# quick when they are there already. Debian 12, root.
+# Installs the Debian packages that the tests and the labs need, and those named
+# as arguments. Quiet and quick when they are there already. Debian 12, root.
 set -eu
 # - the labs' machines: qemu, an image from Debian packages, rpm repositories, GRUB
 # - sshd and ansible: the tests compare with the real ones
@@ -10,6 +10,7 @@ qemu-system-x86 qemu-utils mmdebstrap rpm createrepo-c grub-pc-bin grub-common g
 zstd lz4 busybox-static cpio netcat-openbsd gnupg python3 kmod iproute2 xz-utils
 openssh-server openssh-client sudo ansible-core
 clang llvm libbpf-dev make git ca-certificates
+$*
 "
 missing=
 for p in $packages; do
