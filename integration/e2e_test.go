@@ -5,8 +5,10 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -126,7 +128,7 @@ const kernelsOnly = `
 // hostsThatFail breaks machines in the ways that machines break: each failure
 // is named, the other host of the batch finishes, the run halts, nothing hangs.
 func hostsThatFail(t *testing.T, b *bastion) {
-	kernels := b.playbook("kernels-only.yml", kernelsOnly)
+	kernels := b.file("kernels-only.yml", kernelsOnly)
 	stranger := filepath.Join(b.Dir, "known_hosts")
 	raw, err := os.ReadFile(b.Nodes.KnownHosts)
 	if err != nil {
@@ -353,7 +355,40 @@ func complianceReport(t *testing.T, b *bastion) {
 	if report.Schema != "fleetd.io/compliance/v1" || report.Status != "drift" || len(report.Hosts) != 4 {
 		t.Errorf("report %+v", report)
 	}
-	b.want(0, nil, "apply", "inventory.yaml", "--yes")
+	shipAgain(t, b)
+}
+
+// shipAgain brings the object back as a user whose sudo password is in a vault:
+// the password must not be found in anything that the run leaves behind.
+func shipAgain(t *testing.T, b *bastion) {
+	key := b.file("vault-key", "the vault's own password\n")
+	vault := exec.CommandContext(t.Context(), "ansible-vault", "encrypt_string", "--vault-password-file", key, "--name", "vault_become", nodes.OpsPassword)
+	secret, err := vault.Output()
+	if err != nil {
+		t.Fatalf("ansible-vault: %v", err)
+	}
+	secrets := b.file("secrets.yml", string(secret))
+	inv := b.variant("ops.yaml", func(host map[string]map[string]any) {
+		host["node3"]["ansible_user"] = "ops"
+		host["node3"]["ansible_become_password"] = "{{ vault_become }}"
+	})
+	r := b.want(0, []string{"node3", "BPF objects are there: changed"}, "apply", inv, "--yes", "-e", "@"+secrets, "--vault-password-file", key)
+	show := b.run("runs", "show", "-o", "json")
+	if strings.Contains(r.String()+show.String(), nodes.OpsPassword) {
+		t.Error("the password was shown")
+	}
+	if err := filepath.WalkDir(b.StateDir(), func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		raw, err := os.ReadFile(p)
+		if strings.Contains(string(raw), nodes.OpsPassword) {
+			t.Errorf("the password is in %s", p)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func wayBack(t *testing.T, b *bastion) {

@@ -228,8 +228,8 @@ func (b *bastion) variant(name string, change func(host map[string]map[string]an
 	return file
 }
 
-// playbook writes a playbook and returns its path.
-func (b *bastion) playbook(name, text string) string {
+// file writes a file and returns its path.
+func (b *bastion) file(name, text string) string {
 	b.t.Helper()
 	file := filepath.Join(b.Dir, name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +121,12 @@ func TestTargetFromVarsRefuses(t *testing.T) {
 
 // TestSSHConfigAsSSH compares with ssh itself.
 func TestSSHConfigAsSSH(t *testing.T) {
+	// ssh takes the home folder from the password file, we from HOME.
+	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", u.HomeDir)
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is not installed (apt-get install openssh-client)")
 	}
