@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"context"
 	"encoding/json"
 	"io/fs"
 	"maps"
@@ -14,9 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fleetd/fleetd/bpf"
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
@@ -400,47 +396,4 @@ func wayBack(t *testing.T, b *bastion) {
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
 	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
-}
-
-// cluster is what the test looks at in the cluster.
-type cluster struct {
-	dataplane  string
-	bpfEnabled bool
-	kubeProxy  int32
-	mode       string
-	endpoint   bool
-}
-
-func (b *bastion) wantCluster(t *testing.T, want cluster) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	kube, err := b.ControlPlane.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dyn, err := b.ControlPlane.Dynamic()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ins, err := dyn.Resource(controlplane.Installations).Get(ctx, "default", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	felix, err := dyn.Resource(controlplane.FelixConfigurations).Get(ctx, "default", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := kube.AppsV1().DaemonSets("kube-system").Get(ctx, "kube-proxy", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = kube.CoreV1().ConfigMaps("tigera-operator").Get(ctx, "kubernetes-services-endpoint", metav1.GetOptions{})
-	got := cluster{kubeProxy: proxy.Status.DesiredNumberScheduled, endpoint: err == nil}
-	got.dataplane, _, _ = unstructured.NestedString(ins.Object, "spec", "calicoNetwork", "linuxDataplane")
-	got.bpfEnabled, _, _ = unstructured.NestedBool(felix.Object, "spec", "bpfEnabled")
-	got.mode, _, _ = unstructured.NestedString(felix.Object, "spec", "bpfExternalServiceMode")
-	if got != want {
-		t.Errorf("the cluster is %+v, want %+v", got, want)
-	}
 }

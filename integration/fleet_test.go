@@ -19,6 +19,7 @@ import (
 	"gopkg.in/yaml.v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
 	"github.com/fleetd/fleetd/integration/lab/fleet"
@@ -250,4 +251,47 @@ func (b *bastion) node(t *testing.T, name string) *corev1.Node {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// cluster is what the test looks at in the cluster.
+type cluster struct {
+	dataplane  string
+	bpfEnabled bool
+	kubeProxy  int32
+	mode       string
+	endpoint   bool
+}
+
+func (b *bastion) wantCluster(t *testing.T, want cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	kube, err := b.ControlPlane.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dyn, err := b.ControlPlane.Dynamic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ins, err := dyn.Resource(controlplane.Installations).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	felix, err := dyn.Resource(controlplane.FelixConfigurations).Get(ctx, "default", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := kube.AppsV1().DaemonSets("kube-system").Get(ctx, "kube-proxy", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = kube.CoreV1().ConfigMaps("tigera-operator").Get(ctx, "kubernetes-services-endpoint", metav1.GetOptions{})
+	got := cluster{kubeProxy: proxy.Status.DesiredNumberScheduled, endpoint: err == nil}
+	got.dataplane, _, _ = unstructured.NestedString(ins.Object, "spec", "calicoNetwork", "linuxDataplane")
+	got.bpfEnabled, _, _ = unstructured.NestedBool(felix.Object, "spec", "bpfEnabled")
+	got.mode, _, _ = unstructured.NestedString(felix.Object, "spec", "bpfExternalServiceMode")
+	if got != want {
+		t.Errorf("the cluster is %+v, want %+v", got, want)
+	}
 }

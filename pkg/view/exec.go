@@ -37,7 +37,7 @@ func Exec(w io.Writer, st Style, results []sshexec.HostResult) error {
 			}
 		}
 		if b.Result.Truncated {
-			fmt.Fprintln(w, st.dim("(the output was longer; the rest was cut)"))
+			fmt.Fprintln(w, st.dim("(the middle of a longer output was left out)"))
 		}
 	}
 	if len(errs) > 0 {
