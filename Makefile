@@ -29,15 +29,15 @@ unit: ## Quick tests: no root, no lab, under two minutes warm
 test: setup ## All tests, with real sshd, virtual machines and a real control plane (root, Debian 12)
 	go run ./integration/lab build
 	go test -timeout 20m $$(go list ./... | grep -v /integration)
-	# One distribution here; the end-to-end test has more machines. kernel-lab runs the rest.
-	go test -tags lab -timeout 30m -run 'TestOnAMachine/el8' ./pkg/kernel
 	go test ./integration/lab/nodes
-	go test -tags lab -timeout 45m -p 1 ./integration ./integration/lab/controlplane/...
+	# A virtual machine keeps one core busy, so two packages at a time. One
+	# distribution for the kernel modules; the end-to-end test has more machines,
+	# and kernel-lab the rest.
+	FLEETD_LAB_FLAVOURS=el8 go test -tags lab -timeout 45m -p 2 ./integration ./pkg/kernel ./integration/lab/controlplane/...
 
 .PHONY: kernel-lab
 kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL8 and EL9
-	go test -tags lab -timeout 60m -v ./integration/lab/nodes
-	go test -tags lab -timeout 60m -v -run TestOnAMachine ./pkg/kernel
+	go test -tags lab -timeout 60m -p 2 ./integration/lab/nodes ./pkg/kernel
 
 .PHONY: setup
 setup: ## Install the Debian packages that tests and labs need (root)

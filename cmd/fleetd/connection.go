@@ -141,13 +141,24 @@ func connectionVars(inv *inventory.Inventory, vars *playbook.Resolver, host stri
 		v, ok, err := vars.Variable(host, name)
 		switch {
 		case err != nil:
-			out[name] = fmt.Errorf("%s%w", at(inv, host, name), err)
+			out[name] = &unresolved{inv, host, name, err}
 		case ok:
 			out[name] = v
 		}
 	}
 	return out
 }
+
+// unresolved is why a variable has no value. Its place is looked up only if
+// somebody reads the message: that reads the inventory again.
+type unresolved struct {
+	inv        *inventory.Inventory
+	host, name string
+	err        error
+}
+
+func (e *unresolved) Error() string { return at(e.inv, e.host, e.name) + e.err.Error() }
+func (e *unresolved) Unwrap() error { return e.err }
 
 // textVariable is a variable that is a text, with its templates resolved; ""
 // without one.

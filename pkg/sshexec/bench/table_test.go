@@ -66,8 +66,10 @@ func printTable(b *testing.B, hosts int, rows []row) {
 		}
 		sb.WriteString(verdict("fleetd exec is ahead of every peer here", ahead))
 	}
-	if a := find("ansible-shell"); a != nil && ours != nil {
-		sb.WriteString(verdict(fmt.Sprintf("fleetd exec takes %d times less CPU per host than ansible -m shell", minCPUOfAnsible), a.cpu >= minCPUOfAnsible*ours.cpu))
+	for _, m := range []string{"raw", "shell"} {
+		if a := find("ansible-" + m); a != nil && ours != nil {
+			sb.WriteString(verdict(fmt.Sprintf("fleetd exec takes %d times less CPU per host than ansible -m %s", minCPUOfAnsible, m), a.cpu >= minCPUOfAnsible*ours.cpu))
+		}
 	}
 	fmt.Fprintln(os.Stdout, sb.String())
 }
