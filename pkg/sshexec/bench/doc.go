@@ -19,6 +19,5 @@
 // BenchmarkConnections opens 1,000 connections to in-process servers of another
 // process and tells the memory that each costs. BenchmarkCPUPerHost tells the
 // client's processor time per host from 100 to 5,000 of them. BenchmarkUpload
-// compares uploads of
-// 100 MB with those of OpenSSH's sftp, turn by turn.
+// compares uploads of 100 MB with those of OpenSSH's sftp, turn by turn.
 package bench
