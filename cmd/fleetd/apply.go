@@ -75,7 +75,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 		return err
 	}
 	defer fl.close()
-	plan, err := fl.plan(c.Context())
+	plan, err := fl.plan(c)
 	if err != nil {
 		return err
 	}

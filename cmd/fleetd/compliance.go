@@ -42,7 +42,7 @@ func runCompliance(c *cobra.Command, f *fleetFlags, args []string) error {
 	if !compliance.HasPolicy(fl.desired) {
 		return fmt.Errorf("%s: %w", fl.source.Playbook, compliance.ErrNoPolicy)
 	}
-	observed, err := fl.observe(c.Context())
+	observed, err := fl.observe(c)
 	if err != nil {
 		return err
 	}

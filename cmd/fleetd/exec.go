@@ -57,7 +57,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if err != nil {
 		return err
 	}
-	if err := needHosts(inv, sources); err != nil {
+	if err := needHosts(inv, used(sources, cfg)); err != nil {
 		return err
 	}
 	told := len(inv.Warnings())

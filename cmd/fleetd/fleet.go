@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -48,9 +47,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err != nil {
 		return nil, err
 	}
-	if len(sources) == 0 {
-		sources = cfg.Inventory
-	}
+	sources = used(sources, cfg)
 	if err := needHosts(inv, sources); err != nil {
 		return nil, err
 	}
@@ -179,16 +176,23 @@ func connectCluster(f *fleetFlags, vars *playbook.Resolver) (*cluster.Client, er
 	return cluster.Connect(kubeconfig, cluster.Options{UserAgent: "fleetd/" + version})
 }
 
-// observe looks at the fleet.
-func (fl *fleet) observe(ctx context.Context) (map[string]rollout.Observation, error) {
+// observe looks at the fleet, until it is interrupted.
+func (fl *fleet) observe(c *cobra.Command) (map[string]rollout.Observation, error) {
+	ctx, stop := cancelOnInterrupt(c)
+	defer stop()
 	fl.looking.Show()
-	defer fl.looking.Close()
-	return engine.Observe(ctx, fl.desired, fl.modules, fl.observers)
+	observed, err := engine.Observe(ctx, fl.desired, fl.modules, fl.observers)
+	fl.looking.Close()
+	if ctx.Err() != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "Interrupted while looking at the fleet; nothing was changed.")
+		return nil, exitCode(exitInterrupted)
+	}
+	return observed, err
 }
 
 // plan looks at the fleet and computes what would change.
-func (fl *fleet) plan(ctx context.Context) (rollout.Plan, error) {
-	observed, err := fl.observe(ctx)
+func (fl *fleet) plan(c *cobra.Command) (rollout.Plan, error) {
+	observed, err := fl.observe(c)
 	if err != nil {
 		return rollout.Plan{}, err
 	}

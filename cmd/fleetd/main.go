@@ -81,6 +81,9 @@ compliance found drift; 3 halted by a gate; 130 interrupted.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetGlobalNormalizationFunc(ansibleFlags)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
+	})
 	root.AddCommand(newPlan(), newApply(), newResume(), newCompliance(), newExec(), newInventory(), newRuns())
 	return root
 }

@@ -44,7 +44,7 @@ func runPlan(c *cobra.Command, f *fleetFlags, args []string, out string) error {
 		return err
 	}
 	defer fl.close()
-	plan, err := fl.plan(c.Context())
+	plan, err := fl.plan(c)
 	if err != nil {
 		return err
 	}

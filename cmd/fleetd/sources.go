@@ -42,6 +42,14 @@ func readInventory(c *cobra.Command, f *fleetFlags, sources []string, playbookDi
 	return inv, cfg, nil
 }
 
+// used are the sources that were read: those given, else the configured ones.
+func used(sources []string, cfg *local.Config) []string {
+	if len(sources) == 0 {
+		return cfg.Inventory
+	}
+	return sources
+}
+
 // needHosts refuses an inventory with which nothing can be done.
 func needHosts(inv *inventory.Inventory, sources []string) error {
 	if len(inv.Hosts()) > 0 {
