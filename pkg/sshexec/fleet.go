@@ -49,7 +49,7 @@ func (p *Pool) runInTurn(ctx context.Context, t Target, cmd Command, places chan
 	if err != nil {
 		return Result{}, wrap(t, cmd.op(), err)
 	}
-	defer p.release(c)
+	defer p.retire(c)
 	select {
 	case places <- struct{}{}:
 		defer func() { <-places }()

@@ -10,7 +10,7 @@ import (
 
 // stall is how long a dial may hear nothing from its peer before it gives its
 // place to another one.
-const stall = 300 * time.Millisecond
+const stall = 100 * time.Millisecond
 
 // A gate bounds dials. There are few places for dials that make progress,
 // because a handshake costs processor time here and on a jump host, and many

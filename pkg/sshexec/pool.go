@@ -210,6 +210,22 @@ func (p *Pool) release(c *conn) {
 	p.mu.Unlock()
 }
 
+// retire gives back what acquire returned and is not needed again. To close
+// hundreds of connections at the end would leave all the nodes' logouts to wait
+// for.
+func (p *Pool) retire(c *conn) {
+	p.release(c)
+	p.mu.Lock()
+	last := c.refs == 0
+	if s := p.slots[c.key]; last && s != nil && s.conn == c {
+		delete(p.slots, c.key)
+	}
+	p.mu.Unlock()
+	if last {
+		c.close(errIdle)
+	}
+}
+
 // Forget closes the connections to t and abandons dials to it. What still runs
 // on them fails with KindLost. Jump hosts' connections stay.
 func (p *Pool) Forget(t Target) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
@@ -225,7 +226,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	work := &r.pool.work
 	work.Go(func() {
 		defer close(outDone)
-		_, _ = io.Copy(r.out, s.ch)
+		pump(r.out, s.ch)
 	})
 	go feed(s, r.cmd.Stdin)
 
@@ -263,6 +264,17 @@ func (s *session) isExited() bool {
 	default:
 		return false
 	}
+}
+
+// pumps holds the buffers of pump. Most commands print a line or two, for which
+// io.Copy would make and clear 64 KB each.
+var pumps = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// pump moves a command's output until its end.
+func pump(to io.Writer, from io.Reader) {
+	buf := pumps.Get().(*[32 << 10]byte)
+	defer pumps.Put(buf)
+	_, _ = io.CopyBuffer(to, from, buf[:])
 }
 
 // feed is not waited for: nobody can interrupt a Read of the caller's reader.

@@ -99,7 +99,7 @@ func (c *conn) start(ctx context.Context, open sessionOpener, t Target, become b
 	work.Go(func() { s.watch(reqs) })
 	work.Go(func() {
 		defer close(s.errDone)
-		_, _ = io.Copy(s.lead, ch.Stderr())
+		pump(s.lead, ch.Stderr())
 	})
 	if err := s.exec(ctx, line.String()); err != nil {
 		s.close()

@@ -10,7 +10,7 @@
 // tool logs in with the same key, checks the same known_hosts file, and works
 // on 64 hosts at a time. Each is a process of its own, so its start counts;
 // cpu-ms/host is the processor time of that process and all its children,
-// without sshd's. It needs root, for a network namespace in which sshd may
+// without sshd's, which is node-cpu-ms/host. It needs root, for a network namespace in which sshd may
 // listen on all of 127.0.0.0/8. A table after each number of hosts compares them
 // with the bare loop and with fleetd exec, and says which limits hold; a tool
 // that is not installed is named and left out. FLEETD_BENCH_HOSTS="3" takes
@@ -20,4 +20,6 @@
 // process and tells the memory that each costs. BenchmarkCPUPerHost tells the
 // client's processor time per host from 100 to 5,000 of them. BenchmarkUpload
 // compares uploads of 100 MB with those of OpenSSH's sftp, turn by turn.
+// BenchmarkFlood has a node print 10 GB, and tells the memory that this costs;
+// OpenSSH's ssh, which keeps nothing, takes them, too.
 package bench

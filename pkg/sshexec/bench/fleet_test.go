@@ -79,7 +79,7 @@ func BenchmarkFleet(b *testing.B) {
 			{name: "ansible-shell", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "shell", "-a", "uname -rv"}, env: ansible},
 		} {
 			r := row{tool: tl.name, missing: "left out by -bench"}
-			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { r = tl.run(b, j) })
+			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { r = tl.run(b, j, s.PID) })
 			rows = append(rows, r)
 		}
 		printTable(b, n, rows)
@@ -105,7 +105,7 @@ func counts() []int {
 	return out
 }
 
-func (tl tool) run(b *testing.B, j job) row {
+func (tl tool) run(b *testing.B, j job, sshd int) row {
 	r := row{tool: tl.name}
 	bin, err := exec.LookPath(tl.bin)
 	if err != nil {
@@ -116,6 +116,7 @@ func (tl tool) run(b *testing.B, j job) row {
 		return r
 	}
 	ran := 0
+	before := nodeTime(b, sshd)
 	for b.Loop() {
 		tl.once(b, bin, j, &r)
 		ran++
@@ -125,7 +126,9 @@ func (tl tool) run(b *testing.B, j job) row {
 	}
 	r.wall /= time.Duration(ran)
 	r.cpu /= time.Duration(ran * len(j.Hosts))
+	r.node = (nodeTime(b, sshd) - before) / time.Duration(ran*len(j.Hosts))
 	b.ReportMetric(float64(r.cpu)/float64(time.Millisecond), "cpu-ms/host")
+	b.ReportMetric(float64(r.node)/float64(time.Millisecond), "node-cpu-ms/host")
 	b.ReportMetric(r.wall.Seconds(), "s/run")
 	b.ReportMetric(0, "ns/op")
 	return r
@@ -153,6 +156,19 @@ func (tl tool) once(b *testing.B, bin string, j job, r *row) {
 	}
 	r.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	r.peak = max(r.peak, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+}
+
+// nodeTime is the processor time of the connections that sshd has served: what
+// a tool costs the nodes. Source: proc(5), cutime and cstime in /proc/PID/stat.
+func nodeTime(b *testing.B, sshd int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", sshd))
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, _ := strconv.Atoi(f[13])
+	system, _ := strconv.Atoi(f[14])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
 // answers counts the hosts whose answer is shown. fleetd exec folds equal ones

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -171,8 +172,7 @@ func BenchmarkUpload(b *testing.B) {
 	}
 	theirs := func() (wall, cpu time.Duration) {
 		start := time.Now()
-		cmd := exec.Command("sftp", "-q", "-b", "-", "-F", "none", "-P", fmt.Sprint(s.Port), "-i", s.Path("client"), "-o", "IdentitiesOnly=yes",
-			"-o", "UserKnownHostsFile="+s.Path("known_hosts"), "127.0.0.1")
+		cmd := exec.Command("sftp", append([]string{"-q", "-b", "-"}, opensshArgs(s)...)...)
 		// -f has it flush to disk, as sshexec does.
 		cmd.Stdin = strings.NewReader(fmt.Sprintf("put -f %s %s/b\n", source, remote))
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -196,5 +196,59 @@ func BenchmarkUpload(b *testing.B) {
 	b.ReportMetric(median(theirWall), "ms-sftp")
 	b.ReportMetric(median(ourCPU), "cpu-ms-sshexec")
 	b.ReportMetric(median(theirCPU), "cpu-ms-sftp")
+	b.ReportMetric(0, "ns/op")
+}
+
+// opensshArgs are the arguments with which OpenSSH's own clients reach s.
+func opensshArgs(s *opensshtest.Server) []string {
+	return []string{"-F", "none", "-o", fmt.Sprintf("Port=%d", s.Port), "-i", s.Path("client"), "-o", "IdentitiesOnly=yes",
+		"-o", "UserKnownHostsFile=" + s.Path("known_hosts"), "127.0.0.1"}
+}
+
+// BenchmarkFlood: a command that prints 10 GB must not take the bastion down.
+func BenchmarkFlood(b *testing.B) {
+	const size = 10 << 30
+	const most = 32 // MiB
+	s := opensshtest.Start(b, opensshtest.Config{})
+	script := fmt.Sprintf("yes 0123456789abcde | head -c %d", int64(size))
+	p := sshexec.NewPool(sshexec.Options{})
+	defer p.Close()
+	var peak int64
+	var wall, cpu, theirs time.Duration
+	for b.Loop() {
+		debug.FreeOSMemory() // what earlier benchmarks left would hide it
+		before, beforeCPU, start := residentBytes(b), processorTime(b), time.Now()
+		stop := make(chan struct{})
+		var watcher sync.WaitGroup
+		watcher.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+					peak = max(peak, residentBytes(b)-before)
+				}
+			}
+		})
+		res, err := p.Run(context.Background(), s.Target("node"), sshexec.Command{Script: script})
+		close(stop)
+		watcher.Wait()
+		if err != nil || !res.Truncated {
+			b.Fatalf("truncated %v, %v", res.Truncated, err)
+		}
+		wall, cpu = wall+time.Since(start), cpu+processorTime(b)-beforeCPU
+		start = time.Now()
+		if err := exec.Command("ssh", append(opensshArgs(s), script)...).Run(); err != nil {
+			b.Fatal(err)
+		}
+		theirs += time.Since(start)
+	}
+	n := time.Duration(b.N)
+	fmt.Printf("\n10 GB of output: %.1f s, %.1f s of processor time, %d MiB more resident at most; ssh takes %.1f s\n",
+		(wall / n).Seconds(), (cpu / n).Seconds(), peak>>20, (theirs / n).Seconds())
+	fmt.Print(verdict(fmt.Sprintf("10 GB of output cost less than %d MiB", most), peak>>20 < most))
+	b.ReportMetric(float64(peak>>20), "MiB-peak")
+	b.ReportMetric((wall / n).Seconds(), "s-sshexec")
+	b.ReportMetric((theirs / n).Seconds(), "s-ssh")
 	b.ReportMetric(0, "ns/op")
 }

@@ -20,6 +20,7 @@ const (
 type row struct {
 	tool      string
 	wall, cpu time.Duration // of a run; cpu per host
+	node      time.Duration // processor time that one node spends
 	peak      int64         // KiB, of the largest process
 	missing   string
 }
@@ -40,10 +41,10 @@ func printTable(b *testing.B, hosts int, rows []row) {
 	var sb strings.Builder
 	fmt.Fprintf(&sb, "\nuname -rv on %d hosts, %d at a time, one sshd:\n", hosts, forks)
 	w := tabwriter.NewWriter(&sb, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "tool\twall s\tof bare loop\tclient CPU ms/host\tof fleetd exec\tpeak MB\t")
+	fmt.Fprintln(w, "tool\twall s\tof bare loop\tclient CPU ms/host\tof fleetd exec\tnode CPU ms\tpeak MB\t")
 	for _, r := range rows {
 		if r.missing != "" {
-			fmt.Fprintf(w, "%s\t%s\t\t\t\t\t\n", r.tool, r.missing)
+			fmt.Fprintf(w, "%s\t%s\t\t\t\t\t\t\n", r.tool, r.missing)
 			continue
 		}
 		ofBare, ofOurs := "", ""
@@ -53,7 +54,8 @@ func printTable(b *testing.B, hosts int, rows []row) {
 		if ours != nil {
 			ofOurs = fmt.Sprintf("%.1f", float64(r.cpu)/float64(ours.cpu))
 		}
-		fmt.Fprintf(w, "%s\t%.2f\t%s\t%.2f\t%s\t%d\t\n", r.tool, r.wall.Seconds(), ofBare, float64(r.cpu)/float64(time.Millisecond), ofOurs, r.peak>>10)
+		fmt.Fprintf(w, "%s\t%.2f\t%s\t%.2f\t%s\t%.1f\t%d\t\n", r.tool, r.wall.Seconds(), ofBare,
+			float64(r.cpu)/float64(time.Millisecond), ofOurs, float64(r.node)/float64(time.Millisecond), r.peak>>10)
 	}
 	w.Flush()
 	if bare != nil && ours != nil {

@@ -189,7 +189,9 @@ func (p Program) text() (string, error) {
 	if strings.Contains(p.Script, "\x00") {
 		return "", fmt.Errorf("script holds a NUL byte")
 	}
-	sb.WriteString("\n" + p.Script)
+	// The space tells a script from the arguments above; a newline would have
+	// to be escaped, and cost the node a fork.
+	sb.WriteString(" " + p.Script)
 	return sb.String(), nil
 }
 
@@ -224,6 +226,6 @@ func DecodeProgram(line string) (Program, error) {
 		p.Argv = words
 		return p, err
 	}
-	p.Script = strings.TrimPrefix(text, "\n")
+	p.Script = strings.TrimPrefix(text, " ")
 	return p, nil
 }
