@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +21,10 @@ var script string
 // Observer reads section "node" of many hosts at once.
 type Observer struct {
 	// Remote reaches the hosts.
-	Remote Remote
+	Remote Connector
 	// Forks is how many hosts are read at the same time; 0 = 5, as Ansible's.
+	// Those that are being connected to do not count: 20 hosts that are down
+	// must not hold up 280 that are not.
 	Forks int
 	// Timeout bounds the script on one host; 0 = 5 minutes, which is more than
 	// a repository that does not answer costs.
@@ -29,6 +32,13 @@ type Observer struct {
 	// Read, if set, is told of each host that has been read or could not be. It
 	// may be called by several goroutines at once.
 	Read func(host string)
+}
+
+// A Connector is a Remote that connects before there is anything to run. It
+// bounds by itself how many hosts it connects to at a time.
+type Connector interface {
+	Remote
+	Connect(ctx context.Context, host string) error
 }
 
 var _ rollout.Observer = Observer{}
@@ -47,16 +57,9 @@ func (o Observer) Observe(ctx context.Context, keys map[string][]string) map[str
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, forks)
-	hosts := make([]string, 0, len(keys))
-	for h := range keys {
-		hosts = append(hosts, h)
-	}
-	slices.Sort(hosts)
-	for _, h := range hosts {
-		slots <- struct{}{}
+	for _, h := range slices.Sorted(maps.Keys(keys)) {
 		wg.Go(func() {
-			defer func() { <-slots }()
-			so := o.one(ctx, h, keys[h])
+			so := o.one(ctx, h, keys[h], slots)
 			if o.Read != nil {
 				o.Read(h)
 			}
@@ -69,10 +72,15 @@ func (o Observer) Observe(ctx context.Context, keys map[string][]string) map[str
 	return out
 }
 
-func (o Observer) one(ctx context.Context, host string, keys []string) rollout.SectionObservation {
+func (o Observer) one(ctx context.Context, host string, keys []string, slots chan struct{}) rollout.SectionObservation {
 	if err := checkKeys(host, keys); err != nil {
 		return rollout.SectionObservation{Err: err}
 	}
+	if err := o.Remote.Connect(ctx, host); err != nil {
+		return rollout.SectionObservation{Err: fmt.Errorf("cannot read the facts of %s: %w", host, err)}
+	}
+	slots <- struct{}{}
+	defer func() { <-slots }()
 	f, err := gather(ctx, o.Remote, host, true, o.Timeout, keys)
 	if err != nil {
 		return rollout.SectionObservation{Err: err}

@@ -28,11 +28,21 @@ type Fleet struct {
 	targets map[string]sshexec.Target
 }
 
-var _ Remote = (*Fleet)(nil)
+var _ Connector = (*Fleet)(nil)
 
 // NewFleet returns the Remote of these hosts. The pool stays the caller's to close.
 func NewFleet(pool *sshexec.Pool, targets map[string]sshexec.Target) *Fleet {
 	return &Fleet{pool: pool, targets: targets}
+}
+
+// Connect logs in, if no connection is open. It changes nothing on the node, and
+// the journal does not get it.
+func (f *Fleet) Connect(ctx context.Context, host string) error {
+	t, err := f.target(host)
+	if err != nil {
+		return err
+	}
+	return asUnreachable(f.pool.Connect(ctx, t))
 }
 
 // Run runs one command. The journal gets it as it was run, so a command must

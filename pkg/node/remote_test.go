@@ -142,14 +142,36 @@ type fakeFleet struct {
 	output []byte
 	forks  int
 	full   chan struct{} // closed when as many hosts as forks are asked at once
+	others chan struct{} // closed when all hosts that do not hang have been asked
 	mu     sync.Mutex
 	now    int
 	most   int
+	asked  int
+}
+
+// Connect hangs for ten hosts, which are more than the forks, until the others
+// have been asked.
+func (f *fakeFleet) Connect(_ context.Context, host string) error {
+	if host == "host007" {
+		return &unreachable{&sshexec.Error{Host: host, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("connection refused")}}
+	}
+	if host >= "host020" && host < "host030" {
+		select {
+		case <-f.others:
+			return errors.New("no answer")
+		case <-time.After(time.Minute):
+			return errors.New("the others wait for this one")
+		}
+	}
+	return nil
 }
 
 func (f *fakeFleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	f.mu.Lock()
 	f.now++
+	if f.asked++; f.asked == 38 { // 50, less ten that hang, one that refuses, one with a wrong key
+		close(f.others)
+	}
 	if f.most = max(f.most, f.now); f.now == f.forks && f.most == f.forks {
 		select {
 		case <-f.full:
@@ -166,8 +188,6 @@ func (f *fakeFleet) Run(ctx context.Context, host string, c sshexec.Command) (ss
 	f.now--
 	f.mu.Unlock()
 	switch host {
-	case "host007":
-		return sshexec.Result{}, &unreachable{&sshexec.Error{Host: host, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("connection refused")}}
 	case "host011":
 		return sshexec.Result{ExitStatus: 2, Stderr: []byte("sh: /tmp is full\n")}, nil
 	case "host013":
@@ -184,7 +204,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fake := &fakeFleet{output: fixture(t, archive, "output"), forks: 7, full: make(chan struct{})}
+	fake := &fakeFleet{output: fixture(t, archive, "output"), forks: 7, full: make(chan struct{}), others: make(chan struct{})}
 	keys := map[string][]string{}
 	for i := range 50 {
 		keys[fmt.Sprintf("host%03d", i)] = []string{"", "file=/etc/hosts"}
@@ -204,6 +224,9 @@ func TestObserver(t *testing.T) {
 			"host013": "cannot read the facts of host013: exit status 0: they are larger than 8 MB",
 			"host017": `cannot read the facts of host017: read key "file=relative": the path is not absolute`,
 		}[host]
+		if host >= "host020" && host < "host030" {
+			want = "cannot read the facts of " + host + ": no answer"
+		}
 		switch {
 		case want == "" && so.Err != nil:
 			t.Errorf("%s: %v", host, so.Err)

@@ -29,6 +29,11 @@ func (h *handshake) authMethods() []ssh.AuthMethod {
 	methods = append(methods, ssh.KeyboardInteractive(h.answer()))
 	if t.Password != "" {
 		methods = append(methods, ssh.PasswordCallback(func() (string, error) {
+			if h.asked {
+				// It was refused: once more would count as a second try, and
+				// lock the account (pam_faillock) after half as many runs.
+				return "", errPasswordRefused
+			}
 			h.offer("password")
 			return t.Password.Reveal(), nil
 		}))
@@ -80,6 +85,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 				h.offer("keyboard-interactive")
 				answers[i] = h.target.Password.Reveal()
 				sent = true
+				h.asked = h.asked || isPasswordQuestion(q)
 			case h.pool.opts.Challenge != nil && !(sent && isPasswordQuestion(q)):
 				resume := h.deadline.hold()
 				a, err := h.pool.opts.Challenge(h.target, instruction, q, echo)
@@ -90,7 +96,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 				h.offer("keyboard-interactive")
 				answers[i] = a.Reveal()
 			case sent && isPasswordQuestion(q):
-				return nil, errors.New("the password was not accepted")
+				return nil, errPasswordRefused
 			default:
 				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
 			}
@@ -98,6 +104,9 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 		return answers, nil
 	}
 }
+
+// errPasswordRefused ends a login whose password was sent and not accepted.
+var errPasswordRefused = errors.New("the password was not accepted")
 
 func isPasswordQuestion(q string) bool { return strings.Contains(strings.ToLower(q), "password") }
 

@@ -362,6 +362,15 @@ func TestOpenSSHPasswords(t *testing.T) {
 			if sshexec.KindOf(err) != tc.kind || (tc.kind == 0) != (err == nil) {
 				t.Fatalf("got %v", err)
 			}
+			if tc.given == "wrong" {
+				tries := func() int {
+					return strings.Count(s.Log.String(), "PAM: Authentication failure") + strings.Count(s.Log.String(), "Failed password")
+				}
+				waitFor(t, func() bool { return tries() > 0 }, s.Log.String)
+				if tries() != 1 {
+					t.Errorf("a wrong password was sent %d times:\n%s", tries(), s.Log)
+				}
+			}
 			if err != nil && tc.given != "" && strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), string(tc.given)+" ") {
 				t.Errorf("the error tells the password: %#v", err)
 			}

@@ -253,6 +253,7 @@ type handshake struct {
 	target   Target
 	deadline *deadline
 	pass     *pass
+	asked    bool // the password was sent by keyboard-interactive; x/crypto calls one method at a time
 
 	mu      sync.Mutex
 	keyErr  error // the host key was refused
@@ -306,7 +307,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
 		}
 		return f
-	case strings.Contains(text, "unable to authenticate"):
+	case strings.Contains(text, "unable to authenticate"), errors.Is(err, errPasswordRefused):
 		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(), hint: h.authHint()}
 	case strings.Contains(text, "oo many authentication failures"):
 		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
