@@ -3,6 +3,7 @@ package inventory
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,6 +20,7 @@ type data struct {
 
 	source    any // inventory_file and inventory_dir of hosts that are new
 	sourceDir any
+	lists     nameLists
 
 	trace    *trace // nil but for Origin
 	settings Settings
@@ -131,9 +133,12 @@ func (d *data) addHost(name, groupName string, port int) (*host, error) {
 		}
 		d.hosts[name] = h
 		d.hostList = append(d.hostList, h)
-		vars := d.varsOf(h)
-		vars.set("inventory_file", d.source)
-		vars.set("inventory_dir", d.sourceDir)
+		if vars := d.varsOf(h); vars.len() == 0 {
+			vars.keys, vars.vals = sourceNames, append(vars.vals, d.source, d.sourceDir)
+		} else {
+			vars.set("inventory_file", d.source)
+			vars.set("inventory_dir", d.sourceDir)
+		}
 		if isLocalName(name) {
 			if d.localhost == nil {
 				d.localhost = h
@@ -159,11 +164,10 @@ func (d *data) expect(lines, size int) {
 }
 
 // hostBlock holds a host with room for its groups and first variables, so
-// that a host costs one allocation in a hundred instead of five.
+// that a host costs one allocation in a hundred instead of four.
 type hostBlock struct {
 	host host
 	vars dict
-	keys [5]any
 	vals [5]any
 	in   [2]*group
 }
@@ -174,9 +178,44 @@ func (d *data) newHost(name string) *host {
 	}
 	d.blocks = d.blocks[:len(d.blocks)+1]
 	b := &d.blocks[len(d.blocks)-1]
-	b.vars.keys, b.vars.vals = b.keys[:0], b.vals[:0]
+	b.vars.vals = b.vals[:0]
 	b.host = host{name: name, order: len(d.hostList), vars: &b.vars, direct: b.in[:0]}
 	return &b.host
+}
+
+// sourceNames are the names of the variables that every host has. No capacity
+// is left, here and in nameLists: a dict that gets one more name copies them.
+var sourceNames = []any{"inventory_file", "inventory_dir"}
+
+// nameLists are the last lists of variable names that a host had. Most hosts of
+// a fleet have the same ones, and a list for each would be a quarter of its
+// memory.
+type nameLists struct {
+	last [4][]any
+	next int
+}
+
+// of returns the shared list of sourceNames and keys, or nil if a dict needs a
+// list of its own: for a name twice, or for an index.
+func (n *nameLists) of(keys []any) []any {
+	for _, l := range n.last {
+		if len(l) > 0 && slices.Equal(l[len(sourceNames):], keys) {
+			return l
+		}
+	}
+	list := make([]any, 0, len(sourceNames)+len(keys))
+	for _, k := range slices.Concat(sourceNames, keys) {
+		if slices.Contains(list, k) {
+			return nil
+		}
+		list = append(list, k)
+	}
+	if len(list) >= dictIndexFrom {
+		return nil
+	}
+	n.last[n.next] = list
+	n.next = (n.next + 1) % len(n.last)
+	return list
 }
 
 func (g *group) addHost(h *host) {
@@ -218,6 +257,22 @@ func (d *data) varsOf(h *host) *dict {
 		return g.vars
 	}
 	return h.vars
+}
+
+// setHostVariables sets several variables of a host at once. It sets none, and
+// returns false, where they have to be set one by one: on a host that has some
+// already, or with a trace.
+func (d *data) setHostVariables(h *host, keys, vals []any) bool {
+	fresh := len(h.vars.keys) == len(sourceNames) && &h.vars.keys[0] == &sourceNames[0]
+	if !fresh || d.trace != nil || d.groups[h.name] != nil {
+		return false
+	}
+	all := d.lists.of(keys)
+	if all == nil {
+		return false
+	}
+	h.vars.keys, h.vars.vals = all, append(h.vars.vals, vals...)
+	return true
 }
 
 // setHostVariable is setVariable for a host at hand.

@@ -304,6 +304,9 @@ func (r *iniReader) hosts(group string) error {
 		if err != nil {
 			return r.fail(words[0].at, hintOf(err), "%s", err)
 		}
+		if r.l.d.setHostVariables(h, r.keys, r.vals) {
+			continue
+		}
 		for i, k := range r.keys {
 			r.here(words[1+i].at)
 			if err := r.l.d.setHostVariable(h, k, r.vals[i]); err != nil {

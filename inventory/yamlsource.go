@@ -181,6 +181,9 @@ func (l *loader) yamlHost(c *constructor, group string, p pair) error {
 		if err != nil {
 			return l.at(c, p.kn, err)
 		}
+		if vars == nil || l.d.setHostVariables(h, vars.keys, vars.vals) {
+			continue
+		}
 		for i := range vars.len() {
 			if err := l.d.setHostVariable(h, vars.keys[i], vars.vals[i]); err != nil {
 				return l.at(c, p.vn, err)
