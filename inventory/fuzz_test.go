@@ -86,7 +86,7 @@ func loadOne(t *testing.T, name string, data []byte) {
 		t.Fatalf("all is %v, %v; hosts are %v", hosts, err, inv.Hosts())
 	}
 	for _, h := range hosts {
-		if len(inv.GroupNames(h)) == 0 && inv.loader.d.groups[h] == nil {
+		if len(inv.host(h).member.names) == 0 && inv.loader.d.groups[h] == nil {
 			t.Fatalf("%q is in no group", h)
 		}
 		if inv.Vars(h) == nil {

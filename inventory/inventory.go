@@ -165,38 +165,12 @@ func (inv *Inventory) Group(name string) (Group, bool) {
 		Parents: groupNames(g.parents), Depth: g.depth, Priority: g.priority}, true
 }
 
-// GroupHosts returns the hosts of a group and its descendants.
-func (inv *Inventory) GroupHosts(name string) []string {
-	g := inv.loader.d.groups[name]
-	if g == nil {
-		return nil
-	}
-	return hostNames(inv.loader.d.allHosts(g))
-}
-
-// GroupNames returns the groups that a host is in, sorted, without all: the
-// variable group_names.
-func (inv *Inventory) GroupNames(hostName string) []string {
-	if h := inv.host(hostName); h != nil {
-		return slices.Clone(h.member.names)
-	}
-	return nil
-}
-
 // Warnings returns what Ansible would warn of, in the order it was met, and
 // what Match has warned of since.
 func (inv *Inventory) Warnings() []Warning {
 	inv.matchMu.Lock()
 	defer inv.matchMu.Unlock()
 	return append(slices.Clone(inv.loader.warnings), inv.matchWarnings...)
-}
-
-// Secrets returns every vault value that was met. A program that prints can
-// look for them in its output; !vault strings are decrypted only when asked.
-func (inv *Inventory) Secrets() []Secret {
-	inv.loader.vault.mu.Lock()
-	defer inv.loader.vault.mu.Unlock()
-	return slices.Clone(inv.loader.vault.found)
 }
 
 // host finds a host by name. Each name for this machine finds the explicit

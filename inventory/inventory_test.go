@@ -100,7 +100,7 @@ func TestConcurrent(t *testing.T) {
 			if err := inv.WriteList(&b, ExportOptions{Export: i%2 == 0}); err != nil {
 				t.Error(err)
 			}
-			_, _ = inv.Warnings(), inv.Secrets()
+			_ = inv.Warnings()
 		})
 	}
 	wg.Wait()

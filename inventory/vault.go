@@ -63,15 +63,13 @@ func isVault(data []byte) bool {
 	return true
 }
 
-// vault decrypts with the passwords of one Load and remembers derived keys
-// and revealed secrets.
+// vault decrypts with the passwords of one Load and remembers derived keys.
 type vault struct {
 	secrets []VaultSecret
 	match   bool // only the password with the vault's own ID
 
-	mu    sync.Mutex
-	keys  map[string][]byte // password and salt → derived key, 10,000 rounds each
-	found []Secret
+	mu   sync.Mutex
+	keys map[string][]byte // password and salt → derived key, 10,000 rounds each
 }
 
 const (
@@ -93,7 +91,7 @@ func (v *vault) inline(text string, t *text, line, col int) Secret {
 		}
 		return string(plain), nil
 	}
-	return v.remember(Secret{p})
+	return Secret{p}
 }
 
 // hide makes Secrets of what stood in an encrypted file, also within lists and
@@ -117,14 +115,7 @@ func (v *vault) hide(value any, t *text) any {
 		}
 		return x
 	}
-	return v.remember(Secret{&secretValue{file: t.name, value: value}})
-}
-
-func (v *vault) remember(s Secret) Secret {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.found = append(v.found, s)
-	return s
+	return Secret{&secretValue{file: t.name, value: value}}
 }
 
 // vaultError gives a vault's error its place and a hint.

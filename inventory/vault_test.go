@@ -137,7 +137,7 @@ func TestSecretsStayHidden(t *testing.T) {
 	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "vars", vars, "s", vars["s"])
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "vars", vars, "s", vars["s"])
 	fmt.Fprintf(&b, "%v %+v %#v %s %q %x %d\n", vars, vars, vars, vars["s"], vars["s"], vars["s"], vars["s"])
-	fmt.Fprintf(&b, "%v %+v %#v\n", inv.Secrets(), pw, pw)
+	fmt.Fprintf(&b, "%v %+v %#v\n", pw, pw, pw)
 	for _, v := range []any{vars, pw} {
 		j, err := json.Marshal(v)
 		if err != nil {
@@ -165,9 +165,6 @@ func TestSecretsStayHidden(t *testing.T) {
 		if got, err := vars[name].(Secret).Reveal(); err != nil || got != want {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-	}
-	if n := len(inv.Secrets()); n != 6 {
-		t.Errorf("%d secrets, want 6", n)
 	}
 }
 
