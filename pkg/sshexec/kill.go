@@ -1,0 +1,79 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// killGrace is the time between SIGTERM and SIGKILL.
+const killGrace = 3 * time.Second
+
+// kill ends the process group of a started command, with the privileges it
+// has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
+// it, and it cannot signal what sudo started.
+func (r *runner) kill(s *session) {
+	target := killTarget(s.mark)
+	if target == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.pool.ctx, 10*time.Second+killGrace)
+	defer cancel()
+	program, err := wire.Program{
+		Env:    map[string]string{"fl_kill": target, "fl_grace": fmt.Sprint(int(killGrace / time.Second))},
+		Script: wire.KillScript,
+	}.Encode()
+	if err != nil {
+		return
+	}
+	killer, err := s.conn.beginIn(ctx, s.conn.openSessionNow, r.target, r.cmd.Become, program, io.Discard)
+	if errors.Is(err, errNoRoom) {
+		// All sessions are taken, this one among them, or MaxSessions is 1: to
+		// wait for one would be to wait for what is to be killed.
+		t := r.target
+		t.spare = true
+		var c *conn
+		if c, _, err = r.pool.acquire(ctx, t); err == nil {
+			defer r.pool.release(c)
+			killer, err = c.begin(ctx, t, r.cmd.Become, program, io.Discard)
+		}
+	}
+	if err != nil {
+		if killer != nil {
+			killer.close()
+		}
+		r.pool.log.Warn("cannot kill the command", "host", r.target.name(), "err", err)
+		return
+	}
+	defer killer.close()
+	_ = killer.ch.CloseWrite()
+	select {
+	case <-s.exited:
+		// It is gone; the killer only sleeps.
+	case <-killer.exited:
+		select {
+		case <-s.exited:
+		case <-time.After(time.Second):
+		}
+	case <-s.conn.dead:
+	case <-ctx.Done():
+	}
+}
+
+// killTarget returns the argument of kill(1): the process group where the shell
+// leads it or shares it with the session's first process, which is sshd's
+// child; else only the shell, because the group could be sshd's own.
+func killTarget(m wire.Mark) string {
+	switch {
+	case m.PID <= 1:
+		return ""
+	case m.PGID > 1 && (m.PGID == m.PID || m.PGID == m.SID):
+		return fmt.Sprintf("-%d", m.PGID)
+	default:
+		return fmt.Sprintf("%d", m.PID)
+	}
+}
