@@ -1,7 +1,6 @@
 package playbook
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
@@ -38,6 +37,15 @@ func reveal(v any) any {
 	return open
 }
 
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+func (h *hinted) Hint() string  { return h.hint }
+
 // Variable is a host's variable without templates; ok is false if there is
 // none, or if its value is {{ omit }}. An error names the variable, and shows
 // templates, but no value.
@@ -48,10 +56,9 @@ func (r *Resolver) Variable(host, name string) (v any, ok bool, err error) {
 	}
 	v, ok, err = s.Lookup(name)
 	if err != nil {
-		var u *jinja.Error
-		if errors.As(err, &u) && u.Undefined != "" {
-			if hint := s.undefinedHint(u.Undefined); hint != "" {
-				err = fmt.Errorf("%w\n%s", err, hint)
+		if inner := jinja.Position(err); inner != nil && inner.Undefined != "" {
+			if hint := s.undefinedHint(inner.Undefined); hint != "" {
+				err = &hinted{err, hint}
 			}
 		}
 		return nil, false, err

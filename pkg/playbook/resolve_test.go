@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // vaulted is a value that came out of a vault, or could not be got out.
@@ -52,7 +54,7 @@ func TestResolver(t *testing.T) {
 		v, ok, err := r.Variable(tc.host, tc.name)
 		switch {
 		case tc.err != "":
-			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "s3cret") {
+			if err == nil || !strings.Contains(err.Error()+" "+rollout.AsProblem(err).Hint, tc.err) || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("%s of %s: error %v, want %q", tc.name, tc.host, err, tc.err)
 			}
 		case err != nil || ok != (tc.want != nil) || v != tc.want:

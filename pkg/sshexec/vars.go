@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -35,7 +36,14 @@ type varReader struct {
 
 func (r *varReader) fail(name, format string, args ...any) {
 	if r.err == nil {
-		r.err = &Error{Host: r.host, Op: "read variable " + name, Kind: KindUsage, Err: fmt.Errorf(format, args...)}
+		e := &Error{Host: r.host, Op: "read variable " + name, Kind: KindUsage, Err: fmt.Errorf(format, args...)}
+		if h, ok := errors.AsType[interface {
+			error
+			Hint() string
+		}](e.Err); ok {
+			e.Hint = h.Hint()
+		}
+		r.err = e
 	}
 }
 
