@@ -48,6 +48,7 @@ func TestOnAMachine(t *testing.T) {
 	}
 	for _, flavour := range flavours {
 		t.Run(string(flavour), func(t *testing.T) {
+			t.Parallel() // a machine keeps one core busy
 			m := start(t, flavour)
 			m.observes()
 			before := m.facts()
@@ -65,7 +66,7 @@ func start(t *testing.T, flavour nodes.Flavour) *machine {
 	if err := nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{flavour}, Log: os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
-	ns := fmt.Sprintf("fleetd-kernel-%d", os.Getpid())
+	ns := fmt.Sprintf("fleetd-%s-%d", flavour, os.Getpid())
 	lab, err := nodes.Start(ctx, nodes.Config{Dir: filepath.Join(t.TempDir(), "lab"), Netns: ns, Nodes: nodes.Uniform(1, flavour), Log: os.Stderr})
 	if err != nil {
 		t.Fatal(err)

@@ -25,8 +25,6 @@ type tool struct {
 	args []string
 	env  []string
 	job  bool // this binary, with the job on standard input
-	// rounds is how often it runs at least.
-	rounds int
 }
 
 func BenchmarkFleet(b *testing.B) {
@@ -49,12 +47,11 @@ func BenchmarkFleet(b *testing.B) {
 	fleetd := os.Getenv("FLEETD")
 	if fleetd == "" {
 		fleetd = s.Path("fleetd")
-		if out, err := exec.Command("go", "build", "-o", fleetd, "github.com/fleetd/fleetd/cmd/fleetd").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", fleetd, "github.com/fleetd/fleetd/cmd/fleetd").CombinedOutput(); err != nil {
 			b.Logf("cannot build fleetd: %v\n%s", err, out)
 		}
 	}
 	for _, n := range counts() {
-		var rows []row
 		j := job{Port: s.Port, User: opensshtest.OpsUser, Key: s.Path("client"), KnownHosts: known, HostKey: hostKey}
 		var ini, hosts strings.Builder
 		for i := 1; i <= n; i++ {
@@ -68,26 +65,34 @@ func BenchmarkFleet(b *testing.B) {
 		list := s.Write(b, fmt.Sprintf("hosts%d", n), hosts.String())
 		ansible := []string{"ANSIBLE_CONFIG=" + s.Write(b, "ansible.cfg", "[defaults]\n"), "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
 		f := fmt.Sprint(forks)
+		quick := []tool{
+			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true},
+			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true},
+			{name: "fleetd-exec", bin: fleetd, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
+		}
+		rows := make([]row, len(quick))
+		for i, tl := range quick {
+			rows[i] = row{tool: tl.name, missing: "left out by -bench"}
+		}
+		b.Run(fmt.Sprintf("hosts=%d/fleetd", n), func(b *testing.B) { measure(b, quick, rows, quickRounds, j, s.PID) })
 		for _, tl := range []tool{
-			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true, rounds: quickRounds},
-			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true, rounds: quickRounds},
-			{name: "fleetd-exec", bin: fleetd, rounds: quickRounds, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
 			{name: "pdsh", bin: "pdsh", args: []string{"-R", "ssh", "-f", f, "-w", "^" + list, "uname -rv"}, env: []string{"PDSH_SSH_ARGS_APPEND=-F " + config}},
 			{name: "clush", bin: "clush", args: []string{"-f", f, "--hostfile", list, "-o", "-F " + config, "uname -rv"}},
 			{name: "parallel-ssh", bin: "parallel-ssh", args: []string{"-i", "-p", f, "-h", list, "-x", "-F " + config, "uname -rv"}},
 			{name: "ansible-raw", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "raw", "-a", "uname -rv"}, env: ansible},
 			{name: "ansible-shell", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "shell", "-a", "uname -rv"}, env: ansible},
 		} {
-			r := row{tool: tl.name, missing: "left out by -bench"}
-			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { r = tl.run(b, j, s.PID) })
-			rows = append(rows, r)
+			r := []row{{tool: tl.name, missing: "left out by -bench"}}
+			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { measure(b, []tool{tl}, r, 1, j, s.PID) })
+			rows = append(rows, r...)
 		}
 		printTable(b, n, rows)
 	}
 }
 
-// quickRounds is how often a tool runs that takes but a second or two: single
-// runs differ by a fifth.
+// quickRounds is how often the tools run that take but a second or two, turn by
+// turn: single runs differ by a fifth, and whatever else the machine does meets
+// all of them.
 const quickRounds = 10
 
 // counts are the numbers of hosts; FLEETD_BENCH_HOSTS has other ones, for a
@@ -105,38 +110,46 @@ func counts() []int {
 	return out
 }
 
-func (tl tool) run(b *testing.B, j job, sshd int) row {
-	r := row{tool: tl.name}
-	bin, err := exec.LookPath(tl.bin)
-	if err != nil {
-		// Not b.Skip: without -v nobody would see that a peer is missing.
-		fmt.Printf("%s is not installed: it is left out\n", tl.bin)
-		r.missing = "not installed"
-		b.ReportMetric(0, "ns/op")
-		return r
+// measure runs the tools turn by turn, at least so many rounds, and fills in
+// their rows.
+func measure(b *testing.B, tools []tool, rows []row, rounds int, j job, sshd int) {
+	for i, tl := range tools {
+		rows[i] = row{tool: tl.name}
+		if _, err := exec.LookPath(tl.bin); err != nil {
+			// Not b.Skip: without -v nobody would see that a peer is missing.
+			fmt.Printf("%s is not installed: it is left out\n", tl.bin)
+			rows[i].missing = "not installed"
+		}
+	}
+	round := func() {
+		for i, tl := range tools {
+			if rows[i].missing == "" {
+				tl.once(b, j, sshd, &rows[i])
+			}
+		}
 	}
 	ran := 0
-	before := nodeTime(b, sshd)
 	for b.Loop() {
-		tl.once(b, bin, j, &r)
+		round()
 		ran++
 	}
-	for ; ran < tl.rounds; ran++ {
-		tl.once(b, bin, j, &r)
+	for ; ran < rounds; ran++ {
+		round()
 	}
-	r.wall /= time.Duration(ran)
-	r.cpu /= time.Duration(ran * len(j.Hosts))
-	r.node = (nodeTime(b, sshd) - before) / time.Duration(ran*len(j.Hosts))
-	b.ReportMetric(float64(r.cpu)/float64(time.Millisecond), "cpu-ms/host")
-	b.ReportMetric(float64(r.node)/float64(time.Millisecond), "node-cpu-ms/host")
-	b.ReportMetric(r.wall.Seconds(), "s/run")
+	for i := range rows {
+		r := &rows[i]
+		r.wall /= time.Duration(ran)
+		r.cpu /= time.Duration(ran * len(j.Hosts))
+		r.node /= time.Duration(ran * len(j.Hosts))
+		b.ReportMetric(float64(r.cpu)/float64(time.Millisecond), r.tool+"-cpu-ms/host")
+		b.ReportMetric(r.wall.Seconds(), r.tool+"-s/run")
+	}
 	b.ReportMetric(0, "ns/op")
-	return r
 }
 
 // once runs the tool and adds what that took to r.
-func (tl tool) once(b *testing.B, bin string, j job, r *row) {
-	cmd := exec.Command(bin, tl.args...)
+func (tl tool) once(b *testing.B, j job, sshd int, r *row) {
+	cmd := exec.Command(tl.bin, tl.args...)
 	cmd.Env = append(os.Environ(), tl.env...)
 	if tl.job {
 		text, err := json.Marshal(j)
@@ -145,9 +158,11 @@ func (tl tool) once(b *testing.B, bin string, j job, r *row) {
 		}
 		cmd.Stdin = bytes.NewReader(text)
 	}
-	started := time.Now()
+	time.Sleep(500 * time.Millisecond) // the logouts of the tool before are not this one's
+	started, before := time.Now(), nodeTime(b, sshd)
 	out, err := cmd.CombinedOutput()
 	r.wall += time.Since(started)
+	r.node += nodeTime(b, sshd) - before
 	if err != nil {
 		b.Fatalf("%s: %v\n%.2000s", tl.name, err, out)
 	}
