@@ -4,6 +4,7 @@ go 1.26
 
 require (
 	github.com/cilium/ebpf v0.20.0
+	github.com/dlclark/regexp2 v1.11.5
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/go-multierror v1.1.1
 	github.com/kevinburke/ssh_config v1.4.0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -116,6 +117,22 @@ func TestPatternBomb(t *testing.T) {
 		if got, err := inv.Match(p); err != nil || len(got) != 0 {
 			t.Errorf("%s: %v, %v", p, got, err)
 		}
+	}
+}
+
+// TestSlowExpression: what RE2 does not have is matched in bounded time.
+func TestSlowExpression(t *testing.T) {
+	inv, err := Load(fstest.MapFS{"hosts": {Data: []byte(strings.Repeat("a", 200) + "\nb\n")}}, []string{"hosts"}, Options{Limits: Limits{Matching: 50 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = inv.Match("~(?=a)(a+)+$b")
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(e.Message, "takes longer than 50ms") || e.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+	if got, err := inv.Match("~(?!a|u)"); err != nil || !slices.Equal(got, []string{"b"}) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 

@@ -1,6 +1,9 @@
 package inventory
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Options says how sources are read. The zero value reads files only, with
 // Ansible's defaults.
@@ -43,6 +46,9 @@ type Limits struct {
 	Hosts     int   // hosts in all sources together
 	Expansion int   // values that one file's aliases may expand to
 	Depth     int   // nesting of values and of groups
+	// Matching is how long one pattern's regular expression may take on all
+	// names together, if it is of the kind that can take exponential time.
+	Matching time.Duration
 }
 
 // DefaultLimits leave room for ten times the largest fleet fleetd is measured
@@ -53,6 +59,7 @@ var DefaultLimits = Limits{
 	Hosts:     2_000_000,
 	Expansion: 1_000_000,
 	Depth:     200,
+	Matching:  10 * time.Second,
 }
 
 func (l Limits) orDefault() Limits {
@@ -71,6 +78,9 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.Depth > 0 {
 		d.Depth = l.Depth
+	}
+	if l.Matching > 0 {
+		d.Matching = l.Matching
 	}
 	return d
 }

@@ -1,12 +1,10 @@
 package inventory
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,7 +260,7 @@ func (inv *Inventory) warnMatch(format string, args ...any) {
 // enumerate returns the hosts of all groups that a pattern matches and, if it
 // matches none or can match several names, the hosts that it matches.
 func (inv *Inventory) enumerate(p string) ([]*host, error) {
-	match, err := nameMatcher(p)
+	match, err := nameMatcher(p, inv.loader.d.limits.Matching)
 	if err != nil {
 		return nil, err
 	}
@@ -270,14 +268,22 @@ func (inv *Inventory) enumerate(p string) ([]*host, error) {
 	var results []*host
 	matchedGroup := false
 	for _, g := range d.groupList {
-		if match(g.name) {
+		matches, err := match(g.name)
+		if err != nil {
+			return nil, err
+		}
+		if matches {
 			matchedGroup = true
 			results = append(results, d.allHosts(g)...)
 		}
 	}
 	if !matchedGroup || p[0] == '~' || strings.ContainsAny(p, ".?*[") {
 		for _, h := range d.hostList {
-			if match(h.name) {
+			matches, err := match(h.name)
+			if err != nil {
+				return nil, err
+			}
+			if matches {
 				results = append(results, h)
 			}
 		}
@@ -295,102 +301,4 @@ func (inv *Inventory) enumerate(p string) ([]*host, error) {
 		}
 	}
 	return results, nil
-}
-
-// nameMatcher compiles a glob, or a regular expression after ~ that must match
-// from the start of the name but not to its end.
-func nameMatcher(p string) (func(string) bool, error) {
-	if p[0] == '~' {
-		// \Z is the end of the text for Python, \z for Go.
-		re, err := regexp.Compile(`^(?:` + strings.ReplaceAll(p[1:], `\Z`, `\z`) + `)`)
-		if err != nil {
-			var bad *syntax.Error // its text would show what was put around the pattern
-			why := err.Error()
-			if errors.As(err, &bad) {
-				why = bad.Code.String()
-			}
-			e := badPattern(p, why)
-			if strings.Contains(p, "(?=") || strings.Contains(p, "(?!") || strings.Contains(p, "(?<") {
-				e.Hint = "Lookahead and lookbehind are not supported; combine patterns with :& and :! instead."
-			}
-			return nil, e
-		}
-		return re.MatchString, nil
-	}
-	if !strings.ContainsAny(p, "*?[") {
-		return func(s string) bool { return s == p }, nil
-	}
-	re, err := regexp.Compile(globExpression(p))
-	if err != nil {
-		return nil, badPattern(p, err.Error())
-	}
-	return re.MatchString, nil
-}
-
-// globExpression turns a shell glob into a regular expression as Python's
-// fnmatch reads it: [ without ] is itself, ! negates, backslash is plain.
-func globExpression(p string) string {
-	var b strings.Builder
-	b.WriteString(`(?s)^`)
-	for i := 0; i < len(p); {
-		c := p[i]
-		i++
-		switch c {
-		case '*':
-			b.WriteString(`.*`)
-		case '?':
-			b.WriteString(`.`)
-		case '[':
-			j := i
-			if j < len(p) && p[j] == '!' {
-				j++
-			}
-			if j < len(p) && p[j] == ']' {
-				j++
-			}
-			for j < len(p) && p[j] != ']' {
-				j++
-			}
-			if j >= len(p) {
-				b.WriteString(`\[`)
-				continue
-			}
-			b.WriteString(globClass(p[i:j]))
-			i = j + 1
-		default:
-			r, n := decodeRune(p[i-1:])
-			b.WriteString(regexp.QuoteMeta(string(r)))
-			i += n - 1
-		}
-	}
-	b.WriteString(`$`)
-	return b.String()
-}
-
-// globClass writes the inside of [ ] as a class; ranges that run backwards
-// hold nothing.
-func globClass(s string) string {
-	negate := strings.HasPrefix(s, "!")
-	s = strings.TrimPrefix(s, "!")
-	runes := []rune(s)
-	var b strings.Builder
-	for i := 0; i < len(runes); i++ {
-		lo, hi := runes[i], runes[i]
-		if i+2 < len(runes) && runes[i+1] == '-' {
-			hi = runes[i+2]
-			i += 2
-		}
-		if lo <= hi {
-			fmt.Fprintf(&b, `\x{%x}-\x{%x}`, lo, hi)
-		}
-	}
-	switch {
-	case b.Len() == 0 && negate:
-		return `.`
-	case b.Len() == 0:
-		return `[^\x{0}-\x{10FFFF}]`
-	case negate:
-		return `[^` + b.String() + `]`
-	}
-	return `[` + b.String() + `]`
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -142,9 +143,14 @@ func TestRandomInventories(t *testing.T) {
 var patternPieces = []string{
 	"web", "db", "web1", "web2", "lone", "all", "*", "ungrouped", "localhost", "127.0.0.1", "::1", "a.example.org", "10.0.0.1", "host-x", "no", "wEb",
 	"web*", "*1", "w?b1", "[wd]*", "[!w]*", "[a-z]*", "[z-a]", "[]]", "[!]]*", "[", "]", "*.example.*", "~web", "~.*1$", "~(web|db)[12]", "~^w", "~b", "~(",
+	"~(?!web|all|u)", "~(?=w)", "~.*(?<!1)", "(?=b)", "(?<=web)", "(?!", "(w)", "\\1", "(?P<n>e)", "(?P=n)", "\\Z",
 	"[0]", "[1]", "[-1]", "[-9]", "[9]", "[0:1]", "[1:]", "[0:0]", "[1:0]", "[2:1]", "[1:99]", "[0-1]", "[x]", "[:1]",
 	":", ":", ":", ",", ",", ":&", ":!", ",&", ",!", "&", "!", " ", ":22", ".", "?", ";",
 }
+
+// laxer finds what Python refuses and fleetd may take: a repeated anchor, a
+// reference to a group that comes later, a group's name twice.
+var laxer = regexp.MustCompile(`(\$|\\Z)[*?]|\\1|\(\?P=|\(\?P<.*\(\?P<`)
 
 // TestPatternsLikeAnsible matches random patterns, with and without a limit,
 // with both.
@@ -191,8 +197,7 @@ func TestPatternsLikeAnsible(t *testing.T) {
 		if want[i] != "" && want[i] != "error" {
 			matched++
 		}
-		// Python refuses to repeat an anchor, Go does not.
-		if got != want[i] && !strings.Contains(m[0]+m[1], "$*") && !strings.Contains(m[0]+m[1], "$?") {
+		if got != want[i] && !(want[i] == "error" && laxer.MatchString(m[0]+" "+m[1])) {
 			if different++; different <= 20 {
 				t.Errorf("%q limit %q\nansible %s\nfleetd  %s", m[0], m[1], want[i], got)
 			}
