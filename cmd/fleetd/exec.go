@@ -92,19 +92,26 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	for _, h := range hosts {
 		targets = append(targets, byName[h])
 	}
-	pool := newPool(c, f, func() func() { return func() {} })
+	waiting := view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "running the command", "done", hosts, time.Now)
+	pool := newPool(c, f, waiting.Hold)
 	defer pool.Close()
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
 	done := context.AfterFunc(ctx, func() {
+		defer waiting.Hold()()
 		fmt.Fprintln(c.ErrOrStderr(), "\nInterrupted: ending the command on the hosts. Once more leaves it to them.")
 		// From here on a signal ends fleetd at once: a host that does not
 		// answer must not hold the person.
 		stop()
 	})
 	results := make(map[string]sshexec.HostResult, len(hosts))
-	pool.RunAll(ctx, targets, sshexec.Command{Script: command, Become: become, Timeout: timeout}, f.forks, func(r sshexec.HostResult) { results[r.Host] = r })
+	waiting.Show()
+	pool.RunAll(ctx, targets, sshexec.Command{Script: command, Become: become, Timeout: timeout}, f.forks, func(r sshexec.HostResult) {
+		results[r.Host] = r
+		waiting.Done(r.Host)
+	})
 	done()
+	waiting.Close()
 	var all []sshexec.HostResult
 	for _, h := range hosts {
 		all = append(all, results[h])

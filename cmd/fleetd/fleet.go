@@ -34,7 +34,7 @@ type fleet struct {
 	modules      map[string]rollout.Module
 	observers    []rollout.Observer
 	pool         *sshexec.Pool
-	looking      *view.Looking
+	looking      *view.Waiting
 }
 
 // openFleet reads the inventory and the playbook and checks all of it. It
@@ -70,7 +70,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 	if err != nil {
 		return nil, err
 	}
-	fl.looking = view.NewLooking(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), slices.Collect(maps.Keys(targets)), time.Now)
+	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", slices.Collect(maps.Keys(targets)), time.Now)
 	fl.pool = newPool(c, f, fl.looking.Hold)
 	hosts := node.NewFleet(fl.pool, targets)
 	fl.modules = modules(client, hosts)
@@ -83,7 +83,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error
 		}
 		refs[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
 	}
-	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Read})
+	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done})
 	fl.source = rollout.Source{
 		CreatedAt: time.Now().UTC(), Fleetd: version, Inventories: sources, Playbook: f.playbook,
 		Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig,

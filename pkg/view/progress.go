@@ -181,8 +181,16 @@ func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string
 }
 
 // eraseLine empties the line that the cursor is on, on every terminal since the
-// VT100.
+// VT100. It does not reach the beginning of a text that took two lines.
 const eraseLine = "\r\x1b[K"
+
+// fit cuts a text to a line of so many columns; 0 is any number.
+func fit(s string, columns int) string {
+	if r := []rune(s); columns > 1 && len(r) >= columns {
+		return string(r[:columns-2]) + "…" // the last column stays free: some terminals wrap there
+	}
+	return s
+}
 
 // erase takes the live line off the screen, redraw puts it back.
 func (p *Progress) erase() {
@@ -204,7 +212,7 @@ func (p *Progress) redraw() {
 		}
 	}
 	s := fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"), hostNames([]string{oldest.Host}), p.now().Sub(since).Truncate(time.Second))
-	fmt.Fprint(p.w, eraseLine+p.st.dim(s))
+	fmt.Fprint(p.w, eraseLine+p.st.dim(fit(s, columns(p.w))))
 	p.status = s
 }
 
