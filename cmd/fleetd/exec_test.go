@@ -40,6 +40,8 @@ func TestExecScript(t *testing.T) {
 					return err
 				}
 				known.Write(b)
+				_, key, _ := strings.Cut(string(b), " ")
+				fmt.Fprintf(&known, "many%d-* %s", i+1, key) // for many hosts that are one server
 			}
 			if err := os.Mkdir(e.WorkDir+"/.ssh", 0o700); err != nil {
 				return err

@@ -38,7 +38,7 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	}
 	timeouts := 0
 	for attempt := 1; ; attempt++ {
-		c, err := p.dialOnce(ctx, t)
+		c, err := p.dialInTurn(ctx, t)
 		if err == nil {
 			return c, nil
 		}
@@ -184,6 +184,9 @@ func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
 			f.retry = retrySoon
 		}
 		f.hint = "set ansible_host to an address that resolves here"
+	case outOfFiles(err):
+		f.err = &noFiles{err}
+		f.hint = "raise the limit here: ulimit -n"
 	case errors.Is(err, errLost), errors.Is(err, syscall.ECONNRESET):
 		f.retry = retrySoon
 	default:

@@ -2,3 +2,6 @@ package sshexec
 
 // WithoutSFTP has uploads go the way of a node that has no sftp-server.
 func WithoutSFTP(o *Options) { o.noSFTP = "yes" }
+
+// CloseIdle is what a dial does that lacks a file descriptor.
+func (p *Pool) CloseIdle() bool { return p.closeIdle() }

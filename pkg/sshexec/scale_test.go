@@ -202,3 +202,49 @@ func TestRunAllClosesWhatItUsed(t *testing.T) {
 		t.Errorf("the command that was running before: %v", err)
 	}
 }
+
+// TestCloseIdle: who lacks a file descriptor takes it from the connection that
+// was idle for longest, never from one in use.
+func TestCloseIdle(t *testing.T) {
+	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+		if r.Script == "wait" {
+			_, _ = io.Copy(io.Discard, r.Stdin)
+		}
+		return sshtest.Response{}
+	}))
+	p := newPool(t, sshexec.Options{})
+	if p.CloseIdle() {
+		t.Error("there is a connection in a new pool")
+	}
+	in, end := io.Pipe()
+	waits := make(chan error, 1)
+	go func() {
+		_, err := p.Run(testContext(t), aliasTarget(t, srv, 0), sshexec.Command{Script: "wait", Stdin: in})
+		waits <- err
+	}()
+	waitFor(t, func() bool { return srv.Running() == 1 }, func() string { return "the command does not start" })
+	for i := range 2 {
+		if err := p.Connect(testContext(t), aliasTarget(t, srv, 1+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for left := 2; left >= 1; left-- {
+		if !p.CloseIdle() {
+			t.Error("there is no connection")
+		}
+		waitFor(t, func() bool { return srv.Open() == left }, func() string { return fmt.Sprintf("%d connections are open, want %d", srv.Open(), left) })
+		if left == 2 {
+			// The first of the two went: the second one is still good.
+			if err := p.Connect(testContext(t), aliasTarget(t, srv, 2)); err != nil || srv.Dials() != 3 {
+				t.Errorf("%d dials, %v", srv.Dials(), err)
+			}
+		}
+	}
+	if !p.CloseIdle() || srv.Open() != 1 {
+		t.Errorf("%d connections are open, want the one in use", srv.Open())
+	}
+	end.Close()
+	if err := <-waits; err != nil {
+		t.Errorf("the command that was running: %v", err)
+	}
+}
