@@ -221,26 +221,27 @@ func (m *membership) joined(now, before map[*group]bool, all *group) *membership
 // allHosts are the hosts of a group and its descendants, each once: its own
 // first, then level by level in the order the children were named.
 func (d *data) allHosts(g *group) []*host {
-	var out []*host
+	groups := []*group{g}
 	seenGroup := map[*group]bool{g: true}
-	seenHost := make([]bool, len(d.hostList))
-	for level := []*group{g}; len(level) > 0; {
-		var next []*group
-		for _, x := range level {
-			for _, h := range x.hosts {
-				if !seenHost[h.order] {
-					seenHost[h.order] = true
-					out = append(out, h)
-				}
-			}
-			for _, c := range x.children {
-				if !seenGroup[c] {
-					seenGroup[c] = true
-					next = append(next, c)
-				}
+	most := 0
+	for i := 0; i < len(groups); i++ {
+		most += len(groups[i].hosts)
+		for _, c := range groups[i].children {
+			if !seenGroup[c] {
+				seenGroup[c] = true
+				groups = append(groups, c)
 			}
 		}
-		level = next
+	}
+	out := make([]*host, 0, min(most, len(d.hostList)))
+	seenHost := make([]bool, len(d.hostList))
+	for _, x := range groups {
+		for _, h := range x.hosts {
+			if !seenHost[h.order] {
+				seenHost[h.order] = true
+				out = append(out, h)
+			}
+		}
 	}
 	return out
 }

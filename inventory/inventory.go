@@ -74,19 +74,24 @@ func (inv *Inventory) prepare() error {
 	implicit.vars.set("ansible_connection", "local")
 	inv.localhost = implicit
 
-	for _, h := range append(slices.Clone(l.d.hostList), implicit) {
-		if h.member.base == nil {
-			base, err := inv.groupVars(h.member)
-			if err != nil {
-				return err
-			}
-			h.member.base = base
-		}
-		if err := inv.readHostFiles(h); err != nil {
+	for _, h := range l.d.hostList {
+		if err := inv.prepareHost(h); err != nil {
 			return err
 		}
 	}
-	return nil
+	return inv.prepareHost(implicit)
+}
+
+// prepareHost reads what lies beside the inventory for a host and its groups.
+func (inv *Inventory) prepareHost(h *host) error {
+	if h.member.base == nil {
+		base, err := inv.groupVars(h.member)
+		if err != nil {
+			return err
+		}
+		h.member.base = base
+	}
+	return inv.readHostFiles(h)
 }
 
 // groups is the variable groups, made when somebody asks for it first.
