@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -101,7 +100,7 @@ func (w Warning) String() string {
 // text is a source file's name and content, kept to quote it in errors.
 type text struct {
 	name string // for people
-	data []byte
+	data string
 	// secret is set for content that came out of a vault: it is never quoted.
 	secret bool
 }
@@ -149,27 +148,27 @@ func (t *text) clip(s string) string {
 }
 
 // lineOf returns line n (from 1) of data without its line break.
-func lineOf(data []byte, n int) []byte {
+func lineOf(data string, n int) string {
 	for ; n > 1; n-- {
-		i := bytes.IndexByte(data, '\n')
+		i := strings.IndexByte(data, '\n')
 		if i < 0 {
-			return nil
+			return ""
 		}
 		data = data[i+1:]
 	}
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+	if i := strings.IndexByte(data, '\n'); i >= 0 {
 		data = data[:i]
 	}
-	return bytes.TrimSuffix(data, []byte("\r"))
+	return strings.TrimSuffix(data, "\r")
 }
 
 // excerpt cuts a line so that the column stays visible, and returns the caret's index.
-func excerpt(line []byte, column int) (string, int) {
+func excerpt(line string, column int) (string, int) {
 	from, chars := 0, 0
 	if column > maxShownText*3/4 {
 		skip := column - maxShownText/2
 		for from < len(line) && chars < skip {
-			_, n := utf8.DecodeRune(line[from:])
+			_, n := utf8.DecodeRuneInString(line[from:])
 			from += n
 			chars++
 		}
@@ -184,7 +183,7 @@ func excerpt(line []byte, column int) (string, int) {
 			b.WriteString("…")
 			break
 		}
-		r, n := utf8.DecodeRune(line[i:])
+		r, n := utf8.DecodeRuneInString(line[i:])
 		b.WriteRune(r)
 		i += n
 		shown++

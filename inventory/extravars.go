@@ -26,7 +26,7 @@ func (l *loader) extraVars(args []string) (*dict, error) {
 			return nil, &Error{Caret: -1, Message: fmt.Sprintf("extra vars %q look like a file", clip(arg)),
 				Hint: "Put an @ before the file's name: -e @" + clip(arg)}
 		case '[', '{':
-			v, _, err = l.document(&text{name: "extra vars", data: []byte(arg)})
+			v, _, err = l.document(&text{name: "extra vars", data: arg})
 		default:
 			v, err = parseKeyValues(arg)
 		}

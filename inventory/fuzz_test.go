@@ -112,7 +112,7 @@ func FuzzYAML(f *testing.F) {
 // roundTrip writes a value as YAML and reads it again.
 func roundTrip(t *testing.T, data []byte) {
 	t.Helper()
-	txt := &text{name: "x.yml", data: data}
+	txt := &text{name: "x.yml", data: string(data)}
 	if checkText(txt) != nil {
 		return
 	}
@@ -167,7 +167,7 @@ func FuzzJSON(f *testing.F) {
 	f.Add([]byte(`{"a": [1, -2.5e3, true, null, "x\u00e9\n", {"b": {}}], "_meta": {"hostvars": {}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		loadOne(t, "saved.json", data)
-		txt := &text{name: "x.json", data: data}
+		txt := &text{name: "x.json", data: string(data)}
 		n, err := parseJSON(txt, fuzzLimits)
 		if err != nil {
 			checkError(t, data, err)

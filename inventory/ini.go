@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,7 +36,7 @@ type pendingGroup struct {
 // readINI adds an INI inventory: host lines below [group], group names below
 // [group:children], assignments below [group:vars].
 func (l *loader) readINI(t *text) error {
-	l.d.expect(bytes.Count(t.data, []byte("\n")), len(t.data))
+	l.d.expect(strings.Count(t.data, "\n"), len(t.data))
 	r := &iniReader{l: l, t: t, pending: map[string]*pendingGroup{}}
 	return r.read()
 }
@@ -48,14 +47,14 @@ func (r *iniReader) fail(col int, hint, format string, args ...any) error {
 		e.Column = r.at + 1 + utf8.RuneCountInString(r.line[:min(col, len(r.line))])
 	}
 	if !r.t.secret {
-		e.Text, e.Caret = excerpt([]byte(strings.Repeat(" ", r.at)+r.line), e.Column)
+		e.Text, e.Caret = excerpt(strings.Repeat(" ", r.at)+r.line, e.Column)
 	}
 	return e
 }
 
 func (r *iniReader) read() error {
 	group, state := "ungrouped", "hosts"
-	rest := string(r.t.data)
+	rest := r.t.data
 	for len(rest) > 0 {
 		var line string
 		line, rest = cutLine(rest)

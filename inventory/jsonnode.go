@@ -14,7 +14,7 @@ import (
 // Ansible tries it on every file before YAML.
 type jsonParser struct {
 	t     *text
-	s     []byte
+	s     string
 	i     int
 	depth int
 	bad   string
@@ -44,9 +44,9 @@ func parseJSON(t *text, limits Limits) (*node, error) {
 }
 
 // mayBeJSON tells whether data can be JSON at all.
-func mayBeJSON(data []byte) bool {
-	for _, c := range data {
-		switch c {
+func mayBeJSON(data string) bool {
+	for i := range len(data) {
+		switch c := data[i]; c {
 		case ' ', '\t', '\n', '\r':
 		case '{', '[', '"':
 			return true
@@ -80,7 +80,7 @@ func (p *jsonParser) node(kind nodeKind) *node {
 			p.start = p.seen + 1
 		}
 	}
-	return &node{kind: kind, line: p.line, col: 1 + utf8.RuneCount(p.s[p.start:p.i]), typed: true}
+	return &node{kind: kind, line: p.line, col: 1 + utf8.RuneCountInString(p.s[p.start:p.i]), typed: true}
 }
 
 func (p *jsonParser) value() *node {
@@ -108,7 +108,7 @@ func (p *jsonParser) value() *node {
 		word string
 		val  any
 	}{{"true", true}, {"false", false}, {"null", nil}, {"NaN", math.NaN()}, {"Infinity", math.Inf(1)}} {
-		if strings.HasPrefix(string(p.s[p.i:min(len(p.s), p.i+8)]), w.word) {
+		if strings.HasPrefix(p.s[p.i:min(len(p.s), p.i+8)], w.word) {
 			n := p.node(scalarNode)
 			n.val = w.val
 			p.i += len(w.word)
@@ -284,7 +284,7 @@ func (p *jsonParser) str() (string, bool) {
 	}
 	if i < len(p.s) && p.s[i] == '"' {
 		p.i = i + 1
-		return string(p.s[from:i]), true
+		return p.s[from:i], true
 	}
 	buf := append([]byte(nil), p.s[from:i]...)
 	for i < len(p.s) {
@@ -332,7 +332,7 @@ func (p *jsonParser) str() (string, bool) {
 }
 
 // hexRune reads \uXXXX at the start of s.
-func hexRune(s []byte) (rune, bool) {
+func hexRune(s string) (rune, bool) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' || !allOf(string(s[2:6]), isHex) {
 		return 0, false
 	}

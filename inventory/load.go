@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -145,12 +144,14 @@ func (l *loader) read(p string) (*text, error) {
 		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the file: " + reason(err), Err: err}
 	}
 	defer f.Close()
-	var buf bytes.Buffer
+	var b strings.Builder
+	size := 0
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() <= l.limits.FileSize {
-		buf.Grow(int(info.Size()) + bytes.MinRead)
+		size = int(info.Size())
+		b.Grow(size)
 	}
-	_, err = buf.ReadFrom(io.LimitReader(f, l.limits.FileSize+1))
-	data := buf.Bytes()
+	_, err = io.CopyBuffer(&b, io.LimitReader(f, l.limits.FileSize+1), make([]byte, min(max(size, 512), 64<<10)))
+	data := b.String()
 	if err != nil {
 		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the file: " + reason(err), Err: err}
 	}
@@ -159,13 +160,13 @@ func (l *loader) read(p string) (*text, error) {
 		return nil, &Error{File: t.name, Caret: -1, Message: fmt.Sprintf("the file is larger than %d bytes", l.limits.FileSize)}
 	}
 	if isVault(data) {
-		plain, err := l.vault.decrypt(data)
+		plain, err := l.vault.decrypt([]byte(data))
 		if err != nil {
 			return nil, vaultError(t.name, 1, 1, err)
 		}
-		t.data, t.secret = plain, true
+		t.data, t.secret = string(plain), true
 	}
-	if i := bytes.IndexByte(t.data, 0); i >= 0 {
+	if i := strings.IndexByte(t.data, 0); i >= 0 {
 		line, col := place(t.data, i)
 		return nil, t.errorAt(line, col, "Is this a text file in UTF-8?", "the file has a NUL byte")
 	}
@@ -174,10 +175,10 @@ func (l *loader) read(p string) (*text, error) {
 
 // checkText refuses what is not UTF-8.
 func checkText(t *text) error {
-	if !utf8.Valid(t.data) {
+	if !utf8.ValidString(t.data) {
 		i := 0
 		for i < len(t.data) {
-			r, n := utf8.DecodeRune(t.data[i:])
+			r, n := utf8.DecodeRuneInString(t.data[i:])
 			if r == utf8.RuneError && n == 1 {
 				break
 			}
@@ -190,9 +191,9 @@ func checkText(t *text) error {
 }
 
 // place is the line and column of a byte offset.
-func place(data []byte, i int) (line, col int) {
-	start := bytes.LastIndexByte(data[:i], '\n') + 1
-	return 1 + bytes.Count(data[:i], []byte("\n")), 1 + utf8.RuneCount(data[start:i])
+func place(data string, i int) (line, col int) {
+	start := strings.LastIndexByte(data[:i], '\n') + 1
+	return 1 + strings.Count(data[:i], "\n"), 1 + utf8.RuneCountInString(data[start:i])
 }
 
 // reason is the cause within an fs error, whose path the message has already.

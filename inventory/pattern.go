@@ -82,7 +82,7 @@ func (inv *Inventory) limitPatterns(limit string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for line := range strings.SplitSeq(string(t.data), "\n") {
+		for line := range strings.SplitSeq(t.data, "\n") {
 			out = append(out, strings.TrimFunc(line, isSpace))
 		}
 	}

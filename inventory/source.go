@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"path"
@@ -104,7 +103,7 @@ func (l *loader) executable(p string, t *text, info fs.FileInfo) bool {
 	if l.opts.Executable != nil {
 		return l.opts.Executable(p)
 	}
-	return info.Mode()&0o111 != 0 || bytes.HasPrefix(t.data, []byte("#!"))
+	return info.Mode()&0o111 != 0 || strings.HasPrefix(t.data, "#!")
 }
 
 // unparsed reports the failure that most likely means what its author meant.
@@ -131,7 +130,7 @@ func (l *loader) likely(p string, failures []failure) error {
 	if ext := extension(p); ext == "" && by["yaml"] != nil && by["ini"] != nil && by["script"] == nil {
 		// Without an extension the text tells: a section header or a word
 		// with = makes it INI.
-		if data, err := fs.ReadFile(l.fsys, p); err == nil && looksINI(data) {
+		if data, err := fs.ReadFile(l.fsys, p); err == nil && looksINI(string(data)) {
 			prefer = []string{"ini"}
 		}
 	}
@@ -146,17 +145,17 @@ func (l *loader) likely(p string, failures []failure) error {
 // plainlyINI spares a large INI file without extension from being scanned as
 // YAML, where it would be one endless text: [name] on a line of its own is a
 // YAML list, and no word can follow it.
-func plainlyINI(data []byte) bool {
+func plainlyINI(data string) bool {
 	seen := 0
-	for line := range bytes.Lines(data) {
-		line = bytes.TrimRight(line, " \r\n")
+	for line := range strings.Lines(data) {
+		line = strings.TrimRight(line, " \r\n")
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
 		if seen++; seen == 2 {
 			return anchorChar(line[0]) && line[0] != '-'
 		}
-		if line[0] != '[' || line[len(line)-1] != ']' || len(line) > 200 || span(string(line), 1, anchorChar) != len(line)-1 {
+		if line[0] != '[' || line[len(line)-1] != ']' || len(line) > 200 || span(line, 1, anchorChar) != len(line)-1 {
 			return false
 		}
 	}
@@ -164,8 +163,8 @@ func plainlyINI(data []byte) bool {
 }
 
 // looksINI judges by the first line that says something.
-func looksINI(data []byte) bool {
-	rest := string(data)
+func looksINI(data string) bool {
+	rest := data
 	for rest != "" {
 		var line string
 		line, rest = cutLine(rest)

@@ -51,12 +51,12 @@ const vaultHeader = "$ANSIBLE_VAULT"
 
 // isVault tells whether data is a vault: pure ASCII that starts with the
 // header. One character beyond ASCII and Ansible takes the file for plain.
-func isVault(data []byte) bool {
-	if !bytes.HasPrefix(data, []byte(vaultHeader)) {
+func isVault(data string) bool {
+	if !strings.HasPrefix(data, vaultHeader) {
 		return false
 	}
-	for _, c := range data {
-		if c >= 0x80 {
+	for i := range len(data) {
+		if data[i] >= 0x80 {
 			return false
 		}
 	}
@@ -144,7 +144,7 @@ type envelope struct {
 
 func parseEnvelope(data []byte) (*envelope, error) {
 	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrVaultFormat, what) }
-	if !isVault(data) {
+	if !IsVault(data) {
 		return nil, bad("it does not start with " + vaultHeader)
 	}
 	lines := strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' || r == '\r' })
@@ -305,7 +305,7 @@ func readable(b []byte) bool {
 }
 
 // IsVault tells whether data is encrypted with Ansible Vault.
-func IsVault(data []byte) bool { return isVault(data) }
+func IsVault(data []byte) bool { return isVault(string(data)) }
 
 // Decrypt opens a vault, formats 1.1 and 1.2, with the first of the passwords
 // that fits.

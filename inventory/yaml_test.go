@@ -60,7 +60,7 @@ func testConstructor(t *text) *constructor {
 }
 
 func loadYAML(s string) (string, error) {
-	t := &text{name: "test.yml", data: []byte(s)}
+	t := &text{name: "test.yml", data: s}
 	if err := checkText(t); err != nil {
 		return "error", err
 	}
@@ -227,7 +227,7 @@ func TestINIValuesLikeAnsible(t *testing.T) {
 
 // loadFour is what testdata/yamlvalues.py answers.
 func loadFour(s string) ([4]string, error) {
-	t := &text{name: "test.yml", data: []byte(s)}
+	t := &text{name: "test.yml", data: s}
 	none := [4]string{"error"}
 	if err := checkText(t); err != nil {
 		return none, err

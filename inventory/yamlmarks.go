@@ -12,7 +12,7 @@ func (s *scanner) directive() bool {
 	for s.i < len(s.s) && s.breakLen(0) == 0 {
 		s.skip()
 	}
-	words := strings.Fields(string(s.s[from:s.i]))
+	words := strings.Fields(s.s[from:s.i])
 	for i, w := range words {
 		if strings.HasPrefix(w, "#") {
 			words = words[:i]
@@ -58,7 +58,7 @@ func (s *scanner) anchor(c byte) bool {
 	if c == '*' {
 		k = tokAlias
 	}
-	s.tokens = append(s.tokens, token{kind: k, at: at, value: string(s.s[from:s.i])})
+	s.tokens = append(s.tokens, token{kind: k, at: at, value: s.s[from:s.i]})
 	return true
 }
 
@@ -81,7 +81,7 @@ func (s *scanner) tag() bool {
 		for uriChar(s.byteAt(0)) || strings.IndexByte(",[]", s.byteAt(0)) > 0 {
 			s.skip()
 		}
-		t.suffix = string(s.s[from:s.i])
+		t.suffix = s.s[from:s.i]
 		if s.byteAt(0) != '>' || t.suffix == "" {
 			return s.fail(t.at, "A value that starts with ! must be quoted.", "the tag is not closed by >")
 		}
@@ -91,7 +91,7 @@ func (s *scanner) tag() bool {
 		for uriChar(s.byteAt(0)) || (s.flow == 0 && (s.byteAt(0) == '[' || s.byteAt(0) == ']' || s.byteAt(0) == ',')) {
 			s.skip()
 		}
-		word := string(s.s[from:s.i])
+		word := s.s[from:s.i]
 		t.value, t.suffix = "!", word[1:]
 		if i := strings.IndexByte(word[1:], '!'); i >= 0 && allOf("_"+word[1:i+1], anchorChar) {
 			t.value, t.suffix = word[:i+2], word[i+2:]

@@ -57,7 +57,7 @@ func (s *scanner) plain() bool {
 			piece := s.s[from:s.i]
 			switch {
 			case !started:
-				simple = string(piece)
+				simple = piece
 				started = true
 			default:
 				if simple != "" {
@@ -69,7 +69,7 @@ func (s *scanner) plain() bool {
 				} else {
 					b.WriteString(blanks)
 				}
-				b.Write(piece)
+				b.WriteString(piece)
 			}
 			broken, blanks, first = false, "", ""
 			more.Reset()
@@ -97,7 +97,7 @@ func (s *scanner) plain() bool {
 			}
 		}
 		if !broken {
-			blanks = string(s.s[from:s.i])
+			blanks = s.s[from:s.i]
 		}
 		if s.flow == 0 && s.m.col < indent {
 			break
@@ -160,7 +160,7 @@ func (s *scanner) quoted(q byte) bool {
 			}
 			from := s.i
 			s.skip()
-			b.Write(s.s[from:s.i])
+			b.WriteString(s.s[from:s.i])
 		}
 		if s.byteAt(0) == q && s.i < len(s.s) {
 			break
@@ -211,10 +211,10 @@ func (s *scanner) escape(b *strings.Builder) bool {
 	if digits == 0 {
 		return s.fail(at, "Double the backslash, or use single quotes.", "this escape is not known")
 	}
-	if s.i+2+digits > len(s.s) || !allOf(string(s.s[s.i+2:s.i+2+digits]), isHex) {
+	if s.i+2+digits > len(s.s) || !allOf(s.s[s.i+2:s.i+2+digits], isHex) {
 		return s.fail(at, "Double the backslash, or use single quotes.", "\\%c needs %d hexadecimal digits", c, digits)
 	}
-	n, _ := strconv.ParseUint(string(s.s[s.i+2:s.i+2+digits]), 16, 64)
+	n, _ := strconv.ParseUint(s.s[s.i+2:s.i+2+digits], 16, 64)
 	if n > utf8.MaxRune || (n >= 0xd800 && n <= 0xdfff) {
 		return s.fail(at, "The largest is \\U0010ffff.", "there is no such character")
 	}
@@ -287,7 +287,7 @@ func (s *scanner) blockScalar(literal bool) bool {
 		for s.i < len(s.s) && s.breakLen(0) == 0 {
 			s.skip()
 		}
-		b.Write(s.s[from:s.i])
+		b.WriteString(s.s[from:s.i])
 		first = ""
 		if s.i < len(s.s) {
 			first = s.readBreak()

@@ -1,7 +1,7 @@
 package inventory
 
 import (
-	"bytes"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -59,7 +59,7 @@ type simpleKey struct {
 
 type scanner struct {
 	t      *text
-	s      []byte
+	s      string
 	i      int // byte offset
 	m      mark
 	limits Limits
@@ -79,7 +79,7 @@ type scanner struct {
 
 func newScanner(t *text, limits Limits) *scanner {
 	s := &scanner{t: t, s: t.data, limits: limits, indent: -1, keys: make([]simpleKey, 1, 8), keyAllowed: true}
-	if bytes.HasPrefix(s.s, []byte("\ufeff")) {
+	if strings.HasPrefix(s.s, "\ufeff") {
 		s.i = 3
 	}
 	return s
@@ -185,7 +185,7 @@ func (s *scanner) skip() {
 	if s.s[s.i] < utf8.RuneSelf {
 		s.i++
 	} else {
-		_, n := utf8.DecodeRune(s.s[s.i:])
+		_, n := utf8.DecodeRuneInString(s.s[s.i:])
 		s.i += n
 	}
 	s.m.index++
@@ -206,7 +206,7 @@ func (s *scanner) skipBreak() {
 // readBreak moves over a line break and returns what it stands for.
 func (s *scanner) readBreak() string {
 	if s.byteAt(0) == 0xe2 {
-		b := string(s.s[s.i : s.i+3])
+		b := s.s[s.i : s.i+3]
 		s.skipBreak()
 		return b
 	}
@@ -291,7 +291,7 @@ func (s *scanner) unroll(col int) {
 // toNext skips blanks, comments and line breaks.
 func (s *scanner) toNext() {
 	for {
-		if s.m.col == 0 && bytes.HasPrefix(s.s[s.i:], []byte("\ufeff")) {
+		if s.m.col == 0 && strings.HasPrefix(s.s[s.i:], "\ufeff") {
 			s.skip()
 			s.m.col = 0
 		}
