@@ -226,7 +226,7 @@ func (p *jsonParser) number() *node {
 	j := 0
 	if s[0] == '-' {
 		j++
-		if strings.HasPrefix(string(s[j:min(len(s), j+8)]), "Infinity") {
+		if strings.HasPrefix(s[j:min(len(s), j+8)], "Infinity") {
 			p.i += j + 8
 			n.val = math.Inf(-1)
 			return n
@@ -259,7 +259,7 @@ func (p *jsonParser) number() *node {
 			}
 		}
 	}
-	word := string(s[:j])
+	word := s[:j]
 	if isFloat {
 		f, _ := strconv.ParseFloat(word, 64) // out of range is infinity, as in Python
 		n.val = f
@@ -333,9 +333,9 @@ func (p *jsonParser) str() (string, bool) {
 
 // hexRune reads \uXXXX at the start of s.
 func hexRune(s string) (rune, bool) {
-	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' || !allOf(string(s[2:6]), isHex) {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' || !allOf(s[2:6], isHex) {
 		return 0, false
 	}
-	n, _ := strconv.ParseUint(string(s[2:6]), 16, 16)
+	n, _ := strconv.ParseUint(s[2:6], 16, 16)
 	return rune(n), true
 }
