@@ -386,16 +386,3 @@ func (c *compiler) value(f *field, s *scope) (any, bool) {
 	}
 	return out, true
 }
-
-// templateError places an error that a template in a node made, and says what
-// to do.
-func (c *compiler) templateError(src *source, n *yaml.Node, err error, s *scope) *Error {
-	e := src.template(n, err)
-	if inner := jinja.Position(err); inner != nil && inner.Undefined != "" && e.Hint == "" {
-		e.Hint = s.undefinedHint(inner.Undefined)
-	}
-	if s.host != "" {
-		e.Hosts = []string{s.host}
-	}
-	return e
-}

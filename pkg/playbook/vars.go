@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 )
 
@@ -196,4 +198,17 @@ func (s *scope) undefinedHint(name string) string {
 		return "fleetd gathers no facts for playbooks: a plan is complete before its first task runs; set a variable in the inventory instead"
 	}
 	return "give it in the inventory or with -e, or write | default(…)"
+}
+
+// templateError places an error that a template in a node made, and says what
+// to do.
+func (c *compiler) templateError(src *source, n *yaml.Node, err error, s *scope) *Error {
+	e := src.template(n, err)
+	if inner := jinja.Position(err); inner != nil && inner.Undefined != "" && e.Hint == "" {
+		e.Hint = s.undefinedHint(inner.Undefined)
+	}
+	if s.host != "" {
+		e.Hosts = []string{s.host}
+	}
+	return e
 }
