@@ -170,24 +170,13 @@ func compareWithHanging(t *testing.T, hosts int, good, dead func(i int) sshexec.
 // TestRunAllClosesWhatItUsed: connections end with their commands, so that the
 // nodes' logouts are not all left to the end; one that somebody else uses stays.
 func TestRunAllClosesWhatItUsed(t *testing.T) {
-	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
-		if r.Script == "wait" {
-			_, _ = io.Copy(io.Discard, r.Stdin)
-		}
-		return sshtest.Response{}
-	}))
+	srv := sshtest.New(t, sshtest.Handler(untilEOF))
 	p := newPool(t, sshexec.Options{})
 	var targets []sshexec.Target
 	for i := range 20 {
 		targets = append(targets, aliasTarget(t, srv, i))
 	}
-	in, end := io.Pipe()
-	waits := make(chan error, 1)
-	go func() {
-		_, err := p.Run(testContext(t), targets[3], sshexec.Command{Script: "wait", Stdin: in})
-		waits <- err
-	}()
-	waitFor(t, func() bool { return srv.Running() == 1 }, func() string { return "the command does not start" })
+	end := runUntilEOF(t, p, srv, targets[3])
 	p.RunAll(testContext(t), targets, sshexec.Command{Argv: []string{"true"}}, 4, func(r sshexec.HostResult) {
 		if r.Err != nil {
 			t.Error(r.Err)
@@ -197,32 +186,18 @@ func TestRunAllClosesWhatItUsed(t *testing.T) {
 	if n := srv.Dials(); n != len(targets) {
 		t.Errorf("%d dials for %d hosts", n, len(targets))
 	}
-	end.Close()
-	if err := <-waits; err != nil {
-		t.Errorf("the command that was running before: %v", err)
-	}
+	end()
 }
 
 // TestCloseIdle: who lacks a file descriptor takes it from the connection that
 // was idle for longest, never from one in use.
 func TestCloseIdle(t *testing.T) {
-	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
-		if r.Script == "wait" {
-			_, _ = io.Copy(io.Discard, r.Stdin)
-		}
-		return sshtest.Response{}
-	}))
+	srv := sshtest.New(t, sshtest.Handler(untilEOF))
 	p := newPool(t, sshexec.Options{})
 	if p.CloseIdle() {
 		t.Error("there is a connection in a new pool")
 	}
-	in, end := io.Pipe()
-	waits := make(chan error, 1)
-	go func() {
-		_, err := p.Run(testContext(t), aliasTarget(t, srv, 0), sshexec.Command{Script: "wait", Stdin: in})
-		waits <- err
-	}()
-	waitFor(t, func() bool { return srv.Running() == 1 }, func() string { return "the command does not start" })
+	end := runUntilEOF(t, p, srv, aliasTarget(t, srv, 0))
 	for i := range 2 {
 		if err := p.Connect(testContext(t), aliasTarget(t, srv, 1+i)); err != nil {
 			t.Fatal(err)
@@ -243,8 +218,32 @@ func TestCloseIdle(t *testing.T) {
 	if !p.CloseIdle() || srv.Open() != 1 {
 		t.Errorf("%d connections are open, want the one in use", srv.Open())
 	}
-	end.Close()
-	if err := <-waits; err != nil {
-		t.Errorf("the command that was running: %v", err)
+	end()
+}
+
+// untilEOF plays a node whose command "wait" runs until its input ends.
+func untilEOF(r *sshtest.Request) sshtest.Response {
+	if r.Script == "wait" {
+		_, _ = io.Copy(io.Discard, r.Stdin)
+	}
+	return sshtest.Response{}
+}
+
+// runUntilEOF keeps a command running on an untilEOF node. end ends it, and
+// checks that nothing has happened to it meanwhile.
+func runUntilEOF(t *testing.T, p *sshexec.Pool, srv *sshtest.Server, target sshexec.Target) (end func()) {
+	t.Helper()
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.Run(testContext(t), target, sshexec.Command{Script: "wait", Stdin: in})
+		done <- err
+	}()
+	waitFor(t, func() bool { return srv.Running() == 1 }, func() string { return "the command does not start" })
+	return func() {
+		out.Close()
+		if err := <-done; err != nil {
+			t.Errorf("the command that was running: %v", err)
+		}
 	}
 }
