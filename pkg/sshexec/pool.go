@@ -114,8 +114,8 @@ func (p *Pool) enter() (leave func(), err error) {
 func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err error) {
 	key := t.key()
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, false, err
+		if ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
 		}
 		p.mu.Lock()
 		if p.closed {

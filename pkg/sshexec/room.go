@@ -45,14 +45,14 @@ func (p *Pool) dialInTurn(ctx context.Context, t Target) (*conn, error) {
 // It returns whether there is any connection.
 func (p *Pool) closeIdle() bool {
 	var idle *conn
-	any := false
+	open := false
 	p.mu.Lock()
 	for _, s := range p.slots {
 		c := s.conn
 		if c == nil {
 			continue
 		}
-		any = true
+		open = true
 		if c.refs == 0 && s.waiters == 0 && (idle == nil || c.lastUsed.Before(idle.lastUsed)) {
 			idle = c
 		}
@@ -64,5 +64,5 @@ func (p *Pool) closeIdle() bool {
 	if idle != nil {
 		idle.close(errIdle)
 	}
-	return any
+	return open
 }
