@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/cmd/fleetd/collect"
 	"github.com/fleetd/fleetd/inventory"
 )
 
@@ -33,7 +34,7 @@ ansible-inventory, so that a diff of the two is a proof. Without INVENTORY and
 			}
 			// What reading allocates is kept to the end, which is near: to look
 			// for garbage takes a fifth of a large inventory's time.
-			collectAt(-1)
+			collect.At(-1)
 			// None given: package local looks where Ansible looks.
 			inv, _, err := readInventory(c, f, append(args, f.inventories...), playbookDir)
 			if err != nil {
