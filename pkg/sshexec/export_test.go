@@ -5,3 +5,6 @@ func WithoutSFTP(o *Options) { o.noSFTP = "yes" }
 
 // CloseIdle is what a dial does that lacks a file descriptor.
 func (p *Pool) CloseIdle() bool { return p.closeIdle() }
+
+// Shells are the ones found here that may be /bin/sh somewhere.
+var Shells = shells

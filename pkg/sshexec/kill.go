@@ -17,14 +17,13 @@ const killGrace = 3 * time.Second
 // has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
 // it, and it cannot signal what sudo started.
 func (r *runner) kill(s *session) {
-	target := killTarget(s.mark)
-	if target == "" {
+	if s.pid <= 1 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.pool.ctx, 10*time.Second+killGrace)
 	defer cancel()
 	program, err := wire.Program{
-		Env:    map[string]string{"fl_kill": target, "fl_grace": fmt.Sprint(int(killGrace / time.Second))},
+		Env:    map[string]string{"fl_kill": fmt.Sprint(s.pid), "fl_grace": fmt.Sprint(int(killGrace / time.Second))},
 		Script: wire.KillScript,
 	}.Encode()
 	if err != nil {
@@ -61,19 +60,5 @@ func (r *runner) kill(s *session) {
 		}
 	case <-s.conn.dead:
 	case <-ctx.Done():
-	}
-}
-
-// killTarget returns the argument of kill(1): the process group where the shell
-// leads it or shares it with the session's first process, which is sshd's
-// child; else only the shell, because the group could be sshd's own.
-func killTarget(m wire.Mark) string {
-	switch {
-	case m.PID <= 1:
-		return ""
-	case m.PGID > 1 && (m.PGID == m.PID || m.PGID == m.SID):
-		return fmt.Sprintf("-%d", m.PGID)
-	default:
-		return fmt.Sprintf("%d", m.PID)
 	}
 }

@@ -2,6 +2,7 @@ package sshexec
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -15,7 +16,7 @@ type lead struct {
 	line   wire.Line
 	become bool
 	out    io.Writer
-	marked chan wire.Mark
+	marked chan int // the shell's process id
 	asked  chan struct{}
 
 	mu   sync.Mutex
@@ -29,7 +30,7 @@ type lead struct {
 const maxLead = 64 << 10
 
 func newLead(line wire.Line, out io.Writer, become bool) *lead {
-	return &lead{line: line, become: become, out: out, marked: make(chan wire.Mark, 1), asked: make(chan struct{}, 16)}
+	return &lead{line: line, become: become, out: out, marked: make(chan int, 1), asked: make(chan struct{}, 16)}
 }
 
 func (l *lead) Write(b []byte) (int, error) {
@@ -49,7 +50,8 @@ func (l *lead) Write(b []byte) (int, error) {
 		}
 		l.over = true
 		l.held = nil
-		l.marked <- wire.ParseMark(rest[:j])
+		pid, _ := strconv.Atoi(rest[:j])
+		l.marked <- pid
 		if !l.become && i > 0 {
 			_, _ = io.WriteString(l.out, text[:i])
 		}

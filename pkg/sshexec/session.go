@@ -20,7 +20,7 @@ import (
 type session struct {
 	conn *conn
 	ch   ssh.Channel
-	mark wire.Mark
+	pid  int // of the shell; 0 until it has told
 
 	exited chan struct{} // closed when status is known or the channel is gone
 	status exitStatus
@@ -67,7 +67,7 @@ func (c *conn) beginIn(ctx context.Context, open sessionOpener, t Target, become
 	s, err := c.start(ctx, open, t, become, stderr)
 	if err == nil {
 		err = s.login(ctx, t, become, program)
-		if err == nil || s.mark.PID != 0 {
+		if err == nil || s.pid != 0 {
 			return s, err
 		}
 		s.close()
@@ -187,7 +187,7 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 	send := func() error {
 		s.sent = true
 		err := s.write(ctx, program)
-		if err != nil && ctx.Err() != nil && s.mark.PID == 0 {
+		if err != nil && ctx.Err() != nil && s.pid == 0 {
 			// It may have arrived all the same, and then it has to be killed.
 			s.markedBy(s.errDone, startGrace)
 		}
@@ -203,7 +203,7 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 	asked := 0
 	for {
 		select {
-		case s.mark = <-s.lead.marked:
+		case s.pid = <-s.lead.marked:
 			if !s.sent {
 				return send()
 			}
@@ -245,13 +245,13 @@ func (s *session) markedBy(done <-chan struct{}, patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case s.mark = <-s.lead.marked:
+	case s.pid = <-s.lead.marked:
 		return true
 	case <-done:
 	case <-timer.C:
 	}
 	select {
-	case s.mark = <-s.lead.marked:
+	case s.pid = <-s.lead.marked:
 		return true
 	default:
 		return false

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -160,7 +161,7 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 		defer c.raw.Close()
 		r.Stdout, r.Stderr = io.Discard, io.Discard
 	}
-	fmt.Fprintf(r.Stderr, "%s%d %d %d\n", wire.MarkPrefix(line.Nonce), pid, pid, pid)
+	fmt.Fprintf(r.Stderr, "%s%d\n", wire.MarkPrefix(line.Nonce), pid)
 	program, err := stdin.ReadString('\n')
 	if err != nil {
 		return Response{Exit: 125}
@@ -268,8 +269,7 @@ func (s *Server) endProc(pid int) {
 }
 
 func (s *Server) killProc(arg string) {
-	var pid int
-	_, _ = fmt.Sscan(strings.TrimPrefix(arg, "-"), &pid)
+	pid, _ := strconv.Atoi(arg)
 	s.mu.Lock()
 	cancel := s.procs[pid]
 	s.mu.Unlock()

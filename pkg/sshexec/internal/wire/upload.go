@@ -47,10 +47,3 @@ chmod "$fl_mode" "$fl_temp" || exit 95
 mv -f "$fl_temp" "$fl_target" || exit 96
 if command -v restorecon >/dev/null 2>&1; then restorecon "$fl_target" >/dev/null 2>&1; fi
 exit 0`
-
-// KillScript ends the process group (or process) $fl_kill: SIGTERM, then after
-// $fl_grace seconds SIGKILL. It does both in one round trip, so that a bastion
-// that goes away after the first signal still leaves nothing behind.
-const KillScript = `kill -TERM "$fl_kill" 2>/dev/null; n=0
-while [ $n -lt "$fl_grace" ] && kill -0 "$fl_kill" 2>/dev/null; do sleep 1; n=$((n+1)); done
-kill -KILL "$fl_kill" 2>/dev/null; :`

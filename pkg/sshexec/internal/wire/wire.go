@@ -1,13 +1,12 @@
 // Package wire is what sshexec and a node's shell say to each other: the
 // constant command line of the exec request, the line on standard error that
-// tells the process group, and the program line on standard input. sshexec
+// tells the shell's process id, and the program line on standard input. sshexec
 // writes it, sshtest reads it; this is the only place that knows both.
 package wire
 
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -17,17 +16,11 @@ import (
 //
 // read's exit status matters: at end of file without a newline it fails, so a
 // program that was cut in the middle by a lost connection is never executed.
-// $$ alone would not do for the process group, because sudo does not start a
-// new one; field 5 of stat is the group, field 6 the session.
 //
 // A program that needs no escaping is marked "p" and evaluated as it stands,
 // which saves the node a fork; the others are marked "e".
-const bootstrap = `{ read -r fl_a fl_b fl_c fl_d fl_g fl_s fl_r </proc/$$/stat; } 2>/dev/null;` +
-	`echo "fleetd-$1 $$ $fl_g $fl_s" >&2;IFS= read -r fl_p || exit 125;` +
-	`case $fl_p in p*) eval "${fl_p#p}";; *) eval "$(printf %b "${fl_p#e}")";; esac`
-
-// cleanup removes what bootstrap left in the shell.
-const cleanup = `set --;unset fl_a fl_b fl_c fl_d fl_g fl_s fl_r fl_p;`
+const bootstrap = `echo "fleetd-$1 $$" >&2;IFS= read -r fl_p || exit 125;` +
+	`case $fl_p in p*) eval "set --;unset fl_p;${fl_p#p}";; *) eval "set --;unset fl_p;$(printf %b "${fl_p#e}")";; esac`
 
 // Line is the command of an exec request.
 type Line struct {
@@ -115,24 +108,9 @@ func ParseLine(s string) (l Line, ok bool) {
 	return Line{}, false
 }
 
-// Mark is the line that the bootstrap prints: the shell's process id, its
-// process group and its session (0 where /proc is missing).
-type Mark struct{ PID, PGID, SID int }
-
-// MarkPrefix begins the marker line.
+// MarkPrefix begins the marker line, which the bootstrap prints; the shell's
+// process id follows.
 func MarkPrefix(nonce string) string { return "fleetd-" + nonce + " " }
-
-// ParseMark reads what follows MarkPrefix, up to the newline.
-func ParseMark(s string) Mark {
-	var m Mark
-	f := strings.Fields(s)
-	for i, p := range []*int{&m.PID, &m.PGID, &m.SID} {
-		if i < len(f) {
-			*p, _ = strconv.Atoi(f[i])
-		}
-	}
-	return m
-}
 
 // A Program is what the shell evaluates.
 type Program struct {
@@ -162,7 +140,6 @@ var (
 
 func (p Program) text() (string, error) {
 	var sb strings.Builder
-	sb.WriteString(cleanup)
 	names := make([]string, 0, len(p.Env))
 	for k := range p.Env {
 		names = append(names, k)
@@ -199,11 +176,11 @@ func (p Program) text() (string, error) {
 func DecodeProgram(line string) (Program, error) {
 	text, plain := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "p")
 	if !plain {
-		text = programUnescaper.Replace(strings.TrimPrefix(text, "e"))
-	}
-	text, ok := strings.CutPrefix(text, cleanup)
-	if !ok {
-		return Program{}, fmt.Errorf("not a program line")
+		escaped, ok := strings.CutPrefix(text, "e")
+		if !ok {
+			return Program{}, fmt.Errorf("not a program line")
+		}
+		text = programUnescaper.Replace(escaped)
 	}
 	var p Program
 	for strings.HasPrefix(text, "export ") {
