@@ -115,47 +115,15 @@ func (c *conn) lostErr() error {
 	}
 }
 
-// open opens a channel. It returns when ctx ends, even if the peer is silent;
-// a channel that opens later is closed at once.
-func (c *conn) open(ctx context.Context, kind string, extra []byte) (ssh.Channel, <-chan *ssh.Request, error) {
-	type opened struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
-	}
-	done := make(chan opened, 1)
-	c.pool.work.Go(func() {
-		ch, reqs, err := c.ssh.OpenChannel(kind, extra)
-		done <- opened{ch, reqs, err}
-	})
-	select {
-	case o := <-done:
-		if o.err != nil {
-			if _, refused := errors.AsType[*ssh.OpenChannelError](o.err); !refused {
-				return nil, nil, c.lostErr()
-			}
-		}
-		return o.ch, o.reqs, o.err
-	case <-ctx.Done():
-		c.pool.work.Go(func() {
-			if o := <-done; o.err == nil {
-				go ssh.DiscardRequests(o.reqs)
-				o.ch.Close()
-			}
-		})
-		return nil, nil, context.Cause(ctx)
-	}
-}
-
 // openSession opens a session channel, within what the server allows at a
 // time. done must be called when the session is over.
-func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+func (c *conn) openSession(ctx context.Context, q *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
 	giveBack := func() { c.sessions <- struct{}{} }
 	if err := c.takeSession(ctx); err != nil {
 		return nil, nil, nil, err
 	}
 	for pause := firstSessionPause; ; {
-		ch, reqs, err = c.open(ctx, "session", nil)
+		ch, reqs, err = q.open(ctx, "session", nil)
 		if err == nil {
 			return ch, reqs, sync.OnceFunc(giveBack), nil
 		}
@@ -190,14 +158,14 @@ var errNoRoom = errors.New("no room for one more session")
 
 // openSessionNow is openSession for who must not wait until others' sessions
 // end: it returns errNoRoom instead.
-func (c *conn) openSessionNow(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+func (c *conn) openSessionNow(ctx context.Context, q *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
 	select {
 	case <-c.sessions:
 	default:
 		return nil, nil, nil, errNoRoom
 	}
 	giveBack := sync.OnceFunc(func() { c.sessions <- struct{}{} })
-	ch, reqs, err = c.open(ctx, "session", nil)
+	ch, reqs, err = q.open(ctx, "session", nil)
 	if err == nil {
 		return ch, reqs, giveBack, nil
 	}

@@ -29,16 +29,16 @@ func (r *runner) kill(s *session) {
 	if err != nil {
 		return
 	}
-	killer, err := s.conn.beginIn(ctx, s.conn.openSessionNow, r.target, r.cmd.Become, program, io.Discard)
+	l := launch{target: r.target, become: r.cmd.Become, program: program, stderr: io.Discard}
+	killer, err := s.conn.beginIn(ctx, s.conn.openSessionNow, l)
 	if errors.Is(err, errNoRoom) {
 		// All sessions are taken, this one among them, or MaxSessions is 1: to
 		// wait for one would be to wait for what is to be killed.
-		t := r.target
-		t.spare = true
+		l.target.spare = true
 		var c *conn
-		if c, _, err = r.pool.acquire(ctx, t); err == nil {
+		if c, _, err = r.pool.acquire(ctx, l.target); err == nil {
 			defer r.pool.release(c)
-			killer, err = c.begin(ctx, t, r.cmd.Become, program, io.Discard)
+			killer, err = c.begin(ctx, l)
 		}
 	}
 	if err != nil {
@@ -49,7 +49,6 @@ func (r *runner) kill(s *session) {
 		return
 	}
 	defer killer.close()
-	_ = killer.ch.CloseWrite()
 	select {
 	case <-s.exited:
 		// It is gone; the killer only sleeps.

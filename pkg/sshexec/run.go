@@ -205,7 +205,9 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	if r.cmd.Timeout > 0 {
 		startCtx, cancelStart = context.WithTimeoutCause(ctx, r.cmd.Timeout+startBound, &commandTimeout{r.cmd.Timeout + startBound})
 	}
-	s, err := c.begin(startCtx, r.target, r.cmd.Become, program, r.errOut)
+	s, err := c.begin(startCtx, launch{
+		target: r.target, become: r.cmd.Become, program: program, input: r.cmd.Stdin != nil, stderr: r.errOut,
+	})
 	cancelStart()
 	if err != nil {
 		if s != nil {
@@ -228,7 +230,9 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 		defer close(outDone)
 		pump(r.out, s.ch)
 	})
-	go feed(s, r.cmd.Stdin)
+	if r.cmd.Stdin != nil {
+		go feed(s, r.cmd.Stdin)
+	}
 
 	select {
 	case <-s.exited:
@@ -279,9 +283,7 @@ func pump(to io.Writer, from io.Reader) {
 
 // feed is not waited for: nobody can interrupt a Read of the caller's reader.
 func feed(s *session, stdin io.Reader) {
-	if stdin != nil {
-		_, _ = io.Copy(s.ch, stdin)
-	}
+	_, _ = io.Copy(s.ch, stdin)
 	_ = s.ch.CloseWrite()
 }
 

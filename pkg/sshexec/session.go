@@ -45,28 +45,38 @@ func newNonce() string {
 	return hex.EncodeToString(b[:])
 }
 
-// begin starts program on c, as another user if become is set, and returns when
-// its shell runs and has got the program. Standard error goes to stderr. An
-// error is notStarted when the connection was lost and the node certainly has
-// not run the program; only then may the caller try again. When ctx ends after
-// the program was sent, both the session, which the caller must kill and close,
-// and the error are returned.
-func (c *conn) begin(ctx context.Context, t Target, become bool, program string, stderr io.Writer) (*session, error) {
-	return c.beginIn(ctx, c.openSession, t, become, program, stderr)
+// A launch is what a session is to run.
+type launch struct {
+	target  Target
+	become  bool // as another user
+	program string
+	input   bool // standard input goes on after the program
+	stderr  io.Writer
+}
+
+// begin starts a program on c, and returns when its shell runs and has got the
+// program. An error is notStarted when the connection was lost and the node
+// certainly has not run the program; only then may the caller try again. When ctx
+// ends after the program was sent, both the session, which the caller must kill
+// and close, and the error are returned.
+func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
+	return c.beginIn(ctx, c.openSession, l)
 }
 
 // A sessionOpener is openSession or openSessionNow.
-type sessionOpener = func(context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
+type sessionOpener = func(context.Context, *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
 
-func (c *conn) beginIn(ctx context.Context, open sessionOpener, t Target, become bool, program string, stderr io.Writer) (*session, error) {
-	if t.Become.user() == t.user() {
+func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*session, error) {
+	if l.target.Become.user() == l.target.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node
 		// with a root login may have none.
-		become = false
+		l.become = false
 	}
-	s, err := c.start(ctx, open, t, become, stderr)
+	q := c.newCaller()
+	defer q.end()
+	s, err := c.start(ctx, q, open, l)
 	if err == nil {
-		err = s.login(ctx, t, become, program)
+		err = s.login(ctx, q, l)
 		if err == nil || s.pid != 0 {
 			return s, err
 		}
@@ -79,21 +89,21 @@ func (c *conn) beginIn(ctx context.Context, open sessionOpener, t Target, become
 }
 
 // start opens the session and has sshd execute the constant command line.
-func (c *conn) start(ctx context.Context, open sessionOpener, t Target, become bool, stderr io.Writer) (*session, error) {
+func (c *conn) start(ctx context.Context, q *caller, open sessionOpener, l launch) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
-	if become {
-		b := t.Become
+	if l.become {
+		b := l.target.Become
 		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
 		line.Password = b.Password != ""
 	}
-	ch, reqs, done, err := open(ctx)
+	ch, reqs, done, err := open(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{
 		conn: c, ch: ch, done: done,
 		exited: make(chan struct{}), errDone: make(chan struct{}),
-		lead: newLead(line, stderr, become),
+		lead: newLead(line, l.stderr, l.become),
 	}
 	work := &c.pool.work
 	work.Go(func() { s.watch(reqs) })
@@ -101,7 +111,7 @@ func (c *conn) start(ctx context.Context, open sessionOpener, t Target, become b
 		defer close(s.errDone)
 		pump(s.lead, ch.Stderr())
 	})
-	if err := s.exec(ctx, line.String()); err != nil {
+	if err := s.exec(ctx, q, line.String()); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -154,39 +164,26 @@ var signalNumbers = map[string]int{
 
 func signalNumber(name string) int { return signalNumbers[name] }
 
-func (s *session) exec(ctx context.Context, line string) error {
-	type reply struct {
-		ok  bool
-		err error
-	}
-	got := make(chan reply, 1)
-	s.conn.pool.work.Go(func() {
+func (s *session) exec(ctx context.Context, q *caller, line string) error {
+	return q.do(ctx, func() error {
 		ok, err := s.ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
-		got <- reply{ok, err}
-	})
-	select {
-	case r := <-got:
-		if r.err != nil {
+		switch {
+		case err != nil:
 			return s.conn.lostErr()
-		}
-		if !r.ok {
+		case !ok:
 			return &fault{kind: KindProtocol, err: errors.New("sshd refuses to execute commands")}
 		}
 		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.conn.dead:
-		return s.conn.lostErr()
-	}
+	}, nil)
 }
 
 // login brings the program to its shell: it answers sudo's or su's question
 // and sends the program line.
-func (s *session) login(ctx context.Context, t Target, become bool, program string) error {
-	line := s.lead.line
+func (s *session) login(ctx context.Context, q *caller, l launch) error {
+	t, line := l.target, s.lead.line
 	send := func() error {
 		s.sent = true
-		err := s.write(ctx, program)
+		err := s.write(ctx, q, l.program, !l.input)
 		if err != nil && ctx.Err() != nil && s.pid == 0 {
 			// It may have arrived all the same, and then it has to be killed.
 			s.markedBy(s.errDone, startGrace)
@@ -195,7 +192,7 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 	}
 	// Nothing can ask for a password here, so nothing else reads our input: no
 	// need to wait for the shell.
-	if !become || (!line.Password && line.Method == "sudo") {
+	if !l.become || (!line.Password && line.Method == "sudo") {
 		if err := send(); err != nil {
 			return err
 		}
@@ -216,11 +213,11 @@ func (s *session) login(ctx context.Context, t Target, become bool, program stri
 			if asked > 1 {
 				return wrongBecomePassword(t, line.Method)
 			}
-			if err := s.write(ctx, t.Become.Password.Reveal()+"\n"); err != nil {
+			if err := s.write(ctx, q, t.Become.Password.Reveal()+"\n", false); err != nil {
 				return err
 			}
 		case <-s.exited:
-			return s.stillborn(t, become, line, asked)
+			return s.stillborn(t, l.become, line, asked)
 		case <-s.conn.dead:
 			// What arrived before the end may be the command's whole output.
 			if s.sent && s.markedBy(s.errDone, time.Second) {
@@ -297,25 +294,19 @@ func (s *session) firstOutput() string {
 	}
 }
 
-// write sends to standard input; a peer that stopped reading does not hold us
-// beyond ctx.
-func (s *session) write(ctx context.Context, text string) error {
-	done := make(chan error, 1)
-	s.conn.pool.work.Go(func() {
+// write sends to standard input, and ends it if it was all; a peer that stopped
+// reading does not hold us beyond ctx.
+func (s *session) write(ctx context.Context, q *caller, text string, all bool) error {
+	return q.do(ctx, func() error {
 		_, err := io.WriteString(s.ch, text)
-		done <- err
-	})
-	select {
-	case err := <-done:
+		if all && err == nil {
+			err = s.ch.CloseWrite()
+		}
 		// A command that ended before it read its input is not an error here:
 		// its exit status tells.
 		if err != nil && s.conn.isDead() {
 			return s.conn.lostErr()
 		}
 		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.conn.dead:
-		return s.conn.lostErr()
-	}
+	}, nil)
 }

@@ -109,7 +109,7 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 			return &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
 		}
 		talk := newUploadTalk(nonce)
-		s, err := c.begin(ctx, t, u.Become, program, talk)
+		s, err := c.begin(ctx, launch{target: t, become: u.Become, program: program, input: true, stderr: talk})
 		if err != nil {
 			if s != nil {
 				// End of file is what the script cleans up after.
