@@ -72,11 +72,37 @@ func (p *pass) watch(c net.Conn) net.Conn { return &watched{Conn: c, pass: p} }
 
 type watched struct {
 	net.Conn
-	pass *pass
+	pass  *pass
+	ahead []byte // read, but not asked for yet
 }
 
-// Read restarts the clock of a dial in progress. On an established connection this costs one atomic load.
+// readAhead is how much is read at least. x/crypto/ssh asks for the peer's first
+// line byte by byte, which would be forty system calls; from then on it reads
+// into a buffer of its own, of 4 KB.
+const readAhead = 512
+
+// Read restarts the clock of a dial in progress. On an established connection
+// this costs one atomic load.
 func (w *watched) Read(b []byte) (int, error) {
+	if len(w.ahead) == 0 {
+		if len(b) >= readAhead {
+			return w.read(b)
+		}
+		buf := make([]byte, readAhead)
+		n, err := w.read(buf)
+		if n == 0 {
+			return 0, err
+		}
+		w.ahead = buf[:n] // and the error comes again
+	}
+	n := copy(b, w.ahead)
+	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
+		w.ahead = nil // an established connection keeps no buffer
+	}
+	return n, nil
+}
+
+func (w *watched) read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
 		w.pass.heard()
