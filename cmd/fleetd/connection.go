@@ -72,7 +72,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	if err != nil {
 		return nil, err
 	}
-	o := sshexec.VarOptions{SSHConfig: sshexec.DefaultSSHConfig()}
+	o := sshexec.VarOptions{SSHConfig: sshexec.NewSSHConfig(sshexec.DefaultSSHConfig()...)}
 	if f.acceptNewHosts {
 		o.HostKeyPolicy = sshexec.AcceptNew
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kevinburke/ssh_config"
@@ -46,41 +47,96 @@ func sshConfigPaths() []string {
 	return append(out, "/etc/ssh/ssh_config")
 }
 
-// addConfig adds what the files say about dest, after what is there.
-func (o *sshOptions) addConfig(files []string, dest string) error {
+// An SSHConfig is files in the format of ssh_config, of which the first match
+// wins. Each is read once, when it is first needed, however many hosts there are.
+type SSHConfig struct {
+	files []string
+
+	mu   sync.Mutex
+	read map[string]*parsedConfig // by the names of the files
+}
+
+// NewSSHConfig returns what the files say; see [DefaultSSHConfig].
+func NewSSHConfig(files ...string) *SSHConfig { return &SSHConfig{files: files} }
+
+// A parsedConfig is files with their Includes, read as one.
+type parsedConfig struct {
+	conf    *ssh_config.Config
+	needSSH string // why only ssh can read it; empty if it need not
+	err     error
+}
+
+// parsed reads the files, or those of option -F in their place.
+func (c *SSHConfig) parsed(files []string) *parsedConfig {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := strings.Join(files, "\x00")
+	p := c.read[name]
+	if p == nil {
+		p = parseConfig(files)
+		if c.read == nil {
+			c.read = map[string]*parsedConfig{}
+		}
+		c.read[name] = p
+	}
+	return p
+}
+
+func parseConfig(files []string) *parsedConfig {
 	var text bytes.Buffer
 	for _, f := range files {
 		flat := &flatConfig{}
 		if err := flat.read(f, 0, false); err != nil {
-			return err
+			return &parsedConfig{err: err}
 		}
 		if flat.needSSH != "" {
-			// Match, and Include in the middle of a Host, are what only ssh
-			// itself evaluates rightly.
-			return o.askSSH(files, dest, flat.needSSH)
+			return &parsedConfig{needSSH: flat.needSSH}
 		}
 		text.WriteString("Host *\n")
 		text.Write(flat.out.Bytes())
 	}
-	if text.Len() == 0 {
-		return nil
-	}
 	conf, err := ssh_config.DecodeBytes(text.Bytes())
 	if err != nil {
-		return fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)
+		return &parsedConfig{err: fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)}
 	}
-	for _, key := range configKeys {
-		values, err := conf.GetAll(dest, key)
-		if err != nil {
-			return fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)
+	return &parsedConfig{conf: conf}
+}
+
+// addConfig adds what the files say about dest, after what is there.
+func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
+	files := c.files
+	switch o.config {
+	case "":
+	case "none":
+		return nil
+	default:
+		files = []string{o.config}
+	}
+	p := c.parsed(files)
+	if p.err != nil {
+		return p.err
+	}
+	if p.needSSH != "" {
+		// Match, and Include in the middle of a Host, are what only ssh
+		// itself evaluates rightly.
+		return o.askSSH(files, dest, p.needSSH)
+	}
+	for _, h := range p.conf.Hosts {
+		if !h.Matches(dest) {
+			continue
 		}
-		for _, v := range values {
-			if key == "identityfile" && !fileExists(v, Target{Address: dest}) {
+		for _, n := range h.Nodes {
+			kv, ok := n.(*ssh_config.KV)
+			if !ok {
+				continue
+			}
+			key := strings.ToLower(kv.Key)
+			if key == "identityfile" && !fileExists(kv.Value, Target{Address: dest}) {
 				// ssh passes over a key that is not there when ssh_config, not
 				// the command line, names it.
 				continue
 			}
-			o.add(key, v)
+			o.add(key, kv.Value)
 		}
 	}
 	return nil

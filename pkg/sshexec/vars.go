@@ -20,9 +20,9 @@ type VarOptions struct {
 	ConnectTimeout time.Duration
 	// HostKeyPolicy applies where StrictHostKeyChecking is not set.
 	HostKeyPolicy HostKeyPolicy
-	// SSHConfig lists ssh_config files to honour, the first match wins; see
-	// [DefaultSSHConfig]. Nil means none.
-	SSHConfig []string
+	// SSHConfig is what to honour of ssh_config where no option -F names
+	// another file. Nil means none.
+	SSHConfig *SSHConfig
 	// Warn is told of settings that are read but not followed to the letter.
 	Warn func(string)
 }

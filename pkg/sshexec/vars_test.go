@@ -119,6 +119,37 @@ func TestTargetFromVarsRefuses(t *testing.T) {
 	}
 }
 
+// TestSSHConfigIsReadOnce: hundreds of hosts ask for the same files, and a run
+// must not see half of a change.
+func TestSSHConfigIsReadOnce(t *testing.T) {
+	dir := t.TempDir()
+	config, other := dir+"/config", dir+"/other"
+	for f, text := range map[string]string{config: "Host web*\n  User a\n  Include " + other + "\n", other: "Port 2201\n"} {
+		if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := VarOptions{SSHConfig: NewSSHConfig(config)}
+	check := func(host string, vars map[string]any, user string, port int) {
+		t.Helper()
+		got, err := TargetFromVars(host, vars, o)
+		if err != nil || got.User != user || got.Port != port {
+			t.Errorf("%s: %q, port %d, %v; want %q, %d", host, got.User, got.Port, err, user, port)
+		}
+	}
+	withF := map[string]any{"ansible_ssh_common_args": "-F " + other}
+	check("web1", nil, "a", 2201)
+	check("web1", withF, "", 2201)
+	for _, f := range []string{config, other} {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("web2", nil, "a", 2201)
+	check("db", nil, "", 0)
+	check("db", withF, "", 2201)
+}
+
 // TestSSHConfigAsSSH compares with ssh itself.
 func TestSSHConfigAsSSH(t *testing.T) {
 	// ssh takes the home folder from the password file, we from HOME.
@@ -152,6 +183,8 @@ func TestSSHConfigAsSSH(t *testing.T) {
 		"equals signs":     "Host=web1\n  Port=2201\n  User = spaced\n",
 		"case and quotes":  "hOST web1\n  PORT 2201\n  user \"quoted\"\n",
 		"jump":             "Host web*\n  ProxyJump ops@bastion:2200,second\nHost db\n  ProxyCommand nc -x p:1 %h %p\n",
+		"command, jump":    "Host web1\n  ProxyCommand nc %h %p\nHost *\n  ProxyJump bastion\n",
+		"jump, command":    "Host web1\n  ProxyJump bastion\nHost *\n  ProxyCommand nc %h %p\n",
 		"jump none":        "Host web1\n  ProxyJump none\nHost *\n  ProxyJump bastion\n",
 		"hostname token":   "Host web*\n  HostName %h.example.org\n",
 		"rules":            "Host web*\n  StrictHostKeyChecking accept-new\n  UserKnownHostsFile DIR/kh1 DIR/kh2\n  HostKeyAlias alias\n  ConnectTimeout 7\n  IdentitiesOnly yes\n  AddressFamily inet6\n  CertificateFile DIR/k1\n",
@@ -171,7 +204,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 				f := write("config", text)
 				out, err := exec.Command("ssh", "-G", "-F", f, host).CombinedOutput()
 				if err != nil {
-					if _, err := TargetFromVars(host, nil, VarOptions{SSHConfig: []string{f}}); err == nil {
+					if _, err := TargetFromVars(host, nil, VarOptions{SSHConfig: NewSSHConfig(f)}); err == nil {
 						t.Errorf("ssh refuses this, fleetd does not: %s", out)
 					}
 					return
@@ -182,7 +215,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := TargetFromVars(host, nil, VarOptions{SSHConfig: []string{f}})
+				got, err := TargetFromVars(host, nil, VarOptions{SSHConfig: NewSSHConfig(f)})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -101,14 +101,11 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if warn == nil {
 		warn = func(string) {}
 	}
-	files := opts.SSHConfig
-	if o.config != "" {
-		files = nil
-		if o.config != "none" {
-			files = []string{o.config}
-		}
+	config := opts.SSHConfig
+	if config == nil {
+		config = NewSSHConfig()
 	}
-	if err := o.addConfig(files, dest); err != nil {
+	if err := o.addConfig(config, dest); err != nil {
 		return Target{}, err
 	}
 	for _, w := range o.warnings {

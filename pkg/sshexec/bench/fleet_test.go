@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,11 +21,12 @@ import (
 
 // A tool is a way to run uname -rv on all hosts.
 type tool struct {
-	name string
-	bin  string // what must be installed
-	args []string
-	env  []string
-	job  bool // this binary, with the job on standard input
+	name   string
+	bin    string // what must be installed
+	args   []string
+	env    []string
+	job    bool // this binary, with the job on standard input
+	rounds int  // of maxRounds, in how many it runs; 0 is 1
 }
 
 func BenchmarkFleet(b *testing.B) {
@@ -65,35 +67,35 @@ func BenchmarkFleet(b *testing.B) {
 		list := s.Write(b, fmt.Sprintf("hosts%d", n), hosts.String())
 		ansible := []string{"ANSIBLE_CONFIG=" + s.Write(b, "ansible.cfg", "[defaults]\n"), "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
 		f := fmt.Sprint(forks)
-		quick := []tool{
-			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true},
-			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true},
-			{name: "fleetd-exec", bin: fleetd, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}},
-		}
-		rows := make([]row, len(quick))
-		for i, tl := range quick {
-			rows[i] = row{tool: tl.name, missing: "left out by -bench"}
-		}
-		b.Run(fmt.Sprintf("hosts=%d/fleetd", n), func(b *testing.B) { measure(b, quick, rows, quickRounds, j, s.PID) })
-		for _, tl := range []tool{
+		tools := []tool{
+			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true, rounds: maxRounds},
+			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true, rounds: maxRounds},
+			{name: "fleetd-exec", bin: fleetd, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}, rounds: maxRounds},
 			{name: "pdsh", bin: "pdsh", args: []string{"-R", "ssh", "-f", f, "-w", "^" + list, "uname -rv"}, env: []string{"PDSH_SSH_ARGS_APPEND=-F " + config}},
 			{name: "clush", bin: "clush", args: []string{"-f", f, "--hostfile", list, "-o", "-F " + config, "uname -rv"}},
 			{name: "parallel-ssh", bin: "parallel-ssh", args: []string{"-i", "-p", f, "-h", list, "-x", "-F " + config, "uname -rv"}},
-			{name: "ansible-raw", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "raw", "-a", "uname -rv"}, env: ansible},
+			{name: "ansible-raw", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "raw", "-a", "uname -rv"}, env: ansible, rounds: 5},
 			{name: "ansible-shell", bin: "ansible", args: []string{"all", "-i", inventory, "-f", f, "-m", "shell", "-a", "uname -rv"}, env: ansible},
-		} {
-			r := []row{{tool: tl.name, missing: "left out by -bench"}}
-			b.Run(fmt.Sprintf("hosts=%d/%s", n, tl.name), func(b *testing.B) { measure(b, []tool{tl}, r, 1, j, s.PID) })
-			rows = append(rows, r...)
 		}
-		printTable(b, n, rows)
+		b.Run(fmt.Sprintf("hosts=%d", n), func(b *testing.B) {
+			printTable(b, n, measure(b, chosen(tools), j, s.PID))
+		})
 	}
 }
 
-// quickRounds is how often the tools run that take but a second or two, turn by
-// turn: single runs differ by a fifth, and whatever else the machine does meets
-// all of them.
-const quickRounds = 10
+// maxRounds is how often those tools run whose times are held against a limit,
+// or take but a second or two. Single runs differ by a fifth, and the machine is
+// faster at one time than at another: so the tools take turns.
+const maxRounds = 10
+
+// chosen are the tools that FLEETD_BENCH_TOOLS names, for a quick look; else all.
+func chosen(tools []tool) []tool {
+	names := strings.Fields(os.Getenv("FLEETD_BENCH_TOOLS"))
+	if len(names) == 0 {
+		return tools
+	}
+	return slices.DeleteFunc(tools, func(tl tool) bool { return !slices.Contains(names, tl.name) })
+}
 
 // counts are the numbers of hosts; FLEETD_BENCH_HOSTS has other ones, for a
 // quick look.
@@ -110,41 +112,41 @@ func counts() []int {
 	return out
 }
 
-// measure runs the tools turn by turn, at least so many rounds, and fills in
-// their rows.
-func measure(b *testing.B, tools []tool, rows []row, rounds int, j job, sshd int) {
+// measure runs the tools turn by turn.
+func measure(b *testing.B, tools []tool, j job, sshd int) []row {
+	rows := make([]row, len(tools))
 	for i, tl := range tools {
 		rows[i] = row{tool: tl.name}
 		if _, err := exec.LookPath(tl.bin); err != nil {
 			// Not b.Skip: without -v nobody would see that a peer is missing.
 			fmt.Printf("%s is not installed: it is left out\n", tl.bin)
-			rows[i].missing = "not installed"
+			rows[i].missing = true
 		}
 	}
-	round := func() {
-		for i, tl := range tools {
-			if rows[i].missing == "" {
-				tl.once(b, j, sshd, &rows[i])
+	for b.Loop() {
+		for round := range maxRounds {
+			for i, tl := range tools {
+				often := max(tl.rounds, 1)
+				due := (round+1)*often/maxRounds > round*often/maxRounds // spread over all rounds
+				if due && !rows[i].missing {
+					tl.once(b, j, sshd, &rows[i])
+				}
 			}
 		}
 	}
-	ran := 0
-	for b.Loop() {
-		round()
-		ran++
-	}
-	for ; ran < rounds; ran++ {
-		round()
-	}
 	for i := range rows {
 		r := &rows[i]
-		r.wall /= time.Duration(ran)
-		r.cpu /= time.Duration(ran * len(j.Hosts))
-		r.node /= time.Duration(ran * len(j.Hosts))
+		if r.runs == 0 {
+			continue
+		}
+		r.wall /= time.Duration(r.runs)
+		r.cpu /= time.Duration(r.runs * len(j.Hosts))
+		r.node /= time.Duration(r.runs * len(j.Hosts))
 		b.ReportMetric(float64(r.cpu)/float64(time.Millisecond), r.tool+"-cpu-ms/host")
 		b.ReportMetric(r.wall.Seconds(), r.tool+"-s/run")
 	}
 	b.ReportMetric(0, "ns/op")
+	return rows
 }
 
 // once runs the tool and adds what that took to r.
@@ -162,6 +164,7 @@ func (tl tool) once(b *testing.B, j job, sshd int, r *row) {
 	started, before := time.Now(), nodeTime(b, sshd)
 	out, err := cmd.CombinedOutput()
 	r.wall += time.Since(started)
+	r.runs++
 	r.node += nodeTime(b, sshd) - before
 	if err != nil {
 		b.Fatalf("%s: %v\n%.2000s", tl.name, err, out)
