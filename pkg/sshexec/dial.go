@@ -134,7 +134,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if proxy != nil {
 		proxy.established.Store(true)
 	}
-	p.log.Debug("connected", "host", t.name(), "address", t.hostport(), "user", t.user(), "server", string(sc.ServerVersion()))
+	p.log.Debug("connected", "host", t.name(), "address", t.hostport(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", keyExchangeOf(sc))
 	return p.adopt(t, sc, chans, reqs, via), nil
 }
 
@@ -272,6 +272,7 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
 	return &ssh.ClientConfig{
+		Config:            ssh.Config{KeyExchanges: keyExchanges()},
 		User:              t.user(),
 		Auth:              h.authMethods(),
 		HostKeyAlgorithms: algos,

@@ -86,7 +86,7 @@ func BenchmarkFleet(b *testing.B) {
 // maxRounds is how often those tools run whose times are held against a limit,
 // or take but a second or two. Single runs differ by a fifth, and the machine is
 // faster at one time than at another: so the tools take turns.
-const maxRounds = 10
+const maxRounds = 20
 
 // chosen are the tools that FLEETD_BENCH_TOOLS names, for a quick look; else all.
 func chosen(tools []tool) []tool {
