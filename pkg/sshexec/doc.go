@@ -12,7 +12,8 @@
 // silent peer gives its place to the next one, so hosts that hang do not slow
 // the others down. Refused connections, timeouts and connections that sshd
 // drops before the handshake (MaxStartups) are retried with jitter; a failed
-// login or a wrong host key is not.
+// login or a wrong host key is not. Algorithms are those of x/crypto/ssh, with
+// P-256 before X25519 (docs/decisions/0006-key-exchange.md).
 //
 // # Host keys
 //
@@ -31,12 +32,12 @@
 //
 //	exec [sudo … -u USER] /bin/sh -c 'CONSTANT' sh NONCE
 //
-// CONSTANT prints one line on standard error (the nonce, its process id and
-// process group), then reads one line from standard input, the program, and
-// evaluates it. So scripts, environment and passwords never appear in a process
-// list or in sudo's log, the login shell never parses what the caller wrote,
-// and a line cut by a lost connection is not executed at all. After that line,
-// standard input belongs to the command.
+// CONSTANT prints one line on standard error (the nonce and its process id),
+// then reads one line from standard input, the program, and evaluates it. So
+// scripts, environment and passwords never appear in a process list or in sudo's
+// log, the login shell never parses what the caller wrote, and a line cut by a
+// lost connection is not executed at all. After that line, standard input belongs
+// to the command.
 //
 // A become password is written to standard input only after the prompt was
 // seen; a second prompt means that it was wrong.
@@ -47,7 +48,7 @@
 //
 // When the context ends or [Command.Timeout] passes, the process group of the
 // command gets SIGTERM and, three seconds later, SIGKILL, with the same
-// privileges that the command had.
+// privileges that the command had. Which group that is, the node looks up then.
 //
 // sudo is called without a terminal: a sudoers rule "requiretty" refuses that,
 // and the error says so. su hands the program through the login shell in nested
