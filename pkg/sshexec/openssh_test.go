@@ -114,6 +114,7 @@ func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 	}{
 		{"plain", "root", sshexec.Become{}, sshexec.Command{}},
 		{"sudo", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword}, sshexec.Command{Become: true}},
+		{"su", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: opensshtest.DeployPassword}, sshexec.Command{Become: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			target := s.As(tc.user)
