@@ -8,9 +8,8 @@ import (
 )
 
 // keyExchanges are x/crypto's, in its order, but for P-256, which comes before
-// X25519: both are of equal strength, and OpenSSH's X25519 takes a node several
-// times as long as its P-256. A peer that knows ML-KEM still gets it first. See
-// docs/decisions/0006-key-exchange.md.
+// X25519: both are of equal strength, and P-256 takes an OpenSSH node less. A peer
+// that knows ML-KEM still gets it first. See docs/decisions/0006-key-exchange.md.
 var keyExchanges = sync.OnceValue(func() []string {
 	var c ssh.Config
 	c.SetDefaults()

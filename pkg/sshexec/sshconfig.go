@@ -66,7 +66,7 @@ type parsedConfig struct {
 	err     error
 }
 
-// parsed reads the files, or those of option -F in their place.
+// parsed reads the files, unless they were read before.
 func (c *SSHConfig) parsed(files []string) *parsedConfig {
 	c.mu.Lock()
 	defer c.mu.Unlock()
