@@ -1,6 +1,9 @@
 package rollout
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Action is what a step does to its object, in Terraform's words.
 type Action string
@@ -33,6 +36,9 @@ type Change struct {
 	// Reasons say why, Risks what it may cost, a sentence each.
 	Reasons []string `json:"reasons,omitempty"`
 	Risks   []string `json:"risks,omitempty"`
+	// Back is what taking the change back would do, on one line: "remove
+	// kernel-ml-6.1.176-1.el7.elrepo.x86_64". It is the summary of an undo.
+	Back string `json:"back,omitempty"`
 	// Disruptive is set when the host (or, on localhost, the cluster) may not
 	// serve while the step runs: drain, reboot, data plane.
 	Disruptive bool `json:"disruptive,omitempty"`
@@ -40,21 +46,28 @@ type Change struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
+// Reversed is the change as an undo shows it: what it takes back, with the same
+// Data, which the module's Undo reads.
+func (c Change) Reversed() Change {
+	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.Disruptive, Data: c.Data}
+	switch c.Action {
+	case Create:
+		out.Action = Delete
+	case Delete:
+		out.Action = Create
+	}
+	if out.Summary == "" {
+		out.Summary = "take back: " + c.Summary
+	}
+	for _, f := range slices.Backward(c.Fields) {
+		out.Fields = append(out.Fields, Field{Name: f.Name, Before: f.After, After: f.Before})
+	}
+	return out
+}
+
 // Field is one value before and after. An empty string is shown as absent.
 type Field struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
 	After  string `json:"after"`
-}
-
-// Differ is the pure half of a module.
-type Differ interface {
-	// Reads lists what has to be observed before Diff can be asked.
-	Reads(args Args) []Read
-	// Diff says what the task would change on a host in this state, and the
-	// state that the host is in afterwards, which the tasks after it are
-	// planned on. The state is the one that all tasks before it will have
-	// left. A *Problem as the error means: this host is not fit for the change.
-	// Any other error is a mistake in the arguments or in fleetd.
-	Diff(host string, before State, args Args) (Change, State, error)
 }

@@ -3,7 +3,17 @@ package rollout
 import (
 	"errors"
 	"fmt"
+	"time"
 )
+
+// Basis is what a plan has that neither the playbook nor a look at the fleet
+// tells.
+type Basis struct {
+	CreatedAt    time.Time
+	Fleetd       string
+	Source       Source
+	ControlPlane ControlPlane
+}
 
 // Compute says what would change. The tasks of a host are planned one after
 // the other, each on the state that the ones before it will leave. It is an
@@ -14,12 +24,12 @@ import (
 // A host with a problem anywhere is not touched at all: all its steps are
 // dropped but one, which stands for the failure where the host first appears,
 // so that the gate of that batch sees it.
-func Compute(d Desired, observed map[string]Observation, modules map[string]Differ, controlPlane []string) (Plan, error) {
-	p := Plan{Schema: PlanSchema, ControlPlane: controlPlane}
+func Compute(d Desired, observed map[string]Observation, modules map[string]Differ, b Basis) (Plan, error) {
+	p := newPlan(b)
 	for _, play := range d.Plays {
 		pp := PlannedPlay{
 			Name: play.Name, Position: play.Position, Strategy: play.Strategy, Batches: play.Batches,
-			MaxFailPercentage: play.MaxFailPercentage, AnyErrorsFatal: play.AnyErrorsFatal,
+			MaxFailPercentage: play.MaxFailPercentage, AnyErrorsFatal: play.AnyErrorsFatal, MaxUnavailable: play.MaxUnavailable,
 		}
 		for _, t := range play.Tasks {
 			if _, ok := modules[t.Module]; !ok {
@@ -37,65 +47,173 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			return Plan{}, err
 		}
 	}
-	for _, play := range p.Plays {
-		dropIdleChecks(play)
-	}
-	return p, p.seal()
+	return p, p.Seal()
+}
+
+func newPlan(b Basis) Plan {
+	return Plan{Schema: PlanSchema, CreatedAt: b.CreatedAt, Fleetd: b.Fleetd, Source: b.Source, ControlPlane: b.ControlPlane}
 }
 
 // planHost fills in the steps of one host in all plays.
 func planHost(p *Plan, d Desired, host string, o Observation, modules map[string]Differ) error {
-	problem := o.Problem
+	problem := p.bind(host, o)
 	state := o.State
 	for pi, play := range d.Plays {
-		for ti, task := range play.Tasks {
-			args, ok := task.Args[host]
-			if !ok || problem != nil {
-				continue
-			}
-			change, after, err := modules[task.Module].Diff(host, state, args)
-			if err != nil && !errors.As(err, &problem) {
-				return fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, host, err)
-			}
-			if problem != nil {
-				problem = AsProblem(err)
-				continue
-			}
-			state = after
-			p.Plays[pi].Tasks[ti].Steps[host] = PlannedStep{Change: change}
+		if problem != nil {
+			break
+		}
+		h := hostPlay{host: host, play: play, modules: modules}
+		steps, after, err := h.plan(state)
+		if err != nil && !errors.As(err, &problem) {
+			return err
+		}
+		if err != nil {
+			problem = AsProblem(err)
+			break
+		}
+		state = after
+		for ti, s := range steps {
+			p.Plays[pi].Tasks[ti].Steps[host] = s
 		}
 	}
-	if problem == nil {
-		return nil
-	}
-	first := true
-	for pi, play := range d.Plays {
-		for ti, task := range play.Tasks {
-			delete(p.Plays[pi].Tasks[ti].Steps, host)
-			if _, ok := task.Args[host]; ok && first {
-				p.Plays[pi].Tasks[ti].Steps[host] = PlannedStep{Change: Change{Action: NoOp, Summary: "not touched"}, Problem: problem}
-				first = false
-			}
-		}
+	if problem != nil {
+		here := func(pi, ti int) bool { _, ok := d.Plays[pi].Tasks[ti].Args[host]; return ok }
+		p.refuse(host, problem, here)
 	}
 	return nil
 }
 
-// dropIdleChecks turns the checks of a host that the play does not change into
-// no-ops: there is nothing that they would guard.
-func dropIdleChecks(play PlannedPlay) {
-	writes := map[string]bool{}
-	for _, t := range play.Tasks {
-		for h, s := range t.Steps {
-			writes[h] = writes[h] || s.Change.Action.Writes()
+// bind takes over what was seen of a host, and says why it cannot be planned.
+func (p *Plan) bind(host string, o Observation) *Problem {
+	if len(o.Identity) > 0 {
+		if p.Bound == nil {
+			p.Bound = map[string]map[string]string{}
+		}
+		p.Bound[host] = o.Identity
+	}
+	down := o.Down
+	if o.Problem != nil && o.Problem.Unreachable {
+		down = "is unreachable"
+	}
+	if down != "" {
+		if p.Down == nil {
+			p.Down = map[string]string{}
+		}
+		p.Down[host] = down
+	}
+	if o.Problem == nil && o.ControlPlane && !p.ControlPlane.Has(host) {
+		return &Problem{
+			Message: fmt.Sprintf("cannot touch %s: the cluster says that it carries the control plane, and the inventory's group kube_control_plane does not have it", host),
+			Hint:    "add it to the group: fleetd takes the control plane out of service one host at a time, and counts etcd's quorum",
 		}
 	}
-	for _, t := range play.Tasks {
-		for h, s := range t.Steps {
-			if s.Change.Action == ReadOnly && !writes[h] {
-				s.Change = Change{Action: NoOp, Summary: "nothing to check: this play changes nothing here"}
-				t.Steps[h] = s
+	return o.Problem
+}
+
+// refuse drops the steps of a host but the first, which stands for its problem.
+func (p *Plan) refuse(host string, problem *Problem, here func(pi, ti int) bool) {
+	first := true
+	for pi := range p.Plays {
+		for ti := range p.Plays[pi].Tasks {
+			steps := p.Plays[pi].Tasks[ti].Steps
+			delete(steps, host)
+			if first && here(pi, ti) {
+				steps[host] = PlannedStep{Change: Change{Action: NoOp, Summary: "not touched"}, Problem: problem}
+				first = false
 			}
+		}
+	}
+}
+
+// hostPlay plans one play on one host.
+type hostPlay struct {
+	host    string
+	play    Play
+	modules map[string]Differ
+	idle    map[Guards]bool // what there is nothing of, so that its guards have nothing to do
+}
+
+// plan says what the play's tasks change, by task, and the state afterwards. A
+// guard's step may matter to the ones behind it (a drained node has to be given
+// work again), so where there is nothing to guard, the play is planned once more
+// without the guard.
+func (h hostPlay) plan(before State) (map[int]PlannedStep, State, error) {
+	steps, after, err := h.diff(before)
+	if err != nil {
+		return nil, nil, err
+	}
+	changes, disruption := h.has(steps)
+	if changes && disruption != "" {
+		h.explain(steps, disruption)
+		return steps, after, nil
+	}
+	h.idle = map[Guards]bool{Changes: !changes, Disruptions: disruption == ""}
+	if steps, after, err = h.diff(before); err != nil {
+		return nil, nil, err
+	}
+	if changes, _ := h.has(steps); !changes && !h.idle[Changes] {
+		h.idle[Changes] = true
+		return h.diff(before)
+	}
+	return steps, after, nil
+}
+
+func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
+	steps := map[int]PlannedStep{}
+	state := before
+	for ti, task := range h.play.Tasks {
+		args, ok := task.Args[h.host]
+		if !ok {
+			continue
+		}
+		m := h.modules[task.Module]
+		if g := m.About().Guards; h.idle[g] {
+			steps[ti] = PlannedStep{Change: Change{Action: NoOp, Summary: idleText[g]}}
+			continue
+		}
+		change, after, err := m.Diff(h.host, state, args)
+		if err != nil {
+			var problem *Problem
+			if errors.As(err, &problem) {
+				return nil, nil, err
+			}
+			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
+		}
+		state = after
+		steps[ti] = PlannedStep{Change: change}
+	}
+	return steps, state, nil
+}
+
+var idleText = map[Guards]string{
+	Changes:     "nothing to check: this play changes nothing here",
+	Disruptions: "not needed: this play does not take the host out of service",
+}
+
+// has says whether there is anything to guard: a change, and the summary of the
+// first step that takes the host out of service by itself.
+func (h hostPlay) has(steps map[int]PlannedStep) (changes bool, disruption string) {
+	for ti, task := range h.play.Tasks {
+		s, ok := steps[ti]
+		if !ok || !s.Change.Action.Writes() {
+			continue
+		}
+		guard := h.modules[task.Module].About().Guards == Disruptions
+		if s.Change.Disruptive && !guard && disruption == "" {
+			disruption = s.Change.Summary
+		}
+		changes = changes || !guard
+	}
+	return changes, disruption
+}
+
+// explain tells of a guard's step what it is there for.
+func (h hostPlay) explain(steps map[int]PlannedStep, disruption string) {
+	for ti, task := range h.play.Tasks {
+		s, ok := steps[ti]
+		if ok && s.Change.Action.Writes() && h.modules[task.Module].About().Guards == Disruptions {
+			s.Change.Reasons = append(s.Change.Reasons, "a later step is to "+disruption)
+			steps[ti] = s
 		}
 	}
 }

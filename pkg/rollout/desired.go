@@ -25,6 +25,9 @@ type Play struct {
 	MaxFailPercentage *float64
 	// AnyErrorsFatal halts the run after the task in which any host failed.
 	AnyErrorsFatal bool
+	// MaxUnavailable is how many hosts may be out of service at once; 0 = as many
+	// as a batch has.
+	MaxUnavailable int
 	Tasks          []Task
 }
 

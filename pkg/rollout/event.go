@@ -14,38 +14,69 @@ const (
 	StepStarted    EventType = "step.started"
 	StepProgress   EventType = "step.progress"
 	StepOperation  EventType = "step.operation"
-	StepCheckpoint EventType = "step.checkpoint"
-	// StepEnded carries an Outcome, also one that is not final.
+	// StepIntended carries an Outcome of the kind Intends: its notes have to be
+	// durable before the step is called again, in the same attempt.
+	StepIntended EventType = "step.intended"
+	// StepEnded carries the Outcome of an attempt, also one that is not final.
 	StepEnded EventType = "step.ended"
 )
 
 // Event is one fact about a run. The journal is the list of them, in order,
 // and the state of a run is nothing but their fold.
 type Event struct {
-	// Seq counts from 1 within a run; the journal gives it.
-	Seq  int64     `json:"seq"`
-	At   time.Time `json:"at"`
-	Type EventType `json:"type"`
-	// Step is set for the step events.
-	Step *StepID `json:"step,omitempty"`
-	// Plan and Forks come with RunStarted.
-	Plan  *Plan `json:"plan,omitempty"`
-	Forks int   `json:"forks,omitempty"`
-	// Outcome comes with StepEnded, Operation with StepOperation.
+	// Seq counts from 1 within a run.
+	Seq int64 `json:"seq"`
+	// At is the bastion's clock, for people: it may jump. Clock is the run's own,
+	// by which everything is decided: how long fleetd has worked at the run.
+	At    time.Time     `json:"at"`
+	Clock time.Duration `json:"clock"`
+	Type  EventType     `json:"type"`
+	// Step and Attempt are set for the step events.
+	Step    *StepID `json:"step,omitempty"`
+	Attempt int     `json:"attempt,omitempty"`
+	// Plan comes with RunStarted. Forks and By come with it and with RunResumed.
+	Plan  *Plan   `json:"plan,omitempty"`
+	Forks int     `json:"forks,omitempty"`
+	By    *Person `json:"by,omitempty"`
+	// Past comes with a RunResumed that goes on in spite of the halt.
+	Past bool `json:"past,omitempty"`
+	// Outcome comes with StepIntended and StepEnded, Operation with
+	// StepOperation, Text with StepProgress, Halt with RunHalted.
 	Outcome   *Outcome   `json:"outcome,omitempty"`
 	Operation *Operation `json:"operation,omitempty"`
-	// Text is the line of StepProgress; Key and Value are StepCheckpoint's.
-	Text  string `json:"text,omitempty"`
-	Key   string `json:"key,omitempty"`
-	Value string `json:"value,omitempty"`
-	// Halt comes with RunHalted.
-	Halt *Halt `json:"halt,omitempty"`
+	Text      string     `json:"text,omitempty"`
+	Halt      *Halt      `json:"halt,omitempty"`
+}
+
+// Durable reports whether the event has to be on the disk before anything
+// follows from it. The others are told for people, and can be told again.
+func (e Event) Durable() bool {
+	switch e.Type {
+	case StepStarted, StepProgress, StepOperation:
+		return false
+	}
+	return true
+}
+
+// Person is who ran fleetd.
+type Person struct {
+	User string `json:"user"`
+	Host string `json:"host"`
+	// Key is the fingerprint of the SSH key with which the nodes let fleetd in,
+	// "" where it was a password, or no node was asked.
+	Key string `json:"key,omitempty"`
 }
 
 // Halt says why a run stopped before its end.
 type Halt struct {
-	Play   int      `json:"play"`
-	Batch  int      `json:"batch"`
-	Reason string   `json:"reason"`
-	Hosts  []string `json:"hosts,omitempty"`
+	Play   int    `json:"play"`
+	Batch  int    `json:"batch"`
+	Reason string `json:"reason"`
+	// Hosts are those that the gate counts: lost, or out of service.
+	Hosts []string `json:"hosts,omitempty"`
+	// Left are the hosts that are not lost and have steps left to do.
+	Left []string `json:"left,omitempty"`
+	// Gate is set when it was the limit of failed hosts that halted the run: only
+	// such a halt can be passed by a resume.
+	Gate bool `json:"gate,omitempty"`
 }

@@ -1,8 +1,8 @@
 package rollout
 
 import (
-	"fmt"
-	"strings"
+	"math"
+	"slices"
 	"time"
 )
 
@@ -11,7 +11,7 @@ type Verdict string
 
 const (
 	// Proceed: start the ready steps, if any, and ask again when something
-	// happened or at Wake.
+	// ended or at Wake.
 	Proceed Verdict = "proceed"
 	// Finish: every step is over.
 	Finish Verdict = "finish"
@@ -23,13 +23,15 @@ const (
 type Decision struct {
 	Verdict Verdict
 	Ready   []StepID
-	// Wake is when the earliest waiting step may be asked again; zero if none.
-	Wake time.Time
+	// Wake is when the earliest waiting step may be called again, by the run's
+	// clock; 0 if none.
+	Wake time.Duration
 	// Halt says why, with Stop.
 	Halt *Halt
 }
 
-// Next decides which steps may start at the time now. It changes nothing.
+// Next decides which steps may start at the time now of the run's clock. It
+// changes nothing, and costs what is ready, not what is planned.
 //
 // The rules:
 //   - plays go one after the other, and so do the batches of a play;
@@ -37,181 +39,150 @@ type Decision struct {
 //     that no host is left drained or half changed because another one failed;
 //   - a host that failed takes no further part;
 //   - under strategy linear no host starts a task before all others of the
-//     batch have finished the one before;
+//     batch have finished the one before, but for those that must not be taken
+//     out of service yet: the others do not wait for them;
+//   - under strategy free, a host begins only while fewer hosts of the play are
+//     out of service than max_unavailable, or than the batch has: those that are
+//     being worked on, those that were lost out of service, and those that were
+//     out of service before;
 //   - no more steps run at once than there are forks;
-//   - of the control plane at most one host is disrupted at a time, and none
-//     after one was lost.
-func Next(r *Run, now time.Time) Decision {
-	for pi := range r.Plan.Plays {
-		for bi := range r.Plan.Plays[pi].Batches {
-			if r.open[pi][bi] > 0 {
-				return r.within(pi, bi, now)
-			}
-			if h := r.gate(pi, bi); h != nil {
-				if r.running > 0 {
-					return Decision{Verdict: Proceed}
-				}
-				return Decision{Verdict: Stop, Halt: h}
-			}
+//   - of the control plane at most one host is taken out of service at a time,
+//     and none whose loss would leave etcd without its quorum.
+func Next(r *Run, now time.Duration) Decision {
+	w := &r.work
+	if w.play == len(r.Plan.Plays) {
+		if w.running > 0 {
+			return Decision{Verdict: Proceed}
+		}
+		return Decision{Verdict: Finish}
+	}
+	play := &r.Plan.Plays[w.play]
+	halt := r.gate()
+	if halt != nil && (w.open == 0 || play.AnyErrorsFatal) {
+		return r.stop(*halt)
+	}
+	p := picker{r: r, room: math.MaxInt, taking: -1}
+	if r.Forks > 0 {
+		p.room = r.Forks - w.running
+	}
+	wake := p.underWay(now)
+	if halt == nil || play.MaxUnavailable == 0 {
+		p.fresh(play)
+	}
+	d := Decision{Verdict: Proceed, Ready: p.ready, Wake: wake}
+	if len(d.Ready) > 0 || w.running > 0 || d.Wake > 0 {
+		return d
+	}
+	if p.refused != nil && r.linear() {
+		if p.ahead(); len(p.ready) > 0 {
+			return Decision{Verdict: Proceed, Ready: p.ready}
 		}
 	}
-	if r.running > 0 {
-		return Decision{Verdict: Proceed}
-	}
-	return Decision{Verdict: Finish}
-}
-
-// within decides for the batch that is being worked on.
-func (r *Run) within(pi, bi int, now time.Time) Decision {
-	play := r.Plan.Plays[pi]
-	if play.AnyErrorsFatal {
-		if h := r.gate(pi, bi); h != nil {
-			if r.running > 0 {
-				return Decision{Verdict: Proceed}
-			}
-			return Decision{Verdict: Stop, Halt: h}
-		}
-	}
-	d := Decision{Verdict: Proceed}
-	var withheld []string // control-plane hosts that wait for another one
-	disrupted := r.disruptedControlPlane(pi)
-	for _, id := range r.candidates(pi, bi) {
-		st := r.steps[id]
-		switch {
-		case st != nil && st.Active:
-			continue
-		case st != nil && st.NotBefore.After(now):
-			if d.Wake.IsZero() || st.NotBefore.Before(d.Wake) {
-				d.Wake = st.NotBefore
-			}
-			continue
-		}
-		if r.disrupts(id) {
-			if disrupted != "" && disrupted != id.Host {
-				withheld = append(withheld, id.Host)
-				continue
-			}
-			disrupted = id.Host
-		}
-		if r.Forks == 0 || r.running+len(d.Ready) < r.Forks {
-			d.Ready = append(d.Ready, id)
-		}
-	}
-	if len(withheld) > 0 && len(d.Ready) == 0 && r.running == 0 && d.Wake.IsZero() {
-		return Decision{Verdict: Stop, Halt: &Halt{Play: pi, Batch: bi, Hosts: []string{disrupted}, Reason: fmt.Sprintf(
-			"control-plane host %s was lost while it was out of service; taking down %s as well could cost the quorum",
-			disrupted, strings.Join(withheld, ", "))}}
-	}
-	return d
-}
-
-// candidates are the next open steps of the hosts of a batch, in host order.
-func (r *Run) candidates(pi, bi int) []StepID {
-	play := r.Plan.Plays[pi]
-	var out []StepID
-	lowest := len(play.Tasks)
-	for _, h := range play.Batches[bi] {
-		if _, lost := r.lost[h]; lost {
-			continue
-		}
-		for ti := range play.Tasks {
-			id := StepID{pi, ti, h}
-			planned, ok := play.Tasks[ti].Steps[h]
-			if !ok || !counts(planned) {
-				continue
-			}
-			if st := r.steps[id]; st == nil || !st.Over() {
-				out = append(out, id)
-				lowest = min(lowest, ti)
-				break
-			}
-		}
-	}
-	if play.Strategy != Linear {
-		return out
-	}
-	first := out[:0]
-	for _, id := range out {
-		if id.Task == lowest {
-			first = append(first, id)
-		}
-	}
-	return first
-}
-
-// gate judges a batch by its lost hosts. nil lets the run go on.
-func (r *Run) gate(pi, bi int) *Halt {
-	play := r.Plan.Plays[pi]
-	var lost []string
-	size := 0
-	for _, h := range play.Batches[bi] {
-		id, ok := r.lost[h]
-		if ok && (id.Play < pi) {
-			continue // it was not there when the batch began
-		}
-		size++
-		if ok && id.Play == pi {
-			lost = append(lost, h)
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	share := 100 * float64(len(lost)) / float64(size)
-	var why string
 	switch {
-	case play.AnyErrorsFatal:
-		why = "any_errors_fatal is set"
-	case play.MaxFailPercentage != nil && share > *play.MaxFailPercentage:
-		why = fmt.Sprintf("max_fail_percentage is %g", *play.MaxFailPercentage)
-	case play.MaxFailPercentage == nil && len(lost) == size:
-		why = "no host of the batch is left"
-	default:
-		return nil
+	case p.refused != nil:
+		return r.stop(*p.refused)
+	case halt != nil:
+		return r.stop(*halt)
 	}
-	return &Halt{Play: pi, Batch: bi, Hosts: lost, Reason: fmt.Sprintf("%d of %d hosts of batch %d failed, and %s", len(lost), size, bi+1, why)}
+	return r.stop(r.overBudget(play))
 }
 
-// disrupts reports whether the step takes a control-plane host out of service.
-func (r *Run) disrupts(id StepID) bool {
-	s, _ := r.Plan.Step(id)
-	return s.Change.Disruptive && r.Plan.IsControlPlane(id.Host)
+// picker collects the steps that may start.
+type picker struct {
+	r     *Run
+	room  int
+	ready []StepID
+	// taking is the control-plane host that this decision takes out of service.
+	taking int
+	// refused is the first reason why a host must not be taken out of service.
+	refused *Halt
 }
 
-// disruptedControlPlane is the control-plane host that is out of service: one
-// that has begun a disruptive step of this play and is not through with the
-// play, or one that was lost during such a step in any play. Empty if none.
-func (r *Run) disruptedControlPlane(pi int) string {
-	for _, h := range r.Plan.ControlPlane {
-		if id, lost := r.lost[h]; lost {
-			if r.begunDisruption(id.Play, h) {
-				return h
-			}
+// underWay picks among the hosts that have begun: those whose waiting time is
+// over, and those whose next step is free to start. It returns when the next
+// waiting time is over.
+func (p *picker) underWay(now time.Duration) (wake time.Duration) {
+	w := &p.r.work
+	var due []int
+	wake = w.waits.due(now, func(i int) { due = append(due, i) })
+	slices.Sort(due)
+	next := w.ready.next(0)
+	for p.room > 0 && (len(due) > 0 || next >= 0) {
+		if len(due) > 0 && (next < 0 || due[0] < next) {
+			p.take(due[0])
+			due = due[1:]
 			continue
 		}
-		if r.begunDisruption(pi, h) && !r.through(pi, h) {
-			return h
-		}
+		p.take(next)
+		next = w.ready.next(next + 1)
 	}
-	return ""
+	return wake
 }
 
-func (r *Run) begunDisruption(pi int, host string) bool {
-	for ti := range r.Plan.Plays[pi].Tasks {
-		id := StepID{pi, ti, host}
-		if r.steps[id] != nil && r.disrupts(id) {
-			return true
+// fresh picks among the hosts that have not begun, as far as the budget goes. A
+// host that is out of service already takes nothing from it.
+func (p *picker) fresh(play *PlannedPlay) {
+	w := &p.r.work
+	budget := play.MaxUnavailable
+	if budget == 0 {
+		budget = len(w.cursor)
+	}
+	budget -= w.flight + w.idleDown
+	if play.MaxUnavailable == 0 && w.flight == 0 {
+		budget = max(budget, 1) // serial says how many at a time, never none
+	}
+	up, down := w.fresh.next(0), w.freshDown.next(0)
+	for p.room > 0 {
+		switch {
+		case down >= 0 && (up < 0 || budget <= 0 || down < up):
+			p.take(down)
+			down = w.freshDown.next(down + 1)
+		case up >= 0 && budget > 0:
+			if p.take(up) {
+				budget--
+			}
+			up = w.fresh.next(up + 1)
+		default:
+			return
 		}
 	}
-	return false
 }
 
-func (r *Run) through(pi int, host string) bool {
-	for ti := range r.Plan.Plays[pi].Tasks {
-		id := StepID{pi, ti, host}
-		if s, ok := r.Plan.Step(id); ok && counts(s) && (r.steps[id] == nil || !r.steps[id].Over()) {
+// ahead picks, under strategy linear, the hosts that wait for nobody but one
+// that must not be taken out of service.
+func (p *picker) ahead() {
+	w := &p.r.work
+	level := math.MaxInt
+	for i, ti := range w.cursor {
+		if ti != w.level && ti < min(level, len(p.r.Plan.Plays[w.play].Tasks)) && p.r.state(i) == nil {
+			level = ti
+		}
+	}
+	for i, ti := range w.cursor {
+		if ti == level && p.room > 0 {
+			p.take(i)
+		}
+	}
+}
+
+// take lets the host at a place of the batch start its next step, if it may.
+func (p *picker) take(i int) bool {
+	w := &p.r.work
+	n := p.r.index.plays[w.play].hosts[w.base+i]
+	id := StepID{w.play, w.cursor[i], p.r.index.hosts[n]}
+	if p.r.takesOut(id) && !w.hosts[n].disrupted {
+		if p.taking >= 0 {
 			return false
 		}
+		if refused := p.r.mayTake(n); refused != nil {
+			if p.refused == nil {
+				p.refused = refused
+			}
+			return false
+		}
+		p.taking = n
 	}
+	p.ready = append(p.ready, id)
+	p.room--
 	return true
 }

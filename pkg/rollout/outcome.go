@@ -2,39 +2,59 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"time"
 )
 
-// OutcomeKind is how a step ended, or that it has not ended yet.
+// OutcomeKind is how a call of Do or Undo ended.
 type OutcomeKind string
 
 const (
 	Changed   OutcomeKind = "changed"
 	Unchanged OutcomeKind = "unchanged"
-	// Retrying and Waiting are not ends: the step is asked again after Outcome.After.
-	// Retrying says that an attempt failed and may succeed later; Waiting that
-	// the step has done its part and watches the world follow.
+	// Intends says that the next call will have an effect that must not be
+	// forgotten: the notes are made durable, then the step is called again.
+	Intends OutcomeKind = "intends"
+	// Retrying and Waiting are not ends: the step is called again after
+	// Outcome.After. Retrying says that an attempt failed and may succeed later;
+	// Waiting that the step has done its part and watches the world follow.
 	Retrying    OutcomeKind = "retrying"
 	Waiting     OutcomeKind = "waiting"
 	Failed      OutcomeKind = "failed"
 	Unreachable OutcomeKind = "unreachable"
 )
 
-// Outcome is the answer of a module to Do or Undo.
+// Outcome is the answer of a module to Do or Undo. It is plain data, so a call
+// can run on another machine.
 type Outcome struct {
 	Kind OutcomeKind `json:"kind"`
 	// Message says what was done or could not be done, on one line; Hint what
 	// to do next.
-	Message string        `json:"message,omitempty"`
-	Hint    string        `json:"hint,omitempty"`
-	After   time.Duration `json:"after,omitempty"`
+	Message string `json:"message,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	// After is how long to leave a retrying or waiting step alone.
+	After time.Duration `json:"after,omitempty"`
+	// Notes are what the later calls of the same step find in Step.SoFar, also
+	// after a crash. An empty value takes a note away.
+	Notes map[string]string `json:"notes,omitempty"`
 }
 
 // Final reports whether the step is over.
-func (o Outcome) Final() bool { return o.Kind != Retrying && o.Kind != Waiting }
+func (o Outcome) Final() bool { return o.Kind != Retrying && o.Kind != Waiting && o.Kind != Intends }
 
 // Bad reports whether the host is lost to the run: failed or unreachable.
 func (o Outcome) Bad() bool { return o.Kind == Failed || o.Kind == Unreachable }
+
+// Note returns the outcome with one more note.
+func (o Outcome) Note(key, value string) Outcome {
+	notes := maps.Clone(o.Notes)
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	notes[key] = value
+	o.Notes = notes
+	return o
+}
 
 // Did is the outcome of a step that changed something.
 func Did(format string, a ...any) Outcome {
@@ -46,6 +66,11 @@ func Did(format string, a ...any) Outcome {
 func AlreadyDone(format string, a ...any) Outcome {
 	return Outcome{Kind: Unchanged, Message: fmt.Sprintf(format, a...)}
 }
+
+// Intend asks for a note to be made durable, and for the step to be called
+// again with it: what a step must know after a crash (the boot_id from before a
+// reboot) has to be on the disk before the effect, not after.
+func Intend(key, value string) Outcome { return Outcome{Kind: Intends}.Note(key, value) }
 
 // WaitFor asks for the step to be called again after d.
 func WaitFor(d time.Duration, format string, a ...any) Outcome {

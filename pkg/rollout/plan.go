@@ -11,51 +11,68 @@ import (
 
 // PlanSchema names the version of the plan's JSON form. It changes when a
 // field changes its meaning or goes; a new field does not change it.
-const PlanSchema = "fleetd.io/plan/v1"
+const PlanSchema = "fleetd.io/plan/v2"
 
 // Plan is what would be done, in full: apply is described by it and by nothing
 // else. It is plain data, saved as JSON.
 type Plan struct {
 	Schema string `json:"schema"`
-	// Digest is the SHA-256 of everything that will be done (Plays and
-	// ControlPlane, not Source). Two plans with one digest do the same.
+	// Digest is the SHA-256 of everything below Fleetd. Two plans with one digest
+	// do the same, to the same machines.
 	Digest string `json:"digest"`
+	// CreatedAt and Fleetd say when and by which version the plan was made.
+	CreatedAt time.Time `json:"created_at"`
+	Fleetd    string    `json:"fleetd"`
+
 	Source Source `json:"source"`
+	// Undoes is the run that the plan takes back; "" for a plan of a playbook.
+	Undoes string `json:"undoes,omitempty"`
+	// Bound is what tells each machine and the cluster from every other, by host:
+	// address, host key, machine-id, the cluster's UID.
+	Bound map[string]map[string]string `json:"bound,omitempty"`
+	// Down are the hosts that were out of service when they were looked at, and
+	// why. They count against every budget.
+	Down map[string]string `json:"down,omitempty"`
 	// ControlPlane are the hosts of which at most one may be out of service.
-	ControlPlane []string      `json:"control_plane,omitempty"`
+	ControlPlane ControlPlane  `json:"control_plane,omitzero"`
 	Plays        []PlannedPlay `json:"plays"`
 }
 
 // Source says what a plan was computed from, so that apply can look again.
 type Source struct {
-	CreatedAt   time.Time `json:"created_at"`
-	Fleetd      string    `json:"fleetd"`
-	Inventories []string  `json:"inventories"`
-	Playbook    string    `json:"playbook"`
-	Limit       []string  `json:"limit,omitempty"`
-	ExtraVars   []string  `json:"extra_vars,omitempty"`
-	Kubeconfig  string    `json:"kubeconfig,omitempty"`
+	Inventories []string `json:"inventories"`
+	Playbook    string   `json:"playbook"`
+	Limit       []string `json:"limit,omitempty"`
+	ExtraVars   []string `json:"extra_vars,omitempty"`
+	Kubeconfig  string   `json:"kubeconfig,omitempty"`
+	// Files are the SHA-256 of every file that was read for it, by path.
+	Files map[string]string `json:"files,omitempty"`
 }
 
 // PlannedPlay is a play with its changes.
 type PlannedPlay struct {
-	Name              string        `json:"name"`
-	Position          Position      `json:"position"`
-	Strategy          Strategy      `json:"strategy"`
-	Batches           [][]string    `json:"batches"`
-	MaxFailPercentage *float64      `json:"max_fail_percentage,omitempty"`
-	AnyErrorsFatal    bool          `json:"any_errors_fatal,omitempty"`
-	Tasks             []PlannedTask `json:"tasks"`
+	Name              string     `json:"name"`
+	Position          Position   `json:"position"`
+	Strategy          Strategy   `json:"strategy"`
+	Batches           [][]string `json:"batches"`
+	MaxFailPercentage *float64   `json:"max_fail_percentage,omitempty"`
+	AnyErrorsFatal    bool       `json:"any_errors_fatal,omitempty"`
+	// MaxUnavailable is how many hosts of the play may be out of service at once,
+	// those that were so before included. 0 = as many as a batch has.
+	MaxUnavailable int           `json:"max_unavailable,omitempty"`
+	Tasks          []PlannedTask `json:"tasks"`
 }
 
 // PlannedTask is a task with its change on each host. A host without an entry
 // is skipped.
 type PlannedTask struct {
-	Name     string                 `json:"name"`
-	Module   string                 `json:"module"`
-	Position Position               `json:"position"`
-	Become   bool                   `json:"become,omitempty"`
-	Steps    map[string]PlannedStep `json:"steps"`
+	Name     string   `json:"name"`
+	Module   string   `json:"module"`
+	Position Position `json:"position"`
+	Become   bool     `json:"become,omitempty"`
+	// Undo is set when the module is asked to take the changes back.
+	Undo  bool                   `json:"undo,omitempty"`
+	Steps map[string]PlannedStep `json:"steps"`
 }
 
 // PlannedStep is one change on one host, or why the host cannot be changed.
@@ -63,6 +80,10 @@ type PlannedStep struct {
 	Change  Change   `json:"change"`
 	Problem *Problem `json:"problem,omitempty"`
 }
+
+// counts reports whether a planned step has to be executed: it writes, checks,
+// or stands for a failure.
+func (s PlannedStep) counts() bool { return s.Problem != nil || s.Change.Action != NoOp }
 
 // Step returns what is planned for id.
 func (p *Plan) Step(id StepID) (PlannedStep, bool) {
@@ -78,7 +99,7 @@ func (p *Plan) Task(id StepID) PlannedTask { return p.Plays[id.Play].Tasks[id.Ta
 
 // Each calls f for every planned step in the order play, task, host of the
 // play, until f returns false.
-func (p *Plan) Each(f func(StepID, PlannedStep) bool) {
+func (p *Plan) Each(f func(id StepID, s PlannedStep) bool) {
 	for pi, play := range p.Plays {
 		for ti, task := range play.Tasks {
 			for _, batch := range play.Batches {
@@ -126,24 +147,34 @@ func (p *Plan) Hosts() []string {
 	var out []string
 	seen := map[string]bool{}
 	for _, play := range p.Plays {
-		for _, b := range play.Batches {
-			for _, h := range b {
-				if !seen[h] {
-					seen[h] = true
-					out = append(out, h)
-				}
+		for h := range play.hosts() {
+			if !seen[h] {
+				seen[h] = true
+				out = append(out, h)
 			}
 		}
 	}
 	return out
 }
 
-// seal computes the digest.
-func (p *Plan) seal() error {
-	raw, err := json.Marshal(struct {
-		ControlPlane []string
-		Plays        []PlannedPlay
-	}{p.ControlPlane, p.Plays})
+// hosts are those of all batches, in order.
+func (p *PlannedPlay) hosts() func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, b := range p.Batches {
+			for _, h := range b {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Seal computes the digest, once nothing of the plan changes any more.
+func (p *Plan) Seal() error {
+	bare := *p
+	bare.Digest, bare.CreatedAt, bare.Fleetd = "", time.Time{}, ""
+	raw, err := json.Marshal(bare)
 	if err != nil {
 		return fmt.Errorf("cannot encode the plan: %w", err)
 	}
@@ -151,6 +182,17 @@ func (p *Plan) seal() error {
 	p.Digest = hex.EncodeToString(sum[:])
 	return nil
 }
+
+// IsPlan reports whether raw is a plan's JSON, of whatever schema and however it
+// is laid out.
+func IsPlan(raw []byte) bool {
+	var head struct {
+		Schema string `json:"schema"`
+	}
+	return json.Unmarshal(raw, &head) == nil && len(head.Schema) > len(schemaFamily) && head.Schema[:len(schemaFamily)] == schemaFamily
+}
+
+const schemaFamily = "fleetd.io/plan/"
 
 // ReadPlan decodes a saved plan and checks that it is whole: the schema is one
 // that this fleetd knows and the digest is that of the contents, so that an
@@ -164,7 +206,7 @@ func ReadPlan(raw []byte) (Plan, error) {
 		return Plan{}, fmt.Errorf("plan schema is %q, this fleetd reads %q", p.Schema, PlanSchema)
 	}
 	want := p.Digest
-	if err := p.seal(); err != nil {
+	if err := p.Seal(); err != nil {
 		return Plan{}, err
 	}
 	if p.Digest != want {
@@ -173,5 +215,26 @@ func ReadPlan(raw []byte) (Plan, error) {
 	return p, nil
 }
 
-// IsControlPlane reports whether host is one of the control plane.
-func (p *Plan) IsControlPlane(host string) bool { return slices.Contains(p.ControlPlane, host) }
+// ControlPlane is what must not lose its quorum.
+type ControlPlane struct {
+	// Hosts are the inventory's control-plane hosts. At most one of them is taken
+	// out of service at a time.
+	Hosts []string `json:"hosts,omitempty"`
+	// Members are the voters of etcd, where they are known. Without any, the hosts
+	// are taken for them.
+	Members []Member `json:"members,omitempty"`
+}
+
+// Member is one voter.
+type Member struct {
+	// Name is the host's, or the Node's where no host of the inventory is it.
+	Name string `json:"name"`
+	// Down says why it does not vote; "" = it does.
+	Down string `json:"down,omitempty"`
+}
+
+// Has reports whether host is one of the control plane.
+func (c ControlPlane) Has(host string) bool { return slices.Contains(c.Hosts, host) }
+
+// Quorum is how many of n voters must be healthy (etcd.io, FAQ: (n/2)+1).
+func Quorum(n int) int { return n/2 + 1 }

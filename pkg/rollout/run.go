@@ -1,7 +1,9 @@
 package rollout
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -17,40 +19,46 @@ const (
 
 // Run is the state of one execution of a plan.
 type Run struct {
-	Plan    Plan
-	Forks   int
-	Status  RunStatus
+	Plan   Plan
+	Forks  int
+	By     Person
+	Status RunStatus
+	// Started and Ended are by the bastion's clock, for people.
 	Started time.Time
 	Ended   time.Time
-	Halt    *Halt
+	// Clock is how long fleetd has worked at the run.
+	Clock time.Duration
+	Halt  *Halt
+	// Seq is the number of the last event.
+	Seq int64
 
-	steps map[StepID]*StepState
-	// lost are the hosts that failed or could not be reached; they take no
-	// further part, as in Ansible.
-	lost map[string]StepID
-	// open counts the steps of each play and batch that are not over, so that
-	// Next need not look at what is behind.
-	open    [][]int
-	batchOf []map[string]int
-	// running counts the steps that are being executed now.
-	running int
+	index index
+	// steps are by play, task and place of the host in the play; nil where nothing
+	// happened yet.
+	steps [][][]*StepState
+	// passed are the halts that a resume went past: by batch, how many hosts it
+	// had lost by then.
+	passed map[batchID]int
+	work   work
 }
 
-// StepState is how far one step is.
+// StepState is how far one step is. Times are by the run's clock.
 type StepState struct {
-	Active      bool // being executed now
-	Outcome     Outcome
-	Attempts    int
-	First       time.Time
-	Ended       time.Time
-	NotBefore   time.Time // when a retrying or waiting step may be asked again
-	Checkpoints map[string]string
-	Progress    string
-	Operations  []Operation
+	Active    bool              `json:"active,omitempty"` // being executed now
+	Outcome   Outcome           `json:"outcome"`
+	Attempts  int               `json:"attempts"`
+	First     time.Duration     `json:"first"` // when the first attempt began
+	Ended     time.Duration     `json:"ended,omitempty"`
+	NotBefore time.Duration     `json:"not_before,omitempty"` // when a retrying or waiting step may be called again
+	SoFar     map[string]string `json:"so_far,omitempty"`
 }
 
 // Over reports whether the step has its final outcome.
 func (s *StepState) Over() bool { return s.Outcome.Kind != "" && s.Outcome.Final() }
+
+// ErrLate says that an event belongs to an attempt that is over: somebody who
+// was given up on has answered after all. The run does not take it.
+var ErrLate = errors.New("it belongs to an attempt that is over")
 
 // Fold replays events into the run that they describe.
 func Fold(events []Event) (*Run, error) {
@@ -64,28 +72,51 @@ func Fold(events []Event) (*Run, error) {
 }
 
 // Apply adds one event. An event that cannot follow the ones before it is an
-// error: the journal is damaged, and going on would be guessing.
+// error, and changes nothing: the journal is damaged, and going on would be
+// guessing.
 func (r *Run) Apply(e Event) error {
 	if (r.Status == "") != (e.Type == RunStarted) {
 		return fmt.Errorf("event %d: %s cannot come here", e.Seq, e.Type)
 	}
-	if e.Step != nil {
-		return r.applyStep(e)
+	if e.Seq != r.Seq+1 {
+		return fmt.Errorf("event %d comes after event %d", e.Seq, r.Seq)
 	}
+	if e.Clock < r.Clock {
+		return fmt.Errorf("event %d: the run's clock goes back from %v to %v", e.Seq, r.Clock, e.Clock)
+	}
+	var err error
+	if e.Step != nil {
+		err = r.applyStep(e)
+	} else {
+		err = r.applyRun(e)
+	}
+	if err != nil {
+		return err
+	}
+	r.Seq, r.Clock = e.Seq, e.Clock
+	return nil
+}
+
+func (r *Run) applyRun(e Event) error {
 	switch e.Type {
 	case RunStarted:
 		if e.Plan == nil {
 			return fmt.Errorf("event %d: %s without a plan", e.Seq, e.Type)
 		}
-		r.Plan, r.Forks, r.Started, r.Status = *e.Plan, e.Forks, e.At, Running
-		r.index()
+		r.Plan, r.Started, r.Forks = *e.Plan, e.At, e.Forks
+		r.begin(e)
+		r.prepare()
 	case RunResumed:
-		// What was being executed when the process died is asked again.
-		r.Status, r.Halt, r.Ended = Running, nil, time.Time{}
-		for _, s := range r.steps {
-			s.Active = false
+		if r.Status == Done {
+			return fmt.Errorf("event %d: %s after the run was done", e.Seq, e.Type)
 		}
-		r.running = 0
+		if e.Past && r.Halt != nil && r.Halt.Gate {
+			r.passed[batchID{r.Halt.Play, r.Halt.Batch}] = r.work.lost[r.Halt.Play][r.Halt.Batch]
+		}
+		r.begin(e)
+		// What was being executed when the process died is asked again.
+		r.each(func(_ StepID, s *StepState) { s.Active = false })
+		r.derive()
 	case RunInterrupted:
 		r.Status, r.Ended = Interrupted, e.At
 	case RunHalted:
@@ -98,115 +129,146 @@ func (r *Run) Apply(e Event) error {
 	return nil
 }
 
+func (r *Run) begin(e Event) {
+	r.Status, r.Halt, r.Ended = Running, nil, time.Time{}
+	if e.Forks > 0 {
+		r.Forks = e.Forks
+	}
+	if e.By != nil {
+		r.By = *e.By
+	}
+}
+
+// prepare makes room for the state of the plan's steps.
+func (r *Run) prepare() {
+	r.index = newIndex(&r.Plan)
+	r.passed = map[batchID]int{}
+	r.steps = make([][][]*StepState, len(r.Plan.Plays))
+	for pi, play := range r.Plan.Plays {
+		r.steps[pi] = make([][]*StepState, len(play.Tasks))
+		for ti := range play.Tasks {
+			r.steps[pi][ti] = make([]*StepState, len(r.index.plays[pi].hosts))
+		}
+	}
+	r.derive()
+}
+
 func (r *Run) applyStep(e Event) error {
 	id := *e.Step
 	planned, ok := r.Plan.Step(id)
-	if !ok {
+	if !ok || !planned.counts() {
 		return fmt.Errorf("event %d: the plan has no step %s", e.Seq, id)
 	}
-	s := r.steps[id]
-	if s == nil {
-		s = &StepState{}
-		r.steps[id] = s
+	s := r.Step(id)
+	if e.Type == StepStarted {
+		return r.start(e, id, s)
 	}
-	if s.Over() {
-		return fmt.Errorf("event %d: %s after step %s was over", e.Seq, e.Type, id)
-	}
-	if !s.Active && e.Type != StepStarted {
-		return fmt.Errorf("event %d: %s of step %s, which was not started", e.Seq, e.Type, id)
+	switch {
+	case s == nil || e.Attempt > s.Attempts:
+		return fmt.Errorf("event %d: %s of attempt %d of step %s, which was not started", e.Seq, e.Type, e.Attempt, id)
+	case e.Attempt < s.Attempts || !s.Active:
+		return fmt.Errorf("event %d: %s of attempt %d of step %s: %w", e.Seq, e.Type, e.Attempt, id, ErrLate)
 	}
 	switch e.Type {
-	case StepStarted:
-		if s.Active {
-			return fmt.Errorf("event %d: step %s is started twice", e.Seq, id)
-		}
-		if s.Attempts == 0 {
-			s.First = e.At
-		}
-		s.Active, s.Attempts = true, s.Attempts+1
-		r.running++
-	case StepProgress:
-		s.Progress = e.Text
-	case StepOperation:
-		s.Operations = append(s.Operations, *e.Operation)
-	case StepCheckpoint:
-		if s.Checkpoints == nil {
-			s.Checkpoints = map[string]string{}
-		}
-		s.Checkpoints[e.Key] = e.Value
+	case StepProgress, StepOperation: // for people; nothing follows from them
+	case StepIntended:
+		s.note(e.Outcome.Notes)
 	case StepEnded:
-		s.Active, s.Outcome, s.Ended = false, *e.Outcome, e.At
-		r.running--
-		switch {
-		case !s.Over():
-			s.NotBefore = e.At.Add(e.Outcome.After)
-		case e.Outcome.Bad():
-			r.lose(id)
-		case counts(planned):
-			r.open[id.Play][r.batchOf[id.Play][id.Host]]--
+		s.Active, s.Outcome, s.Ended = false, *e.Outcome, e.Clock
+		s.note(e.Outcome.Notes)
+		s.Outcome.Notes = nil
+		if !s.Over() {
+			s.NotBefore = e.Clock + e.Outcome.After
 		}
+		r.ended(id, s)
 	default:
 		return fmt.Errorf("event %d: unknown type %q", e.Seq, e.Type)
 	}
 	return nil
 }
 
-// counts reports whether a planned step has to be executed: it writes, checks,
-// or stands for a failure.
-func counts(s PlannedStep) bool { return s.Problem != nil || s.Change.Action != NoOp }
+func (r *Run) start(e Event, id StepID, s *StepState) error {
+	before := 0
+	if s != nil {
+		before = s.Attempts
+	}
+	switch {
+	case s != nil && s.Over():
+		return fmt.Errorf("event %d: %s after step %s was over", e.Seq, e.Type, id)
+	case s != nil && s.Active:
+		return fmt.Errorf("event %d: step %s is started twice", e.Seq, id)
+	case !r.turn(id):
+		return fmt.Errorf("event %d: step %s starts, and it is not its turn", e.Seq, id)
+	case e.Attempt != before+1:
+		return fmt.Errorf("event %d: attempt %d of step %s follows attempt %d", e.Seq, e.Attempt, id, before)
+	}
+	if s == nil {
+		s = &StepState{First: e.Clock}
+		r.steps[id.Play][id.Task][r.index.place(id)] = s
+	}
+	s.Active, s.Attempts = true, e.Attempt
+	r.started(id)
+	return nil
+}
 
-// index prepares the counters from the plan.
-func (r *Run) index() {
-	r.steps = map[StepID]*StepState{}
-	r.lost = map[string]StepID{}
-	r.open = make([][]int, len(r.Plan.Plays))
-	r.batchOf = make([]map[string]int, len(r.Plan.Plays))
-	for pi, play := range r.Plan.Plays {
-		r.open[pi] = make([]int, len(play.Batches))
-		r.batchOf[pi] = map[string]int{}
-		for bi, b := range play.Batches {
-			for _, h := range b {
-				r.batchOf[pi][h] = bi
+// note folds notes into what later calls are told.
+func (s *StepState) note(notes map[string]string) {
+	if len(notes) == 0 {
+		return
+	}
+	// A new map: a module may still read the one that it was given.
+	next := maps.Clone(s.SoFar)
+	if next == nil {
+		next = make(map[string]string, len(notes))
+	}
+	for k, v := range notes {
+		if v == "" {
+			delete(next, k)
+		} else {
+			next[k] = v
+		}
+	}
+	s.SoFar = next
+}
+
+// Step returns the state of a step; nil if nothing happened to it yet, or if
+// the plan has none of that name.
+func (r *Run) Step(id StepID) *StepState {
+	place := r.index.place(id)
+	if place < 0 || id.Task < 0 || id.Task >= len(r.steps[id.Play]) {
+		return nil
+	}
+	return r.steps[id.Play][id.Task][place]
+}
+
+// each calls f for every step to which something happened.
+func (r *Run) each(f func(id StepID, s *StepState)) {
+	for pi, tasks := range r.steps {
+		for ti, states := range tasks {
+			for place, s := range states {
+				if s != nil {
+					f(StepID{pi, ti, r.index.hosts[r.index.plays[pi].hosts[place]]}, s)
+				}
 			}
 		}
 	}
-	r.Plan.Each(func(id StepID, s PlannedStep) bool {
-		if counts(s) {
-			r.open[id.Play][r.batchOf[id.Play][id.Host]]++
-		}
-		return true
-	})
 }
-
-// lose takes a host out of the run: none of its open steps will be executed.
-func (r *Run) lose(id StepID) {
-	r.lost[id.Host] = id
-	r.Plan.Each(func(o StepID, s PlannedStep) bool {
-		if o.Host != id.Host || !counts(s) {
-			return true
-		}
-		if st := r.steps[o]; st == nil || !st.Over() || o == id {
-			r.open[o.Play][r.batchOf[o.Play][o.Host]]--
-		}
-		return true
-	})
-}
-
-// Step returns the state of a step; nil if nothing happened to it yet.
-func (r *Run) Step(id StepID) *StepState { return r.steps[id] }
 
 // Lost returns the step at which the run lost the host.
 func (r *Run) Lost(host string) (StepID, bool) {
-	id, ok := r.lost[host]
-	return id, ok
+	n, ok := r.index.number[host]
+	if !ok || !r.work.hosts[n].lost {
+		return StepID{}, false
+	}
+	return r.work.hosts[n].lostAt, true
 }
 
 // LostHosts lists the hosts that failed or could not be reached, in the plan's
 // order.
 func (r *Run) LostHosts() []string {
 	var out []string
-	for _, h := range r.Plan.Hosts() {
-		if _, ok := r.lost[h]; ok {
+	for n, h := range r.index.hosts {
+		if r.work.hosts[n].lost {
 			out = append(out, h)
 		}
 	}

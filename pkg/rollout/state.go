@@ -63,6 +63,10 @@ type Read struct {
 type Observation struct {
 	State   State
 	Problem *Problem
+	// Identity, Down and ControlPlane are those of the sections together.
+	Identity     map[string]string
+	Down         string
+	ControlPlane bool
 }
 
 // Problem is a reason why a host cannot be planned or why a step failed: what

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"context"
 	"fmt"
 	"time"
 )
@@ -15,47 +14,23 @@ type StepID struct {
 
 func (id StepID) String() string { return fmt.Sprintf("%d.%d@%s", id.Play+1, id.Task+1, id.Host) }
 
-// Step is what a module gets when it is asked to act.
+// Step is what a module gets when it is asked to act: plain data.
 type Step struct {
 	ID     StepID
 	Host   string
 	Change Change
-	// Problem is why the host cannot be changed, for a step that only stands for
-	// that failure; no module is asked then.
-	Problem *Problem
-	Become  bool
-	// Attempt counts the calls, from 1. First is when the step first started:
-	// a module that waits measures its timeout from there.
+	Become bool
+	// Attempt counts the starts of the step, from 1. The calls that an intention
+	// asks for belong to the same attempt.
 	Attempt int
-	First   time.Time
-	// Checkpoints are what earlier calls of the same step stored, also those
-	// before a crash.
-	Checkpoints map[string]string
-}
-
-// Module is one thing that a task can name: the only place where fleetd
-// touches a node or the cluster. It is built when the program is wired, with
-// the connections and clients that it needs.
-type Module interface {
-	Differ
-	// Params declares the arguments that a task may give.
-	Params() Params
-	// Do makes the change. It is idempotent: called again after a crash at any
-	// point it ends in the same state. The context carries the Recorder.
-	Do(ctx context.Context, s Step) Outcome
-	// Undo takes the change back, as far as Data in the change allows.
-	Undo(ctx context.Context, s Step) Outcome
-}
-
-// Observer reads one section of the state of many hosts at once. It only reads.
-// The answer has an entry for every host that was asked.
-type Observer interface {
-	Section() string
-	Observe(ctx context.Context, keys map[string][]string) map[string]SectionObservation
-}
-
-// SectionObservation is one section of one host: its JSON, or why not.
-type SectionObservation struct {
-	Value []byte
-	Err   error
+	// Now is the run's clock: how long fleetd has worked at this run. It does not
+	// go on while no fleetd does, and no clock of a machine moves it. Notes that
+	// hold a time hold this one.
+	Now time.Duration
+	// Elapsed is how long this step has been under way, by the run's clock. A
+	// step that waits measures its timeout by it.
+	Elapsed time.Duration
+	// SoFar are the notes of earlier calls of the same step, also of those before
+	// a crash.
+	SoFar map[string]string
 }
