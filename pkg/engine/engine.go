@@ -3,218 +3,300 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// Journal keeps the events of a run durably. Append returns only when the
-// event is safe, and returns it with its sequence number.
+// Journal keeps the events of a run. Append returns when they are written, and,
+// if one of them is durable, when they are on the disk. A failed call has
+// written none of them.
 type Journal interface {
-	Append(ctx context.Context, e rollout.Event) (rollout.Event, error)
+	Append(ctx context.Context, events []rollout.Event) error
 }
 
 // Engine executes plans.
 type Engine struct {
 	Modules map[string]rollout.Module
 	Journal Journal
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
-	// Watch, if set, is called after every event with the run that includes
-	// it, always from the same goroutine. It must not keep the run.
+	// Clock is the time; nil means the machine's.
+	Clock Clock
+	// By is who runs the plan.
+	By rollout.Person
+	// Watch, if set, is called after every event that is written with the run that
+	// includes it, always from the same goroutine. It must not keep the run, and
+	// must not wait for anything.
 	Watch func(*rollout.Run, rollout.Event)
 	// Ease, if set, ends the run gently when it is closed: steps that are being
 	// executed come to their end, no other is started.
 	Ease <-chan struct{}
 }
 
+// Clock is where the engine gets the time from.
+type Clock interface {
+	// Now is the wall clock, for people.
+	Now() time.Time
+	// Since is how long ago the engine was made, by a clock that nobody sets.
+	Since() time.Duration
+	// After sends once d has passed.
+	After(d time.Duration) <-chan time.Time
+}
+
+// machineClock is the machine's. time.Since goes by its monotonic clock, which
+// neither NTP nor a person moves (package time, "Monotonic Clocks").
+type machineClock struct{ start time.Time }
+
+func (c machineClock) Now() time.Time                         { return time.Now() }
+func (c machineClock) Since() time.Duration                   { return time.Since(c.start) }
+func (c machineClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
 // Execute carries out a plan from its beginning. The run it returns says how
 // it ended; the error is about fleetd itself (the journal cannot be written),
 // not about hosts. Cancelling ctx abandons the steps in flight: they stay open
 // in the journal, as after a crash.
 func (e *Engine) Execute(ctx context.Context, plan rollout.Plan, forks int) (*rollout.Run, error) {
-	r := &rollout.Run{}
-	return e.loop(ctx, r, rollout.Event{Type: rollout.RunStarted, Plan: &plan, Forks: forks})
+	return e.loop(ctx, &rollout.Run{}, rollout.Event{Type: rollout.RunStarted, Plan: &plan, Forks: forks, By: &e.By})
 }
 
-// Resume goes on with the run that the events describe.
-func (e *Engine) Resume(ctx context.Context, events []rollout.Event) (*rollout.Run, error) {
-	r, err := rollout.Fold(events)
-	if err != nil {
-		return nil, fmt.Errorf("cannot resume: %w", err)
-	}
+// Resume goes on with a run as the journal has it. past goes on in spite of the
+// gate that halted it. forks, if not 0, is how many steps run at once from now on.
+func (e *Engine) Resume(ctx context.Context, r *rollout.Run, forks int, past bool) (*rollout.Run, error) {
 	if r.Status == rollout.Done {
 		return r, nil
 	}
-	return e.loop(ctx, r, rollout.Event{Type: rollout.RunResumed})
+	return e.loop(ctx, r, rollout.Event{Type: rollout.RunResumed, Forks: forks, By: &e.By, Past: past})
+}
+
+// JournalError says that events could not be written. The run was ended as
+// gently as it could be: nothing was started any more, and nothing cut off.
+type JournalError struct{ Err error }
+
+func (e *JournalError) Error() string { return "cannot write the journal: " + e.Err.Error() }
+func (e *JournalError) Unwrap() error { return e.Err }
+
+// retryJournal is how long after a failed write the journal is tried again, while
+// steps that are being executed come to their end.
+const retryJournal = time.Second
+
+// loop is the state of one Execute or Resume.
+type loop struct {
+	*Engine
+	run   *rollout.Run
+	clock Clock
+	base  time.Duration // the run's clock when the loop began
+	notes chan note
+	// pending are events that the run has taken and the journal has not.
+	pending []rollout.Event
+	// waiting are the answers that are due once pending is written.
+	waiting []chan<- error
+	// broken is the journal's first failure: nothing more may be started.
+	broken error
+	active int
 }
 
 // note is an event on its way from a step to the loop. done, if set, is told
 // when the event is in the journal.
 type note struct {
 	event rollout.Event
-	done  chan error
+	done  chan<- error
 }
 
 func (e *Engine) loop(ctx context.Context, r *rollout.Run, first rollout.Event) (*rollout.Run, error) {
-	now := e.Now
-	if now == nil {
-		now = time.Now
+	l := &loop{Engine: e, run: r, clock: e.Clock, base: r.Clock, notes: make(chan note, 256)}
+	if l.clock == nil {
+		l.clock = machineClock{time.Now()}
 	}
-	// Journal writes go on while ctx is being cancelled: how it ended matters.
-	record := func(ev rollout.Event) error {
-		ev.At = now()
-		ev, err := e.Journal.Append(context.WithoutCancel(ctx), ev)
-		if err != nil {
-			return fmt.Errorf("cannot write the journal: %w", err)
-		}
-		if err := r.Apply(ev); err != nil {
-			return err
-		}
-		if e.Watch != nil {
-			e.Watch(r, ev)
-		}
-		return nil
-	}
-	if err := record(first); err != nil {
+	if err := l.take(note{event: first}); err != nil {
 		return r, err
 	}
-
-	stepCtx, cancelSteps := context.WithCancel(ctx)
-	defer cancelSteps()
-	notes := make(chan note)
-	active := 0
+	if err := l.flush(); err != nil {
+		return r, &JournalError{err}
+	}
+	// What is running is only cut off when ctx is cancelled.
+	stepCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ease := e.Ease
 	easing := false
-	var fatal error // the journal failed: nothing more may be started
-
-	take := func(n note) {
-		err := fatal
-		// A step that ended badly because it was abandoned has not failed: it
-		// stays open, as after a crash.
-		abandoned := n.event.Type == rollout.StepEnded && stepCtx.Err() != nil && n.event.Outcome.Bad()
-		if err == nil && !abandoned {
-			if err = record(n.event); err != nil {
-				fatal = err
-				cancelSteps()
-			}
-		}
-		if n.event.Type == rollout.StepEnded {
-			active--
-		}
-		if n.done != nil {
-			n.done <- err
-		}
-	}
-
 	for {
 		var d rollout.Decision
-		if fatal == nil && !easing && ctx.Err() == nil {
-			d = rollout.Next(r, now())
-			for _, id := range d.Ready {
-				id := id
-				if fatal = record(rollout.Event{Type: rollout.StepStarted, Step: &id}); fatal != nil {
-					cancelSteps()
-					break
-				}
-				active++
-				go e.call(stepCtx, r.Plan.Task(id), stepFor(r, id), notes)
+		if l.broken == nil && !easing && ctx.Err() == nil {
+			d = rollout.Next(r, l.now())
+			if err := l.start(stepCtx, d.Ready); err != nil {
+				return r, err
 			}
 		}
-		if active == 0 {
-			switch {
-			case fatal != nil:
-				return r, fatal
-			case easing || ctx.Err() != nil:
-				return r, record(rollout.Event{Type: rollout.RunInterrupted})
-			case d.Verdict == rollout.Finish:
-				return r, record(rollout.Event{Type: rollout.RunDone})
-			case d.Verdict == rollout.Stop:
-				return r, record(rollout.Event{Type: rollout.RunHalted, Halt: d.Halt})
-			case d.Wake.IsZero():
-				return r, errors.New("the run stands still: no step is ready, running or waiting; this is a defect in fleetd")
-			}
-		}
-		var wake <-chan time.Time
-		if !d.Wake.IsZero() {
-			wake = time.After(d.Wake.Sub(now()))
+		stopping := l.broken != nil || easing || ctx.Err() != nil
+		if l.active == 0 && (stopping || d.Wake == 0) {
+			return r, l.end(d, stopping)
 		}
 		abandoned := ctx.Done()
-		if active > 0 && ctx.Err() != nil {
+		if ctx.Err() != nil {
 			abandoned = nil // already seen; wait for the steps to let go
 		}
 		select {
-		case n := <-notes:
-			take(n)
-		case <-wake:
+		case n := <-l.notes:
+			if err := l.collect(stepCtx, n); err != nil {
+				return r, err
+			}
+		case <-l.wake(d):
 		case <-ease:
 			easing, ease = true, nil
 		case <-abandoned:
 		}
-	}
-}
-
-// stepFor is the module's view of a step that was just started.
-func stepFor(r *rollout.Run, id rollout.StepID) rollout.Step {
-	planned, _ := r.Plan.Step(id)
-	st := r.Step(id)
-	s := rollout.Step{
-		ID: id, Host: id.Host, Change: planned.Change, Problem: planned.Problem, Become: r.Plan.Task(id).Become,
-		Attempt: st.Attempts, First: st.First, Checkpoints: map[string]string{},
-	}
-	for k, v := range st.Checkpoints {
-		s.Checkpoints[k] = v
-	}
-	return s
-}
-
-// call executes one step and reports how it ended.
-func (e *Engine) call(ctx context.Context, task rollout.PlannedTask, s rollout.Step, notes chan<- note) {
-	rec := &recorder{step: s.ID, notes: notes}
-	o := e.outcome(rollout.WithRecorder(ctx, rec), task, s)
-	notes <- note{event: rollout.Event{Type: rollout.StepEnded, Step: &s.ID, Outcome: &o}}
-}
-
-func (e *Engine) outcome(ctx context.Context, task rollout.PlannedTask, s rollout.Step) (o rollout.Outcome) {
-	if s.Problem != nil {
-		return rollout.Fail(s.Problem)
-	}
-	m, ok := e.Modules[task.Module]
-	if !ok {
-		return rollout.Fail(fmt.Errorf("there is no module %q in this fleetd", task.Module))
-	}
-	defer func() {
-		// One module's defect must not take down the run that 299 other hosts
-		// are in the middle of.
-		if p := recover(); p != nil {
-			o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: %v", task.Module, s.Host, p)}
+		if l.broken != nil {
+			_ = l.flush() // the first failure is the one to tell
 		}
-	}()
-	return m.Do(ctx, s)
+	}
 }
 
-// recorder passes what a step says on to the loop.
-type recorder struct {
-	step  rollout.StepID
-	notes chan<- note
+// now is the run's clock.
+func (l *loop) now() time.Duration { return l.base + l.clock.Since() }
+
+// wake is when the loop has to look again though nothing has ended.
+func (l *loop) wake(d rollout.Decision) <-chan time.Time {
+	switch {
+	case l.broken != nil:
+		return l.clock.After(retryJournal)
+	case d.Wake > 0:
+		return l.clock.After(d.Wake - l.now())
+	}
+	return nil
 }
 
-func (c *recorder) send(e rollout.Event) error {
-	e.Step = &c.step
-	done := make(chan error, 1)
-	c.notes <- note{event: e, done: done}
-	return <-done
+// start begins the ready steps. Nothing of it is durable yet: a step that begins
+// without a trace after a crash begins again.
+func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
+	for _, id := range ready {
+		attempt := 1
+		if s := l.run.Step(id); s != nil {
+			attempt = s.Attempts + 1
+		}
+		if err := l.take(note{event: rollout.Event{Type: rollout.StepStarted, Step: &id, Attempt: attempt}}); err != nil {
+			return err
+		}
+	}
+	if l.flush() != nil {
+		// They have not begun, as far as anybody knows: they stay unfinished.
+		return nil
+	}
+	for _, id := range ready {
+		l.active++
+		planned, _ := l.run.Plan.Step(id)
+		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem}
+		go c.run(ctx)
+	}
+	return nil
 }
 
-func (c *recorder) Record(o rollout.Operation) {
-	_ = c.send(rollout.Event{Type: rollout.StepOperation, Operation: &o}) // a journal that fails ends the run from the loop
+// collect takes a note and all others that are there already, and writes them
+// together: 300 hosts that answer at once cost the disk one sync.
+func (l *loop) collect(ctx context.Context, n note) error {
+	for more := cap(l.notes); ; more-- {
+		if err := l.accept(ctx, n); err != nil {
+			return err
+		}
+		if more > 0 {
+			select {
+			case n = <-l.notes:
+				continue
+			default:
+			}
+		}
+		_ = l.flush() // broken is set
+		return nil
+	}
 }
 
-func (c *recorder) Progress(text string) {
-	_ = c.send(rollout.Event{Type: rollout.StepProgress, Text: text})
+func (l *loop) accept(ctx context.Context, n note) error {
+	ended := n.event.Type == rollout.StepEnded
+	if ended {
+		l.active--
+	}
+	// A step that ended badly because it was abandoned has not failed: it stays
+	// open, as after a crash.
+	if ended && ctx.Err() != nil && n.event.Outcome.Bad() {
+		return nil
+	}
+	return l.take(n)
 }
 
-func (c *recorder) Checkpoint(key, value string) error {
-	return c.send(rollout.Event{Type: rollout.StepCheckpoint, Key: key, Value: value})
+// take adds an event to the run, to be written with the next flush. Only an event
+// that cannot be is an error; a late one is dropped.
+func (l *loop) take(n note) error {
+	e := n.event
+	e.Seq, e.At, e.Clock = l.run.Seq+1, l.clock.Now(), max(l.now(), l.run.Clock)
+	if err := l.run.Apply(e); err != nil {
+		if !errors.Is(err, rollout.ErrLate) {
+			return err
+		}
+		if n.done != nil {
+			n.done <- err
+		}
+		return nil
+	}
+	l.pending = append(l.pending, e)
+	if n.done != nil {
+		l.waiting = append(l.waiting, n.done)
+	}
+	return nil
+}
+
+// flush writes what is pending. After a failure the events stay pending, so that
+// what has happened is not lost while there is hope; who waits for durability is
+// told that there is none.
+func (l *loop) flush() error {
+	if len(l.pending) == 0 {
+		return nil
+	}
+	// How a run ended matters also while it is being cancelled.
+	err := l.Journal.Append(context.Background(), l.pending)
+	for _, done := range l.waiting {
+		done <- err
+	}
+	l.waiting = nil
+	if err != nil {
+		if l.broken == nil {
+			l.broken = err
+		}
+		return err
+	}
+	written := l.pending
+	l.pending = nil
+	if l.Watch != nil {
+		for _, e := range written {
+			l.Watch(l.run, e)
+		}
+	}
+	return nil
+}
+
+// end ends the run: nothing is being executed any more.
+func (l *loop) end(d rollout.Decision, interrupted bool) error {
+	last := rollout.Event{Type: rollout.RunInterrupted}
+	switch {
+	case interrupted:
+	case d.Verdict == rollout.Finish:
+		last = rollout.Event{Type: rollout.RunDone}
+	case d.Verdict == rollout.Stop:
+		last = rollout.Event{Type: rollout.RunHalted, Halt: d.Halt}
+	default:
+		return errors.New("the run stands still: no step is ready, running or waiting; this is a defect in fleetd")
+	}
+	if err := l.take(note{event: last}); err != nil {
+		return err
+	}
+	if err := l.flush(); err != nil || l.broken != nil {
+		return &JournalError{l.broken}
+	}
+	return nil
+}
+
+// step is the module's view of a step that was just started.
+func (l *loop) step(id rollout.StepID) rollout.Step {
+	planned, _ := l.run.Plan.Step(id)
+	s := l.run.Step(id)
+	return rollout.Step{
+		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Task(id).Become,
+		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
+	}
 }

@@ -72,6 +72,16 @@ func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rol
 
 func merge(out map[string]rollout.Observation, host, section string, so rollout.SectionObservation) {
 	ob := out[host]
+	for k, v := range so.Identity {
+		if ob.Identity == nil {
+			ob.Identity = map[string]string{}
+		}
+		ob.Identity[k] = v
+	}
+	if ob.Down == "" {
+		ob.Down = so.Down
+	}
+	ob.ControlPlane = ob.ControlPlane || so.ControlPlane
 	switch {
 	case so.Err != nil:
 		// The first problem of a host is the one to mend first.

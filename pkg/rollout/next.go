@@ -128,18 +128,20 @@ func (p *picker) fresh(play *PlannedPlay) {
 		budget = len(w.cursor)
 	}
 	budget -= w.flight + w.idleDown
-	if play.MaxUnavailable == 0 && w.flight == 0 {
-		budget = max(budget, 1) // serial says how many at a time, never none
-	}
+	// serial says how many at a time, never none.
+	atLeastOne := play.MaxUnavailable == 0 && w.flight == 0
 	up, down := w.fresh.next(0), w.freshDown.next(0)
 	for p.room > 0 {
 		switch {
-		case down >= 0 && (up < 0 || budget <= 0 || down < up):
-			p.take(down)
+		case down >= 0 && (up < 0 || budget <= 0 && !atLeastOne || down < up):
+			if p.take(down) {
+				atLeastOne = false
+			}
 			down = w.freshDown.next(down + 1)
-		case up >= 0 && budget > 0:
+		case up >= 0 && (budget > 0 || atLeastOne):
 			if p.take(up) {
 				budget--
+				atLeastOne = false
 			}
 			up = w.fresh.next(up + 1)
 		default:

@@ -75,11 +75,13 @@ func (r *Run) deriveHost(pi, place int) {
 		r.work.size[pi][x.batch[place]]--
 		return
 	}
+	begun := false
 	for ti := range r.Plan.Plays[pi].Tasks {
 		s := r.steps[pi][ti][place]
 		if s == nil {
 			continue
 		}
+		begun = true
 		id := StepID{pi, ti, r.index.hosts[x.hosts[place]]}
 		if s.Active {
 			r.work.running++
@@ -91,7 +93,7 @@ func (r *Run) deriveHost(pi, place int) {
 			return
 		}
 	}
-	if h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
+	if begun && h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
 		h.through()
 	}
 }

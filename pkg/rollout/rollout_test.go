@@ -1,0 +1,271 @@
+package rollout
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type fatal interface {
+	Helper()
+	Fatal(...any)
+}
+
+func mustJSON(t fatal, v any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// versions is the state of the test's module: what is installed and what is
+// chosen for the tasks after it.
+type versions struct {
+	Installed string
+	Wanted    string
+}
+
+var versionSection = NewSection[versions]("versions")
+
+// install is a module whose second task depends on the state that the first
+// one leaves.
+type install struct{ use bool }
+
+func (install) About() About { return About{} }
+
+func (install) Reads(Args) []Read { return []Read{{Section: "versions"}} }
+
+func (m install) Diff(host string, before State, args Args) (Change, State, error) {
+	v, err := versionSection.Get(before)
+	if err != nil {
+		return Change{}, nil, err
+	}
+	if m.use {
+		if v.Wanted == "" {
+			return Change{}, nil, errors.New("use before install")
+		}
+		return Change{Action: Update, Summary: "use " + v.Wanted}, before, nil
+	}
+	want := args["version"].(string)
+	if want == "impossible" {
+		return Change{}, nil, fmt.Errorf("planning: %w", &Problem{Message: "no such version", Hint: "pick another"})
+	}
+	c := Change{Action: NoOp, Summary: "installed already"}
+	if v.Installed != want {
+		c = Change{Action: Create, Summary: "install " + want, Fields: []Field{{"version", v.Installed, want}}}
+	}
+	v.Installed, v.Wanted = want, want
+	after, err := versionSection.With(before, v)
+	return c, after, err
+}
+
+// check is a read-only module.
+type check struct{}
+
+func (check) About() About      { return About{Guards: Changes} }
+func (check) Reads(Args) []Read { return nil }
+func (check) Diff(_ string, before State, _ Args) (Change, State, error) {
+	return Change{Action: ReadOnly, Summary: "look"}, before, nil
+}
+
+var testModules = map[string]Differ{"install": install{}, "use": install{use: true}, "check": check{}}
+
+func desired(args map[string]string) Desired {
+	per := map[string]Args{}
+	use := map[string]Args{}
+	var hosts []string
+	for _, h := range []string{"a", "b"} {
+		if v, ok := args[h]; ok {
+			hosts = append(hosts, h)
+			per[h], use[h] = Args{"version": v}, Args{}
+		}
+	}
+	return Desired{Plays: []Play{
+		{Name: "one", Batches: [][]string{hosts}, Tasks: []Task{
+			{Name: "look", Module: "check", Args: use},
+			{Name: "install", Module: "install", Args: per},
+		}},
+		{Name: "two", Batches: [][]string{hosts}, Tasks: []Task{{Name: "use", Module: "use", Args: use}}},
+	}}
+}
+
+func observed(t *testing.T, installed map[string]string) map[string]Observation {
+	out := map[string]Observation{}
+	for h, v := range installed {
+		st, err := versionSection.With(nil, versions{Installed: v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[h] = Observation{State: st}
+	}
+	return out
+}
+
+func TestComputeThreadsState(t *testing.T) {
+	p, err := Compute(desired(map[string]string{"a": "2"}), observed(t, map[string]string{"a": "1"}), testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := p.Plays[1].Tasks[0].Steps["a"].Change.Summary
+	if got != "use 2" {
+		t.Errorf("the second play was planned on the wrong state: %q", got)
+	}
+	if p.Changes() != 2 {
+		t.Errorf("%d changes, want 2", p.Changes())
+	}
+}
+
+func TestComputeDropsIdleChecks(t *testing.T) {
+	obs := observed(t, map[string]string{"a": "2", "b": "1"})
+	p, err := Compute(desired(map[string]string{"a": "2", "b": "2"}), obs, testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := p.Plays[0].Tasks[0].Steps
+	if look["a"].Change.Action != NoOp || look["b"].Change.Action != ReadOnly {
+		t.Errorf("check on the unchanged host: %s, on the changed one: %s", look["a"].Change.Action, look["b"].Change.Action)
+	}
+}
+
+func TestComputeLeavesHostsWithProblemsAlone(t *testing.T) {
+	obs := observed(t, map[string]string{"a": "1", "b": "1"})
+	p, err := Compute(desired(map[string]string{"a": "impossible", "b": "2"}), obs, testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []HostProblem{{"a", Problem{Message: "planning: no such version", Hint: "pick another"}}}
+	if d := cmp.Diff(want, p.Problems()); d != "" {
+		t.Error(d)
+	}
+	n := 0
+	p.Each(func(id StepID, s PlannedStep) bool {
+		if id.Host == "a" {
+			n++
+			if id.Play != 0 || id.Task != 0 {
+				t.Errorf("the problem stands at %s, not where the host first appears", id)
+			}
+		}
+		return true
+	})
+	if n != 1 {
+		t.Errorf("%d steps for the host with a problem, want 1", n)
+	}
+
+	obs["b"] = Observation{Problem: &Problem{Message: "down", Unreachable: true}}
+	p, err = Compute(desired(map[string]string{"b": "2"}), obs, testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Problems(); len(got) != 1 || !got[0].Unreachable {
+		t.Errorf("unreachable host: %+v", got)
+	}
+}
+
+func TestComputeRefusesUnknownModule(t *testing.T) {
+	d := desired(map[string]string{"a": "1"})
+	d.Plays[0].Tasks[0].Module = "nothing"
+	d.Plays[0].Tasks[0].Position = Position{File: "site.yml", Line: 7, Column: 9}
+	_, err := Compute(d, nil, testModules, Basis{})
+	if err == nil || !strings.HasPrefix(err.Error(), "site.yml:7:9: ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestComputeIsDeterministic(t *testing.T) {
+	var first string
+	for range 20 {
+		p, err := Compute(desired(map[string]string{"a": "2", "b": "3"}), observed(t, map[string]string{"a": "1", "b": "1"}), testModules, Basis{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == "" {
+			first = p.Digest
+		}
+		if p.Digest != first {
+			t.Fatal("two looks at one state give two plans")
+		}
+	}
+}
+
+func TestAsProblem(t *testing.T) {
+	inner := &Problem{Message: "no route", Hint: "look at the cable", Unreachable: true}
+	got := AsProblem(fmt.Errorf("cannot read facts: %w", inner))
+	want := &Problem{Message: "cannot read facts: no route", Hint: "look at the cable", Unreachable: true}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if o := Fail(inner); o.Kind != Unreachable || o.Hint != inner.Hint {
+		t.Errorf("outcome %+v", o)
+	}
+	if o := Fail(errors.New("x")); o.Kind != Failed || o.Message != "x" {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+// A damaged journal is an error, never a guess.
+func TestFoldRefusesImpossibleEvents(t *testing.T) {
+	p, err := Compute(desired(map[string]string{"a": "2"}), observed(t, map[string]string{"a": "1"}), testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := StepID{0, 1, "a"}
+	start := Event{Seq: 1, Type: RunStarted, Plan: &p}
+	look := StepID{0, 0, "a"}
+	start2 := start
+	start2.Seq = 2
+	begun := Event{Seq: 2, Type: StepStarted, Step: &look, Attempt: 1}
+	again := Event{Seq: 3, Type: StepStarted, Step: &look, Attempt: 2}
+	done := Event{Seq: 3, Type: StepEnded, Step: &look, Attempt: 1, Outcome: &Outcome{Kind: Changed}}
+	at := func(seq int64, e Event) Event { e.Seq = seq; return e }
+	for name, events := range map[string][]Event{
+		"no start":          {begun},
+		"two starts":        {start, start2},
+		"start, no plan":    {{Seq: 1, Type: RunStarted}},
+		"unknown step":      {start, {Seq: 2, Type: StepStarted, Step: &StepID{5, 5, "z"}, Attempt: 1}},
+		"not its turn":      {start, {Seq: 2, Type: StepStarted, Step: &id, Attempt: 1}},
+		"end, no start":     {start, at(2, done)},
+		"started twice":     {start, begun, again},
+		"after the end":     {start, begun, done, at(4, again)},
+		"attempt left out":  {start, {Seq: 2, Type: StepStarted, Step: &look, Attempt: 2}},
+		"unknown type":      {start, {Seq: 2, Type: "strange"}},
+		"unknown of step":   {start, begun, {Seq: 3, Type: "strange", Step: &look, Attempt: 1}},
+		"event missing":     {start, at(3, begun)},
+		"event twice":       {start, begun, at(2, done)},
+		"clock goes back":   {start, {Seq: 2, Clock: time.Minute, Type: RunInterrupted}, {Seq: 3, Clock: time.Second, Type: RunResumed}},
+		"resumed when done": {start, {Seq: 2, Type: RunDone}, {Seq: 3, Type: RunResumed}},
+	} {
+		if _, err := Fold(events); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestReadPlanRefusals(t *testing.T) {
+	p := mustSeal(t, Plan{Schema: PlanSchema})
+	if _, err := ReadPlan([]byte("{")); err == nil || !strings.Contains(err.Error(), "not a fleetd plan") {
+		t.Errorf("broken JSON: %v", err)
+	}
+	p.Schema = "fleetd.io/plan/v99"
+	if _, err := ReadPlan(mustJSON(t, p)); err == nil || !strings.Contains(err.Error(), "v99") {
+		t.Errorf("other schema: %v", err)
+	}
+}
+
+func TestOutcomeConstructors(t *testing.T) {
+	if o := WaitFor(time.Second, "%d left", 3); o.Final() || o.Bad() || o.Message != "3 left" || o.After != time.Second {
+		t.Errorf("%+v", o)
+	}
+	if o := RetryAfter(time.Second, errors.New("busy")); o.Final() || o.Message != "busy" {
+		t.Errorf("%+v", o)
+	}
+	if o := Did("x"); !o.Final() || o.Bad() {
+		t.Errorf("%+v", o)
+	}
+}
