@@ -49,12 +49,18 @@ type play struct {
 	hosts *field
 	// vars are the layers of variables, those that win first, and fileVars those
 	// of vars_files, which win over them.
-	vars, fileVars []map[string]any
+	vars, fileVars []layer
 
 	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
 
 	tags  []string
 	tasks []*task
+}
+
+// layer are variables and the mapping that they stand in.
+type layer struct {
+	field
+	values map[string]any
 }
 
 // task is a task with all that it inherits from blocks and imports.
@@ -213,7 +219,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "hosts":
 			p.hosts = l.hosts(f)
 		case "vars":
-			p.vars = []map[string]any{l.vars(f)}
+			p.vars = []layer{{*f, l.vars(f)}}
 		case "vars_files":
 			p.fileVars = l.varsFiles(f)
 		case "tags":
@@ -276,7 +282,7 @@ func containsKey(entries []entry, name string) bool {
 }
 
 func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play {
-	var vars map[string]any
+	var vars []layer
 	var tags []string
 	var when []*field
 	for _, e := range entries {
@@ -286,7 +292,7 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 		case "name":
 			l.text(f)
 		case "vars":
-			vars = l.vars(f)
+			vars = []layer{{*f, l.vars(f)}}
 		case "tags":
 			tags = l.tags(f)
 		case "when":
@@ -304,9 +310,7 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 	}
 	plays := l.playbook(l.beside(src, name), f)
 	for _, p := range plays {
-		if vars != nil {
-			p.vars = append([]map[string]any{vars}, p.vars...)
-		}
+		p.vars = slices.Concat(vars, p.vars)
 		p.tags = append(append([]string{}, tags...), p.tags...)
 		for _, t := range p.tasks {
 			t.tags = append(append([]string{}, tags...), t.tags...)
