@@ -2,6 +2,7 @@ package playbook
 
 import (
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ type Playbook struct {
 	plays    []*play
 	cache    *jinja.Cache
 	warnings []Warning
+	files    map[string]string // name → SHA-256
 }
 
 // field is a value in a file.
@@ -95,6 +97,8 @@ type loader struct {
 	report
 	// open are the files that are being read, to find those that import themselves.
 	open []string
+	// bytes are the files that were read, by path.
+	bytes map[string][]byte
 	// files counts, so that two files importing many others cannot go on for ever.
 	files int
 }
@@ -104,7 +108,7 @@ const maxFiles = 1000
 // Load reads the playbook at a path within fsys, and all that it imports. The
 // error holds every *Error that was found, as a *multierror.Error.
 func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
-	l := &loader{fsys: fsys, opts: opts, cache: newCache()}
+	l := &loader{fsys: fsys, opts: opts, cache: newCache(), bytes: map[string][]byte{}}
 	p := &Playbook{cache: l.cache}
 	if name = l.clean(name); name != "" {
 		p.plays = l.playbook(name, nil)
@@ -117,8 +121,14 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 		p.check(&l.report, opts.Modules)
 	}
 	p.warnings = l.warnings
+	p.files = l.digests()
 	return p, l.err()
 }
+
+// Files are the SHA-256, in hex, of all files that the playbook was made of, by
+// the names that errors give them: relative to the working folder if they lie
+// below it. Compile reads no others.
+func (p *Playbook) Files() map[string]string { return maps.Clone(p.files) }
 
 // clean makes a path of the machine one within the file system.
 func (l *loader) clean(name string) string {
