@@ -81,6 +81,7 @@ func TestMaxUnavailableOfTheCommandLine(t *testing.T) {
 		want        []string
 	}{
 		{"serial: 2", "2", []string{"site.yml:1:3: max_unavailable needs strategy: free", "\nunder linear"}},
+		{"serial: 2\n  vars: {max_unavailable: 1}", "2", []string{"site.yml:1:3: max_unavailable needs"}},
 		{"strategy: free", "0", []string{"site.yml:1:3: max_unavailable: 0 takes no host", "\nit is a number"}},
 		{"strategy: free", "{{ other }}", []string{`site.yml:1:3: max_unavailable: "other" is undefined`, "\nthis is resolved before"}},
 	} {
