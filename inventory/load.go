@@ -2,8 +2,10 @@ package inventory
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"path"
@@ -26,6 +28,7 @@ type loader struct {
 	ignored  *regexp.Regexp
 	reading  string          // file for warnings without a position
 	ran      map[string]bool // executables
+	digests  digests
 }
 
 // maxWarnings bounds what a file of nothing but duplicate keys may cost.
@@ -44,6 +47,7 @@ func load(fsys fs.FS, sources []string, opts Options, t *trace) (*Inventory, err
 		ctx: opts.Context, fsys: fsys, opts: opts, limits: opts.Limits.orDefault(),
 		vault:  &vault{secrets: opts.VaultSecrets, match: opts.Settings.VaultIDMatch},
 		warned: map[Warning]bool{}, ran: map[string]bool{},
+		digests: digests{files: map[string]string{}, scripts: map[string]hash.Hash{}},
 	}
 	if l.ctx == nil {
 		l.ctx = context.Background()
@@ -145,12 +149,16 @@ func (l *loader) read(p string) (*text, error) {
 	}
 	defer f.Close()
 	var b strings.Builder
-	size := 0
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() <= l.limits.FileSize {
-		size = int(info.Size())
-		b.Grow(size)
+	sum := sha256.New()
+	size, pipe := 0, false
+	if info, err := f.Stat(); err == nil {
+		pipe = !info.Mode().IsRegular()
+		if !pipe && info.Size() <= l.limits.FileSize {
+			size = int(info.Size())
+			b.Grow(size)
+		}
 	}
-	_, err = io.CopyBuffer(&b, io.LimitReader(f, l.limits.FileSize+1), make([]byte, min(max(size, 512), 64<<10)))
+	_, err = io.CopyBuffer(io.MultiWriter(&b, sum), io.LimitReader(f, l.limits.FileSize+1), make([]byte, min(max(size, 512), 64<<10)))
 	data := b.String()
 	if err != nil {
 		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the file: " + reason(err), Err: err}
@@ -158,6 +166,9 @@ func (l *loader) read(p string) (*text, error) {
 	t := &text{name: l.name(p), data: data}
 	if int64(len(data)) > l.limits.FileSize {
 		return nil, &Error{File: t.name, Caret: -1, Message: fmt.Sprintf("the file is larger than %d bytes", l.limits.FileSize)}
+	}
+	if !pipe && !l.digests.file(p, sum.Sum(nil)) {
+		return nil, &Error{File: t.name, Caret: -1, Message: "the file was changed while fleetd read it", Hint: "Start fleetd again."}
 	}
 	if isVault(data) {
 		plain, err := l.vault.decrypt([]byte(data))

@@ -27,6 +27,9 @@ type Options struct {
 	// value is Ansible's defaults, but that a source nobody understands is an
 	// error.
 	Settings Settings
+	// Files are the digests of what was read to say all this (ansible.cfg), by
+	// path within fsys. Inventory.Files lists them with its own.
+	Files map[string]string
 	// RunScript runs an executable source (name is a path within fsys) with
 	// args and returns its standard output. nil: executables are refused.
 	RunScript func(ctx context.Context, name string, args ...string) ([]byte, error)

@@ -21,6 +21,7 @@ func (l *loader) readScript(p string) error {
 		return &Error{File: l.name(p), Caret: -1, Message: "cannot run the inventory script with --list: " + err.Error(), Err: err,
 			Hint: "Run it by hand; it must end with status 0. If it is no script, take its executable bit away."}
 	}
+	l.digests.output(p, out)
 	t := &text{name: l.name(p) + " --list", data: string(out)}
 	if int64(len(out)) > l.limits.FileSize {
 		return &Error{File: t.name, Caret: -1, Message: fmt.Sprintf("the script printed more than %d bytes", l.limits.FileSize)}
@@ -37,6 +38,7 @@ func (l *loader) readScript(p string) error {
 		if err != nil {
 			return nil, &Error{File: l.name(p), Caret: -1, Message: fmt.Sprintf("cannot run the inventory script with --host %s: %v", host, err), Err: err}
 		}
+		l.digests.output(p, out)
 		t := &text{name: l.name(p) + " --host " + host, data: string(out)}
 		if err := checkText(t); err != nil {
 			return nil, err

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +27,7 @@ type Config struct {
 	// Warnings name settings that are present and not followed.
 	Warnings []inventory.Warning
 
+	digest             string // SHA-256 of File; "" if it is no regular file
 	vaultIdentity      string
 	vaultIdentities    []string
 	vaultPasswordFiles []string
@@ -177,6 +180,11 @@ func (cfg *Config) find(dir string, env func(string) (string, bool)) (*configFil
 	for _, c := range candidates {
 		data, err := os.ReadFile(c)
 		if err == nil {
+			// ANSIBLE_CONFIG=/dev/null is a way to have none.
+			if info, err := os.Stat(c); err != nil || info.Mode().IsRegular() {
+				sum := sha256.Sum256(data)
+				cfg.digest = hex.EncodeToString(sum[:])
+			}
 			return parseConfig(c, data)
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {

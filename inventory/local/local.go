@@ -62,6 +62,9 @@ func Load(ctx context.Context, req Request) (*inventory.Inventory, *Config, erro
 			return run(ctx, req.Dir, "/"+name, args, maxOutput(req.Limits))
 		},
 	}
+	if cfg.digest != "" {
+		opts.Files = map[string]string{within(cfg.File): cfg.digest}
+	}
 	if req.PlaybookDir != "" {
 		opts.PlaybookDir = within(req.path(req.PlaybookDir))
 	}

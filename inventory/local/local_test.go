@@ -2,6 +2,8 @@ package local
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -189,6 +191,47 @@ func TestSources(t *testing.T) {
 	vars := inv.Vars("a")
 	if vars["inventory_dir"] != dir || vars["inventory_file"] != filepath.Join(dir, "hosts") || vars["playbook_dir"] != filepath.Join(dir, "sub") {
 		t.Errorf("got %v, %v, %v", vars["inventory_dir"], vars["inventory_file"], vars["playbook_dir"])
+	}
+}
+
+// TestFiles: the digests are of all that a plan depends on, and of no password.
+func TestFiles(t *testing.T) {
+	files := map[string]string{
+		"work/ansible.cfg":     "[defaults]\ninventory = inv.sh, hosts\nvault_password_file = password\n",
+		"work/inv.sh*":         "#!/bin/sh\necho '{\"web\": [\"a\"], \"_meta\": {\"hostvars\": {}}}'\n",
+		"work/hosts":           "b\n",
+		"work/group_vars/all":  "x: 1\n",
+		"work/password":        "secret\n",
+		"shared/extra.yml":     "e: 1\n",
+		"work/.ansible.cfg":    "[defaults]\nremote_user = nobody\n",
+		"work/host_vars/other": "x: 1\n",
+	}
+	dir := folder(t, files)
+	digest := func(text string) string {
+		sum := sha256.Sum256([]byte(text))
+		return hex.EncodeToString(sum[:])
+	}
+	req := Request{Dir: filepath.Join(dir, "work"), ExtraVars: []string{"@../shared/extra.yml"}, Env: environment(map[string]string{"HOME": filepath.Join(dir, "work")})}
+	inv, _, err := Load(context.Background(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]string{
+		"ansible.cfg": digest(files["work/ansible.cfg"]), "hosts": digest(files["work/hosts"]), "group_vars/all": digest(files["work/group_vars/all"]),
+		"inv.sh": digest("{\"web\": [\"a\"], \"_meta\": {\"hostvars\": {}}}\n"), filepath.Join(dir, "shared/extra.yml"): digest(files["shared/extra.yml"]),
+	}, inv.Files()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	// No configuration is no file.
+	req.Env = environment(map[string]string{"ANSIBLE_CONFIG": os.DevNull})
+	req.Sources = []string{"hosts"}
+	if inv, _, err = Load(context.Background(), req); err != nil {
+		t.Fatal(err)
+	}
+	for name := range inv.Files() {
+		if strings.Contains(name, "null") || strings.Contains(name, "cfg") {
+			t.Errorf("%s is listed", name)
+		}
 	}
 }
 

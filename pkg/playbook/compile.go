@@ -122,7 +122,7 @@ func (c *compiler) otherHost(host string) *scope {
 }
 
 func (c *compiler) play(p *play) (rollout.Play, bool) {
-	layers := slices.Concat(p.fileVars, p.vars)
+	layers := p.variables()
 	vars := c.scope("", nil, layers...)
 	hosts, ok := c.hosts(p, vars)
 	if !ok {
@@ -136,6 +136,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	out.Batches = batches(hosts, c.serial(p, vars))
 	out.MaxFailPercentage = c.maxFail(p, vars)
 	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars, false)
+	out.MaxUnavailable = c.maxUnavailable(p, out, vars, hosts)
 
 	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
 	for _, b := range out.Batches {
@@ -281,13 +282,14 @@ func (c *compiler) playName(p *play, vars *scope) string {
 	return p.hosts.node.Value
 }
 
+// strategy is "" if the keyword is wrong, which is then told.
 func (c *compiler) strategy(p *play, vars *scope) rollout.Strategy {
 	if p.strategy == nil {
 		return rollout.Linear
 	}
 	v, ok := c.value(p.strategy, vars)
 	if !ok {
-		return rollout.Linear
+		return ""
 	}
 	name, _ := v.(string)
 	switch s := rollout.Strategy(strings.TrimPrefix(name, "ansible.builtin.")); s {
@@ -298,7 +300,7 @@ func (c *compiler) strategy(p *play, vars *scope) rollout.Strategy {
 	default:
 		c.add(p.strategy.errorAt("unknown strategy %q", jinja.Text(v)).hint("%s", didYouMean(name, []string{"linear", "free"}, "it is linear or free")))
 	}
-	return rollout.Linear
+	return ""
 }
 
 func (c *compiler) serial(p *play, vars *scope) []size {

@@ -28,5 +28,6 @@
 // import_playbook, vars_files, block vars, task vars, extra vars. A template in the
 // value of a variable is resolved when the variable is used, for the host it is
 // used on. serial, strategy, max_fail_percentage and hosts are resolved before
-// there is a host, from play and extra vars alone, as in Ansible.
+// there is a host, from play and extra vars alone, as in Ansible; and so is
+// max_unavailable, the one variable that means something to fleetd itself.
 package playbook

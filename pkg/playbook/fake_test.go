@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"testing/fstest"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -53,6 +54,15 @@ func (f *fakeInventory) Vars(host string) map[string]any {
 	maps.Copy(out, f.vars["all"])
 	maps.Copy(out, f.vars[host])
 	return out
+}
+
+// loadFiles loads site.yml of a few files.
+func loadFiles(files map[string]string, opts Options) (*Playbook, error) {
+	fsys := fstest.MapFS{}
+	for name, text := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return Load(fsys, "site.yml", opts)
 }
 
 // testModules are parameters like those of fleetd's modules.

@@ -116,12 +116,12 @@ func isName(s string) bool {
 }
 
 // varsFiles are the layers of vars_files, the last file first, because it wins.
-func (l *loader) varsFiles(f *field) []map[string]any {
+func (l *loader) varsFiles(f *field) []layer {
 	nodes := f.node.Content
 	if f.node.Kind == yaml.ScalarNode {
 		nodes = []*yaml.Node{f.node}
 	}
-	var out []map[string]any
+	var out []layer
 	for _, n := range nodes {
 		n = resolve(n)
 		item := &field{f.src, n}
@@ -138,7 +138,8 @@ func (l *loader) varsFiles(f *field) []map[string]any {
 			continue
 		}
 		if root != nil {
-			out = append([]map[string]any{l.vars(&field{src, root})}, out...)
+			in := field{src, root}
+			out = append([]layer{{in, l.vars(&in)}}, out...)
 		}
 		l.leave()
 	}

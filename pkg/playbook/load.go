@@ -2,6 +2,7 @@ package playbook
 
 import (
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ type Playbook struct {
 	plays    []*play
 	cache    *jinja.Cache
 	warnings []Warning
+	files    map[string]string // name → SHA-256
 }
 
 // field is a value in a file.
@@ -49,12 +51,18 @@ type play struct {
 	hosts *field
 	// vars are the layers of variables, those that win first, and fileVars those
 	// of vars_files, which win over them.
-	vars, fileVars []map[string]any
+	vars, fileVars []layer
 
 	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
 
 	tags  []string
 	tasks []*task
+}
+
+// layer are variables and the mapping that they stand in.
+type layer struct {
+	field
+	values map[string]any
 }
 
 // task is a task with all that it inherits from blocks and imports.
@@ -89,6 +97,8 @@ type loader struct {
 	report
 	// open are the files that are being read, to find those that import themselves.
 	open []string
+	// bytes are the files that were read, by path.
+	bytes map[string][]byte
 	// files counts, so that two files importing many others cannot go on for ever.
 	files int
 }
@@ -98,7 +108,7 @@ const maxFiles = 1000
 // Load reads the playbook at a path within fsys, and all that it imports. The
 // error holds every *Error that was found, as a *multierror.Error.
 func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
-	l := &loader{fsys: fsys, opts: opts, cache: newCache()}
+	l := &loader{fsys: fsys, opts: opts, cache: newCache(), bytes: map[string][]byte{}}
 	p := &Playbook{cache: l.cache}
 	if name = l.clean(name); name != "" {
 		p.plays = l.playbook(name, nil)
@@ -111,8 +121,14 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 		p.check(&l.report, opts.Modules)
 	}
 	p.warnings = l.warnings
+	p.files = l.digests()
 	return p, l.err()
 }
+
+// Files are the SHA-256, in hex, of all files that the playbook was made of, by
+// the names that errors give them: relative to the working folder if they lie
+// below it. Compile reads no others.
+func (p *Playbook) Files() map[string]string { return maps.Clone(p.files) }
 
 // clean makes a path of the machine one within the file system.
 func (l *loader) clean(name string) string {
@@ -213,7 +229,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "hosts":
 			p.hosts = l.hosts(f)
 		case "vars":
-			p.vars = []map[string]any{l.vars(f)}
+			p.vars = []layer{{*f, l.vars(f)}}
 		case "vars_files":
 			p.fileVars = l.varsFiles(f)
 		case "tags":
@@ -276,7 +292,7 @@ func containsKey(entries []entry, name string) bool {
 }
 
 func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play {
-	var vars map[string]any
+	var vars []layer
 	var tags []string
 	var when []*field
 	for _, e := range entries {
@@ -286,7 +302,7 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 		case "name":
 			l.text(f)
 		case "vars":
-			vars = l.vars(f)
+			vars = []layer{{*f, l.vars(f)}}
 		case "tags":
 			tags = l.tags(f)
 		case "when":
@@ -304,9 +320,7 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 	}
 	plays := l.playbook(l.beside(src, name), f)
 	for _, p := range plays {
-		if vars != nil {
-			p.vars = append([]map[string]any{vars}, p.vars...)
-		}
+		p.vars = slices.Concat(vars, p.vars)
 		p.tags = append(append([]string{}, tags...), p.tags...)
 		for _, t := range p.tasks {
 			t.tags = append(append([]string{}, tags...), t.tags...)

@@ -1,6 +1,8 @@
 package playbook
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -195,7 +197,7 @@ func (l *loader) read(name string) (*source, *yaml.Node, *Error) {
 	if !fs.ValidPath(name) {
 		return nil, nil, &Error{Position: rollout.Position{File: shown}, Caret: -1, Message: "this path leads out of the folder that fleetd reads"}
 	}
-	data, err := fs.ReadFile(l.fsys, name)
+	data, err := l.contents(name)
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
@@ -226,6 +228,33 @@ func (l *loader) read(name string) (*source, *yaml.Node, *Error) {
 		return nil, nil, e
 	}
 	return src, doc.Content[0], nil
+}
+
+// contents reads a file, once: two imports of one file are made of the same
+// bytes, and so is its digest.
+func (l *loader) contents(name string) ([]byte, error) {
+	if data, ok := l.bytes[name]; ok {
+		return data, nil
+	}
+	data, err := fs.ReadFile(l.fsys, name)
+	if err == nil {
+		l.bytes[name] = data
+	}
+	return data, err
+}
+
+// digests are the SHA-256 of all files that were read. A pipe is no file: nobody
+// can look at it again.
+func (l *loader) digests() map[string]string {
+	out := map[string]string{}
+	for name, data := range l.bytes {
+		if info, err := fs.Stat(l.fsys, name); err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		sum := sha256.Sum256(data)
+		out[l.opts.shown(name)] = hex.EncodeToString(sum[:])
+	}
+	return out
 }
 
 // decode reads the next document; io.EOF says that there is none. It guards
