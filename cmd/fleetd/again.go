@@ -43,12 +43,23 @@ func again(c *cobra.Command, verb string, s rollout.Source) string {
 	return sshexec.QuoteArgv(words)
 }
 
+// againUndo is the command line that takes a run back.
+func againUndo(c *cobra.Command, run string, limit []string) string {
+	words := []string{"fleetd", "undo", run}
+	for _, l := range limit {
+		words = append(words, "--limit", l)
+	}
+	return sshexec.QuoteArgv(slices.Concat(words, access(c), repeated(c, "state")))
+}
+
 // nextOf is what can be typed when a run has ended.
 func nextOf(c *cobra.Command, id, again string) view.Next {
 	state := repeated(c, "state")
 	return view.Next{
 		Show:   sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "runs", "show", id}, state)),
 		Resume: sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)),
+		Past:   sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "resume", id, "--past-halt"}, access(c), state)),
+		Undo:   againUndo(c, id, nil),
 		Again:  again,
 	}
 }

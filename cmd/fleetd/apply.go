@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -22,30 +18,33 @@ import (
 
 func newApply() *cobra.Command {
 	f := &fleetFlags{}
-	var yes, dryRun bool
-	var out string
+	a := applyFlags{}
 	c := &cobra.Command{
 		Use:   "apply INVENTORY | PLANFILE",
 		Short: "Do what the plan says",
 		Long: `Apply makes a plan of the inventory and the playbook, shows it, asks, and
-carries it out. Given a plan that was saved with plan --out, it looks at the
-fleet again, refuses if anything has moved since, and does exactly what was
-reviewed.
+carries it out. Given a plan that was saved with plan --out (or plan -o json), it
+looks at the fleet again, refuses if anything has moved since, and does exactly
+what was reviewed. --expect DIGEST holds it to a reviewed plan by its digest.
+
+One run at a time changes a fleet: a lock in the state folder and a Lease in the
+cluster keep others out, from before the fleet is looked at until the run ends.
 
 The first interrupt (Ctrl-C) lets running steps come to their end and starts no
 other; the second abandons them. Either way fleetd resume goes on.
 
-Exit status: 0 done or nothing to do; 1 error; 3 halted by a gate; 130
-interrupted. With --dry-run or --check it is plan, with plan's exit status.`,
+Exit status: 0 done or nothing to do; 1 an error, or a host failed or could not
+be reached although no gate halted the run; 3 halted by a gate; 130 interrupted.
+With --dry-run or --check it is plan, with plan's exit status.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if dryRun {
-				return runPlan(c, f, args, out)
+			if a.dryRun {
+				return runPlan(c, f, args, a.out)
 			}
-			if out != "" {
+			if a.out != "" {
 				return errors.New("--out goes with plan or --dry-run")
 			}
-			return runApply(c, f, args, yes)
+			return runApply(c, f, args, a)
 		},
 	}
 	f.addInventory(c)
@@ -53,14 +52,22 @@ interrupted. With --dry-run or --check it is plan, with plan's exit status.`,
 	f.addPlaybook(c)
 	f.addState(c)
 	f.addOutput(c)
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only plan")
-	c.Flags().BoolVarP(&dryRun, "check", "C", false, "only plan (Ansible's name)")
-	c.Flags().StringVar(&out, "out", "", "with --dry-run: save the plan in this file")
+	fs := c.Flags()
+	fs.BoolVarP(&a.yes, "yes", "y", false, "do not ask before the first change")
+	fs.StringVar(&a.expect, "expect", "", "digest of the plan that was reviewed; another one is refused, this one is not asked about")
+	fs.BoolVar(&a.dryRun, "dry-run", false, "only plan")
+	fs.BoolVarP(&a.dryRun, "check", "C", false, "only plan (Ansible's name)")
+	fs.StringVar(&a.out, "out", "", "with --dry-run: save the plan in this file")
 	return c
 }
 
-func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
+type applyFlags struct {
+	yes, dryRun bool
+	expect      string
+	out         string
+}
+
+func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) error {
 	sources := f.sources(args)
 	reviewed, err := reviewedPlan(c, sources)
 	if err != nil {
@@ -70,18 +77,31 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 		f.adopt(reviewed.Source)
 		sources = reviewed.Source.Inventories
 	}
-	fl, err := openFleet(c, f, sources)
+	p, err := openFleet(c, f, sources)
 	if err != nil {
 		return err
 	}
-	defer fl.close()
-	plan, err := fl.plan(c)
+	defer p.close()
+	by := whoami()
+	h, err := take(f, journal.NewID(time.Now()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.release() }() // told where it matters; the end of the process releases the lock too
+	if err := h.takeCluster(c.Context(), p.client, by); err != nil {
+		return err
+	}
+	plan, err := p.plan(c)
 	if err != nil {
 		return err
 	}
 	if reviewed != nil && plan.Digest != reviewed.Digest {
 		return stale(c, args[0], reviewed, &plan)
 	}
+	if err := expected(c, &plan, a.expect); err != nil {
+		return err
+	}
+	known := reviewed != nil || a.expect != ""
 	if reviewed == nil && f.output != "json" {
 		if err := showPlan(c.OutOrStdout(), f.output, &plan); err != nil {
 			return err
@@ -96,18 +116,17 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, yes bool) error {
 		}
 		return nil
 	}
-	if !yes && reviewed == nil {
+	if !a.yes && !known {
 		if err := confirm(c); err != nil {
 			return err
 		}
 	}
 	retry := again(c, "apply", plan.Source)
-	if reviewed != nil {
+	if known {
 		retry = again(c, "plan", plan.Source) // the reviewed one is of the past then
 	}
-	return fl.execute(c, f, retry, func(ctx context.Context, e *engine.Engine, id string) (*rollout.Run, error) {
-		return e.Execute(ctx, plan, f.forks)
-	}, nil)
+	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by, retry: retry}
+	return x.begin(plan)
 }
 
 // reviewedPlan reads the argument as a saved plan; nil if it is an inventory.
@@ -116,7 +135,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 		return nil, nil
 	}
 	raw, err := os.ReadFile(sources[0])
-	if err != nil || !bytes.HasPrefix(raw, []byte(`{"schema":"fleetd.io/plan/`)) {
+	if err != nil || !rollout.IsPlan(raw) {
 		return nil, nil // not one of ours; if it is not there, reading the inventory says so
 	}
 	for _, name := range []string{"limit", "extra-vars", "playbook", "kubeconfig"} {
@@ -136,10 +155,21 @@ func (f *fleetFlags) adopt(s rollout.Source) {
 	f.limit, f.extraVars, f.playbook, f.kubeconfig = s.Limit, s.ExtraVars, s.Playbook, s.Kubeconfig
 }
 
+// expected holds the plan to the digest of the one that was reviewed.
+func expected(c *cobra.Command, p *rollout.Plan, digest string) error {
+	if digest == "" || p.Digest == digest {
+		return nil
+	}
+	return &rollout.Problem{
+		Message: fmt.Sprintf("the plan is not the one that was reviewed: its digest is %s, expected was %s; nothing was changed", p.Digest, digest),
+		Hint:    again(c, "plan", p.Source) + "    shows it",
+	}
+}
+
 // stale says what moved since the plan was reviewed.
 func stale(c *cobra.Command, file string, old, now *rollout.Plan) error {
 	w := c.ErrOrStderr()
-	fmt.Fprintf(w, "fleetd: the fleet is no longer as it was when %s was made (%s); nothing was changed\n", file, old.Source.CreatedAt.Local().Format(time.DateTime))
+	fmt.Fprintf(w, "fleetd: the fleet is no longer as it was when %s was made (%s); nothing was changed\n", file, old.CreatedAt.Local().Format(time.DateTime))
 	for _, d := range view.Differences(old, now) {
 		fmt.Fprintln(w, "  "+d)
 	}
@@ -160,70 +190,6 @@ func confirm(c *cobra.Command) error {
 	if strings.TrimSpace(answer) != "yes" {
 		fmt.Fprintln(c.OutOrStdout(), "Nothing was changed.")
 		return exitCode(exitError)
-	}
-	return nil
-}
-
-// execute runs a plan or goes on with a run, under the run lock, with progress
-// on the screen, and turns its end into an exit code.
-func (fl *fleet) execute(c *cobra.Command, f *fleetFlags, retry string, start func(context.Context, *engine.Engine, string) (*rollout.Run, error), resume *string) error {
-	dir, err := f.stateDir()
-	if err != nil {
-		return err
-	}
-	j, err := journal.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	now := time.Now()
-	id := journal.NewID(now)
-	if resume != nil {
-		id = *resume
-	}
-	lock, err := journal.Acquire(dir, id)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Release() }() // the end of the process releases it too
-	var w *journal.Writer
-	if resume != nil {
-		w, err = j.Continue(c.Context(), id)
-	} else {
-		w, err = j.Begin(c.Context(), id, now)
-	}
-	if err != nil {
-		return err
-	}
-
-	ctx, ease, stop := interruptible(c)
-	defer stop()
-	out := c.OutOrStdout()
-	st := view.StyleFor(out)
-	e := &engine.Engine{Modules: fl.modules, Journal: w, Ease: ease}
-	finish := func(*rollout.Run) {}
-	if f.output == "json" {
-		enc := json.NewEncoder(out)
-		enc.SetEscapeHTML(false)
-		e.Watch = func(_ *rollout.Run, ev rollout.Event) { _ = enc.Encode(ev) } // a reader that went away must not stop the run
-	} else {
-		p := view.NewProgress(out, st, id, time.Now)
-		e.Watch = p.Watch
-		finish = func(r *rollout.Run) {
-			p.Close()
-			view.End(out, st, r, nextOf(c, id, retry))
-		}
-	}
-	r, err := start(ctx, e, id)
-	finish(r)
-	if err != nil {
-		return err
-	}
-	switch r.Status {
-	case rollout.Halted:
-		return exitCode(exitHalted)
-	case rollout.Interrupted:
-		return exitCode(exitInterrupted)
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ Exit status: 0 compliant; 2 drift; 1 an error, or hosts that could not be judged
 	f.addInventory(c)
 	f.addConnection(c)
 	f.addPlaybook(c)
+	f.addState(c)
 	f.addOutput(c)
 	return c
 }
@@ -39,20 +40,17 @@ func runCompliance(c *cobra.Command, f *fleetFlags, args []string) error {
 		return err
 	}
 	defer fl.close()
-	if !compliance.HasPolicy(fl.desired) {
+	modules := fl.differs()
+	if !compliance.HasPolicy(fl.desired, modules) {
 		return fmt.Errorf("%s: %w", fl.source.Playbook, compliance.ErrNoPolicy)
 	}
+	f.tellUnfinished(c)
 	observed, err := fl.observe(c)
 	if err != nil {
 		return err
 	}
-	r := compliance.Check(fl.desired, observed, fl.differs(), func(host string) string {
-		if v, ok := fl.inv.Vars(host)["kernel_minimum"]; ok {
-			return fmt.Sprint(v)
-		}
-		return ""
-	})
-	r.At, r.Inventories, r.Playbook = time.Now().UTC(), sources, fl.source.Playbook
+	r := compliance.Check(fl.desired, observed, modules)
+	r.At, r.Inventories, r.Playbook = time.Now().UTC(), fl.source.Inventories, fl.source.Playbook
 	out := c.OutOrStdout()
 	if f.output == "json" {
 		enc := json.NewEncoder(out)

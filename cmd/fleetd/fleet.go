@@ -1,11 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,72 +22,31 @@ import (
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
-// controlPlaneGroup holds the hosts of which only one may be out of service.
-const controlPlaneGroup = "kube_control_plane"
-
-// fleet is everything wired together for one inventory and one playbook.
+// fleet is what is wired together to look at hosts and a cluster and to change
+// them.
 type fleet struct {
-	source       rollout.Source
-	controlPlane []string
-	inv          *inventory.Inventory
-	desired      rollout.Desired
-	modules      map[string]rollout.Module
-	observers    []rollout.Observer
-	pool         *sshexec.Pool
-	looking      *view.Waiting
+	reach     reach
+	client    *cluster.Client
+	modules   map[string]rollout.Module
+	observers []rollout.Observer
+	pool      *sshexec.Pool
+	looking   *view.Waiting
 }
 
-// openFleet reads the inventory and the playbook and checks all of it. It
-// talks to nobody.
-func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*fleet, error) {
-	if err := errors.Join(f.check(), f.keepable()); err != nil {
-		return nil, err
-	}
-	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
-	if err != nil {
-		return nil, err
-	}
-	sources = used(sources, cfg)
-	if err := needHosts(inv, sources); err != nil {
-		return nil, err
-	}
-	fl := &fleet{inv: inv}
-	if fl.desired, err = compile(c, f, inv); err != nil {
-		return nil, err
-	}
-	if fl.controlPlane, err = controlPlaneOf(inv, fl.desired); err != nil {
-		return nil, err
-	}
-	vars, err := playbook.NewResolver(inv, inv.ExtraVars())
-	if err != nil {
-		return nil, err
-	}
-	targets, err := targetsOf(c, f, inv, vars, cfg.Connection, hostsOf(fl.desired))
-	if err != nil {
-		return nil, err
-	}
-	client, err := connectCluster(f, vars)
-	if err != nil {
-		return nil, err
-	}
-	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", slices.Collect(maps.Keys(targets)), time.Now)
-	fl.pool = newPool(c, f, fl.looking.Hold)
-	hosts := node.NewFleet(fl.pool, targets)
-	fl.modules = modules(client, hosts)
-	// A host's Node is found by its name or address.
-	refs := map[string]cluster.HostRef{}
-	for h, t := range targets {
-		name, err := textVariable(vars, h, "kubernetes_node_name")
-		if err != nil {
+// wire connects the modules and the observers with the hosts. It talks to nobody.
+func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
+	fl := &fleet{reach: r}
+	var err error
+	if r.Kubeconfig != "" {
+		if fl.client, err = cluster.Connect(r.Kubeconfig, cluster.Options{UserAgent: "fleetd/" + version}); err != nil {
 			return nil, err
 		}
-		refs[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
 	}
-	fl.observers = append(cluster.Observers(client, refs), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done})
-	fl.source = rollout.Source{
-		CreatedAt: time.Now().UTC(), Fleetd: version, Inventories: sources, Playbook: f.playbook,
-		Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig,
-	}
+	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.hosts(), time.Now)
+	fl.pool = newPool(c, f, fl.looking.Hold)
+	hosts := node.NewFleet(fl.pool, r.Targets)
+	fl.modules = modules(fl.client, hosts)
+	fl.observers = append(cluster.Observers(fl.client, r.Nodes), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done})
 	return fl, nil
 }
 
@@ -101,22 +60,123 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
 		bpf.Modules(bpf.Deps{Hosts: hosts}),
 	} {
-		for name, m := range set {
-			out[name] = m
-		}
+		maps.Copy(out, set)
 	}
 	return out
 }
 
-// compile reads the playbook and resolves it for every host.
-func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout.Desired, error) {
+func (fl *fleet) differs() map[string]rollout.Differ {
+	out := map[string]rollout.Differ{}
+	for name, m := range fl.modules {
+		out[name] = m
+	}
+	return out
+}
+
+// look reads the fleet, until it is interrupted.
+func (fl *fleet) look(c *cobra.Command, read func(context.Context) (map[string]rollout.Observation, error)) (map[string]rollout.Observation, error) {
+	ctx, stop := cancelOnInterrupt(c)
+	defer stop()
+	fl.looking.Show()
+	observed, err := read(ctx)
+	fl.looking.Close()
+	if ctx.Err() != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "Interrupted while looking at the fleet; nothing was changed.")
+		return nil, exitCode(exitInterrupted)
+	}
+	return observed, err
+}
+
+// controlPlane is what must not lose its quorum, as the inventory and the
+// cluster have it.
+func (fl *fleet) controlPlane(ctx context.Context) (rollout.ControlPlane, error) {
+	out := rollout.ControlPlane{Hosts: fl.reach.ControlPlane}
+	if fl.client == nil {
+		return out, nil
+	}
+	var err error
+	out.Members, err = fl.client.Members(ctx, fl.reach.Nodes)
+	return out, err
+}
+
+// planned is a fleet with the playbook that is to be carried out on it.
+type planned struct {
+	*fleet
+	source  rollout.Source
+	desired rollout.Desired
+}
+
+// openFleet reads the inventory and the playbook and checks all of it. It
+// talks to nobody.
+func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, error) {
+	if err := errors.Join(f.check(), f.keepable()); err != nil {
+		return nil, err
+	}
+	inv, cfg, err := readInventory(c, f, sources, besidePlaybook(f.playbook))
+	if err != nil {
+		return nil, err
+	}
+	sources = used(sources, cfg)
+	if err := needHosts(inv, sources); err != nil {
+		return nil, err
+	}
+	desired, files, err := compile(c, f, inv)
+	if err != nil {
+		return nil, err
+	}
+	vars, err := newResolver(inv)
+	if err != nil {
+		return nil, err
+	}
+	r, err := reachOf(c, f, inv, vars, cfg.Connection, hostsOf(desired))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(files, inv.Files())
+	p := &planned{desired: desired, source: rollout.Source{
+		Inventories: sources, Playbook: f.playbook, Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
+	}}
+	p.fleet, err = wire(c, f, r)
+	return p, err
+}
+
+func newResolver(inv *inventory.Inventory) (*playbook.Resolver, error) {
+	return playbook.NewResolver(inv, inv.ExtraVars())
+}
+
+// reachOf says how the hosts and the cluster are reached, from the inventory and
+// the flags.
+func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts []string) (reach, error) {
+	r := reach{Nodes: map[string]cluster.HostRef{}}
+	var err error
+	if r.ControlPlane, err = controlPlaneOf(inv); err != nil {
+		return r, err
+	}
+	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, hosts); err != nil {
+		return r, err
+	}
+	// A host's Node is found by its name or address.
+	for h, t := range r.Targets {
+		name, err := textVariable(vars, h, "kubernetes_node_name")
+		if err != nil {
+			return r, err
+		}
+		r.Nodes[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
+	}
+	r.Kubeconfig, err = kubeconfigOf(f, vars)
+	return r, err
+}
+
+// compile reads the playbook and resolves it for every host. It also returns the
+// digests of the files that it is made of.
+func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout.Desired, map[string]string, error) {
 	params := map[string]rollout.Params{}
 	for name, m := range modules(nil, nil) { // parameters need neither cluster nor hosts
-		params[name] = m.Params()
+		params[name] = m.About().Params
 	}
 	pb, err := readPlaybook(f.playbook, params)
 	if err != nil {
-		return rollout.Desired{}, err
+		return rollout.Desired{}, nil, err
 	}
 	told := len(inv.Warnings())
 	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, ExtraVars: inv.ExtraVars()})
@@ -126,16 +186,18 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	for _, w := range inv.Warnings()[told:] { // patterns that match nothing
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
-	return d, err
+	return d, pb.Files(), err
 }
 
 // hostsOf are the machines of the playbook: all its hosts but the cluster.
 func hostsOf(d rollout.Desired) []string {
 	var out []string
+	seen := map[string]bool{rollout.Localhost: true}
 	for _, p := range d.Plays {
 		for _, b := range p.Batches {
 			for _, h := range b {
-				if h != rollout.Localhost && !slices.Contains(out, h) {
+				if !seen[h] {
+					seen[h] = true
 					out = append(out, h)
 				}
 			}
@@ -144,67 +206,52 @@ func hostsOf(d rollout.Desired) []string {
 	return out
 }
 
-func controlPlaneOf(inv *inventory.Inventory, d rollout.Desired) ([]string, error) {
+// controlPlaneGroup holds the hosts of which only one may be out of service.
+const controlPlaneGroup = "kube_control_plane"
+
+// controlPlaneOf is the group, also with the hosts that no play concerns: they
+// count for the quorum.
+func controlPlaneOf(inv *inventory.Inventory) ([]string, error) {
 	if _, ok := inv.Group(controlPlaneGroup); !ok {
 		return nil, nil
 	}
-	all, err := inv.Match(controlPlaneGroup)
-	if err != nil {
-		return nil, err
-	}
-	here := hostsOf(d)
-	return slices.DeleteFunc(all, func(h string) bool { return !slices.Contains(here, h) }), nil
+	return inv.Match(controlPlaneGroup)
 }
 
-// connectCluster connects with the kubeconfig of the flag, else of the
-// inventory's variable, else KUBECONFIG. It returns nil without one: a playbook
-// about nodes only needs none, and one that does says so where it matters.
-func connectCluster(f *fleetFlags, vars *playbook.Resolver) (*cluster.Client, error) {
-	kubeconfig := f.kubeconfig
-	if kubeconfig == "" {
-		var err error
-		if kubeconfig, err = textVariable(vars, rollout.Localhost, "kubeconfig"); err != nil {
-			return nil, err
-		}
+// kubeconfigOf is the kubeconfig of the flag, else of the inventory's variable,
+// else KUBECONFIG; "" without one: a playbook about nodes only needs none, and
+// one that does says so where it matters.
+func kubeconfigOf(f *fleetFlags, vars *playbook.Resolver) (string, error) {
+	if f.kubeconfig != "" {
+		return f.kubeconfig, nil
 	}
-	if kubeconfig == "" {
-		kubeconfig = os.Getenv("KUBECONFIG")
+	named, err := textVariable(vars, rollout.Localhost, "kubeconfig")
+	if err != nil || named != "" {
+		return named, err
 	}
-	if kubeconfig == "" {
-		return nil, nil
-	}
-	return cluster.Connect(kubeconfig, cluster.Options{UserAgent: "fleetd/" + version})
+	return os.Getenv("KUBECONFIG"), nil
 }
 
-// observe looks at the fleet, until it is interrupted.
-func (fl *fleet) observe(c *cobra.Command) (map[string]rollout.Observation, error) {
-	ctx, stop := cancelOnInterrupt(c)
-	defer stop()
-	fl.looking.Show()
-	observed, err := engine.Observe(ctx, fl.desired, fl.modules, fl.observers)
-	fl.looking.Close()
-	if ctx.Err() != nil {
-		fmt.Fprintln(c.ErrOrStderr(), "Interrupted while looking at the fleet; nothing was changed.")
-		return nil, exitCode(exitInterrupted)
-	}
-	return observed, err
+// observe looks at what the playbook's modules have to know.
+func (p *planned) observe(c *cobra.Command) (map[string]rollout.Observation, error) {
+	return p.look(c, func(ctx context.Context) (map[string]rollout.Observation, error) {
+		return engine.Observe(ctx, p.desired, p.modules, p.observers)
+	})
 }
 
 // plan looks at the fleet and computes what would change.
-func (fl *fleet) plan(c *cobra.Command) (rollout.Plan, error) {
-	observed, err := fl.observe(c)
+func (p *planned) plan(c *cobra.Command) (rollout.Plan, error) {
+	observed, err := p.observe(c)
 	if err != nil {
 		return rollout.Plan{}, err
 	}
-	p, err := rollout.Compute(fl.desired, observed, fl.differs(), fl.controlPlane)
-	p.Source = fl.source
-	return p, err
+	cp, err := p.controlPlane(c.Context())
+	if err != nil {
+		return rollout.Plan{}, err
+	}
+	return rollout.Compute(p.desired, observed, p.differs(), basis(p.source, cp))
 }
 
-func (fl *fleet) differs() map[string]rollout.Differ {
-	out := map[string]rollout.Differ{}
-	for name, m := range fl.modules {
-		out[name] = m
-	}
-	return out
+func basis(s rollout.Source, cp rollout.ControlPlane) rollout.Basis {
+	return rollout.Basis{CreatedAt: time.Now().UTC(), Fleetd: version, Source: s, ControlPlane: cp}
 }

@@ -14,23 +14,30 @@ import (
 // interruptible returns a context and a channel for the two stages of Ctrl-C:
 // the first signal closes ease (no new steps), the second cancels the context
 // (running steps are abandoned; the journal knows them).
-func interruptible(c *cobra.Command) (ctx context.Context, ease <-chan struct{}, stop func()) {
+// Losing the lease to another bastion counts as the first.
+func interruptible(c *cobra.Command, lost <-chan struct{}) (ctx context.Context, ease <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(c.Context())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	first := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
-		for n := 1; ; n++ {
+		eased := false
+		for {
+			why := "Interrupted"
 			select {
 			case <-signals:
+			case <-lost:
+				why, lost = "Another bastion has taken the cluster's lock", nil
 			case <-done:
 				return
 			}
-			if n == 1 {
-				fmt.Fprintln(c.ErrOrStderr(), "\nInterrupted: running steps come to their end, no other starts. Once more abandons them.")
+			switch {
+			case !eased:
+				fmt.Fprintln(c.ErrOrStderr(), "\n"+why+": running steps come to their end, no other starts. Once more abandons them.")
+				eased = true
 				close(first)
-			} else {
+			case why == "Interrupted":
 				cancel()
 			}
 		}

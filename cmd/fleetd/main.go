@@ -21,7 +21,7 @@ import (
 // The exit codes, which others script against.
 const (
 	exitDone        = 0   // done, or nothing to do
-	exitError       = 1   // fleetd could not do its work
+	exitError       = 1   // fleetd could not do its work, or a host was lost on the way
 	exitChanges     = 2   // plan: there are changes; compliance: there is drift
 	exitHalted      = 3   // a gate halted the run
 	exitInterrupted = 130 // the user interrupted the run
@@ -73,8 +73,9 @@ boot, reboot, uname) and their Kubernetes cluster to Calico's eBPF data plane.
   fleetd apply change.plan                         exactly what was reviewed
   fleetd apply inventory.yaml                      both, with a question in between
 
-Exit status: 0 done or nothing to do; 1 error; 2 plan has changes, or
-compliance found drift; 3 halted by a gate; 130 interrupted.`,
+Exit status: 0 done or nothing to do; 1 error, or a host failed or could not be
+reached although no gate halted the run; 2 plan has changes, or compliance found
+drift; 3 halted by a gate; 130 interrupted.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -84,7 +85,7 @@ compliance found drift; 3 halted by a gate; 130 interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPlan(), newApply(), newResume(), newCompliance(), newExec(), newInventory(), newRuns())
+	root.AddCommand(newPlan(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns())
 	return root
 }
 

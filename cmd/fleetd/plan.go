@@ -32,6 +32,7 @@ cannot be read or is not fit for its change.`,
 	f.addInventory(c)
 	f.addConnection(c)
 	f.addPlaybook(c)
+	f.addState(c)
 	f.addOutput(c)
 	c.Flags().StringVar(&out, "out", "", "save the plan in this file")
 	return c
@@ -44,6 +45,7 @@ func runPlan(c *cobra.Command, f *fleetFlags, args []string, out string) error {
 		return err
 	}
 	defer fl.close()
+	f.tellUnfinished(c)
 	plan, err := fl.plan(c)
 	if err != nil {
 		return err

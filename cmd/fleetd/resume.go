@@ -7,86 +7,132 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 func newResume() *cobra.Command {
 	f := &fleetFlags{}
+	var past bool
 	c := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Go on with a run that was interrupted or cut off",
 		Long: `Resume goes on with a run whose fleetd was interrupted, killed or lost its
-bastion, from the journal: what is over is not done again, what was begun is
-brought to its end. Without a name it takes the last run.
+bastion, from the journal alone: what is over is not done again, what was begun is
+brought to its end. Without a name it takes the last run. It needs neither the
+inventory nor the playbook; passwords, which the journal does not keep, are asked
+for by -k and -K or taken from the inventory that -i names.
 
-A run that a gate halted is over; mend the cause and apply again.`,
+A run that a gate halted goes on with --past-halt: the hosts that it lost stay
+out, and the batches after it are judged as ever. A halt that keeps the control
+plane's quorum cannot be passed.
+
+Exit status: as apply's.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return runResume(c, f, args) },
+		RunE: func(c *cobra.Command, args []string) error { return runResume(c, f, args, past) },
 	}
 	f.addConnection(c)
 	f.addState(c)
 	f.addOutput(c)
 	f.addVault(c)
+	c.Flags().StringArrayVarP(&f.inventories, "inventory", "i", nil, "inventory to take passwords from (repeatable)")
+	c.Flags().BoolVar(&past, "past-halt", false, "go on although a gate halted the run, without the hosts that it lost")
 	return c
 }
 
-func runResume(c *cobra.Command, f *fleetFlags, args []string) error {
-	id, events, err := journaledRun(c.Context(), f, args)
+func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	id, err := f.runNamed(c.Context(), args)
 	if err != nil {
 		return err
 	}
-	r, err := rollout.Fold(events)
+	// The lock first: what is read after it stays as it is.
+	h, err := take(f, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.release() }()
+	r, err := h.journal.Run(c.Context(), id)
 	if err != nil {
 		return fmt.Errorf("cannot resume run %s: %w", id, err)
 	}
-	switch r.Status {
-	case rollout.Done:
+	switch {
+	case r.Status == rollout.Done:
 		fmt.Fprintf(c.OutOrStdout(), "Run %s is done; there is nothing to resume.\n", id)
 		return nil
-	case rollout.Halted:
-		return fmt.Errorf("run %s was halted (%s), so it is over; mend the cause, then apply again", id, r.Halt.Reason)
+	case r.Status == rollout.Halted && !past:
+		return &rollout.Problem{
+			Message: fmt.Sprintf("run %s was halted: %s", id, r.Halt.Reason),
+			Hint: "mend the cause, then plan and apply again; or go on without the hosts that were lost: " +
+				nextOf(c, id, "").Past,
+		}
+	case r.Status == rollout.Halted && !r.Halt.Gate:
+		return fmt.Errorf("run %s was halted, and not by a limit of failures that could be passed: %s; mend the cause, then plan and apply again", id, r.Halt.Reason)
 	}
-	f.adopt(r.Plan.Source)
-	fl, err := openFleet(c, f, r.Plan.Source.Inventories)
+	fl, err := reopen(c, f, h)
 	if err != nil {
 		return err
 	}
 	defer fl.close()
-	return fl.execute(c, f, again(c, "apply", r.Plan.Source), func(ctx context.Context, e *engine.Engine, _ string) (*rollout.Run, error) {
-		return e.Resume(ctx, events)
-	}, &id)
+	by := whoami()
+	if err := h.takeCluster(c.Context(), fl.client, by); err != nil {
+		return err
+	}
+	x := &execution{c: c, f: f, hold: h, fl: fl, by: by, retry: retryOf(c, r)}
+	return x.goOn(r, past)
 }
 
-// journaledRun reads the events of the run that the argument names, or of the
-// last one.
-func journaledRun(ctx context.Context, f *fleetFlags, args []string) (string, []rollout.Event, error) {
-	dir, err := f.stateDir()
-	if err != nil {
-		return "", nil, err
+// retryOf is the command line that does what a run was to do.
+func retryOf(c *cobra.Command, r *rollout.Run) string {
+	if r.Plan.Undoes != "" {
+		return againUndo(c, r.Plan.Undoes, r.Plan.Source.Limit)
 	}
-	if !journal.Exists(dir) {
-		return "", nil, fmt.Errorf("there is no journal in %s: nothing was run from here; --state names another folder", dir)
-	}
-	j, err := journal.Open(dir)
+	return again(c, "apply", r.Plan.Source)
+}
+
+// reopen wires the fleet of a run from what the journal kept.
+func reopen(c *cobra.Command, f *fleetFlags, h *hold) (*fleet, error) {
+	raw, err := h.journal.Reach(c.Context(), h.run)
 	if err != nil {
-		return "", nil, err
+		return nil, err
+	}
+	r, err := readReach(c, f, raw)
+	if err != nil {
+		return nil, err
+	}
+	return wire(c, f, r)
+}
+
+// runNamed is the run that the argument names, or the last one.
+func (f *fleetFlags) runNamed(ctx context.Context, args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	j, err := f.readJournal()
+	if err != nil {
+		return "", err
 	}
 	defer j.Close()
-	id := ""
-	if len(args) == 1 {
-		id = args[0]
-	} else {
-		runs, err := j.Runs(ctx)
-		if err != nil {
-			return "", nil, err
-		}
-		if len(runs) == 0 {
-			return "", nil, errors.New("the journal holds no run")
-		}
-		id = runs[0]
+	runs, err := j.Runs(ctx)
+	if err != nil {
+		return "", err
 	}
-	events, err := j.Events(ctx, id)
-	return id, events, err
+	if len(runs) == 0 {
+		return "", errors.New("the journal holds no run")
+	}
+	return runs[0].ID, nil
+}
+
+// readJournal opens the journal to look at it; there has to be one.
+func (f *fleetFlags) readJournal() (*journal.Journal, error) {
+	dir, err := f.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	if !journal.Exists(dir) {
+		return nil, fmt.Errorf("there is no journal in %s: nothing was run from here; --state names another folder", dir)
+	}
+	return journal.OpenReadOnly(dir)
 }

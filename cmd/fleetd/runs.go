@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +20,15 @@ func newRuns() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return listRuns(c, f) },
 	}
+	var o view.TaleOptions
 	show := &cobra.Command{
 		Use:   "show [RUN]",
 		Short: "Tell a run step by step, with every command; without a name the last one",
 		Args:  cobra.MaximumNArgs(1),
-		RunE:  func(c *cobra.Command, args []string) error { return showRun(c, f, args) },
+		RunE:  func(c *cobra.Command, args []string) error { return showRun(c, f, args, o) },
 	}
+	show.Flags().StringVar(&o.Host, "host", "", "only this host; localhost is the cluster")
+	show.Flags().BoolVar(&o.Failed, "failed", false, "only steps that failed or could not reach their host, with what their commands printed")
 	for _, c := range []*cobra.Command{c, show} {
 		f.addState(c)
 		f.addOutput(c)
@@ -36,32 +41,9 @@ func listRuns(c *cobra.Command, f *fleetFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	dir, err := f.stateDir()
+	rows, err := f.runRows(c.Context())
 	if err != nil {
 		return err
-	}
-	rows := []view.RunRow{}
-	if journal.Exists(dir) {
-		j, err := journal.Open(dir)
-		if err != nil {
-			return err
-		}
-		defer j.Close()
-		ids, err := j.Runs(c.Context())
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			events, err := j.Events(c.Context(), id)
-			if err != nil {
-				return err
-			}
-			r, err := rollout.Fold(events)
-			if err != nil {
-				return err
-			}
-			rows = append(rows, view.RowOf(id, r))
-		}
 	}
 	if f.output == "json" {
 		enc := json.NewEncoder(c.OutOrStdout())
@@ -71,24 +53,72 @@ func listRuns(c *cobra.Command, f *fleetFlags) error {
 	return view.Runs(c.OutOrStdout(), rows)
 }
 
-func showRun(c *cobra.Command, f *fleetFlags, args []string) error {
+// runRows sums up every run of the journal, the newest first.
+func (f *fleetFlags) runRows(ctx context.Context) ([]view.RunRow, error) {
+	rows := []view.RunRow{}
+	dir, err := f.stateDir()
+	if err != nil || !journal.Exists(dir) {
+		return rows, err
+	}
+	j, err := journal.OpenReadOnly(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	runs, err := j.Runs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Who holds the lock is asked after the runs were read: one that began in
+	// between must not look cut off.
+	holder, held, err := journal.Holder(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range runs {
+		rows = append(rows, view.RowOf(l.ID, l.Started, l.Run, l.Err, held && holder == l.ID))
+	}
+	return rows, nil
+}
+
+// tellUnfinished says that a run waits to be gone on with: what a plan shows now
+// may be half of its doing.
+func (f *fleetFlags) tellUnfinished(c *cobra.Command) {
+	rows, err := f.runRows(c.Context())
+	if err != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+err.Error())
+		return
+	}
+	if len(rows) == 0 {
+		return
+	}
+	switch last := rows[0]; last.Status {
+	case rollout.Running:
+		fmt.Fprintf(c.ErrOrStderr(), "warning: run %s is under way: what is shown here changes meanwhile\n", last.ID)
+	case rollout.Interrupted:
+		fmt.Fprintf(c.ErrOrStderr(), "warning: run %s was interrupted and is not finished: fleetd resume %s goes on with it\n", last.ID, last.ID)
+	}
+}
+
+func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	id, events, err := journaledRun(c.Context(), f, args)
+	id, err := f.runNamed(c.Context(), args)
 	if err != nil {
 		return err
 	}
+	j, err := f.readJournal()
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	each := func(yield func(rollout.Event) error) error { return j.Each(c.Context(), id, yield) }
 	out := c.OutOrStdout()
 	if f.output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetEscapeHTML(false)
-		for _, e := range events {
-			if err := enc.Encode(e); err != nil {
-				return err
-			}
-		}
-		return nil
+		return each(func(e rollout.Event) error { return enc.Encode(e) })
 	}
-	return view.Tale(out, view.StyleFor(out), id, events)
+	return view.Tale(out, view.StyleFor(out), id, each, o)
 }

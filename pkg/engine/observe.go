@@ -17,6 +17,22 @@ func Observe(ctx context.Context, d rollout.Desired, modules map[string]rollout.
 	if err != nil {
 		return nil, err
 	}
+	return observe(ctx, wanted, observers)
+}
+
+// Look reads what the observers always hold, by section the hosts to read it of.
+func Look(ctx context.Context, sections map[string][]string, observers []rollout.Observer) (map[string]rollout.Observation, error) {
+	wanted := map[string]map[string][]string{}
+	for section, hosts := range sections {
+		wanted[section] = map[string][]string{}
+		for _, h := range hosts {
+			wanted[section][h] = []string{""}
+		}
+	}
+	return observe(ctx, wanted, observers)
+}
+
+func observe(ctx context.Context, wanted map[string]map[string][]string, observers []rollout.Observer) (map[string]rollout.Observation, error) {
 	answers := make([]map[string]rollout.SectionObservation, len(observers))
 	var wg sync.WaitGroup
 	for i, o := range observers {

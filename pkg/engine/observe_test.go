@@ -52,4 +52,10 @@ func TestObserve(t *testing.T) {
 	if _, err := Observe(t.Context(), d, mods, nil); err == nil || !strings.Contains(err.Error(), `nobody observes section "s"`) {
 		t.Errorf("no observer: %v", err)
 	}
+	if got, err = Look(t.Context(), map[string][]string{"s": {"a"}}, []rollout.Observer{o}); err != nil || string(got["a"].State["s"]) != "1" || len(got) != 1 {
+		t.Errorf("looked at %+v, %v", got, err)
+	}
+	if fmt.Sprint(o.asked) != "map[a:[]]" {
+		t.Errorf("asked for %v", o.asked)
+	}
 }

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/engine"
+	"github.com/fleetd/fleetd/pkg/journal"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/view"
+)
+
+// execution is one run on its way.
+type execution struct {
+	c    *cobra.Command
+	f    *fleetFlags
+	hold *hold
+	fl   *fleet
+	by   rollout.Person
+	// retry is the command line that does what is left.
+	retry string
+}
+
+// begin carries out a plan from its beginning.
+func (x *execution) begin(plan rollout.Plan) error {
+	x.fl.reach.bind(&plan)
+	kept, err := x.fl.reach.absolute()
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(kept)
+	if err != nil {
+		return fmt.Errorf("cannot write down how the hosts are reached: %w", err)
+	}
+	w, err := x.hold.journal.Begin(x.c.Context(), x.hold.run, time.Now(), raw)
+	if err != nil {
+		return err
+	}
+	return x.execute(w, func(ctx context.Context, e *engine.Engine) (*rollout.Run, error) {
+		return e.Execute(ctx, plan, x.f.forks)
+	})
+}
+
+// goOn goes on with a run as the journal has it.
+func (x *execution) goOn(r *rollout.Run, past bool) error {
+	w, err := x.hold.journal.Continue(x.c.Context(), x.hold.run)
+	if err != nil {
+		return err
+	}
+	forks := 0 // those of the run, unless others are asked for
+	if x.c.Flags().Changed("forks") {
+		forks = x.f.forks
+	}
+	return x.execute(w, func(ctx context.Context, e *engine.Engine) (*rollout.Run, error) {
+		return e.Resume(ctx, r, forks, past)
+	})
+}
+
+// execute runs the engine with progress on the screen, and turns the run's end
+// into an exit code.
+func (x *execution) execute(w *journal.Writer, start func(context.Context, *engine.Engine) (*rollout.Run, error)) error {
+	ignoreBrokenPipes()
+	ctx, ease, stop := interruptible(x.c, x.hold.lost())
+	defer stop()
+	for _, h := range x.fl.reach.hosts() {
+		if x.by.Key = x.fl.pool.LoginKey(x.fl.reach.Targets[h]); x.by.Key != "" {
+			break
+		}
+	}
+	out := view.NewOutput(x.c.OutOrStdout())
+	e := &engine.Engine{Modules: x.fl.modules, Journal: w, Ease: ease, By: x.by}
+	report := x.screen(out, e)
+	r, err := start(ctx, e)
+	if r.Status != "" && r.Status != rollout.Running {
+		// It only makes listing quick; the events are what counts.
+		_ = w.Snapshot(context.WithoutCancel(ctx), r.Snapshot())
+	}
+	// The run is over, so others may go on, whatever the screen does now.
+	err = errors.Join(err, x.hold.release())
+	report(r, err)
+	stop()
+	closeOutput(x.c, out)
+	return result(r, err)
+}
+
+// screen shows the run as it goes; what it returns tells its end.
+func (x *execution) screen(out *view.Output, e *engine.Engine) func(*rollout.Run, error) {
+	st := view.StyleFor(x.c.OutOrStdout())
+	next := nextOf(x.c, x.hold.run, x.retry)
+	if x.f.output == "json" {
+		e.Watch = view.Events(out)
+		return func(r *rollout.Run, _ error) { view.RecapJSON(out, r) }
+	}
+	p := view.NewProgress(out, st, x.hold.run, time.Now)
+	e.Watch = p.Watch
+	return func(r *rollout.Run, err error) {
+		p.Close()
+		var failed *engine.JournalError
+		if !errors.As(err, &failed) {
+			failed = nil
+		}
+		view.End(out, st, r, next, failed)
+	}
+}
+
+// result is the exit code of a run: a host that was lost is never silence.
+func result(r *rollout.Run, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case r.Status == rollout.Halted:
+		return exitCode(exitHalted)
+	case r.Status == rollout.Interrupted:
+		return exitCode(exitInterrupted)
+	case len(r.LostHosts()) > 0:
+		return exitCode(exitError)
+	}
+	return nil
+}
+
+// ignoreBrokenPipes makes a write to a pipe that nobody reads any more an error
+// like any other. Go ends the program at one on standard output otherwise
+// (package os/signal, "SIGPIPE"): `fleetd apply | head` would kill the run.
+func ignoreBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// closeOutput waits until all is on the screen, or until somebody has had enough
+// of a screen that stands still: the run itself is over.
+func closeOutput(c *cobra.Command, out *view.Output) {
+	ctx, stop := cancelOnInterrupt(c)
+	defer stop()
+	out.Close(ctx)
+}

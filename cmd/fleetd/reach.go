@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// reach is how the hosts and the cluster of a run are got at. The journal keeps
+// it, without secrets, so that a run can be resumed or undone when the inventory
+// has changed or is gone, and from any folder.
+type reach struct {
+	Targets map[string]sshexec.Target `json:"targets"`
+	// Nodes is how each host finds its Node.
+	Nodes map[string]cluster.HostRef `json:"nodes,omitempty"`
+	// ControlPlane are the hosts of the inventory's group.
+	ControlPlane []string `json:"control_plane,omitempty"`
+	// Kubeconfig is "" where the run has no cluster.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+}
+
+// absolute is the same from any folder.
+func (r reach) absolute() (reach, error) {
+	targets := make(map[string]sshexec.Target, len(r.Targets))
+	for h, t := range r.Targets {
+		a, err := t.Absolute()
+		if err != nil {
+			return r, err
+		}
+		targets[h] = a
+	}
+	r.Targets = targets
+	if r.Kubeconfig != "" {
+		files := filepath.SplitList(r.Kubeconfig)
+		for i, f := range files {
+			a, err := filepath.Abs(f)
+			if err != nil {
+				return r, fmt.Errorf("cannot find the kubeconfig %s: %w", f, err)
+			}
+			files[i] = a
+		}
+		r.Kubeconfig = strings.Join(files, string(filepath.ListSeparator))
+	}
+	return r, nil
+}
+
+// bind makes every connection from now on refuse another machine than the one
+// that the plan was made for.
+func (r reach) bind(p *rollout.Plan) {
+	for h, t := range r.Targets {
+		if key := p.Bound[h]["host_key"]; key != "" {
+			t.HostKey = key
+			r.Targets[h] = t
+		}
+	}
+}
+
+// hosts are those of the inventory, without the cluster.
+func (r reach) hosts() []string { return slices.Sorted(maps.Keys(r.Targets)) }
+
+// readReach is the reach that the journal kept, with the secrets that it did not
+// keep: as -k and -K are answered, or as an inventory that is given has them.
+func readReach(c *cobra.Command, f *fleetFlags, raw []byte) (reach, error) {
+	var r reach
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return r, fmt.Errorf("the journal does not say how the hosts are reached: %w", err)
+	}
+	secrets := map[string]sshexec.Target{}
+	if len(f.inventories) > 0 {
+		fresh, err := inventoryTargets(c, f, r.hosts())
+		if err != nil {
+			return r, err
+		}
+		secrets = fresh
+	}
+	asked, err := askPasswords(c, f)
+	if err != nil {
+		return r, err
+	}
+	var missing []string
+	for h, t := range r.Targets {
+		t.Password, t.Become.Password = orSecret(asked.login, secrets[h].Password), orSecret(asked.become, secrets[h].Become.Password)
+		if t.NeedsPassword && t.Password == "" || t.NeedsBecomePassword && t.Become.Password == "" {
+			missing = append(missing, h)
+		}
+		r.Targets[h] = t
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return r, &rollout.Problem{
+			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", sshexec.HostRange(missing)),
+			Hint:    "give -k (SSH password) or -K (sudo password), or -i INVENTORY to take them from there",
+		}
+	}
+	return r, nil
+}
+
+func orSecret(a, b sshexec.Secret) sshexec.Secret {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// inventoryTargets are the targets of those hosts that the given inventory has.
+func inventoryTargets(c *cobra.Command, f *fleetFlags, hosts []string) (map[string]sshexec.Target, error) {
+	quiet := *f
+	quiet.askPass, quiet.askBecomePass = false, false // asked for all hosts, once
+	inv, cfg, err := readInventory(c, &quiet, f.inventories, "")
+	if err != nil {
+		return nil, err
+	}
+	vars, err := newResolver(inv)
+	if err != nil {
+		return nil, err
+	}
+	known := slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !slices.Contains(inv.Hosts(), h) })
+	if len(known) == 0 {
+		return nil, errors.New("the inventory that is given has none of the run's hosts")
+	}
+	return targetsOf(c, &quiet, inv, vars, cfg.Connection, known)
+}
