@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -90,6 +91,15 @@ func wantedArgs(args rollout.Args) (w Wanted, err error) {
 		}
 	}
 	return w, nil
+}
+
+// packageReads asks for the base facts and for what the repository has.
+func packageReads(args rollout.Args) []rollout.Read {
+	reads := []rollout.Read{{Section: node.Section.Name()}}
+	if w, err := wantedArgs(args); err == nil {
+		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.PackageKey(w.Name, w.Repo)})
+	}
+	return reads
 }
 
 // parseSize reads "150M", "1G", "2048K" or a number of bytes, in powers of 1024.

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,19 @@ func (l loader) entries() (node.Boot, error) {
 		return b, fmt.Errorf("cannot read the boot entries of %s: grubby --info=ALL shows none: %s", l.step.Host, said(res))
 	}
 	return b, nil
+}
+
+// running is the `uname -r` of the kernel that runs.
+func (l loader) running() (string, error) {
+	res, err := l.run("uname", "-rv")
+	if err != nil {
+		return "", err
+	}
+	release, _, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
+	if release == "" {
+		return "", fmt.Errorf("cannot read the running kernel of %s: %s", l.step.Host, said(res))
+	}
+	return release, nil
 }
 
 // defaultRelease is the `uname -r` of the default entry.
@@ -149,25 +163,16 @@ func (l loader) setArgs(release string, add, remove []string) error {
 	}
 	have := strings.Fields(entry.Args)
 	for _, a := range add {
-		if !contains(have, a) {
+		if !slices.Contains(have, a) {
 			return fmt.Errorf("cannot set %s on the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
 		}
 	}
 	for _, a := range remove {
-		if contains(have, a) {
+		if slices.Contains(have, a) {
 			return fmt.Errorf("cannot take %s off the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
 		}
 	}
 	return nil
-}
-
-func contains(words []string, w string) bool {
-	for _, x := range words {
-		if x == w {
-			return true
-		}
-	}
-	return false
 }
 
 // bootOnce makes GRUB boot the entry once, at the next boot.

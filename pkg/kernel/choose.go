@@ -60,6 +60,26 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 	return w.checked(host, Choice{p, slices.Contains(installed, p)})
 }
 
+// present picks the release for a task that boots a kernel or makes it the
+// default, on a host that has it by then: a task before it has installed it.
+func present(host string, f node.Facts, args rollout.Args) (string, error) {
+	w, err := wantedArgs(args)
+	if err != nil {
+		return "", err
+	}
+	choice, err := Choose(host, f, w)
+	if err != nil {
+		return "", err
+	}
+	if !choice.Installed {
+		return "", &rollout.Problem{
+			Message: fmt.Sprintf("cannot boot %s on %s: %s is not installed", choice.Package.Release(), host, choice.Package.NEVRA()),
+			Hint:    "put a task fleetd.kernel.package with the same arguments before this one",
+		}
+	}
+	return choice.Package.Release(), nil
+}
+
 // nothing says what the repository has instead.
 func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error {
 	if pattern, hidden := w.excludedBy(f); hidden {

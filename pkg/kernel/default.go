@@ -9,8 +9,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// makeDefault is fleetd.kernel.default: the kernel that was chosen, or else the
-// one that runs, is the default entry.
+// makeDefault is fleetd.kernel.default: the chosen kernel is the default entry.
 type makeDefault struct{ remote node.Remote }
 
 type defaultData struct {
@@ -19,20 +18,20 @@ type defaultData struct {
 	Previous string `json:"previous,omitempty"`
 }
 
-func (makeDefault) Params() rollout.Params { return rollout.Params{} }
-
-func (makeDefault) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: node.Section.Name()}}
+func (makeDefault) About() rollout.About {
+	return rollout.About{Params: wantedParams(nil), Rule: "kernel-default"}
 }
 
-func (makeDefault) Diff(host string, before rollout.State, _ rollout.Args) (rollout.Change, rollout.State, error) {
+func (makeDefault) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+
+func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	release := f.Target
-	if release == "" {
-		release = f.Running
+	release, err := present(host, f, args)
+	if err != nil {
+		return rollout.Change{}, nil, err
 	}
 	previous := f.Boot.DefaultRelease()
 	if previous == release {
@@ -53,6 +52,9 @@ func (makeDefault) Diff(host string, before rollout.State, _ rollout.Args) (roll
 		Summary: "make " + release + " the default kernel",
 		Fields:  []rollout.Field{{Name: "default kernel", Before: previous, After: release}},
 		Data:    raw,
+	}
+	if previous != "" {
+		c.Back = "make " + previous + " the default kernel"
 	}
 	if f.Running != release {
 		c.Risks = append(c.Risks, release+" does not run yet: if it cannot boot, the node does not come back by itself")
@@ -82,11 +84,8 @@ func (m makeDefault) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return m.set(ctx, s, d.Release)
 }
 
-// Undo makes the kernel that was the default before the default again.
+// Undo makes the kernel default again that was it before.
 func (m makeDefault) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	if s.Change.Action != rollout.Update {
-		return rollout.AlreadyDone("the default of %s was not changed", s.Host)
-	}
 	var d defaultData
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))

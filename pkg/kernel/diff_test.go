@@ -114,6 +114,9 @@ func writeChange(t *testing.T, b *strings.Builder, c rollout.Change) {
 	for _, r := range c.Risks {
 		fmt.Fprintf(b, "    risk: %s\n", r)
 	}
+	if c.Back != "" {
+		fmt.Fprintf(b, "    back: %s\n", c.Back)
+	}
 	if c.Disruptive {
 		fmt.Fprintf(b, "    disruptive\n")
 	}

@@ -8,12 +8,18 @@
 //	fleetd.kernel.preflight    is the node fit for the change?
 //	fleetd.kernel.package      the package is installed, the default entry is as it was
 //	fleetd.kernel.trial_boot   the new kernel is booted once, and proven
-//	fleetd.kernel.default      the kernel that runs is the default
+//	fleetd.kernel.default      the new kernel is the default
 //
-// Every Diff is pure over node.Facts and leaves the facts as they will be:
-// package sets Facts.Target, trial_boot makes it Facts.Running, default makes
-// it Boot.Default. So they can be planned in a row before anything has run.
+// All of them are told by the same arguments which kernel is meant, and choose
+// it from the host's facts ([Choose]). Every Diff is pure over node.Facts and
+// leaves the facts as they will be: package adds to Facts.Installed, trial_boot
+// sets Facts.Running, default sets Boot.Default. So they can be planned in a row
+// before anything has run.
 //
 // Exit codes of yum, grubby and new-kernel-pkg are not believed: the package,
 // the entry, the initramfs, the default and grubenv are read back each time.
+//
+// What takes long, a transaction of yum and a reboot, is begun by one call and
+// looked at by later ones. A note that was durable before it says afterwards
+// that it may have been begun.
 package kernel

@@ -22,20 +22,16 @@ type installData struct {
 	Repo    string       `json:"repo"`
 	// Default is the default kernel's release before, to be kept.
 	Default string `json:"default,omitempty"`
+	// Had are the packages of its family that were there before, to be left there
+	// when it is taken back.
+	Had []string `json:"had,omitempty"`
 }
 
-func (install) Params() rollout.Params { return wantedParams(nil) }
+func (install) About() rollout.About {
+	return rollout.About{Params: wantedParams(nil), Rule: "kernel-installed"}
+}
 
 func (install) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
-
-// packageReads asks for the base facts and for what the repository has.
-func packageReads(args rollout.Args) []rollout.Read {
-	reads := []rollout.Read{{Section: node.Section.Name()}}
-	if w, err := wantedArgs(args); err == nil {
-		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.PackageKey(w.Name, w.Repo)})
-	}
-	return reads
-}
 
 func (install) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
@@ -52,17 +48,15 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	}
 	p := choice.Package
 	release := p.Release()
-	f.Target = release
 	if choice.Installed {
 		// Installed once and without an entry: an earlier transaction was cut off,
 		// or new-kernel-pkg did nothing. Installing again would do nothing either.
 		if _, ok := f.Boot.Entry(release); !ok {
 			return rollout.Change{}, nil, withoutEntry(host, p)
 		}
-		after, err := node.Section.With(before, f)
-		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, after, err
+		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
-	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease()})
+	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p)})
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -71,6 +65,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		Summary: "install " + p.NEVRA(),
 		Fields:  []rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}},
 		Reasons: []string{reason(w, p)},
+		Back:    "remove " + p.NEVRA(),
 		Data:    raw,
 	}
 	f.Installed = append(slices.Clone(f.Installed), p)
@@ -98,19 +93,31 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	f, err := node.GatherPackages(ctx, m.remote, s.Host, s.Become)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	// Also when the package is there already: after a crash the yum that we
-	// started may still be in its scriptlets, and the entry comes last.
-	if out, ok := waitForLock(s, f); !ok {
-		return out
-	}
-	did := !slices.Contains(f.Installed, d.Package)
-	if did {
-		if out, ok := m.transaction(ctx, s, d); !ok {
+	began := s.SoFar[noteYum] != ""
+	if began {
+		ended, out, over := yum(ctx, m.remote, s, "--enablerepo="+d.Repo, "install", "-y", d.Package.NEVRA())
+		if !over {
 			return out
+		}
+		there, err := installed(ctx, m.remote, s, d.Package)
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		if !there {
+			return m.failed(ctx, s, d, ended)
+		}
+	} else {
+		f, err := node.GatherPackages(ctx, m.remote, s.Host, s.Become)
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		// Also when the package is there already: another yum may still be in its
+		// scriptlets, and the entry comes last.
+		if out, ok := waitForLock(s, f); !ok {
+			return out
+		}
+		if !slices.Contains(f.Installed, d.Package) {
+			return intendYum(s)
 		}
 	}
 	l := loader{ctx, m.remote, s}
@@ -124,38 +131,32 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := keepDefault(l, boot, d); err != nil {
 		return rollout.Fail(err)
 	}
-	if did {
+	if began || s.SoFar[noteFailed] != "" {
 		return rollout.Did("installed %s", d.Package.NEVRA())
 	}
 	return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
 }
 
-// transaction installs the package. ok is false when the step ends here.
-func (m install) transaction(ctx context.Context, s rollout.Step, d installData) (out rollout.Outcome, ok bool) {
-	res, err := yum(ctx, m.remote, s, "--enablerepo="+d.Repo, "install", "-y", d.Package.NEVRA())
-	if err != nil {
-		return rollout.Fail(err), false
-	}
-	there, err := installed(ctx, m.remote, s, d.Package)
-	if err != nil {
-		return rollout.Fail(err), false
-	}
-	if there {
-		return rollout.Outcome{}, true
-	}
-	why := fmt.Errorf("cannot install %s on %s: yum ended with exit status %d, and rpm does not know the package: %s",
-		d.Package.NEVRA(), s.Host, res.ExitStatus, yumSaid(ctx, m.remote, s))
-	if s.Attempt < 3 {
+// noteFailed counts the transactions that installed nothing.
+const noteFailed = "failed"
+
+// failed says what comes of a transaction that installed nothing: the next one,
+// or the end.
+func (m install) failed(ctx context.Context, s rollout.Step, d installData, ended string) rollout.Outcome {
+	why := fmt.Errorf("cannot install %s on %s: yum ended with %s, and rpm does not know the package: %s",
+		d.Package.NEVRA(), s.Host, ended, yumSaid(ctx, m.remote, s))
+	n, _ := strconv.Atoi(s.SoFar[noteFailed])
+	if n++; n < 3 {
 		// A mirror that hiccups, or metadata older than the mirror.
 		if _, err := run(ctx, m.remote, s, 2*time.Minute, "yum", "--enablerepo="+d.Repo, "clean", "expire-cache"); err != nil {
-			return rollout.Fail(err), false
+			return rollout.Fail(err)
 		}
-		return rollout.RetryAfter(10*time.Second, why), false
+		return rollout.RetryAfter(10*time.Second, why).Note(noteFailed, strconv.Itoa(n)).Note(noteYum, "")
 	}
 	return rollout.Fail(&rollout.Problem{
 		Message: why.Error(),
 		Hint:    fmt.Sprintf("on %s: cat %s; yum --enablerepo=%s install %s. Nothing else was changed there.", s.Host, yumLog, d.Repo, d.Package.NEVRA()),
-	}), false
+	})
 }
 
 // entryIsThere reads back what yum's "Complete!" does not promise: on EL7
@@ -210,15 +211,40 @@ func keepDefault(l loader, boot node.Boot, d installData) error {
 	return l.setDefault(boot, d.Default)
 }
 
-// Undo removes the package, unless it runs or is the default.
+// noteRemove are the packages that an undo removes.
+const noteRemove = "remove"
+
+// Undo removes the package and what came with it, unless it runs or is the
+// default.
 func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	if s.Change.Action != rollout.Create {
-		return rollout.AlreadyDone("nothing was installed on %s", s.Host)
-	}
 	var d installData
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
+	if s.SoFar[noteYum] == "" {
+		return m.intendRemove(ctx, s, d)
+	}
+	remove := strings.Fields(s.SoFar[noteRemove])
+	ended, out, over := yum(ctx, m.remote, s, append([]string{"remove", "-y"}, remove...)...)
+	if !over {
+		return out
+	}
+	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	_, entry := f.Boot.Entry(d.Package.Release())
+	if len(d.came(f)) > 0 || entry && len(d.Had) == 0 {
+		return rollout.Fail(&rollout.Problem{
+			Message: fmt.Sprintf("cannot remove %s from %s: yum ended with %s: %s", strings.Join(remove, " "), s.Host, ended, yumSaid(ctx, m.remote, s)),
+			Hint:    fmt.Sprintf("on %s: cat %s; rpm -q %s; grubby --info=ALL", s.Host, yumLog, strings.Join(remove, " ")),
+		})
+	}
+	return rollout.Did("removed %s", strings.Join(remove, " "))
+}
+
+// intendRemove looks whether the package is there and can go.
+func (m install) intendRemove(ctx context.Context, s rollout.Step, d installData) rollout.Outcome {
 	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
 	if err != nil {
 		return rollout.Fail(err)
@@ -226,37 +252,29 @@ func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if out, ok := waitForLock(s, f); !ok {
 		return out
 	}
-	release := d.Package.Release()
-	if f.Running == release || f.Boot.DefaultRelease() == release {
-		state := "runs"
-		if f.Running != release {
-			state = "is the default"
-		}
+	remove := d.came(f)
+	if len(remove) == 0 {
+		return rollout.AlreadyDone("%s is not installed", d.Package.NEVRA())
+	}
+	state := ""
+	switch d.Package.Release() {
+	case f.Running:
+		state = "runs"
+	case f.Boot.DefaultRelease():
+		state = "is the default"
+	}
+	if state != "" {
 		return rollout.Fail(&rollout.Problem{
 			Message: fmt.Sprintf("cannot remove %s from %s: it %s", d.Package.NEVRA(), s.Host, state),
 			Hint:    "boot the old kernel first: grubby --set-default=/boot/vmlinuz-<old>; reboot",
 		})
 	}
-	remove := family(f.Installed, d.Package)
-	if len(remove) == 0 {
-		return rollout.AlreadyDone("%s is not installed", d.Package.NEVRA())
-	}
-	res, err := yum(ctx, m.remote, s, append([]string{"remove", "-y"}, remove...)...)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	f, err = node.Gather(ctx, m.remote, s.Host, s.Become)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	_, entry := f.Boot.Entry(release)
-	if left := family(f.Installed, d.Package); len(left) > 0 || entry {
-		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot remove %s from %s: yum ended with exit status %d: %s", strings.Join(remove, " "), s.Host, res.ExitStatus, yumSaid(ctx, m.remote, s)),
-			Hint:    fmt.Sprintf("on %s: cat %s; rpm -q %s; grubby --info=ALL", s.Host, yumLog, strings.Join(remove, " ")),
-		})
-	}
-	return rollout.Did("removed %s", strings.Join(remove, " "))
+	return intendYum(s).Note(noteRemove, strings.Join(remove, " "))
+}
+
+// came lists what is there of the package and of those that came with it.
+func (d installData) came(f node.Facts) []string {
+	return slices.DeleteFunc(family(f.Installed, d.Package), func(p string) bool { return slices.Contains(d.Had, p) })
 }
 
 // family lists the package and those that came with it: on EL8 and later a

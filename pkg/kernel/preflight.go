@@ -23,12 +23,12 @@ type preflightData struct {
 	Ignore   []string `json:"ignore,omitempty"`
 }
 
-func (preflight) Params() rollout.Params {
-	return wantedParams(rollout.Params{
+func (preflight) About() rollout.About {
+	return rollout.About{Guards: rollout.Changes, Params: wantedParams(rollout.Params{
 		"boot_free": {Type: rollout.String, Help: "free space wanted in /boot, such as 150M (default: worked out from the kernels there)"},
 		"root_free": {Type: rollout.String, Help: "free space wanted where modules go (default 500M)"},
 		"ignore":    {Type: rollout.Strings, Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
-	})
+	})}
 }
 
 func (preflight) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -19,53 +17,102 @@ type journey struct {
 	timeout  time.Duration
 	// trial sets the trial's arguments and makes from the default to fall back to.
 	trial bool
-	// key is the checkpoint that holds the boot_id from before the reboot.
-	key string
 }
+
+// The notes of a journey: the boot_id from before the reboot, and when the
+// reboot was asked for.
+const (
+	noteBootID = "boot_id"
+	noteAsked  = "asked"
+)
+
+const bootPoll = 5 * time.Second
 
 // bootInto takes the node from one kernel into the other with at most one
 // reboot, however often it is called for one step.
 //
-// The boot_id is stored before the reboot is asked for. A call that finds it
-// stored asks the node first: with another boot_id the reboot is behind us and
-// only its result is to be judged; with the same one it is asked for again, by
-// a command that does nothing on any other boot; with no answer it is waited for.
+// The boot_id is durable before anything is prepared. A call that finds it asks
+// the node first: with another boot_id the reboot is behind us and only its
+// result is to be judged; with the same one it is asked for, by a command that
+// does nothing on any other boot, or was asked for and is waited for; with no
+// answer it is waited for, because the call that asked may have been killed
+// before it could tell.
 func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rollout.Outcome {
 	l := loader{ctx, r, s}
-	if before := s.Checkpoints[j.key]; before != "" {
-		now, err := bootID(ctx, r, s.Host)
-		switch {
-		case err != nil:
-			// On its way down, or up, or gone: the wait finds out which.
-			return j.await(l, before)
-		case now != before:
-			return j.judge(l)
-		}
+	before := s.SoFar[noteBootID]
+	if before == "" {
+		return j.intend(l)
 	}
-	f, err := node.Gather(ctx, r, s.Host, s.Become)
+	// An old connection may be half open.
+	r.Forget(s.Host)
+	now, err := node.BootID(ctx, r, s.Host)
+	switch {
+	case ctx.Err() != nil:
+		return rollout.Fail(context.Cause(ctx))
+	case sshexec.KindOf(err) == sshexec.KindHostKey:
+		return rollout.Fail(err)
+	case err == nil && now != before:
+		return j.judge(l)
+	case err != nil || s.SoFar[noteAsked] != "":
+		return j.await(l, err)
+	}
+	return j.ask(l, before)
+}
+
+// intend looks whether the reboot is to be and can be.
+func (j journey) intend(l loader) rollout.Outcome {
+	host := l.step.Host
+	f, err := node.Gather(l.ctx, l.remote, host, l.step.Become)
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	if f.Running == j.to {
-		return rollout.AlreadyDone("%s runs %s", s.Host, j.to)
+		return rollout.AlreadyDone("%s runs %s", host, j.to)
 	}
 	if f.Running != j.from {
 		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, s.Host, f.Running, j.from),
+			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, host, f.Running, j.from),
 			Hint:    "make a new plan: fleetd plan",
 		})
 	}
-	if err := j.prepare(l, f); err != nil {
+	if err := canTry(host, f, j.to); err != nil {
 		return rollout.Fail(err)
 	}
-	if err := rollout.RecorderFrom(ctx).Checkpoint(j.key, f.BootID); err != nil {
-		return rollout.Fail(fmt.Errorf("cannot store the boot_id of %s: %w", s.Host, err))
+	return rollout.Intend(noteBootID, f.BootID)
+}
+
+// ask prepares the reboot and asks for it.
+func (j journey) ask(l loader, before string) rollout.Outcome {
+	s := l.step
+	f, err := node.Gather(l.ctx, l.remote, s.Host, s.Become)
+	if err == nil && f.BootID != before {
+		return j.judge(l)
 	}
-	if err := reboot(ctx, r, s, f.BootID); err != nil {
-		// No reboot comes now, so none later may take the next entry.
-		return rollout.Fail(errors.Join(err, l.forgetNext()))
+	if err == nil {
+		err = j.prepare(l, f)
 	}
-	return j.await(l, f.BootID)
+	if err == nil {
+		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
+		err = reboot(l.ctx, l.remote, s, before)
+	}
+	switch {
+	case err == nil:
+		return rollout.WaitFor(bootPoll, "%s reboots into %s", s.Host, j.to).Note(noteAsked, s.Now.String())
+	case l.ctx.Err() != nil:
+		return rollout.Fail(err)
+	case passing(err):
+		// A call that was killed may have asked, and the node is on its way down.
+		return j.await(l, err)
+	}
+	// No reboot comes now, so none later may take the next entry.
+	_, undone := j.cleanUp(l)
+	return rollout.Fail(errors.Join(err, undone))
+}
+
+// passing tells an error that a node gives on its way down or up. A command that
+// it took and did not end in time is none.
+func passing(err error) bool {
+	return err != nil && rollout.AsProblem(err).Unreachable && sshexec.KindOf(err) != sshexec.KindHostKey
 }
 
 // prepare sets the stage: a default to fall back to, the trial's arguments, and
@@ -111,72 +158,65 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
 }
 
-// bootID needs no become: a node on its way up may not let anybody be root yet.
-func bootID(ctx context.Context, r node.Remote, host string) (string, error) {
-	res, err := r.Run(ctx, host, sshexec.Command{Argv: []string{"cat", sshexec.BootIDFile}, Timeout: 30 * time.Second})
-	if err != nil {
-		return "", err
-	}
-	id := strings.TrimSpace(string(res.Stdout))
-	if id == "" {
-		return "", fmt.Errorf("cannot read the boot_id of %s: %s", host, said(res))
-	}
-	return id, nil
-}
-
-// await waits for the node to come back and judges what came back.
-func (j journey) await(l loader, before string) rollout.Outcome {
+// await waits for a node that does not answer, with err, or that answers from
+// the boot that it is to leave. When its time is over it says what that means.
+func (j journey) await(l loader, err error) rollout.Outcome {
 	host := l.step.Host
-	rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", host, j.to))
-	l.remote.Forget(host)
-	back, err := l.remote.AwaitReboot(l.ctx, host, before, sshexec.Await{Timeout: j.timeout})
-	if err != nil {
-		return rollout.Fail(fmt.Errorf("cannot await the reboot of %s: %w", host, err))
+	if !j.late(l.step) {
+		if err != nil {
+			return rollout.WaitFor(bootPoll, "%s does not answer yet: %v", host, err)
+		}
+		return rollout.WaitFor(bootPoll, "%s was asked to reboot, and still runs %s", host, j.from)
 	}
-	switch back.Outcome {
-	case sshexec.Rebooted:
-		return j.judge(l)
-	case sshexec.DidNotHappen:
-		// Left there, the next entry would be booted at somebody's next reboot,
-		// weeks from now.
-		cleared := "next_entry is cleared"
-		if err := l.forgetNext(); err != nil {
-			cleared = err.Error()
+	if err != nil {
+		was := "was asked"
+		if l.step.SoFar[noteAsked] == "" {
+			was = "was to be asked"
 		}
 		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot reboot %s: %v after it was asked to, it still runs %s (%s)", host, j.timeout, j.from, cleared),
-			Hint:    fmt.Sprintf("on %s: systemctl list-jobs; systemctl status reboot.target; journalctl -b | tail. Then apply again", host),
+			Message: fmt.Sprintf("%s did not come back within %v after it %s to boot %s: %v", host, j.timeout, was, j.to, err),
+			Hint: fmt.Sprintf("Look at the console of %s. A reset or power cycle boots %s, which is the default still. When it answers again: fleetd apply.",
+				host, j.from),
+			Unreachable: true,
 		})
 	}
-	last := ""
-	if back.LastError != nil {
-		last = ": " + back.LastError.Error()
+	// Left there, the next entry would be booted at somebody's next reboot, weeks
+	// from now.
+	cleared := "next_entry is cleared"
+	if _, err := j.cleanUp(l); err != nil {
+		cleared = err.Error()
 	}
 	return rollout.Fail(&rollout.Problem{
-		Message: fmt.Sprintf("%s did not come back within %v after it was asked to boot %s%s", host, j.timeout, j.to, last),
-		Hint: fmt.Sprintf("Look at the console of %s. A reset or power cycle boots %s, which is the default still. When it answers again: fleetd apply.",
-			host, j.from),
-		Unreachable: true,
+		Message: fmt.Sprintf("cannot reboot %s: %v after it was asked to, it still runs %s (%s)", host, j.timeout, j.from, cleared),
+		Hint:    fmt.Sprintf("on %s: systemctl list-jobs; systemctl status reboot.target; journalctl -b | tail. Then apply again", host),
 	})
 }
+
+// late tells that the node has had its time, from when it was asked to reboot.
+func (j journey) late(s rollout.Step) bool { return since(s, noteAsked) > j.timeout }
 
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
 // because a panicked kernel brings the old one back.
 func (j journey) judge(l loader) rollout.Outcome {
 	host := l.step.Host
-	res, err := l.run("uname", "-rv")
-	if err != nil {
+	running, err := l.running()
+	stuck, left := false, err
+	if err == nil {
+		stuck, left = j.cleanUp(l)
+	}
+	switch {
+	case l.ctx.Err() != nil:
+		return rollout.Fail(context.Cause(l.ctx))
+	// A node that has only just come up may not let anybody be root yet.
+	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && !j.late(l.step):
+		return rollout.WaitFor(bootPoll, "%s is back, but not ready yet: %v", host, left)
+	case err != nil:
 		return rollout.Fail(err)
 	}
-	running, _, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
-	if running == "" {
-		return rollout.Fail(fmt.Errorf("cannot read the running kernel of %s: %s", host, said(res)))
-	}
-	stuck, err := j.cleanUp(l)
 	if running == j.to {
 		switch {
-		case err != nil:
-			return rollout.Did("%s runs %s (was %s), but its boot entry was not put back as it was: %v", host, j.to, j.from, err)
+		case left != nil:
+			return rollout.Did("%s runs %s (was %s), but its boot entry was not put back as it was: %v", host, j.to, j.from, left)
 		case stuck:
 			return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
 		}
@@ -192,8 +232,8 @@ func (j journey) judge(l loader) rollout.Outcome {
 		p.Hint = fmt.Sprintf("On %s: does /boot/grub2/grub.cfg load next_entry (grub2-mkconfig -o /boot/grub2/grub.cfg), and is it the one that boots? "+
 			"A node that reboots by kexec passes GRUB by: systemctl disable kexec-load.\nTo give it work again: kubectl uncordon %s.", host, host)
 	}
-	if err != nil {
-		p.Message += "; " + err.Error()
+	if left != nil {
+		p.Message += "; " + left.Error()
 	}
 	return rollout.Fail(p)
 }
@@ -220,5 +260,5 @@ func (j journey) cleanUp(l loader) (stuck bool, err error) {
 		return stuck, err
 	}
 	remove, restore := addedBy(boot, j.from, j.to)
-	return stuck, l.setArgs(j.to, slices.Clone(restore), remove)
+	return stuck, l.setArgs(j.to, restore, remove)
 }

@@ -22,6 +22,9 @@ type trialData struct {
 	From    string        `json:"from"`
 	To      string        `json:"to"`
 	Timeout time.Duration `json:"timeout"`
+	// Default is the default kernel's release before, where the trial makes it
+	// From.
+	Default string `json:"default,omitempty"`
 }
 
 // trialArgs make a kernel that cannot boot return by itself: a panic reboots
@@ -31,13 +34,13 @@ var trialArgs = []string{"panic=10", "rd.shell=0", "rd.retry=10"}
 
 const defaultTrialTimeout = 10 * time.Minute
 
-func (trialBoot) Params() rollout.Params {
-	return rollout.Params{"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back (default 10m)"}}
+func (trialBoot) About() rollout.About {
+	return rollout.About{Rule: "kernel-running", Params: wantedParams(rollout.Params{
+		"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back (default 10m)"},
+	})}
 }
 
-func (trialBoot) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: node.Section.Name()}}
-}
+func (trialBoot) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
 
 func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
@@ -48,45 +51,42 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	switch f.Target {
-	case "":
-		return rollout.Change{Action: rollout.NoOp, Summary: "no task before this one chooses a kernel"}, before, nil
-	case f.Running:
-		return rollout.Change{Action: rollout.NoOp, Summary: f.Running + " runs"}, before, nil
-	}
-	if err := canTry(host, f, f.Target); err != nil {
-		return rollout.Change{}, nil, err
-	}
-	raw, err := json.Marshal(trialData{From: f.Running, To: f.Target, Timeout: timeout})
+	to, err := present(host, f, args)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
+	if f.Running == to {
+		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
+	}
+	if err := canTry(host, f, to); err != nil {
+		return rollout.Change{}, nil, err
+	}
+	d := trialData{From: f.Running, To: to, Timeout: timeout}
 	c := rollout.Change{
 		Action:  rollout.Update,
-		Summary: fmt.Sprintf("reboot into %s, on trial", f.Target),
+		Summary: fmt.Sprintf("reboot into %s, on trial", to),
 		Fields: []rollout.Field{
-			{Name: "running kernel", Before: f.Running, After: f.Target},
-			{Name: "next boot entry", Before: f.Boot.NextEntry, After: "/boot/vmlinuz-" + f.Target},
+			{Name: "running kernel", Before: f.Running, After: to},
+			{Name: "next boot entry", Before: f.Boot.NextEntry, After: "/boot/vmlinuz-" + to},
 		},
 		Reasons:    []string{fmt.Sprintf("the entry is booted once with %s; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running)},
 		Risks:      []string{"a kernel that hangs without a panic needs a reset by hand"},
 		Disruptive: true,
-		Data:       raw,
+		Back:       "reboot into " + f.Running,
 	}
-	if d := f.Boot.DefaultRelease(); d != f.Running {
-		c.Fields = append(c.Fields, rollout.Field{Name: "default kernel during the trial", Before: d, After: f.Running})
+	if was := f.Boot.DefaultRelease(); was != f.Running {
+		d.Default = was
+		c.Fields = append(c.Fields, rollout.Field{Name: "default kernel during the trial", Before: was, After: f.Running})
+		c.Back += ", and make " + was + " the default kernel"
 	}
-	f.Running, f.BootID = f.Target, ""
+	if c.Data, err = json.Marshal(d); err != nil {
+		return rollout.Change{}, nil, err
+	}
+	f.Running, f.BootID = to, ""
 	f.Boot.NextEntry = ""
-	f.Boot.Default = "/boot/vmlinuz-" + trialFrom(c)
+	f.Boot.Default = "/boot/vmlinuz-" + d.From
 	after, err := node.Section.With(before, f)
 	return c, after, err
-}
-
-func trialFrom(c rollout.Change) string {
-	var d trialData
-	_ = json.Unmarshal(c.Data, &d) // Diff wrote it a line ago
-	return d.From
 }
 
 // canTry refuses a trial from which the node might not come back.
@@ -133,20 +133,41 @@ func (m trialBoot) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, key: "boot_id"})
+	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true})
 }
 
 // Undo boots the kernel from before once more. It ran on this node, so it needs
-// no trial; what is the default is not this step's to change.
+// no trial.
 func (m trialBoot) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	if s.Change.Action != rollout.Update {
-		return rollout.AlreadyDone("%s was not rebooted", s.Host)
-	}
 	var d trialData
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	return bootInto(ctx, m.remote, s, journey{from: d.To, to: d.From, timeout: d.Timeout, key: "undo_boot_id"})
+	out := bootInto(ctx, m.remote, s, journey{from: d.To, to: d.From, timeout: d.Timeout})
+	if !out.Final() || out.Bad() {
+		return out
+	}
+	if err := d.restore(loader{ctx, m.remote, s}); err != nil {
+		return rollout.Fail(err)
+	}
+	return out
+}
+
+// restore takes off the node what a trial that did not come to its end has left
+// there, and gives back the default that it moved.
+func (d trialData) restore(l loader) error {
+	if _, err := (journey{from: d.From, to: d.To, trial: true}).cleanUp(l); err != nil || d.Default == "" {
+		return err
+	}
+	now, err := l.defaultRelease()
+	if err != nil || now != d.From {
+		return err
+	}
+	boot, err := l.entries()
+	if err != nil {
+		return err
+	}
+	return l.setDefault(boot, d.Default)
 }
 
 // addedBy lists which of the trial's arguments are the trial's alone on the

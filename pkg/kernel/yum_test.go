@@ -4,6 +4,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,47 +15,83 @@ import (
 )
 
 // TestYumOutlivesFleetd runs the script over SSH with a yum that takes its time,
-// and gives up on it: what was begun comes to its end.
+// and loses the connection under it: what was begun comes to its end, is found
+// by its name, and is not begun twice.
 func TestYumOutlivesFleetd(t *testing.T) {
 	bin, tmp := t.TempDir(), t.TempDir()
-	began, done := filepath.Join(tmp, "began"), filepath.Join(tmp, "done")
-	script := "#!/bin/sh\ntouch " + began + "\nwhile [ ! -e " + tmp + "/go ]; do sleep 0.05; done\necho \"$@\"\ntouch " + done + "\n"
+	script := "#!/bin/sh\necho \"$@\"\necho >>" + tmp + "/began\nwhile [ ! -e " + tmp + "/go ]; do sleep 0.05; done\nexit 3\n"
 	if err := os.WriteFile(filepath.Join(bin, "yum"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	server := sshtest.New(t, sshtest.Env("PATH="+bin+":"+os.Getenv("PATH")))
-	pool := sshexec.NewPool(sshexec.Options{})
-	defer pool.Close()
-	log := filepath.Join(tmp, "log", "yum.log")
-
-	ctx, abandon := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := pool.Run(ctx, server.Target("node1"), sshexec.Command{Script: yumScript(log, "install", "-y", "kernel-ml-6.1.4-1.el7.elrepo.x86_64")})
-		ended <- err
-	}()
-	waitFor(t, began)
-	abandon()
-	if err := <-ended; err == nil {
-		t.Error("an abandoned command ended well")
+	dir := filepath.Join(tmp, "log")
+	// Each look is over a connection of its own.
+	look := func(name string) string {
+		t.Helper()
+		pool := sshexec.NewPool(sshexec.Options{})
+		defer pool.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		res, err := pool.Run(ctx, server.Target("node1"), sshexec.Command{
+			Script: yumScript("install", "-y", "kernel-ml-6.1.4-1.el7.elrepo.x86_64"), Env: map[string]string{"fleetd_yum": name, "dir": dir},
+		})
+		if err != nil || len(res.Stderr) > 0 {
+			t.Fatalf("%v, %s", err, res.Stderr)
+		}
+		return strings.TrimSpace(string(res.Stdout))
 	}
+	want := func(name, answer string) {
+		t.Helper()
+		if got := look(name); got != answer {
+			t.Errorf("a look for %s: %q, want %q", name, got, answer)
+		}
+	}
+	want("FIRST", "started")
+	waitFor(t, filepath.Join(tmp, "began"))
+	want("FIRST", "working")
+	want("SECOND", "busy")
 	if err := os.WriteFile(filepath.Join(tmp, "go"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, done)
-	said, err := os.ReadFile(log)
-	if err != nil || string(said) != "install -y kernel-ml-6.1.4-1.el7.elrepo.x86_64\n" {
+	waitFor(t, filepath.Join(dir, "yum.status"))
+	want("FIRST", "ended 3")
+	if said, err := os.ReadFile(filepath.Join(dir, "yum.log")); err != nil || string(said) != "install -y kernel-ml-6.1.4-1.el7.elrepo.x86_64\n" {
 		t.Errorf("the log has %q, %v", said, err)
 	}
+	if began, err := os.ReadFile(filepath.Join(tmp, "began")); err != nil || len(began) != 1 {
+		t.Errorf("yum was begun %d times, %v", len(began), err)
+	}
 
-	// Left alone, its exit status is the script's.
-	if err := os.WriteFile(filepath.Join(bin, "yum"), []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
+	// One that is killed has no end, and stands in nobody's way.
+	if err := os.Remove(filepath.Join(tmp, "go")); err != nil {
 		t.Fatal(err)
 	}
-	res, err := pool.Run(t.Context(), server.Target("node1"), sshexec.Command{Script: yumScript(log, "remove")})
-	if err != nil || res.ExitStatus != 3 {
-		t.Errorf("exit status %d, %v; want 3", res.ExitStatus, err)
+	want("THIRD", "started")
+	var pid int
+	for deadline := time.Now().Add(time.Minute); pid == 0 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		job, _ := os.ReadFile(filepath.Join(dir, "yum.job"))
+		if name, number, found := strings.Cut(strings.TrimSpace(string(job)), " "); found && name == "THIRD" {
+			pid, _ = strconv.Atoi(number)
+		}
 	}
+	if err := syscall.Kill(-pid, syscall.SIGKILL); pid <= 1 || err != nil {
+		t.Fatalf("process group %d: %v", pid, err)
+	}
+	for deadline := time.Now().Add(time.Minute); look("THIRD") == "working" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	}
+	want("THIRD", "gone")
+	// Its number is somebody else's by now: it is told by what it was started with.
+	if err := os.WriteFile(filepath.Join(dir, "yum.job"), []byte("THIRD "+strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want("THIRD", "gone")
+	if err := os.WriteFile(filepath.Join(tmp, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want("FOURTH", "started")
+	for deadline := time.Now().Add(time.Minute); look("FOURTH") == "working" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	}
+	want("FOURTH", "ended 3")
 }
 
 func waitFor(t *testing.T, file string) {

@@ -23,10 +23,6 @@ type Facts struct {
 	// Running is `uname -r`, Build is `uname -v`.
 	Running string `json:"running"`
 	Build   string `json:"build,omitempty"`
-	// Target is the `uname -r` that the plan moves this host to. It is never
-	// observed: a task that chooses a kernel sets it for the tasks after it.
-	// "" = no task has chosen one.
-	Target string `json:"target,omitempty"`
 	// Cmdline is /proc/cmdline.
 	Cmdline string `json:"cmdline"`
 

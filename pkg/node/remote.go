@@ -15,9 +15,8 @@ import (
 // could not be talked to or the command not be run to its end; how a command
 // ended is in its Result.
 type Remote interface {
-	Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error)
+	Runner
 	Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error)
-	AwaitReboot(ctx context.Context, host, previousBootID string, a sshexec.Await) (sshexec.Reboot, error)
 	Forget(host string)
 }
 
@@ -72,20 +71,6 @@ func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) (sshe
 	started := time.Now()
 	r, err := f.pool.Upload(ctx, t, u)
 	record(ctx, "upload", host, fmt.Sprintf("%s (%d bytes, mode %o)", u.Path, u.Size, u.Mode.Perm()), started, err, func() string { return "ok" })
-	return r, asUnreachable(err)
-}
-
-// AwaitReboot waits until the node answers with another boot_id.
-func (f *Fleet) AwaitReboot(ctx context.Context, host, previousBootID string, a sshexec.Await) (sshexec.Reboot, error) {
-	t, err := f.target(host)
-	if err != nil {
-		return sshexec.Reboot{}, err
-	}
-	started := time.Now()
-	r, err := f.pool.AwaitReboot(ctx, t, previousBootID, a)
-	record(ctx, "reboot", host, "wait for a boot_id other than "+previousBootID, started, err, func() string {
-		return strings.TrimSpace(r.Outcome.String() + " " + r.BootID)
-	})
 	return r, asUnreachable(err)
 }
 

@@ -32,10 +32,6 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
 		return nil, &fault{kind: KindUsage, op: "connect", err: errors.New("both ProxyJump and ProxyCommand are set")}
 	}
-	attempts := p.opts.DialAttempts
-	if t.attempts > 0 {
-		attempts = t.attempts
-	}
 	timeouts := 0
 	for attempt := 1; ; attempt++ {
 		c, err := p.dialInTurn(ctx, t)
@@ -44,7 +40,7 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 		}
 		f, _ := errors.AsType[*fault](err)
 		again := false
-		if f != nil && ctx.Err() == nil && attempt < attempts {
+		if f != nil && ctx.Err() == nil && attempt < p.opts.DialAttempts {
 			switch f.retry {
 			case retrySoon:
 				again = true

@@ -1,7 +1,7 @@
 // Package sshexec reaches the nodes of a fleet over SSH: it connects, runs
-// commands, uploads files, dials through a node, and waits for a node that
-// reboots. It behaves as the OpenSSH client that the engineer knows, and needs
-// nothing on the node but sshd and a POSIX shell.
+// commands, uploads files and dials through a node. It behaves as the OpenSSH
+// client that the engineer knows, and needs nothing on the node but sshd and a
+// POSIX shell.
 //
 // # Connections
 //

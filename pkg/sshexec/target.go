@@ -63,8 +63,6 @@ type Target struct {
 	// does not count.
 	ConnectTimeout time.Duration
 
-	// attempts overrides Options.DialAttempts.
-	attempts int
 	// spare asks for a connection beside the one that commands share.
 	spare bool
 }

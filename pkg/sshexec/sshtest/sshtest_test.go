@@ -81,8 +81,8 @@ func TestRequestsAreRecorded(t *testing.T) {
 	if _, err := pool.Upload(ctx, srv.Target("web1"), sshexec.Upload{Path: "/etc/x", Content: strings.NewReader("x"), Size: 1}); err != nil {
 		t.Fatal(err)
 	}
-	id, err := pool.BootID(ctx, srv.Target("web1"))
-	if err != nil || id != srv.BootID() {
+	boot, err := pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"cat", sshexec.BootIDFile}})
+	if id := strings.TrimSpace(string(boot.Stdout)); err != nil || id != srv.BootID() {
 		t.Errorf("boot ID %q, %v", id, err)
 	}
 	var got []string

@@ -1,0 +1,153 @@
+package kerneltest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// job is the last transaction that was begun. It works on by itself, one command
+// of anybody's at a time, and has its effect when it ends.
+type job struct {
+	name   string
+	args   []string
+	left   int
+	ended  bool
+	killed bool // by a reboot
+	status int
+}
+
+func (j job) works() bool { return j.name != "" && !j.ended }
+
+var yumLine = regexp.MustCompile(`(?m)^\s*yum (.*?) </dev/null`)
+
+// transact is the script that starts a transaction once and looks at it.
+func (n *Node) transact(c sshexec.Command, args []string) string {
+	name := c.Env["fleetd_yum"]
+	switch {
+	case n.job.works() && n.job.name == name:
+		return "working\n"
+	case n.job.works():
+		return "busy\n"
+	case n.job.name == name && n.job.killed:
+		return "gone\n"
+	case n.job.name == name:
+		return fmt.Sprintf("ended %d\n", n.job.status)
+	}
+	n.counts.Transactions++
+	n.job = job{name: name, args: args, left: n.behaviour.YumTakes}
+	return "started\n"
+}
+
+// work moves a transaction on. It waits for ever for somebody else's lock.
+func (n *Node) work() {
+	if !n.job.works() || n.behaviour.Lock != "" {
+		return
+	}
+	if n.job.left--; n.job.left > 0 {
+		return
+	}
+	n.job.ended = true
+	if n.behaviour.YumFails > 0 {
+		n.behaviour.YumFails--
+		n.job.status = 1
+		return
+	}
+	switch {
+	case slices.Contains(n.job.args, "install"):
+		n.job.status = n.yumInstall(n.job.args)
+	case slices.Contains(n.job.args, "remove"):
+		n.job.status = n.yumRemove(n.job.args)
+	}
+}
+
+func (n *Node) yumInstall(args []string) int {
+	i := slices.IndexFunc(n.behaviour.Repo, func(p node.Package) bool { return slices.Contains(args, p.NEVRA()) })
+	switch {
+	case n.behaviour.YumInstallsNothing:
+		return 0
+	case i < 0:
+		return 1
+	}
+	p := n.behaviour.Repo[i]
+	if slices.Contains(n.packages, p) {
+		return 0
+	}
+	n.install(p)
+	if n.behaviour.YumAddsNoEntry {
+		n.entries = n.entries[1:]
+	} else if n.behaviour.YumMovesDefault {
+		n.makeDefault(entryName(n.entries[0]))
+	}
+	return 0
+}
+
+// install adds a kernel's packages and its entry.
+func (n *Node) install(p node.Package) {
+	for _, suffix := range map[Flavour][]string{EL7: {""}, EL8: {"", "-core", "-modules"}, EL9: {"", "-core", "-modules", "-modules-core"}}[n.flavour] {
+		n.packages = append(n.packages, node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch})
+	}
+	n.addEntry(p.Release())
+}
+
+// yumRemove removes what is named, and what cannot be without it. Like yum it
+// protects the kernel that runs.
+func (n *Node) yumRemove(args []string) int {
+	left := slices.DeleteFunc(slices.Clone(n.packages), func(p node.Package) bool {
+		core := p
+		core.Name = strings.TrimSuffix(p.Name, "-modules") + "-core"
+		return slices.Contains(args, p.NEVRA()) || n.flavour != EL7 && slices.Contains(args, core.NEVRA())
+	})
+	has := func(release string) bool {
+		return slices.ContainsFunc(left, func(p node.Package) bool { return p.Release() == release && n.hasImage(p) })
+	}
+	if !has(n.running) {
+		return 1
+	}
+	n.packages = left
+	n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) })
+	return 0
+}
+
+// hasImage tells the package of a kernel that brings /boot/vmlinuz.
+func (n *Node) hasImage(p node.Package) bool {
+	return n.flavour == EL7 || strings.HasSuffix(p.Name, "-core") && !strings.HasSuffix(p.Name, "-modules-core")
+}
+
+func (n *Node) yum(argv []string) (string, int) {
+	switch {
+	case slices.Contains(argv, "clean"):
+		return "", 0
+	case slices.Contains(argv, "list"):
+		return n.list(argv[len(argv)-1])
+	}
+	return n.unknown(argv)
+}
+
+// list is what yum list prints of a package in the repository elrepo-kernel.
+func (n *Node) list(name string) (string, int) {
+	out := ""
+	for _, p := range n.behaviour.Repo {
+		if p.Name == name {
+			out += fmt.Sprintf("%s.%s   %s   elrepo-kernel\n", p.Name, p.Arch, p.EVR)
+		}
+	}
+	if out == "" {
+		return "Error: No matching Packages to list\n", 1
+	}
+	return "Available Packages\n" + out, 0
+}
+
+func (n *Node) rpm(argv []string) (string, int) {
+	if len(argv) == 3 && argv[1] == "-q" {
+		if slices.ContainsFunc(n.packages, func(p node.Package) bool { return p.NEVRA() == argv[2] }) {
+			return argv[2] + "\n", 0
+		}
+		return "package " + argv[2] + " is not installed\n", 1
+	}
+	return n.unknown(argv)
+}
