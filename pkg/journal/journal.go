@@ -1,8 +1,14 @@
 // Package journal keeps the events of runs in an SQLite file, so that a run
-// survives the process, the bastion's power and the engineer's terminal. An
-// event is durable when Append returns: the file is in WAL mode with
-// synchronous=FULL (sqlite.org/pragma.html#pragma_synchronous), because a
-// boot_id that is lost with the page cache would mean a second reboot.
+// survives the process, the bastion's power and the engineer's terminal.
+//
+// The file is in WAL mode. Of its two ways to commit, synchronous=FULL puts the
+// log on the disk and NORMAL leaves that to the next one that does
+// (sqlite.org/pragma.html#pragma_synchronous). An append with an event that has
+// to be durable commits in the first way and takes along all that was committed
+// before it, because the log is one file: a boot_id that is lost with the page
+// cache would mean a second reboot. The others commit in the second way. They
+// outlive the process, and what the bastion's power takes of them nothing
+// depends on.
 package journal
 
 import (
@@ -10,63 +16,161 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver, in Go: fleetd needs no C library on a bastion
-
-	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// schema is applied at every open; it must stay idempotent.
-const schema = `
-CREATE TABLE IF NOT EXISTS runs (
-	id      TEXT PRIMARY KEY,
-	started INTEGER NOT NULL -- Unix nanoseconds
-) STRICT;
-CREATE TABLE IF NOT EXISTS events (
-	run  TEXT    NOT NULL REFERENCES runs(id),
-	seq  INTEGER NOT NULL,
-	body TEXT    NOT NULL, -- rollout.Event as JSON
-	PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;`
+const fileName = "journal.db"
+
+// patience is how long a journal waits for a process that holds the file.
+const patience = 10 * time.Second
 
 // Journal is an open journal file. It may be used by several goroutines, and
 // the file by several processes.
-type Journal struct{ db *sql.DB }
+type Journal struct {
+	file string
+	db   *sql.DB
+	// runs is what a query reads the table of runs from.
+	runs string
 
-// Open opens the journal in dir, and makes both if they are not there. The
-// folder is for the user alone: plans name every host of the fleet.
-func Open(dir string) (*Journal, error) {
+	mu sync.Mutex // one transaction at a time
+	// conn is the connection that writes; nil in a journal opened for reading. It
+	// is one and stays, because whether it syncs is a property of the connection.
+	conn   *sql.Conn
+	synced bool // how conn commits
+	sql    statements
+}
+
+// Open opens the journal in dir, and makes both if they are not there.
+func Open(dir string) (*Journal, error) { return open(dir, patience) }
+
+func open(dir string, patience time.Duration) (*Journal, error) {
+	if err := makeFolder(dir); err != nil {
+		return nil, err
+	}
+	j := &Journal{file: filepath.Join(dir, fileName), runs: "runs"}
+	// SQLite would let everybody read a file that it makes; its -wal and -shm take
+	// their mode from this one. To open the file here, and close it, would take
+	// away the locks that another Journal of this process has on it.
+	if err := unix.Mknod(j.file, unix.S_IFREG|0o600, 0); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, hint(fmt.Errorf("cannot make the journal %s: %w", j.file, err), writableHint)
+	}
+	if err := j.connect(url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", busy(patience)}}); err != nil {
+		return nil, err
+	}
+	if err := j.prepare(context.Background()); err != nil {
+		return nil, errors.Join(j.cannot("open", err), j.Close())
+	}
+	return j, nil
+}
+
+// makeFolder makes the state folder, for the user alone: plans name every host of
+// the fleet.
+func makeFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the state folder: %w", err)
+		return hint(fmt.Errorf("cannot make the state folder: %w", err), writableHint)
 	}
-	file := filepath.Join(dir, "journal.db")
-	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}}
-	db, err := sql.Open("sqlite", "file:"+url.PathEscape(file)+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the journal %s: %w", file, err)
+	return nil
+}
+
+// prepare makes the connection that writes, and brings the file up to date.
+func (j *Journal) prepare(ctx context.Context) (err error) {
+	if j.conn, err = j.db.Conn(ctx); err != nil {
+		return err
 	}
-	if _, err := db.Exec(schema); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open the journal %s: %w", file, err), db.Close())
+	j.synced = true
+	if err := j.conn.Raw(writable); err != nil {
+		return err
 	}
-	return &Journal{db}, nil
+	if err := j.migrate(ctx, j.conn); err != nil {
+		return err
+	}
+	return j.sql.prepare(ctx, j.conn)
+}
+
+// writable returns an error if SQLite, unable to write the file, has opened it
+// for reading: it says nothing of that before the first write.
+func writable(driver any) error {
+	readOnly, err := driver.(interface{ IsReadOnly(string) (bool, error) }).IsReadOnly("main")
+	if err == nil && readOnly {
+		err = hint(errors.New("the file or its folder cannot be written"), writableHint)
+	}
+	return err
+}
+
+// OpenReadOnly opens the journal in dir to read it, also where neither file nor
+// folder can be written. It brings nothing up to date: the runs of an earlier
+// fleetd are listed from the file as it is.
+func OpenReadOnly(dir string) (*Journal, error) {
+	j := &Journal{file: filepath.Join(dir, fileName)}
+	if _, err := os.Stat(j.file); err != nil {
+		return nil, fmt.Errorf("cannot open the journal %s: %w", j.file, err)
+	}
+	ways := []url.Values{
+		{"mode": {"ro"}, "_pragma": {busy(patience)}},
+		// Where SQLite cannot make the index that it shares with other processes
+		// (-shm), there is no other process: one that has the file open has made it.
+		// With a log left over, the index is made in memory; the locks that this
+		// would take are for writers.
+		{"mode": {"ro"}, "vfs": {"unix-none"}, "_pragma": {"locking_mode(EXCLUSIVE)"}},
+	}
+	if _, err := os.Stat(j.file + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		// Without a log, all is in the file. With one, this would leave out what is
+		// in the log.
+		ways[1] = url.Values{"mode": {"ro"}, "immutable": {"1"}}
+	}
+	var errs []error
+	for _, way := range ways {
+		err := j.connect(way)
+		if err == nil {
+			if j.runs, err = readable(context.Background(), j.db); err == nil {
+				return j, nil
+			}
+			err = errors.Join(err, j.db.Close())
+		}
+		errs = append(errs, err)
+		if !notWritable(err) {
+			break
+		}
+	}
+	return nil, j.cannot("open", errs[len(errs)-1])
+}
+
+// connect opens the file; SQLite looks at it with the first query.
+func (j *Journal) connect(q url.Values) (err error) {
+	j.db, err = sql.Open("sqlite", "file:"+url.PathEscape(j.file)+"?"+q.Encode())
+	return err
+}
+
+func busy(patience time.Duration) string {
+	return fmt.Sprintf("busy_timeout(%d)", patience.Milliseconds())
 }
 
 // Exists reports whether dir holds a journal, without making one.
 func Exists(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "journal.db"))
+	_, err := os.Stat(filepath.Join(dir, fileName))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Close closes the file.
-func (j *Journal) Close() error { return j.db.Close() }
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.sql.close()
+	if j.conn != nil {
+		err = errors.Join(err, j.conn.Close())
+	}
+	return errors.Join(err, j.db.Close())
+}
 
 // NewID makes the name of a run: when it started, in UTC, and four random
 // digits that tell two of the same second apart. Names sort by time.
@@ -74,112 +178,4 @@ func NewID(now time.Time) string {
 	var b [2]byte
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24
 	return now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
-}
-
-// Writer appends the events of one run.
-type Writer struct {
-	j   *Journal
-	run string
-	seq int64
-}
-
-// Begin starts the journal of a new run.
-func (j *Journal) Begin(ctx context.Context, run string, now time.Time) (*Writer, error) {
-	if _, err := j.db.ExecContext(ctx, `INSERT INTO runs (id, started) VALUES (?, ?)`, run, now.UnixNano()); err != nil {
-		return nil, fmt.Errorf("cannot begin run %s: %w", run, err)
-	}
-	return &Writer{j: j, run: run}, nil
-}
-
-// Continue goes on after the last event of a run.
-func (j *Journal) Continue(ctx context.Context, run string) (*Writer, error) {
-	w := &Writer{j: j, run: run}
-	if err := j.exists(ctx, run); err != nil {
-		return nil, err
-	}
-	err := j.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM events WHERE run = ?`, run).Scan(&w.seq)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read run %s: %w", run, err)
-	}
-	return w, nil
-}
-
-// Append writes one event and returns it with its number. When it returns
-// without an error the event is on the disk.
-func (w *Writer) Append(ctx context.Context, e rollout.Event) (rollout.Event, error) {
-	e.Seq = w.seq + 1
-	body, err := json.Marshal(e)
-	if err != nil {
-		return e, fmt.Errorf("cannot encode event %d of run %s: %w", e.Seq, w.run, err)
-	}
-	// The primary key refuses a second writer of the same run.
-	if _, err := w.j.db.ExecContext(ctx, `INSERT INTO events (run, seq, body) VALUES (?, ?, ?)`, w.run, e.Seq, string(body)); err != nil {
-		return e, fmt.Errorf("cannot write event %d of run %s: %w", e.Seq, w.run, err)
-	}
-	w.seq = e.Seq
-	return e, nil
-}
-
-// ErrNoRun says that there is no run of that name.
-var ErrNoRun = errors.New("no such run")
-
-func (j *Journal) exists(ctx context.Context, run string) error {
-	var n int
-	if err := j.db.QueryRowContext(ctx, `SELECT count(*) FROM runs WHERE id = ?`, run).Scan(&n); err != nil {
-		return fmt.Errorf("cannot read the journal: %w", err)
-	}
-	if n == 0 {
-		return fmt.Errorf("%w: %s", ErrNoRun, run)
-	}
-	return nil
-}
-
-// Events reads the events of a run in order.
-func (j *Journal) Events(ctx context.Context, run string) ([]rollout.Event, error) {
-	if err := j.exists(ctx, run); err != nil {
-		return nil, err
-	}
-	rows, err := j.db.QueryContext(ctx, `SELECT seq, body FROM events WHERE run = ? ORDER BY seq`, run)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read run %s: %w", run, err)
-	}
-	defer rows.Close()
-	var out []rollout.Event
-	for rows.Next() {
-		var seq int64
-		var body []byte
-		if err := rows.Scan(&seq, &body); err != nil {
-			return nil, fmt.Errorf("cannot read run %s: %w", run, err)
-		}
-		var e rollout.Event
-		if err := json.Unmarshal(body, &e); err != nil {
-			return nil, fmt.Errorf("event %d of run %s is damaged: %w", seq, run, err)
-		}
-		out = append(out, e)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("cannot read run %s: %w", run, err)
-	}
-	return out, nil
-}
-
-// Runs lists the names of all runs, the newest first.
-func (j *Journal) Runs(ctx context.Context) ([]string, error) {
-	rows, err := j.db.QueryContext(ctx, `SELECT id FROM runs ORDER BY started DESC, id DESC`)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the journal: %w", err)
-	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("cannot read the journal: %w", err)
-		}
-		out = append(out, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("cannot read the journal: %w", err)
-	}
-	return out, nil
 }

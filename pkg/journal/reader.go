@@ -1,0 +1,234 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// ErrNoRun says that there is no run of that name.
+var ErrNoRun = errors.New("no such run")
+
+// errEmpty is why a run without events cannot be shown.
+var errEmpty = errors.New("it has no events: fleetd ended before it began")
+
+func cannotRead(run string, err error) error {
+	return fmt.Errorf("cannot read run %s: %w", run, explain(err))
+}
+
+// known returns an error if there is no such run, or not one for this fleetd.
+func (j *Journal) known(ctx context.Context, run string) error {
+	var planSchema string
+	err := j.db.QueryRowContext(ctx, `SELECT plan_schema FROM `+j.runs+` WHERE id = ?`, run).Scan(&planSchema)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: %s", ErrNoRun, run)
+	}
+	if err == nil {
+		err = j.foreign(planSchema)
+	}
+	if err != nil {
+		return cannotRead(run, err)
+	}
+	return nil
+}
+
+// Reach returns what Begin was told of how the run reaches its hosts.
+func (j *Journal) Reach(ctx context.Context, run string) ([]byte, error) {
+	if err := j.known(ctx, run); err != nil {
+		return nil, err
+	}
+	var packed []byte
+	var reach json.RawMessage
+	err := j.db.QueryRowContext(ctx, `SELECT reach FROM runs WHERE id = ?`, run).Scan(&packed)
+	if err == nil {
+		err = unpack(packed, &reach)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read how run %s reaches its hosts: %w", run, explain(err))
+	}
+	return reach, nil
+}
+
+// Events reads the events of a run in order.
+func (j *Journal) Events(ctx context.Context, run string) ([]rollout.Event, error) {
+	var out []rollout.Event
+	err := j.Each(ctx, run, func(e rollout.Event) error {
+		out = append(out, e)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Each calls f for every event of a run in order, until f returns an error, and
+// returns that. It holds few events at a time, and nothing that the run itself
+// would wait for however long f takes.
+func (j *Journal) Each(ctx context.Context, run string, f func(rollout.Event) error) error {
+	if err := j.known(ctx, run); err != nil {
+		return err
+	}
+	return j.after(ctx, run, 0, f)
+}
+
+// page is how many events are read at once.
+const page = 256
+
+// after is Each for the events that come after the one numbered seq.
+func (j *Journal) after(ctx context.Context, run string, seq int64, f func(rollout.Event) error) error {
+	for {
+		events, err := j.events(ctx, run, seq, page)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := f(e); err != nil {
+				return err
+			}
+			seq = e.Seq
+		}
+		if len(events) < page {
+			return nil
+		}
+	}
+}
+
+// events reads the next events after the one numbered seq, at most limit.
+func (j *Journal) events(ctx context.Context, run string, seq int64, limit int) ([]rollout.Event, error) {
+	rows, err := j.db.QueryContext(ctx, `SELECT seq, at, clock, type, play, task, host, attempt, body
+		FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?`, run, seq, limit)
+	if err != nil {
+		return nil, cannotRead(run, err)
+	}
+	defer rows.Close()
+	var out []rollout.Event
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.seq, &r.at, &r.clock, &r.kind, &r.play, &r.task, &r.host, &r.attempt, &r.body); err != nil {
+			return nil, cannotRead(run, err)
+		}
+		e, sum, err := r.event()
+		if err == nil && sum != "" {
+			e.Plan, err = j.plan(ctx, sum)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("event %d of run %s is damaged: %w", r.seq, run, explain(err))
+		}
+		out = append(out, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, cannotRead(run, err)
+	}
+	return out, nil
+}
+
+func (j *Journal) plan(ctx context.Context, sum string) (*rollout.Plan, error) {
+	var packed []byte
+	var plan rollout.Plan
+	err := j.db.QueryRowContext(ctx, `SELECT body FROM plans WHERE sum = ?`, sum).Scan(&packed)
+	if err == nil {
+		err = unpack(packed, &plan)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read its plan: %w", err)
+	}
+	return &plan, nil
+}
+
+// Run is the fold of the run's events: of the snapshot and those after it, if
+// there is one.
+func (j *Journal) Run(ctx context.Context, run string) (*rollout.Run, error) {
+	if err := j.known(ctx, run); err != nil {
+		return nil, err
+	}
+	r, err := j.restore(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.after(ctx, run, r.Seq, r.Apply); err != nil {
+		return nil, cannotRead(run, err)
+	}
+	if r.Status == "" {
+		return nil, cannotRead(run, errEmpty)
+	}
+	return r, nil
+}
+
+// restore is the run of the snapshot; one to which nothing happened if there is
+// none, or if it is damaged: the events tell all of it.
+func (j *Journal) restore(ctx context.Context, run string) (*rollout.Run, error) {
+	var packed []byte
+	err := j.db.QueryRowContext(ctx, `SELECT body FROM snapshots WHERE run = ?`, run).Scan(&packed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &rollout.Run{}, nil
+	}
+	if err != nil {
+		return nil, cannotRead(run, err)
+	}
+	var s rollout.Snapshot
+	if unpack(packed, &s) != nil {
+		return &rollout.Run{}, nil
+	}
+	first, err := j.events(ctx, run, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 || first[0].Plan == nil {
+		return &rollout.Run{}, nil
+	}
+	r, err := rollout.Restore(*first[0].Plan, s)
+	if err != nil {
+		return &rollout.Run{}, nil
+	}
+	return r, nil
+}
+
+// Listed is a run in the list of runs.
+type Listed struct {
+	ID      string
+	Started time.Time
+	// Run is nil where Err says why the run cannot be shown.
+	Run *rollout.Run
+	Err error
+}
+
+// Runs lists all runs, the newest first: by the order in which they began, since
+// the bastion's clock may have been set. One that cannot be read hides no other.
+func (j *Journal) Runs(ctx context.Context) ([]Listed, error) {
+	out, err := j.list(ctx)
+	if err != nil {
+		return nil, j.cannot("read", err)
+	}
+	for i := range out {
+		out[i].Run, out[i].Err = j.Run(ctx, out[i].ID)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (j *Journal) list(ctx context.Context) ([]Listed, error) {
+	rows, err := j.db.QueryContext(ctx, `SELECT id, started FROM `+j.runs+` ORDER BY rowid DESC`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Listed
+	for rows.Next() {
+		var l Listed
+		var started int64
+		if err := rows.Scan(&l.ID, &started); err != nil {
+			return nil, err
+		}
+		l.Started = time.Unix(0, started)
+		out = append(out, l)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,144 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// migrations lead from one schema of the file to the next. How many of them a
+// file has behind it is its user_version. One that was released never changes.
+var migrations = []string{
+	// The first fleetd did not count: a file of its is at 0 as an empty one is.
+	`CREATE TABLE IF NOT EXISTS runs (
+		id      TEXT PRIMARY KEY,
+		started INTEGER NOT NULL -- Unix nanoseconds
+	) STRICT;
+	CREATE TABLE IF NOT EXISTS events (
+		run  TEXT    NOT NULL REFERENCES runs(id),
+		seq  INTEGER NOT NULL,
+		body TEXT    NOT NULL, -- rollout.Event as JSON
+		PRIMARY KEY (run, seq)
+	) STRICT, WITHOUT ROWID;`,
+
+	// Columns for what every event has, the plan out of the event and in a table of
+	// its own, snapshots. The events of an earlier fleetd keep their form: they are
+	// there for who looks into the file.
+	`ALTER TABLE runs ADD COLUMN plan_schema TEXT NOT NULL DEFAULT 'fleetd.io/plan/v1';
+	ALTER TABLE runs ADD COLUMN reach BLOB; -- compressed
+	ALTER TABLE events RENAME TO old;
+	CREATE TABLE events (
+		run     TEXT    NOT NULL,
+		seq     INTEGER NOT NULL,
+		at      TEXT    NOT NULL, -- RFC 3339
+		clock   INTEGER NOT NULL, -- nanoseconds of the run's clock
+		type    TEXT    NOT NULL,
+		play    INTEGER, -- the step's, from 0; NULL in an event of the run
+		task    INTEGER,
+		host    TEXT,
+		attempt INTEGER NOT NULL,
+		body    TEXT    NOT NULL, -- the rest, as JSON
+		PRIMARY KEY (run, seq)
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO events (run, seq, at, clock, type, attempt, body) SELECT run, seq, '', 0, '', 0, body FROM old;
+	DROP TABLE old;
+	CREATE TABLE plans (
+		sum  TEXT PRIMARY KEY, -- SHA-256 of body
+		body BLOB NOT NULL     -- rollout.Plan as JSON, compressed
+	) STRICT;
+	CREATE TABLE snapshots (
+		run  TEXT PRIMARY KEY,
+		body BLOB NOT NULL -- rollout.Snapshot as JSON, compressed
+	) STRICT;`,
+}
+
+var errNewer = hint(errors.New("it was written by a newer fleetd"), "use that one, or another --state")
+
+var errUnderWay = hint(errors.New("it has to be brought up to date, and a run is under way"), "wait for the end of the run")
+
+// migrate brings the file up to date, in one transaction.
+func (j *Journal) migrate(ctx context.Context, c *sql.Conn) error {
+	// Most files are: no need to wait for whoever is writing.
+	if v, err := version(ctx, c); err != nil || v == len(migrations) {
+		return err
+	}
+	// The run of an earlier fleetd would find its tables gone.
+	h, held, err := holderOf(filepath.Dir(j.file))
+	if err != nil {
+		return err
+	}
+	if held && h.PID != os.Getpid() {
+		return errUnderWay
+	}
+	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err = func() error {
+		v, err := version(ctx, c) // another process may have been faster
+		if err != nil {
+			return err
+		}
+		for _, m := range migrations[v:] {
+			if _, err := c.ExecContext(ctx, m); err != nil {
+				return err
+			}
+		}
+		_, err = c.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
+		return err
+	}()
+	if err == nil {
+		_, err = c.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = c.ExecContext(ctx, "ROLLBACK") // SQLite may have done so by itself
+	}
+	return err
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// version is the schema of the file.
+func version(ctx context.Context, q queryer) (v int, err error) {
+	if err := q.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
+		return 0, err
+	}
+	if v > len(migrations) {
+		return 0, errNewer
+	}
+	return v, nil
+}
+
+// readable says what to read the table of runs from in a file that is not
+// brought up to date.
+func readable(ctx context.Context, q queryer) (string, error) {
+	v, err := version(ctx, q)
+	if err != nil || v == len(migrations) {
+		return "runs", err
+	}
+	var tables int
+	err = q.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'runs'").Scan(&tables)
+	if tables == 0 { // whoever made the file was stopped there
+		return "(SELECT 0 AS rowid, '' AS id, 0 AS started, '' AS plan_schema WHERE false)", err
+	}
+	return "(SELECT rowid, id, started, 'fleetd.io/plan/v1' AS plan_schema FROM runs)", err
+}
+
+// foreign is the error of a run whose plan this fleetd cannot read; nil if it can.
+func (j *Journal) foreign(planSchema string) error {
+	if planSchema == rollout.PlanSchema {
+		return nil
+	}
+	who := "an earlier fleetd"
+	if planSchema != "fleetd.io/plan/v1" {
+		who = "another fleetd"
+	}
+	return hint(fmt.Errorf("it was recorded by %s, whose plans (%s) this one does not read", who, planSchema),
+		"its events are in the table events of "+j.file)
+}
