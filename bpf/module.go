@@ -49,16 +49,16 @@ type contents struct {
 
 const mode = "644"
 
-func (objectModule) Params() rollout.Params {
+func (objectModule) About() rollout.About {
 	var names []string
 	for _, o := range objects {
 		names = append(names, o.Name)
 	}
-	return rollout.Params{
+	return rollout.About{Rule: "bpf-object", Params: rollout.Params{
 		"name":    {Type: rollout.String, Choices: names, Help: "the object"},
 		"objects": {Type: rollout.Strings, Choices: names, Help: "several objects; an empty list asks for none"},
 		"state":   {Type: rollout.String, Choices: []string{"present", "absent"}, Help: "present (default) or absent"},
-	}
+	}}
 }
 
 func (objectModule) Reads(args rollout.Args) []rollout.Read {
@@ -184,7 +184,7 @@ func (objectModule) Diff(host string, before rollout.State, args rollout.Args) (
 	if a.absent {
 		verb = "remove"
 	}
-	c.Summary = verb + " " + nameObjects(names)
+	c.Summary, c.Back = verb+" "+nameObjects(names), describeBack(moves)
 	after, err := node.Section.With(before, facts)
 	return c, after, err
 }
@@ -253,6 +253,25 @@ func describeNoOp(a objectArgs) string {
 	return nameObjects(names) + " is in place"
 }
 
+// describeBack says how each file comes back: what fleetd does not hold itself
+// has to be kept on the node.
+func describeBack(moves []move) string {
+	var parts []string
+	for _, m := range moves {
+		switch o, err := Lookup(m.Name); {
+		case m.Before.SHA256 == "":
+			parts = append(parts, "remove "+m.Path)
+		case m.Before.SHA256 == m.After.SHA256:
+			parts = append(parts, fmt.Sprintf("give %s mode %s again", m.Path, m.Before.Mode))
+		case err == nil && m.Before.SHA256 == o.SHA256:
+			parts = append(parts, "ship BPF object "+m.Name+" again")
+		default:
+			parts = append(parts, fmt.Sprintf("put back the %s that was there, kept on the node as %s", m.Path, kept(m.Path, m.Before.SHA256)))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
 func nameObjects(names []string) string {
 	if len(names) == 1 {
 		return "BPF object " + names[0]
@@ -267,17 +286,19 @@ func sum256(c contents) string {
 	return "sha256:" + c.SHA256
 }
 
-// Do brings every file from its state before to the one after.
+// Do brings the files from their state before to the one after.
 func (m objectModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return m.all(ctx, s, func(mv move) move { return mv })
+	return m.next(ctx, s, func(mv move) move { return mv })
 }
 
-// Undo brings every file back.
+// Undo brings the files back.
 func (m objectModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return m.all(ctx, s, func(mv move) move { mv.Before, mv.After = mv.After, mv.Before; return mv })
+	return m.next(ctx, s, func(mv move) move { mv.Before, mv.After = mv.After, mv.Before; return mv })
 }
 
-func (m objectModule) all(ctx context.Context, s rollout.Step, direction func(move) move) rollout.Outcome {
+// next does the next one of the moves, and asks to be called again. When none is
+// left, every file has been read back.
+func (m objectModule) next(ctx context.Context, s rollout.Step, direction func(move) move) rollout.Outcome {
 	if !s.Change.Action.Writes() {
 		return rollout.AlreadyDone("no BPF object of %s changes", s.Host)
 	}
@@ -285,26 +306,29 @@ func (m objectModule) all(ctx context.Context, s rollout.Step, direction func(mo
 	if err := json.Unmarshal(s.Change.Data, &moves); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	var did []string
-	changed := false
+	var is []string
+	moved := false
 	for _, mv := range moves {
 		mv = direction(mv)
 		if mv.Path != path.Join(Dir, path.Base(mv.Path)) {
 			return rollout.Fail(fmt.Errorf("cannot touch %s on %s: it is not in %s", mv.Path, s.Host, Dir))
 		}
-		done, err := mover{ctx, m.hosts, s}.move(mv)
+		now, err := mover{ctx, m.hosts, s}.look(mv.Path)
 		if err != nil {
 			return rollout.Fail(err)
 		}
-		changed = changed || done
-		if mv.After.SHA256 == "" {
-			did = append(did, mv.Path+" is gone")
+		if now != mv.After {
+			return mover{ctx, m.hosts, s}.move(mv, now)
+		}
+		moved = moved || s.SoFar[mv.Path] != ""
+		if now.SHA256 == "" {
+			is = append(is, mv.Path+" is gone")
 		} else {
-			did = append(did, fmt.Sprintf("%s has digest %s", mv.Path, sum256(mv.After)))
+			is = append(is, fmt.Sprintf("%s has digest %s", mv.Path, sum256(now)))
 		}
 	}
-	if !changed {
-		return rollout.AlreadyDone("%s", strings.Join(did, "; "))
+	if !moved {
+		return rollout.AlreadyDone("%s", strings.Join(is, "; "))
 	}
-	return rollout.Did("%s", strings.Join(did, "; "))
+	return rollout.Did("%s", strings.Join(is, "; "))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -210,16 +211,33 @@ func (b *bench) plan(args rollout.Args) rollout.Step {
 	return rollout.Step{Host: host, Change: c, Become: true, Attempt: 1}
 }
 
-func (b *bench) do(s rollout.Step) rollout.Outcome {
+func (b *bench) do(s rollout.Step) rollout.Outcome   { return b.drive(b.module.Do, s) }
+func (b *bench) undo(s rollout.Step) rollout.Outcome { return b.drive(b.module.Undo, s) }
+
+// drive calls as the engine does, until the step is over.
+func (b *bench) drive(call func(context.Context, rollout.Step) rollout.Outcome, s rollout.Step) rollout.Outcome {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
-	return b.module.Do(ctx, s)
+	for range 20 {
+		o := call(ctx, s)
+		if o.Final() {
+			return o
+		}
+		s = remember(s, o)
+	}
+	b.t.Fatal("the step comes to no end")
+	return rollout.Outcome{}
 }
 
-func (b *bench) undo(s rollout.Step) rollout.Outcome {
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
-	defer cancel()
-	return b.module.Undo(ctx, s)
+// remember is the step with the notes of an outcome.
+func remember(s rollout.Step, o rollout.Outcome) rollout.Step {
+	s.SoFar = maps.Clone(s.SoFar)
+	if s.SoFar == nil {
+		s.SoFar = map[string]string{}
+	}
+	maps.Copy(s.SoFar, o.Notes)
+	return s
 }
 
 func (b *bench) want(o rollout.Outcome, kind rollout.OutcomeKind, message string) {
@@ -306,7 +324,7 @@ func TestReplaceAndTakeBack(t *testing.T) {
 	before := b.files()
 	step := b.plan(present)
 	b.want(b.do(step), rollout.Changed, "")
-	replaced := map[string]string{"/var/lib/fleetd/": "", "/var/lib/fleetd/bpf/": "", "/var/lib/fleetd/bpf/" + digest(old) + ".o": "640 " + digest(old)}
+	replaced := map[string]string{"/var/lib/fleetd/": "", "/var/lib/fleetd/bpf/": "", "/var/lib/fleetd/bpf/tcp_connect-" + digest(old) + ".o": "640 " + digest(old)}
 	for k, v := range ours {
 		replaced[k] = v
 	}
@@ -334,6 +352,147 @@ func TestRemoveAndTakeBack(t *testing.T) {
 			b.wantFiles(before)
 		})
 	}
+}
+
+// TestCrash ends fleetd behind every call, before what it answered is written
+// down: the step ends as it would have, and the undo as well.
+func TestCrash(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		file []byte
+		args rollout.Args
+	}{
+		{"create", nil, present}, {"replace", old, present}, {"remove ours", object1.Bytes, absent}, {"remove theirs", old, absent},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			if c.file != nil {
+				if err := b.WriteFile(target, c.file, 0o640); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := b.files()
+			step := b.plan(c.args)
+			b.want(b.do(step), rollout.Changed, "")
+			after := b.files()
+			b.want(b.undo(step), rollout.Changed, "")
+			b.wantFiles(before)
+			for _, way := range []struct {
+				call func(context.Context, rollout.Step) rollout.Outcome
+				want map[string]string
+			}{{b.module.Do, after}, {b.module.Undo, before}} {
+				o := b.drive(func(ctx context.Context, s rollout.Step) rollout.Outcome {
+					// An intention is never lost, or it would not be one; the
+					// outcome of an effect may be.
+					o := way.call(ctx, s)
+					if o.Kind == rollout.Intends {
+						return o
+					}
+					return way.call(ctx, s)
+				}, step)
+				b.want(o, rollout.Changed, "")
+				b.wantFiles(way.want)
+			}
+		})
+	}
+}
+
+// TestOneEffectPerCall counts what every call does to the node.
+func TestOneEffectPerCall(t *testing.T) {
+	b := newBench(t)
+	if err := b.WriteFile(target, old, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	step := b.plan(present)
+	var got []string
+	b.want(b.drive(func(ctx context.Context, s rollout.Step) rollout.Outcome {
+		before := b.files()
+		o := b.module.Do(ctx, s)
+		said := string(o.Kind)
+		after := b.files()
+		for name := range after {
+			if !strings.HasSuffix(name, "/") && before[name] != after[name] {
+				said += " " + path.Base(name)
+			}
+		}
+		got = append(got, said)
+		return o
+	}, step), rollout.Changed, "")
+	want := []string{"intends", "waiting tcp_connect-" + digest(old) + ".o", "waiting tcp_connect.o", "changed"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestReadsBack: what was written and does not read back as it should has failed.
+func TestReadsBack(t *testing.T) {
+	b := newBench(t)
+	step := b.plan(present)
+	o := b.drive(func(ctx context.Context, s rollout.Step) rollout.Outcome {
+		o := b.module.Do(ctx, s)
+		if o.Notes[target] == placed {
+			if err := os.Chmod(b.Path(target), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+		return o
+	}, step)
+	b.want(o, rollout.Failed, "it was written, and reads back as sha256:"+object1.SHA256+" with mode 600, not")
+}
+
+func TestBack(t *testing.T) {
+	m := module(t, nil)
+	file := func(content []byte, mode string) node.File {
+		return node.File{Exists: true, SHA256: digest(content), Mode: mode, Size: int64(len(content))}
+	}
+	keeps := "put back the " + target + " that was there, kept on the node as /var/lib/fleetd/bpf/tcp_connect-" + digest(old) + ".o"
+	for _, c := range []struct {
+		name string
+		file node.File
+		args rollout.Args
+		back string
+	}{
+		{"create", node.File{}, present, "remove " + target},
+		{"replace", file(old, "600"), present, keeps},
+		{"mode", file(object1.Bytes, "600"), present, "give " + target + " mode 600 again"},
+		{"remove ours", file(object1.Bytes, "644"), absent, "ship BPF object tcp_connect again"},
+		{"remove theirs", file(old, "600"), absent, keeps},
+		{"nothing", file(object1.Bytes, "644"), present, ""},
+	} {
+		change, _, err := m.Diff(host, state(t, elrepo, c.file), c.args)
+		if err != nil || change.Back != c.back {
+			t.Errorf("%s: %q (%v), want %q", c.name, change.Back, err, c.back)
+		}
+	}
+}
+
+func TestModeAndTakeBack(t *testing.T) {
+	b := newBench(t)
+	if err := b.WriteFile(target, object1.Bytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := b.files()
+	step := b.plan(present)
+	b.want(b.do(step), rollout.Changed, "")
+	b.wantFiles(ours)
+	b.want(b.undo(step), rollout.Changed, "")
+	b.wantFiles(before)
+}
+
+// TestPutBackByHand: somebody has put the old file back, and tidied up.
+func TestPutBackByHand(t *testing.T) {
+	b := newBench(t)
+	if err := b.WriteFile(target, old, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	before := b.files()
+	step := b.plan(present)
+	b.want(b.do(step), rollout.Changed, "")
+	if err := errors.Join(b.WriteFile(target, old, 0o600), os.Chmod(b.Path(target), 0o600), os.RemoveAll(b.Path("/var/lib/fleetd"))); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.undo(step), rollout.Changed, "")
+	b.wantFiles(before)
 }
 
 func TestForeignFilesStay(t *testing.T) {
@@ -370,7 +529,7 @@ func TestPlanOfAnotherFleetd(t *testing.T) {
 	step := b.plan(present)
 	step.Change.Data = []byte(strings.ReplaceAll(string(step.Change.Data), object1.SHA256, digest(old)))
 	o := b.do(step)
-	b.want(o, rollout.Failed, "the version with digest sha256:"+digest(old)+" is neither in this fleetd nor saved")
+	b.want(o, rollout.Failed, "the version with digest sha256:"+digest(old)+" is neither in this fleetd nor kept on the node as")
 	b.wantFiles(map[string]string{})
 	// A path that was tampered with reaches nothing outside our folder.
 	step = b.plan(present)

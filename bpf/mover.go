@@ -14,9 +14,16 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-// savedDir keeps files that this fleetd could not write again, by their digest,
-// so that replacing or removing one of them can be undone.
-const savedDir = "/var/lib/fleetd/bpf"
+// keptDir keeps files that this fleetd could not write again, so that replacing
+// or removing one of them can be undone. It is not the objects' folder: there a
+// loader that takes all that lies in it would take the old one too.
+const keptDir = "/var/lib/fleetd/bpf"
+
+// kept is where the contents of a file are kept. A step that is repeated after a
+// crash, and an undo from another bastion, find them under the same name.
+func kept(file, digest string) string {
+	return path.Join(keptDir, strings.TrimSuffix(path.Base(file), ".o")+"-"+digest+".o")
+}
 
 // mover changes files on one node for one step.
 type mover struct {
@@ -25,38 +32,60 @@ type mover struct {
 	step  rollout.Step
 }
 
-// move brings a file from one state to the other and reports whether there was
-// anything to do. A file that is in neither state has been changed by somebody
+// How far a move is, as noted under the file's path. That it is meant is noted
+// before anything is touched: after a crash the file may be found as it should
+// be, and it was this step that changed it.
+const (
+	meant  = "meant"
+	saved  = "kept the old one"
+	placed = "done"
+)
+
+// move does the next thing on the way of a file from the contents that it has
+// now. A file that is in neither of its two states has been changed by somebody
 // else since the plan was made, and is left alone.
-func (r mover) move(m move) (bool, error) {
-	now, err := r.look(m.Path)
-	switch {
-	case err != nil:
-		return false, err
-	case now == m.After:
-		return false, nil
-	case now.SHA256 != m.Before.SHA256 && now.SHA256 != m.After.SHA256:
-		return false, &rollout.Problem{
+func (r mover) move(m move, now contents) rollout.Outcome {
+	if now.SHA256 != m.Before.SHA256 && now.SHA256 != m.After.SHA256 {
+		return rollout.Fail(&rollout.Problem{
 			Message: fmt.Sprintf("cannot change %s on %s: it is not what the plan was made for: %s, not %s", m.Path, r.step.Host, orNone(now), orNone(m.Before)),
 			Hint:    "somebody changed it since: make the plan again",
-		}
+		})
 	}
 	o, err := Lookup(m.Name)
 	if err != nil {
-		return false, err
+		return rollout.Fail(err)
 	}
-	if now.SHA256 != "" && now.SHA256 != m.After.SHA256 && now.SHA256 != o.SHA256 {
-		if err := r.script("save", m, now.SHA256); err != nil {
-			return false, err
+	stage := r.step.SoFar[m.Path]
+	switch {
+	case stage == "":
+		return rollout.Intend(m.Path, meant)
+	case stage == placed:
+		return rollout.Fail(fmt.Errorf("cannot change %s on %s: it was written, and reads back as %s, not %s", m.Path, r.step.Host, inFull(now), inFull(m.After)))
+	case stage == meant && now.SHA256 != "" && now.SHA256 != m.After.SHA256 && now.SHA256 != o.SHA256:
+		if err := r.script("keep", m, now.SHA256); err != nil {
+			return rollout.Fail(err)
 		}
+		return rollout.WaitFor(0, "%s is kept as %s", m.Path, kept(m.Path, now.SHA256)).Note(m.Path, saved)
 	}
 	switch m.After.SHA256 {
 	case "":
-		return true, r.script("remove", m, now.SHA256)
+		err = r.script("remove", m, now.SHA256)
 	case o.SHA256:
-		return true, r.upload(m, o)
+		err = r.upload(m, o)
+	default:
+		err = r.script("restore", m, m.After.SHA256)
 	}
-	return true, r.script("restore", m, m.After.SHA256)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	return rollout.WaitFor(0, "").Note(m.Path, placed)
+}
+
+func inFull(c contents) string {
+	if c.SHA256 == "" {
+		return "no file"
+	}
+	return fmt.Sprintf("%s with mode %s", sum256(c), c.Mode)
 }
 
 func orNone(c contents) string {
@@ -102,7 +131,7 @@ func (r mover) script(name string, m move, digest string) error {
 		Script: checkFunction + scripts[name],
 		Env: map[string]string{
 			"LC_ALL": "C", "file": m.Path, "dir": path.Dir(m.Path), "up": path.Dir(path.Dir(m.Path)),
-			"digest": digest, "mode": m.After.Mode, "saved": path.Join(savedDir, digest+".o"), "keep": savedDir, "keep_up": path.Dir(savedDir),
+			"digest": digest, "mode": m.After.Mode, "kept": kept(m.Path, digest), "keep": keptDir, "keep_up": path.Dir(keptDir),
 		},
 		Become: r.step.Become, Timeout: time.Minute,
 	})
@@ -119,7 +148,7 @@ func (r mover) script(name string, m move, digest string) error {
 		}
 	case 41:
 		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot restore %s on %s: the version with digest sha256:%s is neither in this fleetd nor saved in %s", m.Path, r.step.Host, digest, savedDir),
+			Message: fmt.Sprintf("cannot restore %s on %s: the version with digest sha256:%s is neither in this fleetd nor kept on the node as %s", m.Path, r.step.Host, digest, kept(m.Path, digest)),
 			Hint:    "use the fleetd that the plan was made with, or make the plan again with this one",
 		}
 	}
@@ -151,14 +180,16 @@ is() { # is FILE: it is a file of this digest
 `
 
 var scripts = map[string]string{
-	// save keeps a copy, which appears under its name only when it is whole.
-	"save": `
+	// keep makes a copy, which appears under its name only when it is whole and,
+	// by dd's fsync, on the disk: a power cut must not leave neither it nor the
+	// original.
+	"keep": `
 set -e
 is "$file" || exit 40
 mkdir -p -m 755 -- "$keep"
-is "$saved" && exit 0
-cp -p -- "$file" "$saved.new"
-mv -f -- "$saved.new" "$saved"
+cp -p -- "$file" "$kept.new"
+dd if=/dev/null of="$kept.new" conv=notrunc,fsync 2>/dev/null
+mv -f -- "$kept.new" "$kept"
 `,
 	// remove takes the file and the folders of ours that it leaves empty.
 	"remove": `
@@ -167,17 +198,19 @@ rm -f -- "$file" || exit 1
 rmdir -- "$dir" 2>/dev/null && rmdir -- "$up" 2>/dev/null
 exit 0
 `,
-	// restore puts a saved copy back and forgets it.
+	// restore puts the copy back, and forgets it only then.
 	"restore": `
 set -e
 if ! is "$file"; then
-	is "$saved" || exit 41
+	is "$kept" || exit 41
 	mkdir -p -m 755 -- "$dir"
-	cp -p -- "$saved" "$dir/.fleetd-restore"
+	cp -p -- "$kept" "$dir/.fleetd-restore"
+	dd if=/dev/null of="$dir/.fleetd-restore" conv=notrunc,fsync 2>/dev/null
 	mv -f -- "$dir/.fleetd-restore" "$file"
 fi
 chmod "$mode" -- "$file"
-rm -f -- "$saved"
+is "$file" || exit 1
+rm -f -- "$kept"
 rmdir -- "$keep" 2>/dev/null && rmdir -- "$keep_up" 2>/dev/null
 exit 0
 `,

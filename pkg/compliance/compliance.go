@@ -1,18 +1,15 @@
 // Package compliance holds a fleet against what its playbook wants and reports
 // the drift. It asks the modules the same question that plan asks, on the same
-// observations, and changes nothing: what apply would write is drift. The one
-// rule of its own is the oldest kernel that is allowed, which a newer one
-// satisfies as well.
+// observations, and changes nothing: what apply would write is drift, unless the
+// module judges for itself (rollout.Judge). Which modules declare a state, and
+// under the name of which rule, they say themselves.
 package compliance
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/fleetd/fleetd/pkg/kernel"
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -64,37 +61,22 @@ type Difference struct {
 	Want string `json:"want"`
 }
 
-// rules are the modules that declare a state to be in, with the name of their
-// rule. The others (drain, preflight, verify) are steps on a way, not states.
-var rules = map[string]string{
-	"fleetd.kernel.package":               "kernel-installed",
-	"fleetd.kernel.trial_boot":            "kernel-running",
-	"fleetd.kernel.default":               "kernel-default",
-	"fleetd.calico.api_endpoint":          "api-endpoint",
-	"fleetd.calico.dataplane":             "data-plane",
-	"fleetd.calico.kube_proxy":            "kube-proxy",
-	"fleetd.calico.external_service_mode": "external-service-mode",
-	"fleetd.bpf.object":                   "bpf-object",
-}
-
-// MinimumRule is the rule for the oldest kernel allowed.
-const MinimumRule = "kernel-minimum"
-
-// Check evaluates every host of the playbook. minimum gives the oldest kernel
-// that a host may run, "" for none.
-func Check(d rollout.Desired, observed map[string]rollout.Observation, modules map[string]rollout.Differ, minimum func(host string) string) Report {
+// Check evaluates every host of the playbook.
+func Check(d rollout.Desired, observed map[string]rollout.Observation, modules map[string]rollout.Differ) Report {
 	r := Report{Schema: Schema, Status: Compliant}
+	seen := map[string]bool{}
 	for _, play := range d.Plays {
 		for _, batch := range play.Batches {
-			for _, h := range batch {
-				if !slices.ContainsFunc(r.Hosts, func(x Host) bool { return x.Name == h }) {
-					r.Hosts = append(r.Hosts, checkHost(d, h, observed[h], modules, minimum(h)))
+			for _, name := range batch {
+				if seen[name] {
+					continue
 				}
+				seen[name] = true
+				h := checkHost(d, name, observed[name], modules)
+				r.Hosts = append(r.Hosts, h)
+				r.Status = worse(r.Status, h.Status)
 			}
 		}
-	}
-	for _, h := range r.Hosts {
-		r.Status = worse(r.Status, h.Status)
 	}
 	return r
 }
@@ -109,31 +91,24 @@ func worse(a, b Status) Status {
 	return a
 }
 
-func checkHost(d rollout.Desired, host string, o rollout.Observation, modules map[string]rollout.Differ, minimum string) Host {
+func checkHost(d rollout.Desired, host string, o rollout.Observation, modules map[string]rollout.Differ) Host {
 	out := Host{Name: host, Status: Compliant, Problem: o.Problem, Findings: []Finding{}}
-	if host != rollout.Localhost && minimum != "" && o.Problem == nil {
-		f, err := checkMinimum(o.State, minimum)
-		if err != nil {
-			out.Problem = rollout.AsProblem(err)
-		} else {
-			out.Findings = append(out.Findings, f)
-		}
-	}
 	state := o.State
 	for _, play := range d.Plays {
 		for _, task := range play.Tasks {
-			rule, ok := rules[task.Module]
 			args, here := task.Args[host]
-			if !ok || !here || out.Problem != nil {
+			m := modules[task.Module]
+			if !here || out.Problem != nil || m == nil || m.About().Rule == "" {
 				continue
 			}
-			change, after, err := modules[task.Module].Diff(host, state, args)
+			findings, after, err := judge(m, host, state, args)
 			if err != nil {
 				out.Problem = rollout.AsProblem(err)
-				continue
 			}
 			state = after
-			out.Findings = append(out.Findings, finding(rule, change))
+			for _, f := range findings {
+				out.Findings = append(out.Findings, reported(f))
+			}
 		}
 	}
 	for _, f := range out.Findings {
@@ -145,39 +120,54 @@ func checkHost(d rollout.Desired, host string, o rollout.Observation, modules ma
 	return out
 }
 
-func finding(rule string, c rollout.Change) Finding {
-	if !c.Action.Writes() {
-		return Finding{Rule: rule, Status: Compliant, Text: c.Summary}
+// judge holds one task against the state of a host. It returns the state that
+// the task would leave as well: the tasks behind it are judged on that one, so
+// that a kernel which is not installed is one finding and not three. What a
+// Judge has found stands, also where Diff then cannot say how to mend it.
+func judge(m rollout.Differ, host string, state rollout.State, args rollout.Args) ([]rollout.Finding, rollout.State, error) {
+	var own []rollout.Finding
+	j, itself := m.(rollout.Judge)
+	if itself {
+		var err error
+		if own, err = j.Judge(host, state, args); err != nil {
+			return nil, state, err
+		}
 	}
-	f := Finding{Rule: rule, Status: Drift, Text: "would " + c.Summary}
-	for _, v := range c.Fields {
-		f.Fields = append(f.Fields, Difference{Name: v.Name, Is: v.Before, Want: v.After})
+	change, after, err := m.Diff(host, state, args)
+	if err != nil {
+		return own, state, err
 	}
-	return f
+	if itself {
+		return own, after, nil
+	}
+	f := rollout.Finding{Rule: m.About().Rule, Text: change.Summary}
+	if change.Action.Writes() {
+		f.Drift, f.Text, f.Fields = true, "would "+change.Summary, change.Fields
+	}
+	return []rollout.Finding{f}, after, nil
 }
 
-func checkMinimum(st rollout.State, minimum string) (Finding, error) {
-	facts, err := node.Section.Get(st)
-	if err != nil {
-		return Finding{}, err
+// reported is a finding in the form of the report.
+func reported(f rollout.Finding) Finding {
+	out := Finding{Rule: f.Rule, Status: Compliant, Text: f.Text}
+	if f.Drift {
+		out.Status = Drift
 	}
-	order, err := kernel.CompareRelease(facts.Running, minimum)
-	if err != nil {
-		return Finding{}, fmt.Errorf("cannot compare the running kernel with kernel_minimum %q: %w", minimum, err)
+	for _, v := range f.Fields {
+		out.Fields = append(out.Fields, Difference{Name: v.Name, Is: v.Before, Want: v.After})
 	}
-	if order < 0 {
-		return Finding{Rule: MinimumRule, Status: Drift, Text: "runs a kernel older than " + minimum,
-			Fields: []Difference{{Name: "running kernel", Is: facts.Running, Want: ">= " + minimum}}}, nil
-	}
-	return Finding{Rule: MinimumRule, Status: Compliant, Text: facts.Running + " is at least " + minimum}, nil
+	return out
 }
 
 // ErrNoPolicy says that the playbook declares no state.
 var ErrNoPolicy = errors.New("the playbook declares no state that compliance could check (kernel, Calico or BPF modules)")
 
 // HasPolicy reports whether any task of the playbook declares a state.
-func HasPolicy(d rollout.Desired) bool {
+func HasPolicy(d rollout.Desired, modules map[string]rollout.Differ) bool {
 	return slices.ContainsFunc(d.Plays, func(p rollout.Play) bool {
-		return slices.ContainsFunc(p.Tasks, func(t rollout.Task) bool { return rules[t.Module] != "" })
+		return slices.ContainsFunc(p.Tasks, func(t rollout.Task) bool {
+			m := modules[t.Module]
+			return m != nil && m.About().Rule != ""
+		})
 	})
 }

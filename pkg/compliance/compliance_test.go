@@ -1,65 +1,123 @@
 package compliance
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// want is a module that wants the running kernel to be what its argument says.
-type want struct{}
+// kernel is all that the modules of these tests know of a host.
+type kernel struct {
+	Running, Default int
+}
 
-func (want) Reads(rollout.Args) []rollout.Read { return nil }
-func (want) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	f, err := node.Section.Get(before)
+var section = rollout.NewSection[kernel]("kernel")
+
+// running wants the kernel that runs, and with it the default, to be the version
+// of its argument.
+type running struct{ rule string }
+
+func (m running) About() rollout.About            { return rollout.About{Rule: m.rule} }
+func (running) Reads(rollout.Args) []rollout.Read { return nil }
+func (running) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	k, err := section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	v := args["version"].(string)
-	if v == "none" {
+	v := args["version"].(int)
+	if v == 0 {
 		return rollout.Change{}, nil, &rollout.Problem{Message: "no such version"}
 	}
-	if f.Running == v {
-		return rollout.Change{Action: rollout.NoOp, Summary: "runs " + v}, before, nil
+	if k.Running == v {
+		return rollout.Change{Action: rollout.NoOp, Summary: fmt.Sprintf("runs %d", v)}, before, nil
 	}
-	c := rollout.Change{Action: rollout.Update, Summary: "boot " + v, Fields: []rollout.Field{{Name: "running", Before: f.Running, After: v}}}
-	f.Running = v
-	after, err := node.Section.With(before, f)
+	c := rollout.Change{Action: rollout.Update, Summary: fmt.Sprintf("boot %d", v),
+		Fields: []rollout.Field{{Name: "running", Before: fmt.Sprint(k.Running), After: fmt.Sprint(v)}}}
+	after, err := section.With(before, kernel{v, v})
 	return c, after, err
 }
 
-func fleet(t *testing.T, wanted string, running map[string]string, hosts ...string) (rollout.Desired, map[string]rollout.Observation) {
+// byDefault wants the default to be the kernel that runs.
+type byDefault struct{}
+
+func (byDefault) About() rollout.About              { return rollout.About{Rule: "default"} }
+func (byDefault) Reads(rollout.Args) []rollout.Read { return nil }
+func (byDefault) Diff(_ string, before rollout.State, _ rollout.Args) (rollout.Change, rollout.State, error) {
+	k, err := section.Get(before)
+	if err != nil || k.Running == k.Default {
+		return rollout.Change{Action: rollout.NoOp, Summary: "is the default"}, before, err
+	}
+	after, err := section.With(before, kernel{k.Running, k.Running})
+	return rollout.Change{Action: rollout.Update, Summary: "set the default"}, after, err
+}
+
+// atLeast judges for itself: a newer kernel than the one that Diff would boot is
+// no drift, an older one than the minimum is.
+type atLeast struct{ running }
+
+func (atLeast) Judge(_ string, st rollout.State, args rollout.Args) ([]rollout.Finding, error) {
+	k, err := section.Get(st)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := args["minimum"].(int)
+	if !ok {
+		return nil, errors.New("the minimum is no version")
+	}
+	f := rollout.Finding{Rule: "minimum", Text: fmt.Sprintf("%d is at least %d", k.Running, m)}
+	if k.Running < m {
+		f = rollout.Finding{Rule: "minimum", Drift: true, Text: fmt.Sprintf("runs a kernel older than %d", m),
+			Fields: []rollout.Field{{Name: "running", Before: fmt.Sprint(k.Running), After: fmt.Sprintf(">= %d", m)}}}
+	}
+	return []rollout.Finding{f}, nil
+}
+
+// way is a module that declares no state: its Diff must not be asked.
+type way struct{}
+
+func (way) About() rollout.About              { return rollout.About{} }
+func (way) Reads(rollout.Args) []rollout.Read { return nil }
+func (way) Diff(string, rollout.State, rollout.Args) (rollout.Change, rollout.State, error) {
+	panic("asked a step on the way for its compliance")
+}
+
+var modules = map[string]rollout.Differ{"drain": way{}, "boot": running{"running"}, "default": byDefault{}, "judge": atLeast{running{"unused"}}}
+
+func fleet(t *testing.T, args rollout.Args, kernels map[string]kernel, tasks []string, hosts ...string) (rollout.Desired, map[string]rollout.Observation) {
 	t.Helper()
 	obs := map[string]rollout.Observation{}
-	args := map[string]rollout.Args{}
+	all := map[string]rollout.Args{}
 	for _, h := range hosts {
-		args[h] = rollout.Args{"version": wanted}
-		if running[h] == "" {
+		all[h] = args
+		k, ok := kernels[h]
+		if !ok {
 			obs[h] = rollout.Observation{Problem: &rollout.Problem{Message: "down", Unreachable: true}}
 			continue
 		}
-		st, err := node.Section.With(nil, node.Facts{Running: running[h]})
+		st, err := section.With(nil, k)
 		if err != nil {
 			t.Fatal(err)
 		}
 		obs[h] = rollout.Observation{State: st}
 	}
-	return rollout.Desired{Plays: []rollout.Play{{Batches: [][]string{hosts}, Tasks: []rollout.Task{
-		{Module: "fleetd.cluster.drain", Args: args}, // no state: its Diff must not be asked
-		{Module: "fleetd.kernel.trial_boot", Args: args},
-		{Module: "fleetd.kernel.default", Args: args},
-	}}}}, obs
+	play := rollout.Play{Batches: [][]string{hosts}}
+	for _, m := range tasks {
+		play.Tasks = append(play.Tasks, rollout.Task{Module: m, Args: all})
+	}
+	return rollout.Desired{Plays: []rollout.Play{play, play}}, obs // every host stands in two plays, and once in the report
 }
 
-var modules = map[string]rollout.Differ{"fleetd.kernel.trial_boot": want{}, "fleetd.kernel.default": want{}}
-
 func TestCheck(t *testing.T) {
-	d, obs := fleet(t, "6.1.0-1", map[string]string{"good": "6.1.0-1", "old": "5.10.0-1", "ancient": "3.10.0-1160"}, "good", "old", "ancient", "down")
-	r := Check(d, obs, modules, func(string) string { return "5.3" })
+	d, obs := fleet(t, rollout.Args{"version": 6, "minimum": 5},
+		map[string]kernel{"good": {6, 6}, "old": {5, 5}, "ancient": {3, 3}, "split": {6, 5}},
+		[]string{"drain", "judge", "boot", "default"}, "good", "old", "ancient", "split", "down")
+	d.Plays = d.Plays[:1]
+	r := Check(d, obs, modules)
 	got := map[string]string{}
 	for _, h := range r.Hosts {
 		s := string(h.Status) + ":"
@@ -68,10 +126,13 @@ func TestCheck(t *testing.T) {
 		}
 		got[h.Name] = s
 	}
+	// What judges for itself still leaves the state that its Diff says: "boot"
+	// behind it finds nothing to do.
 	want := map[string]string{
-		"good":    "compliant: kernel-minimum=compliant kernel-running=compliant kernel-default=compliant",
-		"old":     "drift: kernel-minimum=compliant kernel-running=drift kernel-default=compliant",
-		"ancient": "drift: kernel-minimum=drift kernel-running=drift kernel-default=compliant",
+		"good":    "compliant: minimum=compliant running=compliant default=compliant",
+		"old":     "compliant: minimum=compliant running=compliant default=compliant",
+		"ancient": "drift: minimum=drift running=compliant default=compliant",
+		"split":   "drift: minimum=compliant running=compliant default=drift",
 		"down":    "unknown:",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -80,33 +141,51 @@ func TestCheck(t *testing.T) {
 	if r.Status != Drift {
 		t.Errorf("the fleet is %s", r.Status)
 	}
-	if d := cmp.Diff([]Difference{{"running", "5.10.0-1", "6.1.0-1"}}, r.Hosts[1].Findings[1].Fields); d != "" {
+}
+
+// TestReport holds the form of the report that other programs read.
+func TestReport(t *testing.T) {
+	d, obs := fleet(t, rollout.Args{"version": 6, "minimum": 5}, map[string]kernel{"a": {3, 3}}, []string{"boot"}, "a")
+	r := Check(d, obs, modules)
+	raw, err := json.Marshal(r.Hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"name":"a","status":"drift","findings":[` +
+		`{"rule":"running","status":"drift","text":"would boot 6","fields":[{"name":"running","is":"3","want":"6"}]},` +
+		`{"rule":"running","status":"compliant","text":"runs 6"}]}]`
+	if d := cmp.Diff(want, string(raw)); d != "" {
 		t.Error(d)
 	}
 }
 
 func TestCheckStatus(t *testing.T) {
-	none := func(string) string { return "" }
-	d, obs := fleet(t, "6.1.0-1", map[string]string{"a": "6.1.0-1"}, "a")
-	if r := Check(d, obs, modules, none); r.Status != Compliant || len(r.Hosts[0].Findings) != 2 {
+	args := rollout.Args{"version": 6, "minimum": 5}
+	runs6 := map[string]kernel{"a": {6, 6}}
+	check := func(args rollout.Args, kernels map[string]kernel, hosts ...string) Report {
+		d, obs := fleet(t, args, kernels, []string{"judge", "boot"}, hosts...)
+		return Check(d, obs, modules)
+	}
+	if r := check(args, runs6, "a"); r.Status != Compliant || len(r.Hosts) != 1 || len(r.Hosts[0].Findings) != 4 {
 		t.Errorf("%+v", r)
 	}
-	d, obs = fleet(t, "6.1.0-1", map[string]string{"a": "6.1.0-1"}, "a", "down")
-	if r := Check(d, obs, modules, none); r.Status != Unknown {
+	if r := check(args, runs6, "a", "down"); r.Status != Unknown {
 		t.Errorf("one host is down: %s", r.Status)
 	}
-	d, obs = fleet(t, "none", map[string]string{"a": "6.1.0-1"}, "a")
-	if r := Check(d, obs, modules, none); r.Hosts[0].Problem == nil || r.Status != Unknown {
+	// Diff cannot say how to mend it; what was found stands.
+	r := check(rollout.Args{"version": 0, "minimum": 7}, runs6, "a")
+	if h := r.Hosts[0]; h.Problem == nil || r.Status != Drift || len(h.Findings) != 1 {
 		t.Errorf("no such version: %+v", r)
 	}
-	if r := Check(d, obs, modules, func(string) string { return "what?" }); r.Hosts[0].Problem == nil {
+	if r := check(rollout.Args{"version": 6, "minimum": "what?"}, runs6, "a"); r.Hosts[0].Problem == nil || len(r.Hosts[0].Findings) != 0 {
 		t.Error("a minimum that is no version passed")
 	}
 }
 
 func TestHasPolicy(t *testing.T) {
-	d, _ := fleet(t, "x", nil, "a")
-	if !HasPolicy(d) || HasPolicy(rollout.Desired{Plays: []rollout.Play{{Tasks: []rollout.Task{{Module: "fleetd.cluster.drain"}}}}}) {
+	with, _ := fleet(t, nil, nil, []string{"drain", "boot"}, "a")
+	without, _ := fleet(t, nil, nil, []string{"drain", "not a module"}, "a")
+	if !HasPolicy(with, modules) || HasPolicy(without, modules) {
 		t.Error("HasPolicy")
 	}
 }
