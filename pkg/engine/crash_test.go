@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +33,10 @@ type process struct {
 	killAt  int // after so many events; 0 = never
 	written atomic.Int64
 	dead    atomic.Bool
+	// active counts the steps that are being executed; the engine's loop alone
+	// asks and tells.
+	active int
+	ran    atomic.Int64
 }
 
 func (p *process) Append(ctx context.Context, events []rollout.Event) error {
@@ -43,6 +46,12 @@ func (p *process) Append(ctx context.Context, events []rollout.Event) error {
 		}
 		if err := p.journal.Append(ctx, events[i:i+1]); err != nil {
 			return err
+		}
+		switch events[i].Type {
+		case rollout.StepStarted:
+			p.active++
+		case rollout.StepEnded:
+			p.active--
 		}
 		if n := p.written.Add(1); p.killAt > 0 && int(n) == p.killAt {
 			p.dead.Store(true)
@@ -76,25 +85,18 @@ func (p *process) modules() map[string]rollout.Module {
 	return out
 }
 
-// noWaiting is a clock of which every wait is over at once.
-type noWaiting struct {
-	mu  sync.Mutex
-	ran time.Duration
-}
+// The clock of a process jumps to the next waking when nothing is being executed,
+// and stands still otherwise: a machine that is busy makes no step late.
 
-func (*noWaiting) Now() time.Time { return time.Now() }
+func (*process) Now() time.Time { return time.Now() }
 
-func (c *noWaiting) Since() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ran++
-	return c.ran
-}
+func (p *process) Since() time.Duration { return time.Duration(p.ran.Add(1)) }
 
-func (c *noWaiting) After(d time.Duration) <-chan time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ran += d
+func (p *process) After(d time.Duration) <-chan time.Time {
+	if p.active > 0 {
+		return nil // the end of what is being executed wakes the run
+	}
+	p.ran.Add(int64(d))
 	ch := make(chan time.Time, 1)
 	ch <- time.Time{}
 	return ch
@@ -229,7 +231,7 @@ func (p *process) live(t testing.TB, dir string, plan rollout.Plan) (*rollout.Ru
 		t.Fatal(err)
 	}
 	defer j.Close()
-	e := &engine.Engine{Modules: p.modules(), Journal: p, Clock: &noWaiting{}}
+	e := &engine.Engine{Modules: p.modules(), Journal: p, Clock: p}
 	r, err := j.Run(ctx, id)
 	if err != nil { // no run, or one that was killed before its first event
 		w, err := j.Begin(ctx, id, time.Now(), []byte("{}"))
@@ -295,7 +297,7 @@ func TestUndoRestores(t *testing.T) {
 		before[h] = fleet.Node(h).World()
 	}
 	p := &process{fleet: fleet, journal: nowhere{}}
-	r, err := (&engine.Engine{Modules: p.modules(), Journal: p, Clock: &noWaiting{}}).Execute(t.Context(), plan, 4)
+	r, err := (&engine.Engine{Modules: p.modules(), Journal: p, Clock: p}).Execute(t.Context(), plan, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +306,7 @@ func TestUndoRestores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err = (&engine.Engine{Modules: p.modules(), Journal: p, Clock: &noWaiting{}}).Execute(t.Context(), back, 4)
+	r, err = (&engine.Engine{Modules: p.modules(), Journal: p, Clock: p}).Execute(t.Context(), back, 4)
 	if err != nil || r.Status != rollout.Done || len(r.LostHosts()) > 0 {
 		for _, h := range r.LostHosts() {
 			at, _ := r.Lost(h)
