@@ -138,11 +138,7 @@ func (j journey) prepare(l loader, f node.Facts) error {
 // reboot asks for it, on the boot with this boot_id only: a command that was
 // slow to arrive cannot reboot a node twice.
 func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error {
-	res, err := r.Run(ctx, s.Host, sshexec.Command{
-		Script:  fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id})),
-		Become:  s.Become,
-		Timeout: time.Minute,
-	})
+	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id), Become: s.Become, Timeout: time.Minute})
 	switch {
 	case err != nil:
 		// The connection may go down under the answer. Whether the node reboots
@@ -156,6 +152,10 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 		return nil
 	}
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
+}
+
+func rebootScript(id string) string {
+	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}))
 }
 
 // await waits for a node that does not answer, with err, or that answers from
