@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -105,8 +104,10 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		return j.await(l, err)
 	}
 	// No reboot comes now, so none later may take the next entry.
-	_, undone := j.cleanUp(l)
-	return rollout.Fail(errors.Join(err, undone))
+	if _, left := j.cleanUp(l); left != nil {
+		err = fmt.Errorf("%w; %w", err, left)
+	}
+	return rollout.Fail(err)
 }
 
 // passing tells an error that a node gives on its way down or up. A command that
