@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // end is what must be the same however often fleetd was killed on the way.
@@ -118,4 +120,40 @@ func TestCrashesProperty(t *testing.T) {
 			rt.Fatalf("the end differs (-undisturbed +crashed):\n%s", diff)
 		}
 	})
+}
+
+// late tells the boot_id that a node had, as an answer that was long under way.
+type late struct {
+	*kerneltest.Fleet
+	id string
+}
+
+func (l late) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	if len(c.Argv) == 2 && c.Argv[1] == sshexec.BootIDFile {
+		return sshexec.Result{Stdout: []byte(l.id + "\n")}, nil
+	}
+	return l.Fleet.Run(ctx, host, c)
+}
+
+// TestRebootUnderTheQuestion: a node that rebooted right after it was asked for
+// its boot_id is not prepared for another reboot.
+func TestRebootUnderTheQuestion(t *testing.T) {
+	b := newBench(t, kerneltest.EL8)
+	before := b.BootID()
+	step := b.before(t, wholePlay[2])
+	if out := b.do(step); out.Bad() {
+		t.Fatal(out.Message)
+	}
+	ran := len(b.Log())
+	out := Modules(late{b.fleet, before})[step.name].Do(t.Context(), rollout.Step{
+		Host: host, Change: step.change, Become: true, SoFar: map[string]string{noteBootID: before},
+	})
+	for _, l := range b.Log()[ran:] {
+		if strings.HasPrefix(l, "grub2-reboot") || l == "init 6" {
+			t.Errorf("the node was prepared again: %s", l)
+		}
+	}
+	if out.Kind != rollout.Changed {
+		t.Errorf("%s %s", out.Kind, out.Message)
+	}
 }

@@ -3,8 +3,10 @@
 package kernel_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +22,9 @@ import (
 )
 
 var play = []string{"fleetd.kernel.preflight", "fleetd.kernel.package", "fleetd.kernel.trial_boot", "fleetd.kernel.default"}
+
+// The machines are small.
+var args = map[string]rollout.Args{"fleetd.kernel.preflight": {"root_free": "50M"}}
 
 // machine is one virtual machine and fleetd's way to it.
 type machine struct {
@@ -158,7 +163,7 @@ func (m *machine) plan() (steps []rollout.Change) {
 	m.t.Helper()
 	state := m.state()
 	for _, name := range play {
-		c, after, err := kernel.Modules(m.fleet)[name].Diff("node1", state, rollout.Args{"root_free": "50M"})
+		c, after, err := kernel.Modules(m.fleet)[name].Diff("node1", state, args[name])
 		if err != nil {
 			m.t.Fatalf("%s: %v", name, err)
 		}
@@ -168,8 +173,31 @@ func (m *machine) plan() (steps []rollout.Change) {
 	return steps
 }
 
-func (m *machine) step(c rollout.Change, attempt int) rollout.Step {
-	return rollout.Step{Host: "node1", Change: c, Become: true, Attempt: attempt, First: time.Now(), Checkpoints: m.log.checkpoints}
+// drive calls Do or Undo as its outcomes ask, until the step ends.
+func (m *machine) drive(what string, act func(context.Context, rollout.Step) rollout.Outcome, c rollout.Change) rollout.Outcome {
+	m.t.Helper()
+	ctx := rollout.WithRecorder(m.t.Context(), m.log)
+	soFar := map[string]string{}
+	started := time.Now()
+	for attempt := 1; ; {
+		now := time.Since(started)
+		out := act(ctx, rollout.Step{
+			Host: "node1", Change: c, Become: true, Attempt: attempt, Now: now, Elapsed: now, SoFar: maps.Clone(soFar),
+		})
+		for k, v := range out.Notes {
+			if soFar[k] = v; v == "" {
+				delete(soFar, k)
+			}
+		}
+		m.t.Logf("%s: %s after %.1f s: %s\n%s", what, out.Kind, time.Since(started).Seconds(), out.Message, out.Hint)
+		if out.Final() {
+			return out
+		}
+		if out.Kind != rollout.Intends {
+			attempt++
+			time.Sleep(out.After)
+		}
+	}
 }
 
 // do executes planned steps until one ends badly.
@@ -179,21 +207,19 @@ func (m *machine) do(steps []rollout.Change) (out rollout.Outcome) {
 		if c.Action == rollout.NoOp {
 			continue
 		}
-		m.log.checkpoints = map[string]string{}
-		started := time.Now()
-		for attempt := 1; attempt <= 5; attempt++ {
-			out = kernel.Modules(m.fleet)[play[i]].Do(rollout.WithRecorder(m.t.Context(), m.log), m.step(c, attempt))
-			if out.Final() {
-				break
-			}
-			time.Sleep(out.After)
-		}
-		m.t.Logf("%s: %s after %.1f s: %s\n%s", play[i], out.Kind, time.Since(started).Seconds(), out.Message, out.Hint)
-		if out.Bad() {
+		if out = m.drive(play[i], kernel.Modules(m.fleet)[play[i]].Do, c); out.Bad() {
 			return out
 		}
 	}
 	return out
+}
+
+// undo takes one step back.
+func (m *machine) undo(i int, c rollout.Change) {
+	m.t.Helper()
+	if out := m.drive("undo "+play[i], kernel.Modules(m.fleet)[play[i]].Undo, c.Reversed()); out.Bad() {
+		m.t.Fatalf("undo of %s failed", play[i])
+	}
 }
 
 func (m *machine) refusesFullBoot() {
@@ -231,9 +257,7 @@ func (m *machine) panics(before node.Facts) {
 	if err := m.lab.PanicOn(ctx, 1, ""); err != nil {
 		m.t.Fatal(err)
 	}
-	if out := kernel.Modules(m.fleet)[play[1]].Undo(rollout.WithRecorder(ctx, m.log), m.step(steps[1], 1)); out.Bad() {
-		m.t.Fatalf("undo of the package: %s\n%s", out.Message, out.Hint)
-	}
+	m.undo(1, steps[1])
 }
 
 func (m *machine) upgrades(before node.Facts) []rollout.Change {
@@ -272,11 +296,8 @@ func (m *machine) changesNothingMore() {
 func (m *machine) takesBack(before node.Facts, steps []rollout.Change) {
 	m.t.Helper()
 	for i, c := range slices.Backward(steps) {
-		m.log.checkpoints = map[string]string{}
-		out := kernel.Modules(m.fleet)[play[i]].Undo(rollout.WithRecorder(m.t.Context(), m.log), m.step(c, 1))
-		m.t.Logf("undo %s: %s: %s\n%s", play[i], out.Kind, out.Message, out.Hint)
-		if out.Bad() {
-			m.t.Fatal("undo failed")
+		if c.Action.Writes() {
+			m.undo(i, c)
 		}
 	}
 	f := m.facts()
@@ -286,16 +307,9 @@ func (m *machine) takesBack(before node.Facts, steps []rollout.Change) {
 }
 
 // recorder logs what the journal would hold.
-type recorder struct {
-	t           *testing.T
-	checkpoints map[string]string
-}
+type recorder struct{ t *testing.T }
 
 func (r *recorder) Record(o rollout.Operation) {
 	r.t.Logf("  %s %5.1f s  %s  → %s", o.Kind, o.Took.Seconds(), o.Text, o.Result)
 }
 func (r *recorder) Progress(text string) { r.t.Logf("  %s", text) }
-func (r *recorder) Checkpoint(key, value string) error {
-	r.checkpoints[key] = value
-	return nil
-}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -287,6 +288,33 @@ func TestUndoOfWhatWasCutOff(t *testing.T) {
 		}
 		if diff := cmp.Diff(was, facts(t, b.fleet), sameButBoot); diff != "" {
 			t.Errorf("the facts afterwards (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("a package that was there in part", func(t *testing.T) {
+		b := newBench(t, kerneltest.EL8)
+		var d installData
+		if err := json.Unmarshal(b.steps[1].change.Data, &d); err != nil {
+			t.Fatal(err)
+		}
+		b.AddPackage(node.Package{Name: "kernel-ml-core", EVR: d.Package.EVR, Arch: d.Package.Arch})
+		was := b.World()
+		b.steps = plan(t, b.fleet, wholePlay...)
+		b.do(b.steps[:2]...)
+		b.undo = true
+		if out := b.do(reversed(b.steps[:2])...); out.Kind != rollout.Changed {
+			t.Fatalf("%s %s", out.Kind, out.Message)
+		}
+		if diff := cmp.Diff(was, b.World()); diff != "" {
+			t.Errorf("the node afterwards (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("a package whose entry stays behind", func(t *testing.T) {
+		b := newBench(t, kerneltest.EL7)
+		b.before(t, wholePlay[2])
+		b.Behave(func(b *kerneltest.Behaviour) { b.YumLeavesEntry = true })
+		b.undo = true
+		if out := b.do(reversed(b.steps[:2])...); out.Kind != rollout.Failed || !strings.Contains(out.Hint, "grubby --info=ALL") {
+			t.Errorf("%s %s", out.Kind, out.Message)
 		}
 	})
 	t.Run("a package whose kernel runs", func(t *testing.T) {

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -105,8 +104,10 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		return j.await(l, err)
 	}
 	// No reboot comes now, so none later may take the next entry.
-	_, undone := j.cleanUp(l)
-	return rollout.Fail(errors.Join(err, undone))
+	if _, left := j.cleanUp(l); left != nil {
+		err = fmt.Errorf("%w; %w", err, left)
+	}
+	return rollout.Fail(err)
 }
 
 // passing tells an error that a node gives on its way down or up. A command that
@@ -138,11 +139,7 @@ func (j journey) prepare(l loader, f node.Facts) error {
 // reboot asks for it, on the boot with this boot_id only: a command that was
 // slow to arrive cannot reboot a node twice.
 func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error {
-	res, err := r.Run(ctx, s.Host, sshexec.Command{
-		Script:  fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id})),
-		Become:  s.Become,
-		Timeout: time.Minute,
-	})
+	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id), Become: s.Become, Timeout: time.Minute})
 	switch {
 	case err != nil:
 		// The connection may go down under the answer. Whether the node reboots
@@ -156,6 +153,10 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 		return nil
 	}
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
+}
+
+func rebootScript(id string) string {
+	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}))
 }
 
 // await waits for a node that does not answer, with err, or that answers from

@@ -62,7 +62,7 @@ type Behaviour struct {
 
 	// Tools that end with 0 and have done nothing.
 	GrubbySetsNoDefault, Grub2SetsNoDefault, GrubbySetsNoArgs, Grub2RebootsNothing bool
-	YumInstallsNothing, YumAddsNoEntry, InitDoesNothing                            bool
+	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing            bool
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
@@ -203,6 +203,14 @@ func (n *Node) SetArgs(release, args string) {
 			n.entries[i].Args = args
 		}
 	}
+}
+
+// AddPackage installs a package by hand, and its boot entry if it brings a
+// kernel's image.
+func (n *Node) AddPackage(p node.Package) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.add(p)
 }
 
 // Reset is the button on the case. Nothing helps a node that died.

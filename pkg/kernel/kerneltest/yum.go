@@ -86,12 +86,22 @@ func (n *Node) yumInstall(args []string) int {
 	return 0
 }
 
-// install adds a kernel's packages and its entry.
+// install adds a kernel's packages, those of them that are not there.
 func (n *Node) install(p node.Package) {
 	for _, suffix := range map[Flavour][]string{EL7: {""}, EL8: {"", "-core", "-modules"}, EL9: {"", "-core", "-modules", "-modules-core"}}[n.flavour] {
-		n.packages = append(n.packages, node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch})
+		n.add(node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch})
 	}
-	n.addEntry(p.Release())
+}
+
+// add adds a package, and its boot entry if it brings a kernel's image.
+func (n *Node) add(p node.Package) {
+	if slices.Contains(n.packages, p) {
+		return
+	}
+	n.packages = append(n.packages, p)
+	if n.hasImage(p) {
+		n.addEntry(p.Release())
+	}
 }
 
 // yumRemove removes what is named, and what cannot be without it. Like yum it
@@ -109,7 +119,9 @@ func (n *Node) yumRemove(args []string) int {
 		return 1
 	}
 	n.packages = left
-	n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) })
+	if !n.behaviour.YumLeavesEntry {
+		n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) })
+	}
 	return 0
 }
 
