@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,19 +20,95 @@ var symbols = map[rollout.Action]string{
 // Plan writes a plan for review: play by play, hosts with the same changes
 // together, then the risks, the hosts with problems and a summary.
 func Plan(w io.Writer, st Style, p *rollout.Plan) {
-	fmt.Fprintf(w, "%s  inventory %s, playbook %s\n", st.bold("fleetd plan"), strings.Join(p.Source.Inventories, " + "), p.Source.Playbook)
+	fmt.Fprintf(w, "%s  %s\n", st.bold(title(p)), madeFrom(p))
 	if len(p.Source.Limit) > 0 {
 		fmt.Fprintf(w, "limited to %s\n", strings.Join(p.Source.Limit, ", "))
+	}
+	planDown(w, st, p)
+	if line := controlPlane(p); line != "" {
+		fmt.Fprintf(w, "%s %s\n", st.yellow("!"), line)
 	}
 	for pi := range p.Plays {
 		planPlay(w, st, p, pi)
 	}
 	problems := p.Problems()
 	if len(problems) > 0 {
-		fmt.Fprintf(w, "\n%s\n", st.red("Problems: nothing will be touched on these hosts, and their batch halts the run"))
+		fmt.Fprintf(w, "\n%s\n", st.red("Problems: nothing will be touched on these hosts, and each of them counts as failed in its batch"))
 		Problems(w, st, problems)
 	}
 	fmt.Fprintf(w, "\n%s\n", st.bold(Summary(p)))
+	if p.Digest != "" && p.Changes() > 0 {
+		text := "digest " + p.Digest
+		if p.Undoes == "" {
+			text += "  (apply --expect takes it)"
+		}
+		fmt.Fprintln(w, st.dim(text))
+	}
+}
+
+func title(p *rollout.Plan) string {
+	if p.Undoes != "" {
+		return "fleetd undo of run " + p.Undoes
+	}
+	return "fleetd plan"
+}
+
+func madeFrom(p *rollout.Plan) string {
+	return fmt.Sprintf("inventory %s, playbook %s", strings.Join(p.Source.Inventories, " + "), p.Source.Playbook)
+}
+
+// planDown writes the hosts that are out of service as it stands, with the same
+// reason together.
+func planDown(w io.Writer, st Style, p *rollout.Plan) {
+	if len(p.Down) == 0 {
+		return
+	}
+	byReason := map[string][]string{}
+	for h, reason := range p.Down {
+		byReason[reason] = append(byReason[reason], h)
+	}
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(byReason)) {
+		parts = append(parts, hostNames(byReason[reason])+": "+serving(reason))
+	}
+	fmt.Fprintf(w, "%s out of service already: %s\n", st.yellow("!"), strings.Join(parts, "; "))
+}
+
+// controlPlane warns of a control plane that has lost a member, or that has none
+// to spare while the plan takes one out of service. "" = there is nothing to
+// warn of, or it is not known.
+func controlPlane(p *rollout.Plan) string {
+	c := p.ControlPlane
+	what, noun, members := "etcd", "member", c.Members
+	if len(members) == 0 {
+		what, noun = "the control plane", "host"
+		for _, h := range c.Hosts {
+			members = append(members, rollout.Member{Name: h, Down: p.Down[h]})
+		}
+	}
+	var down []string
+	for _, m := range members {
+		if m.Down != "" {
+			down = append(down, m.Name+" "+sshexec.Printable(m.Down))
+		}
+	}
+	n := len(members)
+	taken := false
+	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		taken = taken || s.Change.Disruptive && c.Has(id.Host)
+		return !taken
+	})
+	switch {
+	case n == 0:
+		return ""
+	case len(down) > 0:
+		return fmt.Sprintf("%s: %d of %s out of service (%s), and %d must serve", what, len(down), count(n, noun), strings.Join(down, ", "), rollout.Quorum(n))
+	case n == 1 && taken:
+		return fmt.Sprintf("%s has 1 %s: while it is out of service the API server is away", what, noun)
+	case n == 2 && taken:
+		return fmt.Sprintf("%s has 2 %ss: while one is out of service the API server is away", what, noun)
+	}
+	return ""
 }
 
 // Summary is the plan in one line.
@@ -42,6 +119,8 @@ func Summary(p *rollout.Plan) string {
 		bad = append(bad, hp.Host)
 	}
 	switch {
+	case changes == 0 && len(bad) == 0 && p.Undoes != "":
+		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", p.Undoes)
 	case changes == 0 && len(bad) == 0:
 		return fmt.Sprintf("No changes. %s as the playbook wants.", hostsAre(p))
 	case changes == 0:
@@ -58,16 +137,10 @@ func Summary(p *rollout.Plan) string {
 		}
 		return true
 	})
-	cluster := hosts[rollout.Localhost]
-	delete(hosts, rollout.Localhost)
-	where := count(len(hosts), "host")
-	switch {
-	case cluster && len(hosts) == 0:
-		where = "the cluster"
-	case cluster:
-		where += " and the cluster"
+	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), places(hosts))
+	if p.Undoes != "" {
+		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(hosts))
 	}
-	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), where)
 	clusterOut := disrupted[rollout.Localhost]
 	delete(disrupted, rollout.Localhost)
 	if n := len(disrupted); n > 0 {
@@ -150,23 +223,36 @@ func order(play rollout.PlannedPlay) string {
 	}
 	s := fmt.Sprintf("%s of %s hosts", count(len(play.Batches), "batch"), strings.Join(sizes, ", "))
 	switch n := len(play.Batches[0]); {
+	case len(play.Batches) == 1 && play.MaxUnavailable > 0:
+		s = count(n, "host")
 	case len(play.Batches) == 1:
-		s = fmt.Sprintf("%s hosts at once", sizes[0])
+		s = fmt.Sprintf("%d hosts at once", n)
 	case len(sizes) == 1:
 		s = fmt.Sprintf("%s of %s", count(len(play.Batches), "batch"), count(n, "host"))
 	}
-	s += fmt.Sprintf("; strategy %s", play.Strategy)
-	switch m := play.MaxFailPercentage; {
-	case play.AnyErrorsFatal:
-		s += "; any failure halts the run"
-	case m == nil:
-		s += "; the run halts when all hosts of a batch fail"
-	case *m == 0:
-		s += "; the run halts after a batch in which a host failed"
-	default:
-		s += fmt.Sprintf("; the run halts after a batch in which more than %g %% failed", *m)
+	if n := play.MaxUnavailable; n > 0 {
+		s += fmt.Sprintf("; max_unavailable %d: a host begins when fewer than %d are out of service", n, n)
 	}
-	return s
+	return s + fmt.Sprintf("; strategy %s; %s", play.Strategy, halts(play))
+}
+
+// halts says at which failures the run halts. Where max_unavailable keeps a
+// window full, it does not wait for the end of the batch.
+func halts(play rollout.PlannedPlay) string {
+	m := play.MaxFailPercentage
+	switch window := play.MaxUnavailable > 0; {
+	case play.AnyErrorsFatal:
+		return "any failure halts the run"
+	case m == nil:
+		return "the run halts when all hosts of a batch fail"
+	case *m == 0 && window:
+		return "once a host failed no other begins, and the run halts"
+	case *m == 0:
+		return "the run halts after a batch in which a host failed"
+	case window:
+		return fmt.Sprintf("once more than %g %% of a batch failed no other host begins, and the run halts", *m)
+	}
+	return fmt.Sprintf("the run halts after a batch in which more than %g %% failed", *m)
 }
 
 // groups folds the hosts of a play by what is planned for them, in the order
@@ -244,21 +330,6 @@ func value(s string) string {
 		return "(absent)"
 	}
 	return sshexec.Printable(s)
-}
-
-// hostNames writes a list of hosts as ranges, with their number when there are
-// several; localhost is where the tasks about the cluster run.
-func hostNames(hosts []string) string {
-	if i := slices.Index(hosts, rollout.Localhost); i >= 0 {
-		if len(hosts) == 1 {
-			return "the cluster"
-		}
-		return hostNames(slices.Delete(slices.Clone(hosts), i, i+1)) + " and the cluster"
-	}
-	if len(hosts) == 1 {
-		return hosts[0]
-	}
-	return fmt.Sprintf("%s (%s)", sshexec.HostRange(hosts), count(len(hosts), "host"))
 }
 
 // Problems writes hosts with problems, those with the same problem together.

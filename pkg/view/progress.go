@@ -2,7 +2,6 @@ package view
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
@@ -13,51 +12,54 @@ import (
 
 // Progress shows a run while it happens. Every line it prints stays true and
 // in order, so that the output can be kept as a record; on a terminal one more
-// line at the bottom says what is going on at this moment.
+// line at the bottom says what is going on at this moment. What it costs per
+// event does not grow with the plan.
 type Progress struct {
-	w     io.Writer
+	out   *Output
 	st    Style
-	live  bool
 	runID string
 	now   func() time.Time
 
 	mu      sync.Mutex
 	play    int
 	batch   int
-	status  string // the live line as it stands on the screen
+	batches map[string]int // of the play: by host
 	active  map[rollout.StepID]activity
 	total   int
 	over    int
+	clock   time.Duration // the run's, at the last event
+	seen    time.Time     // when that was
 	stopped chan struct{}
 	done    sync.WaitGroup
 }
 
+// activity is a step that is under way.
 type activity struct {
-	since time.Time
+	since time.Duration // by the run's clock
 	text  string
 }
 
-// NewProgress shows the run of that name on w. now is the clock of the live line.
-func NewProgress(w io.Writer, st Style, runID string, now func() time.Time) *Progress {
-	p := &Progress{w: w, st: st, live: Terminal(w), runID: runID, now: now, play: -1, batch: -1,
+// NewProgress shows the run of that name. now is the clock of the live line.
+func NewProgress(out *Output, st Style, runID string, now func() time.Time) *Progress {
+	p := &Progress{out: out, st: st, runID: runID, now: now, play: -1, batch: -1,
 		active: map[rollout.StepID]activity{}, stopped: make(chan struct{})}
-	if p.live {
+	if out.live {
 		p.done.Go(p.tick)
 	}
 	return p
 }
 
-// tick keeps the live line's clock going.
+// tick keeps the live line going. Events do not touch it: a thousand of them in a
+// second are one line.
 func (p *Progress) tick() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-			p.mu.Lock()
-			p.redraw()
-			p.mu.Unlock()
+			p.out.Live(p.status())
 		case <-p.stopped:
+			p.out.Live("")
 			return
 		}
 	}
@@ -65,41 +67,31 @@ func (p *Progress) tick() {
 
 // Close takes the live line away.
 func (p *Progress) Close() {
-	if p.live {
-		close(p.stopped)
-		p.done.Wait()
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.erase()
+	close(p.stopped)
+	p.done.Wait()
 }
 
 // Watch takes one event; it is the engine's Watch.
 func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.erase()
+	p.clock, p.seen = e.Clock, p.now()
 	switch e.Type {
 	case rollout.RunStarted, rollout.RunResumed:
 		p.begin(r, e)
 	case rollout.StepStarted:
 		p.heading(r, *e.Step, e.At)
-		if r.Step(*e.Step).Attempts == 1 {
-			p.active[*e.Step] = activity{since: e.At}
+		if _, known := p.active[*e.Step]; !known {
+			p.active[*e.Step] = activity{since: r.Step(*e.Step).First}
 		}
 	case rollout.StepProgress:
-		a := p.active[*e.Step]
-		a.text = e.Text
-		p.active[*e.Step] = a
-		p.line(e.At, *e.Step, r.Plan.Task(*e.Step).Name, p.st.dim("…"), e.Text, 0)
+		p.news(r, e, e.Text)
 	case rollout.StepEnded:
 		p.ended(r, e)
 	}
-	p.redraw()
 }
 
 func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
-	p.total, p.over = 0, 0
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
 		if s.Problem != nil || s.Change.Action != rollout.NoOp {
 			p.total++
@@ -109,43 +101,56 @@ func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
 		}
 		return true
 	})
-	verb := "run"
-	if e.Type == rollout.RunResumed {
-		verb = "resuming run"
+	verb, text := "run", count(r.Plan.Changes(), "change")
+	if r.Plan.Undoes != "" {
+		verb = "undo of " + r.Plan.Undoes + ", run"
 	}
-	fmt.Fprintf(p.w, "%s  %s %s: %s, %s\n", clock(e.At), verb, p.st.bold(p.runID), count(r.Plan.Changes(), "change"), count(len(r.Plan.Problems()), "host")+" with a problem")
+	if e.Type == rollout.RunResumed {
+		verb, text = "resuming "+verb, fmt.Sprintf("%d of %s are over", p.over, count(p.total, "step"))
+	}
+	if n := len(r.Plan.Problems()); n > 0 {
+		text += ", " + count(n, "host") + " with a problem"
+	}
+	p.out.Line(fmt.Sprintf("%s  %s %s: %s", clock(e.At), verb, p.st.bold(p.runID), text), true)
 }
 
 // heading says that another play or batch begins.
 func (p *Progress) heading(r *rollout.Run, id rollout.StepID, at time.Time) {
-	play := r.Plan.Plays[id.Play]
+	play := &r.Plan.Plays[id.Play]
 	if id.Play != p.play {
 		p.play, p.batch = id.Play, -1
-		fmt.Fprintf(p.w, "%s  %s\n", clock(at), p.st.bold(fmt.Sprintf("play %d/%d: %s", id.Play+1, len(r.Plan.Plays), play.Name)))
-	}
-	for bi, hosts := range play.Batches {
-		for _, h := range hosts {
-			if h == id.Host && bi != p.batch {
-				p.batch = bi
-				if len(play.Batches) > 1 {
-					fmt.Fprintf(p.w, "%s  batch %d/%d: %s\n", clock(at), bi+1, len(play.Batches), hostNames(hosts))
-				}
+		p.batches = map[string]int{}
+		for bi, hosts := range play.Batches {
+			for _, h := range hosts {
+				p.batches[h] = bi
 			}
+		}
+		p.out.Line(fmt.Sprintf("%s  %s", clock(at), p.st.bold(fmt.Sprintf("play %d/%d: %s", id.Play+1, len(r.Plan.Plays), play.Name))), true)
+	}
+	if bi := p.batches[id.Host]; bi != p.batch {
+		p.batch = bi
+		if len(play.Batches) > 1 {
+			p.out.Line(fmt.Sprintf("%s  batch %d/%d: %s", clock(at), bi+1, len(play.Batches), hostNames(play.Batches[bi])), true)
 		}
 	}
 }
 
+// news says what a step is at, once and not with every look at it. It is a line
+// that a slow reader may miss.
+func (p *Progress) news(r *rollout.Run, e rollout.Event, text string) {
+	a := p.active[*e.Step]
+	if text == "" || text == a.text {
+		return
+	}
+	a.text = text
+	p.active[*e.Step] = a
+	p.out.Line(p.line(e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), p.st.dim("…"), text, 0), false)
+}
+
 func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	o := *e.Outcome
-	task := r.Plan.Task(*e.Step)
-	st := r.Step(*e.Step)
 	if !o.Final() {
-		a := p.active[*e.Step]
-		if a.text != o.Message && o.Message != "" {
-			p.line(e.At, *e.Step, task.Name, p.st.dim("…"), o.Message, 0)
-		}
-		a.text = o.Message
-		p.active[*e.Step] = a
+		p.news(r, e, o.Message)
 		return
 	}
 	delete(p.active, *e.Step)
@@ -159,61 +164,49 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	default:
 		word = "ok"
 	}
-	p.line(e.At, *e.Step, task.Name, word, o.Message, e.At.Sub(st.First))
+	text := p.line(e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), word, o.Message, e.Clock-r.Step(*e.Step).First)
 	if o.Hint != "" {
-		indent(p.w, strings.Repeat(" ", 10), o.Hint)
+		text += "\n" + indented(strings.Repeat(" ", 10), o.Hint)
 	}
+	p.out.Line(text, true)
 }
 
-func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string, d time.Duration) {
-	host := id.Host
-	if host == rollout.Localhost {
-		host = "cluster"
-	}
-	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(host), task, word)
+func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string, d time.Duration) string {
+	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(shortName(id.Host)), task, word)
 	if text != "" {
 		s += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
 	}
 	if d >= time.Second {
 		s += "  " + p.st.dim("("+took(d)+")")
 	}
-	fmt.Fprintln(p.w, s)
-}
-
-// eraseLine empties the line that the cursor is on, on every terminal since the
-// VT100. It does not reach the beginning of a text that took two lines.
-const eraseLine = "\r\x1b[K"
-
-// fit cuts a text to a line of so many columns; 0 is any number.
-func fit(s string, columns int) string {
-	if r := []rune(s); columns > 1 && len(r) >= columns {
-		return string(r[:columns-2]) + "…" // the last column stays free: some terminals wrap there
-	}
 	return s
 }
 
-// erase takes the live line off the screen, redraw puts it back.
-func (p *Progress) erase() {
-	if p.live && p.status != "" {
-		fmt.Fprint(p.w, eraseLine)
-		p.status = ""
-	}
-}
-
-func (p *Progress) redraw() {
-	if !p.live || len(p.active) == 0 {
-		return
+// status is the live line. Between events the run's clock goes on.
+func (p *Progress) status() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.active) == 0 {
+		return ""
 	}
 	var oldest rollout.StepID
-	var since time.Time
+	since := time.Duration(-1)
 	for id, a := range p.active {
-		if since.IsZero() || a.since.Before(since) || (a.since.Equal(since) && id.Host < oldest.Host) {
+		if since < 0 || a.since < since || a.since == since && id.Host < oldest.Host {
 			oldest, since = id, a.since
 		}
 	}
-	s := fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"), hostNames([]string{oldest.Host}), p.now().Sub(since).Truncate(time.Second))
-	fmt.Fprint(p.w, eraseLine+p.st.dim(fit(s, columns(p.w))))
-	p.status = s
+	now := p.clock + p.now().Sub(p.seen)
+	return fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"),
+		hostNames([]string{oldest.Host}), (now - since).Truncate(time.Second))
+}
+
+// taskName is a task as a run shows it.
+func taskName(t rollout.PlannedTask) string {
+	if t.Undo {
+		return "undo: " + t.Name
+	}
+	return t.Name
 }
 
 func clock(t time.Time) string { return t.Local().Format("15:04:05") }

@@ -1,6 +1,7 @@
 // Package view is what a person reads: a plan for review, the progress of a
 // run, the tale of a run that is over. It only arranges what the core says;
-// it decides nothing. Machines read the JSON of the same values instead.
+// it decides nothing, and however slow the reader is, a run does not wait for it
+// (Output). Machines read the JSON of the same values instead.
 package view
 
 import (
@@ -69,23 +70,28 @@ func count(n int, noun string) string {
 }
 
 // took writes a duration as people say it: tenths below ten seconds, whole
-// seconds above.
+// seconds above, and no seconds or minutes that are none.
 func took(d time.Duration) string {
 	if d < 10*time.Second {
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
-	return d.Round(time.Second).String()
+	s := d.Round(time.Second).String()
+	if rest, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = rest + "h"
+	}
+	return s
 }
 
-// indent writes text of a node or of the cluster with every line after prefix; the lines after the first
-// get as many spaces.
-func indent(w io.Writer, prefix, text string) {
-	pad := strings.Repeat(" ", len([]rune(prefix)))
-	for i, line := range strings.Split(strings.TrimRight(sshexec.Printable(text), "\n"), "\n") {
-		if i == 0 {
-			fmt.Fprintln(w, prefix+line)
-		} else {
-			fmt.Fprintln(w, pad+line)
-		}
-	}
+// indent writes text of a node or of the cluster as indented gives it.
+func indent(w io.Writer, prefix, text string) { fmt.Fprintln(w, indented(prefix, text)) }
+
+// indented is a text with every line after prefix; the lines after the first get
+// as many spaces.
+func indented(prefix, text string) string {
+	pad := strings.Repeat(" ", len([]rune(sshexec.Printable(prefix)))) // without its colours
+	lines := strings.Split(strings.TrimRight(sshexec.Printable(text), "\n"), "\n")
+	return prefix + strings.Join(lines, "\n"+pad)
 }

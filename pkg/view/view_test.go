@@ -77,9 +77,9 @@ func example() rollout.Plan {
 	calico := rollout.PlannedStep{Change: rollout.Change{Action: rollout.Update, Summary: "set the data plane to BPF", Disruptive: true,
 		Fields: []rollout.Field{{Name: "linuxDataplane", Before: "Iptables", After: "BPF"}, {Name: "hostPorts", Before: "Enabled", After: ""}},
 		Risks:  []string{"services may be unreachable for seconds;\nopen NodePort connections may be cut"}}}
-	return rollout.Plan{
+	p := rollout.Plan{
 		Schema: rollout.PlanSchema,
-		Source: rollout.Source{Inventories: []string{"inventory.yaml"}, Playbook: "playbooks/site.yml (built in)", CreatedAt: time.Unix(1e9, 0)},
+		Source: rollout.Source{Inventories: []string{"inventory.yaml"}, Playbook: "playbooks/site.yml (built in)"},
 		Plays: []rollout.PlannedPlay{
 			{Name: "Kernels on the workers", Position: rollout.Position{File: "playbooks/kernels.yml", Line: 3}, Strategy: rollout.Free, MaxFailPercentage: &zero,
 				Batches: [][]string{{"node1"}, {"node2", "node3"}, {"node4", "node5"}, {"node6"}}, Tasks: tasks},
@@ -87,6 +87,10 @@ func example() rollout.Plan {
 				Tasks: []rollout.PlannedTask{{Name: "Data plane is BPF", Module: "fleetd.calico.dataplane", Steps: map[string]rollout.PlannedStep{rollout.Localhost: calico}}}},
 		},
 	}
+	if err := p.Seal(); err != nil {
+		panic(err)
+	}
+	return p
 }
 
 func TestPlan(t *testing.T) {
@@ -108,93 +112,5 @@ func TestSummary(t *testing.T) {
 	none := rollout.Plan{Plays: []rollout.PlannedPlay{{Batches: [][]string{{"a", "b"}, {rollout.Localhost}}}}}
 	if got, want := Summary(&none), "No changes. 2 hosts and the cluster are as the playbook wants."; got != want {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// finished drives the example to a halt and returns its events.
-func finished(t *testing.T, watch func(*rollout.Run, rollout.Event)) (*rollout.Run, []rollout.Event) {
-	t.Helper()
-	p := example()
-	at := time.Unix(1e9, 0).UTC()
-	r := &rollout.Run{}
-	var events []rollout.Event
-	add := func(after time.Duration, e rollout.Event) {
-		at = at.Add(after)
-		e.At, e.Seq = at, int64(len(events)+1)
-		events = append(events, e)
-		if err := r.Apply(e); err != nil {
-			t.Fatal(err)
-		}
-		if watch != nil {
-			watch(r, e)
-		}
-	}
-	step := func(task int, h string) *rollout.StepID { return &rollout.StepID{Task: task, Host: h} }
-	end := func(task int, h string, o rollout.Outcome) {
-		add(time.Second, rollout.Event{Type: rollout.StepStarted, Step: step(task, h)})
-		if task == 1 {
-			add(0, rollout.Event{Type: rollout.StepOperation, Step: step(task, h), Operation: &rollout.Operation{
-				Kind: "ssh", Host: h, Text: "yum --enablerepo=elrepo-kernel install -y kernel-ml-6.1.176", Started: at, Took: 11 * time.Second, Result: "rc 0"}})
-		}
-		if task == 3 {
-			add(0, rollout.Event{Type: rollout.StepCheckpoint, Step: step(task, h), Key: "boot_id", Value: "0b1e"})
-			add(time.Second, rollout.Event{Type: rollout.StepProgress, Step: step(task, h), Text: "reboot asked for"})
-		}
-		add(11*time.Second, rollout.Event{Type: rollout.StepEnded, Step: step(task, h), Outcome: &o})
-	}
-	add(0, rollout.Event{Type: rollout.RunStarted, Plan: &p, Forks: 5})
-	end(0, "node1", rollout.AlreadyDone("fit"))
-	end(1, "node1", rollout.Did("kernel-ml-6.1.176-1.el7.elrepo.x86_64 installed"))
-	add(0, rollout.Event{Type: rollout.StepStarted, Step: step(2, "node1")})
-	for range 2 {
-		o := rollout.WaitFor(2*time.Second, "3 pods are being evicted")
-		add(time.Second, rollout.Event{Type: rollout.StepEnded, Step: step(2, "node1"), Outcome: &o})
-		add(2*time.Second, rollout.Event{Type: rollout.StepStarted, Step: step(2, "node1")})
-	}
-	o := rollout.Did("drained")
-	add(0, rollout.Event{Type: rollout.StepEnded, Step: step(2, "node1"), Outcome: &o})
-	end(3, "node1", rollout.Outcome{Kind: rollout.Failed, Message: "node1 came back on 5.10.262-1.el7.x86_64", Hint: "look at its console"})
-	d := rollout.Next(r, at)
-	if d.Verdict != rollout.Stop {
-		t.Fatalf("verdict %s", d.Verdict)
-	}
-	add(0, rollout.Event{Type: rollout.RunHalted, Halt: d.Halt})
-	return r, events
-}
-
-func TestProgressAndEnd(t *testing.T) {
-	var out bytes.Buffer
-	p := NewProgress(&out, Style{}, "20010909-014640-abcd", time.Now)
-	r, _ := finished(t, p.Watch)
-	p.Close()
-	End(&out, Style{}, r, Next{Show: "fleetd runs show 20010909-014640-abcd", Again: "fleetd apply inventory.yaml"})
-	golden(t, "progress.txt", out.Bytes())
-}
-
-func TestRunsAndTale(t *testing.T) {
-	var out bytes.Buffer
-	r, events := finished(t, nil)
-	if err := Runs(&out, []RunRow{RowOf("20010909-014640-abcd", r)}); err != nil {
-		t.Fatal(err)
-	}
-	out.WriteString("\n")
-	if err := Tale(&out, Style{}, "20010909-014640-abcd", events); err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "runs.txt", out.Bytes())
-}
-
-func TestDifferences(t *testing.T) {
-	old, now := example(), example()
-	s := now.Plays[1].Tasks[0].Steps[rollout.Localhost]
-	s.Change.Fields[0].Before = "Nftables"
-	delete(now.Plays[0].Tasks[0].Steps, "node1")
-	riskier := now.Plays[0].Tasks[2].Steps["node2"]
-	riskier.Change.Risks = []string{"a volume is lost"}
-	now.Plays[0].Tasks[2].Steps["node2"] = riskier
-	now.Plays[0].Tasks[1].Steps["node5"] = rollout.PlannedStep{Problem: &rollout.Problem{Message: "full"}}
-	golden(t, "differences.txt", []byte(strings.Join(Differences(&old, &now), "\n")+"\n"))
-	if got := Differences(&old, &old); len(got) != 1 || !strings.Contains(got[0], "order of the plays") {
-		t.Errorf("no step differs: %q", got)
 	}
 }

@@ -1,0 +1,105 @@
+package view
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+func plan(p rollout.Plan) []byte {
+	var out bytes.Buffer
+	Plan(&out, Style{}, &p)
+	return out.Bytes()
+}
+
+// TestPlanOfAFleetInTrouble shows all that a plan warns of.
+func TestPlanOfAFleetInTrouble(t *testing.T) {
+	p := fleet()
+	p.Down = map[string]string{"n3": "is NotReady", "worker04": "is NotReady", "worker05": "is NotReady", "n7": "is unreachable"}
+	p.ControlPlane = rollout.ControlPlane{Hosts: []string{"m1", "m2", "m3"}, Members: []rollout.Member{{Name: "m1"}, {Name: "m2", Down: "does not answer"}, {Name: "m3"}}}
+	if err := p.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plan-trouble.txt", plan(p))
+}
+
+func TestPlanOfAnUndo(t *testing.T) {
+	for name, p := range map[string]rollout.Plan{"plan-undo.txt": fleet(), "plan-undo-none.txt": {}} {
+		undo, err := rollout.Reverse(runID, record(t, p, nil).play(1<<30, losing).run, nil, nil, rollout.Basis{Source: fleet().Source})
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, plan(undo))
+	}
+}
+
+func TestControlPlane(t *testing.T) {
+	disrupts := fleet()
+	idle := rollout.Plan{Plays: []rollout.PlannedPlay{{Batches: [][]string{{"n3"}}}}}
+	members := func(hosts ...string) rollout.ControlPlane {
+		c := rollout.ControlPlane{Hosts: hosts}
+		for _, h := range hosts {
+			c.Members = append(c.Members, rollout.Member{Name: h})
+		}
+		return c
+	}
+	lost := members("n3", "n7", "worker01")
+	lost.Members[1].Down = "does not answer"
+	for _, c := range []struct {
+		name string
+		plan rollout.Plan
+		cp   rollout.ControlPlane
+		want string
+	}{
+		{"not known", disrupts, rollout.ControlPlane{}, ""},
+		{"one", disrupts, members("n3"), "etcd has 1 member: while it is out of service the API server is away"},
+		{"two", disrupts, members("n3", "n7"), "etcd has 2 members: while one is out of service the API server is away"},
+		{"two, not touched", idle, members("n3", "n7"), ""},
+		{"two, others touched", disrupts, members("m1", "m2"), ""},
+		{"three", disrupts, members("n3", "n7", "worker01"), ""},
+		{"three, one lost", idle, lost, "etcd: 1 of 3 members out of service (n7 does not answer), and 2 must serve"},
+		{"only the hosts are known", disrupts, rollout.ControlPlane{Hosts: []string{"n3", "n7"}}, "the control plane has 2 hosts: while one is out of service the API server is away"},
+	} {
+		c.plan.ControlPlane = c.cp
+		if got := controlPlane(&c.plan); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	old, now := example(), example()
+	s := now.Plays[1].Tasks[0].Steps[rollout.Localhost]
+	s.Change.Fields[0].Before = "Nftables"
+	delete(now.Plays[0].Tasks[0].Steps, "node1")
+	riskier := now.Plays[0].Tasks[2].Steps["node2"]
+	riskier.Change.Risks = []string{"a volume is lost"}
+	now.Plays[0].Tasks[2].Steps["node2"] = riskier
+	now.Plays[0].Tasks[1].Steps["node5"] = rollout.PlannedStep{Problem: &rollout.Problem{Message: "full"}}
+	golden(t, "differences.txt", []byte(strings.Join(Differences(&old, &now), "\n")+"\n"))
+	if got := Differences(&old, &old); len(got) != 1 || !strings.Contains(got[0], "order of the plays") {
+		t.Errorf("no step differs: %q", got)
+	}
+}
+
+// TestDifferencesAroundTheSteps: which machines, what the plan was made from, and
+// what is out of service come first.
+func TestDifferencesAroundTheSteps(t *testing.T) {
+	old, now := example(), example()
+	old.Bound = map[string]map[string]string{
+		"node1": {"address": "10.0.0.1:22", "host_key": "SHA256:aaa", "machine_id": "m1"}, "node2": {"address": "10.0.0.2:22"},
+		"node3": {"address": "10.0.0.3:22"}, "node5": {"host_key": "SHA256:eee"}, rollout.Localhost: {"cluster_uid": "c1"}}
+	now.Bound = map[string]map[string]string{
+		"node1": {"address": "10.0.0.9:22", "host_key": "SHA256:bbb", "machine_id": "m1"}, "node2": {"address": "10.0.0.2:22", "machine_id": "m2"},
+		"node4": {"address": "10.0.0.4:22"}, "node5": {"host_key": "SHA256:eee"}, rollout.Localhost: {"cluster_uid": "c2"}}
+	old.Source.Files = map[string]string{"inventory.yaml": "1", "playbooks/site.yml": "2", "old.yml": "3"}
+	now.Source.Files = map[string]string{"inventory.yaml": "1", "playbooks/site.yml": "9", "new.yml": "4"}
+	old.Down = map[string]string{"node2": "is unreachable", "node3": "is NotReady", "node6": "is NotReady"}
+	now.Down = map[string]string{"node3": "is unreachable", "node6": "is NotReady", "node7": "NotReady"}
+	old.ControlPlane = rollout.ControlPlane{Hosts: []string{"m1", "m2"}, Members: []rollout.Member{{Name: "m1"}, {Name: "m2"}, {Name: "m3"}}}
+	now.ControlPlane = rollout.ControlPlane{Hosts: []string{"m1", "m2", "m4"}, Members: []rollout.Member{{Name: "m1"}, {Name: "m2", Down: "is unreachable"}, {Name: "m4"}}}
+	delete(now.Plays[0].Tasks[0].Steps, "node1")
+	golden(t, "differences-around.txt", []byte(strings.Join(Differences(&old, &now), "\n")+"\n"))
+}

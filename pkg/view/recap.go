@@ -1,0 +1,312 @@
+package view
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// recap is what came of a run, host by host; its JSON form is the last line of
+// `-o json`.
+type recap struct {
+	Type   string            `json:"type"` // "recap"
+	Run    string            `json:"run"`
+	Status rollout.RunStatus `json:"status"`
+	// Changes were made, on so many Changed hosts; not: planned.
+	Changes int              `json:"changes"`
+	Seconds float64          `json:"seconds"`
+	Hosts   map[string]tally `json:"hosts"`
+	Lost    []lostHost       `json:"lost,omitempty"`
+	Halt    *rollout.Halt    `json:"halt,omitempty"`
+	Error   string           `json:"error,omitempty"`
+
+	order   []string        // of the hosts
+	changed map[string]bool // hosts on which something was
+}
+
+// tally counts the steps of one host by what came of them.
+type tally struct {
+	Changed     int `json:"changed"`
+	OK          int `json:"ok"`
+	Failed      int `json:"failed"`
+	Unreachable int `json:"unreachable"`
+	NotDone     int `json:"not_done"`
+
+	begun   bool
+	problem bool // the plan says already that it cannot be touched
+}
+
+// lostHost is a host that failed or could not be reached, and at what.
+type lostHost struct {
+	Host    string              `json:"host"`
+	Task    string              `json:"task"`
+	Kind    rollout.OutcomeKind `json:"outcome"`
+	Message string              `json:"message"`
+	Hint    string              `json:"hint,omitempty"`
+}
+
+// recapOf sums a run up. failed is why it could not go on, if so.
+func recapOf(id string, r *rollout.Run, failed error) recap {
+	c := recap{Type: "recap", Run: id, Hosts: map[string]tally{}, changed: map[string]bool{}}
+	if failed != nil {
+		c.Error = failed.Error()
+	}
+	if r == nil {
+		return c
+	}
+	c.Status, c.Halt, c.Seconds, c.order = r.Status, r.Halt, r.Clock.Seconds(), r.Plan.Hosts()
+	for _, h := range c.order {
+		c.Hosts[h] = tally{}
+	}
+	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action == rollout.NoOp {
+			return true
+		}
+		t := c.Hosts[id.Host]
+		state := r.Step(id)
+		t.begun, t.problem = t.begun || state != nil, t.problem || s.Problem != nil
+		switch {
+		case state == nil || !state.Over():
+			t.NotDone++
+		case state.Outcome.Kind == rollout.Changed:
+			t.Changed++
+			c.Changes++
+			c.changed[id.Host] = true
+		case state.Outcome.Kind == rollout.Failed:
+			t.Failed++
+		case state.Outcome.Kind == rollout.Unreachable:
+			t.Unreachable++
+		default:
+			t.OK++
+		}
+		c.Hosts[id.Host] = t
+		return true
+	})
+	for _, h := range r.LostHosts() {
+		at, _ := r.Lost(h)
+		o := r.Step(at).Outcome
+		c.Lost = append(c.Lost, lostHost{h, taskName(r.Plan.Task(at)), o.Kind, o.Message, o.Hint})
+	}
+	return c
+}
+
+func (t tally) text(st Style) string {
+	var parts []string
+	add := func(n int, paint func(string) string, word string) {
+		if n > 0 {
+			parts = append(parts, paint(fmt.Sprintf("%s %d", word, n)))
+		}
+	}
+	plain := func(s string) string { return s }
+	add(t.Changed, st.green, "changed")
+	add(t.OK, plain, "ok")
+	add(t.Failed, st.red, "failed")
+	add(t.Unreachable, st.red, "unreachable")
+	add(t.NotDone, st.yellow, "not done")
+	if len(parts) == 0 {
+		return st.dim("nothing to do")
+	}
+	return strings.Join(parts, "  ")
+}
+
+// Next are the command lines that may be typed after a run; "" = none.
+type Next struct {
+	Show   string // tells every command of the run
+	Resume string // goes on with it
+	Again  string // does what is left, once the cause of a halt is mended
+	Past   string // goes on without the lost hosts, in spite of the halt
+	Undo   string // takes back what was changed
+}
+
+// End says what came of every host, how the run ended, and what to do next.
+// failed is why it could not go on, if so: a journal that cannot be written.
+func End(w io.Writer, st Style, r *rollout.Run, next Next, failed error) {
+	var b bytes.Buffer // one write: nothing comes in between
+	c := recapOf("", r, failed)
+	begun := r != nil && r.Status != ""
+	if failed != nil {
+		fmt.Fprintf(&b, "\n%s: %s.\n", st.red("The run could not go on"), sshexec.Printable(failed.Error()))
+		if begun {
+			fmt.Fprintln(&b, "Not all that is shown here is in the journal. A resume looks again at what it does not have.")
+		}
+	}
+	if !begun {
+		fmt.Fprintln(&b, "\nNothing was begun.")
+		_, _ = w.Write(b.Bytes())
+		return
+	}
+	c.hosts(&b, st)
+	c.lost(&b, st)
+	c.left(&b, st)
+	c.verdict(&b, st, r)
+	c.next(&b, next)
+	_, _ = w.Write(b.Bytes()) // an Output takes it all
+}
+
+// hosts writes the counts, hosts with equal ones together.
+func (c *recap) hosts(w io.Writer, st Style) {
+	type key struct {
+		tally
+		cluster bool
+	}
+	groups := map[key][]string{}
+	var order []key
+	for _, h := range c.order {
+		k := key{c.Hosts[h], h == rollout.Localhost}
+		k.begun, k.problem = false, false // told further down
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], h)
+	}
+	const most = 40 // a longer list of hosts is not worth moving all counts to the right
+	names, width := make([]string, len(order)), 0
+	for i, k := range order {
+		names[i] = hostNames(groups[k])
+		if n := len([]rune(names[i])); n <= most {
+			width = max(width, n)
+		}
+	}
+	fmt.Fprintln(w)
+	for i, k := range order {
+		fmt.Fprintf(w, "  %s%s  %s\n", st.bold(names[i]), strings.Repeat(" ", max(0, width-len([]rune(names[i])))), k.text(st))
+	}
+}
+
+// lost writes the hosts that were lost, with the cause. Those that one cause took
+// stand together: a dead switch is one thing to mend, not forty.
+func (c *recap) lost(w io.Writer, st Style) {
+	var causes []lostHost
+	hosts := map[lostHost][]string{}
+	for _, l := range c.Lost {
+		cause := l
+		cause.Host, cause.Message = "", strings.ReplaceAll(l.Message, " on "+l.Host+":", ":")
+		if hosts[cause] == nil {
+			causes = append(causes, cause)
+		}
+		hosts[cause] = append(hosts[cause], l.Host)
+	}
+	for _, cause := range causes {
+		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(hosts[cause])), cause.Task, st.red(string(cause.Kind)))
+		indent(w, "      ", cause.Message)
+		if cause.Hint != "" {
+			indent(w, "      ", cause.Hint)
+		}
+	}
+}
+
+// left names the hosts that are not lost and have steps left to do.
+func (c *recap) left(w io.Writer, st Style) {
+	var fresh, begun, problem []string
+	for _, h := range c.order {
+		switch t := c.Hosts[h]; {
+		case t.NotDone == 0 || t.Failed+t.Unreachable > 0:
+		case t.problem:
+			problem = append(problem, h)
+		case t.begun:
+			begun = append(begun, h)
+		default:
+			fresh = append(fresh, h)
+		}
+	}
+	if len(begun)+len(fresh)+len(problem) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, l := range []struct {
+		what  string
+		hosts []string
+	}{{"Not through", begun}, {"Not begun", fresh}, {"Not reached, and with a problem in the plan", problem}} {
+		if len(l.hosts) > 0 {
+			fmt.Fprintf(w, "%s: %s\n", st.yellow(l.what), hostNames(l.hosts))
+		}
+	}
+}
+
+// verdict says how the run ended.
+func (c *recap) verdict(w io.Writer, st Style, r *rollout.Run) {
+	did := c.did(r.Plan.Undoes != "")
+	worked := took(time.Duration(c.Seconds * float64(time.Second)))
+	fmt.Fprintln(w)
+	switch {
+	case c.Error != "" || c.Status == rollout.Running:
+		fmt.Fprintf(w, "%s after %s: %s.\n", st.red("Stopped"), worked, did)
+	case c.Status == rollout.Done && len(c.Lost) > 0:
+		var names []string
+		for _, l := range c.Lost {
+			names = append(names, l.Host)
+		}
+		were := "were"
+		if len(names) == 1 {
+			were = "was"
+		}
+		fmt.Fprintf(w, "%s: %s. In %s: %s.\n", st.red(fmt.Sprintf("Done, but %s %s lost", count(len(names), "host"), were)), namesOf(names), worked, did)
+	case c.Status == rollout.Done:
+		fmt.Fprintf(w, "%s in %s: %s.\n", st.green("Done"), worked, did)
+	case c.Status == rollout.Interrupted:
+		fmt.Fprintf(w, "%s after %s: %s. What was begun has come to its end or is in the journal.\n", st.red("Interrupted"), worked, did)
+	case c.Halt != nil:
+		where := ""
+		if h := c.Halt; h.Play < len(r.Plan.Plays) {
+			play := r.Plan.Plays[h.Play]
+			where = fmt.Sprintf(" in play %q, batch %d of %d", play.Name, h.Batch+1, len(play.Batches))
+		}
+		fmt.Fprintf(w, "%s%s: %s.\nIn %s: %s.\n", st.red("Halted"), where, sshexec.Printable(c.Halt.Reason), worked, did)
+	}
+}
+
+// did says what was done: "140 changes made on 28 hosts".
+func (c *recap) did(undo bool) string {
+	if c.Changes == 0 {
+		return "nothing was changed"
+	}
+	verb := "made"
+	if undo {
+		verb = "taken back"
+	}
+	return fmt.Sprintf("%s %s on %s", count(c.Changes, "change"), verb, places(c.changed))
+}
+
+// next writes the command lines that fit how the run ended.
+func (c *recap) next(w io.Writer, next Next) {
+	type line struct{ command, what string }
+	var lines []line
+	undo := line{next.Undo, "takes back what was changed"}
+	if c.Changes == 0 {
+		undo.command = ""
+	}
+	switch {
+	case c.Error != "" || c.Status == rollout.Running:
+		lines = []line{{next.Resume, "goes on, once the journal can be written: see to its space"}}
+	case c.Status == rollout.Interrupted:
+		lines = []line{{next.Resume, "goes on"}, undo}
+	case c.Status == rollout.Done && len(c.Lost) > 0:
+		lines = []line{{next.Show, "tells every command"}, {next.Again, "does what is left, once the cause is mended"}, undo}
+	case c.Status == rollout.Halted:
+		lines = []line{{next.Show, "tells every command"}, {next.Again, "goes on, once the cause is mended"}}
+		if c.Halt != nil && c.Halt.Gate {
+			lines = append(lines, line{next.Past, "goes on without them"})
+		}
+		lines = append(lines, undo)
+	}
+	lines = slices.DeleteFunc(lines, func(l line) bool { return l.command == "" })
+	const most = 60
+	width := 0
+	for _, l := range lines {
+		if len(l.command) <= most {
+			width = max(width, len(l.command))
+		}
+	}
+	for i, l := range lines {
+		lead := "      "
+		if i == 0 {
+			lead = "\nNext: "
+		}
+		fmt.Fprintf(w, "%s%-*s    %s\n", lead, width, l.command, l.what)
+	}
+}

@@ -1,0 +1,148 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// TaleOptions say of what a tale tells. With any of them set it tells what the
+// commands printed as well, which would drown the tale of a whole run.
+type TaleOptions struct {
+	// Host is the only host to tell of; "" = all.
+	Host string
+	// Failed leaves out the steps that did not end badly.
+	Failed bool
+}
+
+// Tale tells a run step by step, with every command and every write to the
+// API server, from its events. It keeps none of them; to know which steps ended
+// badly, it goes through them twice.
+func Tale(w io.Writer, st Style, id string, events iter.Seq2[rollout.Event, error], opts TaleOptions) error {
+	t := tale{w: w, st: st, id: id, opts: opts, run: &rollout.Run{}}
+	if opts.Failed {
+		t.end = &rollout.Run{}
+		if err := fold(t.end, id, events, func(rollout.Event) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return fold(t.run, id, events, t.tell)
+}
+
+// fold applies the events to the run one by one, and calls f after each.
+func fold(r *rollout.Run, id string, events iter.Seq2[rollout.Event, error], f func(rollout.Event) error) error {
+	for e, err := range events {
+		if err == nil {
+			err = r.Apply(e)
+		}
+		if err != nil {
+			return fmt.Errorf("run %s: %w", id, err)
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type tale struct {
+	w    io.Writer
+	st   Style
+	id   string
+	opts TaleOptions
+	run  *rollout.Run // as it stands at the event that is told
+	end  *rollout.Run // as it ended; nil if that does not matter
+}
+
+// tell tells one event.
+func (t *tale) tell(e rollout.Event) error {
+	if e.Step == nil {
+		t.tellRun(e)
+		if h := t.opts.Host; e.Type == rollout.RunStarted && h != "" && !slices.Contains(t.run.Plan.Hosts(), h) {
+			return fmt.Errorf("run %s has no host %q; it has %s", t.id, h, hostNames(t.run.Plan.Hosts()))
+		}
+		return nil
+	}
+	if t.opts.Host != "" && e.Step.Host != t.opts.Host || t.end != nil && !t.end.Step(*e.Step).Outcome.Bad() {
+		return nil
+	}
+	w, st, at, who := t.w, t.st, clock(e.At), shortName(e.Step.Host)
+	switch e.Type {
+	case rollout.StepStarted:
+		if e.Attempt == 1 {
+			task := t.run.Plan.Task(*e.Step)
+			fmt.Fprintf(w, "%s  %s  %s %s\n", at, st.bold(who), taskName(task), st.dim("("+task.Module+")"))
+		}
+	case rollout.StepOperation:
+		o := e.Operation
+		pad := strings.Repeat(" ", 16+len(who))
+		indent(w, fmt.Sprintf("%s  %s    %s ", clock(o.Started), who, prompt(o.Kind)), o.Text)
+		fmt.Fprintf(w, "%s%s\n", pad, st.dim(fmt.Sprintf("%s, %s", sshexec.Printable(o.Result), took(o.Took))))
+		if t.opts != (TaleOptions{}) && o.Output != "" {
+			for _, line := range strings.Split(strings.TrimRight(sshexec.Printable(o.Output), "\n"), "\n") {
+				fmt.Fprintf(w, "%s  %s\n", pad, st.dim(line))
+			}
+		}
+	case rollout.StepProgress:
+		indent(w, fmt.Sprintf("%s  %s    ", at, who), e.Text)
+	case rollout.StepIntended:
+		for _, k := range slices.Sorted(maps.Keys(e.Outcome.Notes)) {
+			fmt.Fprintf(w, "%s  %s    %s\n", at, who, st.dim(fmt.Sprintf("remembered %s = %s", k, sshexec.Printable(e.Outcome.Notes[k]))))
+		}
+	case rollout.StepEnded:
+		o := e.Outcome
+		if o.Message == "" && !o.Final() {
+			return nil // called again at once
+		}
+		word := string(o.Kind)
+		if o.Bad() {
+			word = st.red(word)
+		}
+		indent(w, fmt.Sprintf("%s  %s    %s  ", at, who, word), o.Message)
+		if o.Hint != "" {
+			indent(w, strings.Repeat(" ", 14+len(who)), o.Hint)
+		}
+	}
+	return nil
+}
+
+func prompt(kind string) string {
+	switch kind {
+	case "ssh":
+		return "$"
+	case "api":
+		return ">"
+	}
+	return "[" + kind + "]"
+}
+
+func (t *tale) tellRun(e rollout.Event) {
+	r, st, at := t.run, t.st, clock(e.At)
+	by := ""
+	if e.By != nil {
+		by = ", by " + sshexec.Printable(e.By.User+"@"+e.By.Host)
+		if e.By.Key != "" {
+			by += " with key " + sshexec.Printable(e.By.Key)
+		}
+	}
+	switch e.Type {
+	case rollout.RunStarted:
+		fmt.Fprintf(t.w, "%s  run %s on %s: %s%s\n          %s\n", at, st.bold(t.id), e.At.Local().Format("2006-01-02"), madeFrom(&r.Plan), by, Summary(&r.Plan))
+	case rollout.RunResumed:
+		past := ""
+		if e.Past {
+			past = ", in spite of the halt"
+		}
+		fmt.Fprintf(t.w, "%s  %s on %s%s%s\n", at, st.bold("resumed"), e.At.Local().Format("2006-01-02"), past, by)
+	case rollout.RunHalted:
+		fmt.Fprintf(t.w, "%s  %s: %s\n", at, st.red("halted"), sshexec.Printable(e.Halt.Reason))
+	default:
+		fmt.Fprintf(t.w, "%s  %s\n", at, st.bold(strings.TrimPrefix(string(e.Type), "run.")))
+	}
+}
