@@ -83,9 +83,14 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 		// It only makes listing quick; the events are what counts.
 		_ = w.Snapshot(context.WithoutCancel(ctx), r.Snapshot())
 	}
+	var failed error
+	var journalFailed *engine.JournalError
+	if errors.As(err, &journalFailed) {
+		failed = journalFailed
+	}
 	// The run is over, so others may go on, whatever the screen does now.
 	err = errors.Join(err, x.hold.release())
-	report(r, err)
+	report(r, failed)
 	stop()
 	closeOutput(x.c, out)
 	return result(r, err)
@@ -93,21 +98,17 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 
 // screen shows the run as it goes; what it returns tells its end.
 func (x *execution) screen(out *view.Output, e *engine.Engine) func(*rollout.Run, error) {
-	st := view.StyleFor(x.c.OutOrStdout())
-	next := nextOf(x.c, x.hold.run, x.retry)
 	if x.f.output == "json" {
-		e.Watch = view.Events(out)
-		return func(r *rollout.Run, _ error) { view.RecapJSON(out, r) }
+		events := view.NewEvents(out)
+		e.Watch = events.Watch
+		return func(r *rollout.Run, failed error) { events.End(x.hold.run, r, failed) }
 	}
+	st := view.StyleFor(x.c.OutOrStdout())
 	p := view.NewProgress(out, st, x.hold.run, time.Now)
 	e.Watch = p.Watch
-	return func(r *rollout.Run, err error) {
+	return func(r *rollout.Run, failed error) {
 		p.Close()
-		var failed *engine.JournalError
-		if !errors.As(err, &failed) {
-			failed = nil
-		}
-		view.End(out, st, r, next, failed)
+		view.End(out, st, r, nextOf(x.c, x.hold.run, x.retry), failed)
 	}
 }
 
@@ -136,5 +137,5 @@ func ignoreBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIP
 func closeOutput(c *cobra.Command, out *view.Output) {
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
-	out.Close(ctx)
+	_ = out.Close(ctx) // who interrupts it has seen enough
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -76,7 +78,11 @@ func (f *fleetFlags) runRows(ctx context.Context) ([]view.RunRow, error) {
 		return nil, err
 	}
 	for _, l := range runs {
-		rows = append(rows, view.RowOf(l.ID, l.Started, l.Run, l.Err, held && holder == l.ID))
+		if l.Err != nil {
+			rows = append(rows, view.RunRow{ID: l.ID, Started: l.Started, Error: l.Err.Error()})
+			continue
+		}
+		rows = append(rows, view.RowOf(l.ID, l.Run, held && holder == l.ID))
 	}
 	return rows, nil
 }
@@ -113,12 +119,30 @@ func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions)
 		return err
 	}
 	defer j.Close()
-	each := func(yield func(rollout.Event) error) error { return j.Each(c.Context(), id, yield) }
 	out := c.OutOrStdout()
 	if f.output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetEscapeHTML(false)
-		return each(func(e rollout.Event) error { return enc.Encode(e) })
+		return j.Each(c.Context(), id, func(e rollout.Event) error { return enc.Encode(e) })
 	}
-	return view.Tale(out, view.StyleFor(out), id, each, o)
+	return view.Tale(out, view.StyleFor(out), id, eventsOf(c.Context(), j, id), o)
+}
+
+// errEnough ends the reading of events early.
+var errEnough = errors.New("enough")
+
+// eventsOf are the events of a run, one at a time: a big one need not fit into
+// memory.
+func eventsOf(ctx context.Context, j *journal.Journal, run string) iter.Seq2[rollout.Event, error] {
+	return func(yield func(rollout.Event, error) bool) {
+		err := j.Each(ctx, run, func(e rollout.Event) error {
+			if !yield(e, nil) {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(rollout.Event{}, err)
+		}
+	}
 }

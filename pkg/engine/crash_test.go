@@ -40,23 +40,28 @@ type process struct {
 }
 
 func (p *process) Append(ctx context.Context, events []rollout.Event) error {
-	for i := range events {
-		if p.dead.Load() {
-			return errDead
-		}
-		if err := p.journal.Append(ctx, events[i:i+1]); err != nil {
-			return err
-		}
-		switch events[i].Type {
+	if p.dead.Load() {
+		return errDead
+	}
+	before := int(p.written.Load())
+	if p.killAt > 0 && before+len(events) >= p.killAt {
+		events = events[:p.killAt-before]
+		p.dead.Store(true)
+	}
+	if err := p.journal.Append(ctx, events); err != nil {
+		return err
+	}
+	p.written.Add(int64(len(events)))
+	for _, e := range events {
+		switch e.Type {
 		case rollout.StepStarted:
 			p.active++
 		case rollout.StepEnded:
 			p.active--
 		}
-		if n := p.written.Add(1); p.killAt > 0 && int(n) == p.killAt {
-			p.dead.Store(true)
-			return errDead
-		}
+	}
+	if p.dead.Load() {
+		return errDead
 	}
 	return nil
 }
