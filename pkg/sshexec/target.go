@@ -56,6 +56,11 @@ type Target struct {
 	HostKeyPolicy HostKeyPolicy
 	// HostKeyAlias is looked up in KnownHosts in place of the address.
 	HostKeyAlias string
+	// HostKey is the fingerprint of the one host key that the target may have,
+	// as ssh-keygen -l prints it ("SHA256:…"): a machine with another key is
+	// another machine, whatever known_hosts says of it. Of a host certificate
+	// it is that of the key in it. Empty means that known_hosts alone decides.
+	HostKey string
 	// AddressFamily is "inet" or "inet6" to use only IPv4 or IPv6 addresses.
 	AddressFamily string
 	// ConnectTimeout bounds one attempt to connect and log in, for each hop.
@@ -126,7 +131,9 @@ func (t Target) user() string {
 	return localUser()
 }
 
-func (t Target) hostport() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
+// HostPort is what is dialed, "host:port"; behind jump hosts and a ProxyCommand
+// it is what these are asked for.
+func (t Target) HostPort() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
 
 func (t Target) connectTimeout() time.Duration {
 	if t.ConnectTimeout > 0 {
@@ -140,7 +147,7 @@ func (t Target) name() string {
 	if t.Name != "" {
 		return t.Name
 	}
-	return t.hostport()
+	return t.HostPort()
 }
 
 // key identifies the connection that serves t: targets that would connect in
@@ -153,9 +160,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %t\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily, t.spare)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare)
 	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)
@@ -176,7 +183,7 @@ func (t Target) lastHop() (Target, bool) {
 		hop.ProxyCommand = ""
 	}
 	if hop.Name == "" {
-		hop.Name = hop.hostport()
+		hop.Name = hop.HostPort()
 	}
 	return hop, true
 }
