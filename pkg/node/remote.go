@@ -45,6 +45,16 @@ func (f *Fleet) Connect(ctx context.Context, host string) error {
 	return asUnreachable(f.pool.Connect(ctx, t))
 }
 
+// Reached tells what is dialed for the host, and the fingerprint of the host key
+// of the open connection, "" if there is none.
+func (f *Fleet) Reached(host string) (address, hostKey string) {
+	t, ok := f.targets[host]
+	if !ok {
+		return "", ""
+	}
+	return t.HostPort(), f.pool.HostKey(t)
+}
+
 // Run runs one command. The journal gets it as it was run, so a command must
 // not hold a secret: secrets go through Stdin or Env.
 func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
