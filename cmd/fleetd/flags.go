@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // fleetFlags are the flags of every verb that works on a fleet; where Ansible
@@ -85,12 +86,13 @@ func (f *fleetFlags) check() error {
 	return nil
 }
 
-var passwordVariable = regexp.MustCompile(`\bansible_(?:(?:ssh|become|sudo|su)_)?pass(?:word)?\b`)
-
 // keepable refuses extra vars that plan and journal must not keep.
 func (f *fleetFlags) keepable() error {
 	for _, e := range f.extraVars {
-		if name := passwordVariable.FindString(e); name != "" && !strings.HasPrefix(e, "@") {
+		if strings.HasPrefix(e, "@") {
+			continue // the file's name is kept, not what is in it
+		}
+		if name := sshexec.SecretVariableIn(e); name != "" {
 			return fmt.Errorf("%s with -e would be kept in the plan and in the journal, and everybody on this machine sees it in the process list\n"+
 				"use -k or -K, a vault, or -e @FILE", name)
 		}

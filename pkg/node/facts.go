@@ -20,6 +20,9 @@ type Facts struct {
 	Arch string `json:"arch"`
 	// BootID is /proc/sys/kernel/random/boot_id: another one means another boot.
 	BootID string `json:"boot_id"`
+	// MachineID is that of /etc/machine-id. Machines that were cloned from one
+	// image may share it. "" = not set.
+	MachineID string `json:"machine_id,omitempty"`
 	// Running is `uname -r`, Build is `uname -v`.
 	Running string `json:"running"`
 	Build   string `json:"build,omitempty"`

@@ -56,6 +56,14 @@ kernel_packages() {
 	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH}\n' "$@"
 }
 
+# Images are cloned with the first file empty or "uninitialized".
+machine_id() {
+	for f in /etc/machine-id /var/lib/dbus/machine-id; do
+		[ -r "$f" ] && { cat "$f"; echo; }
+	done
+	return 0
+}
+
 grubenv=
 for f in /boot/grub2/grubenv /boot/efi/EFI/*/grubenv /boot/grub/grubenv; do
 	[ -e "$f" ] && { grubenv=$(readlink -f "$f"); break; }
@@ -249,6 +257,7 @@ emit rpm kernel_packages
 emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
 emit lock-holder lock_holder
 [ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }
+emit machine-id machine_id
 emit grubby-info limited 60 grubby --info=ALL
 emit grubby-default limited 60 grubby --default-kernel
 emit bls entries

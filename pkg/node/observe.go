@@ -39,6 +39,9 @@ type Observer struct {
 type Connector interface {
 	Remote
 	Connect(ctx context.Context, host string) error
+	// Reached tells where the host was reached and by which host key, as far as
+	// a connection is open.
+	Reached(host string) (address, hostKey string)
 }
 
 var _ rollout.Observer = Observer{}
@@ -89,7 +92,17 @@ func (o Observer) one(ctx context.Context, host string, keys []string, slots cha
 	if err != nil {
 		return rollout.SectionObservation{Err: fmt.Errorf("cannot encode the facts of %s: %w", host, err)}
 	}
-	return rollout.SectionObservation{Value: raw}
+	return rollout.SectionObservation{Value: raw, Identity: o.identity(host, f)}
+}
+
+// identity is what tells the machine that answered from every other. None of it
+// does so alone: clones share a machine-id, and some a host key; an address can
+// be given to another machine.
+func (o Observer) identity(host string, f Facts) map[string]string {
+	address, hostKey := o.Remote.Reached(host)
+	id := map[string]string{"address": address, "host_key": hostKey, "machine_id": f.MachineID}
+	maps.DeleteFunc(id, func(_, v string) bool { return v == "" })
+	return id
 }
 
 // Gather reads the facts of one host. The script wants root: become says

@@ -34,6 +34,7 @@ func Parse(output []byte) (Facts, error) {
 		return Facts{}, errors.New("the node named neither its running kernel nor its boot_id")
 	}
 	f.OS = parseOSRelease(sections.text("os-release"))
+	f.MachineID = parseMachineID(sections.text("machine-id"))
 	f.Installed = parseRPM(sections.text("rpm"))
 	f.Boot = parseBoot(sections)
 	f.Kernels = parseKernels(sections.text("kernels"))

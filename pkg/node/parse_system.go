@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,18 @@ func parseOSRelease(text string) OS {
 	major, _, _ := strings.Cut(os.VersionID, ".")
 	os.Major = number(major)
 	return os
+}
+
+// parseMachineID takes the first line that is a machine-id: an empty file is
+// none, and "uninitialized" is what systemd writes where there is to be one.
+func parseMachineID(text string) string {
+	for _, l := range lines(text) {
+		id := strings.ToLower(strings.TrimSpace(l))
+		if raw, err := hex.DecodeString(id); err == nil && len(raw) == 16 && strings.Trim(id, "0") != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 // parseMounts joins `df -P`, which knows sizes, with /proc/mounts, which knows

@@ -195,3 +195,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParseMachineID(t *testing.T) {
+	const id = "8f1d2c9be0a74a1f9d3a6c0b7f5e4d21"
+	for text, want := range map[string]string{
+		"": "", "uninitialized\n": "", "uninitialized\n\n" + id + "\n": id, "\n" + id: id, id + "\n\n" + strings.Repeat("1", 32): id,
+		strings.ToUpper(id): id, id[:31]: "", id + "0": "", strings.Repeat("0", 32): "", "cat: /etc/machine-id: Input/output error": "",
+	} {
+		if got := parseMachineID(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -44,21 +44,27 @@ func (f *Fleet) Connect(ctx context.Context, host string) error {
 	return asUnreachable(f.pool.Connect(ctx, t))
 }
 
-// Run runs one command. The journal gets it as it was run, so a command must
-// not hold a secret: secrets go through Stdin or Env.
+// Reached tells what is dialed for the host, and the fingerprint of the host key
+// of the open connection, "" if there is none.
+func (f *Fleet) Reached(host string) (address, hostKey string) {
+	t, ok := f.targets[host]
+	if !ok {
+		return "", ""
+	}
+	return t.HostPort(), f.pool.HostKey(t)
+}
+
+// Run runs one command. The journal gets it as it was run, with the end of what
+// it printed. What of it is secret has to be named in its Secrets.
 func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	t, err := f.target(host)
 	if err != nil {
 		return sshexec.Result{}, err
 	}
-	started := time.Now()
+	op := rollout.Operation{Kind: "ssh", Host: host, Started: time.Now()}
 	r, err := f.pool.Run(ctx, t, c)
-	record(ctx, "ssh", host, commandText(c), started, err, func() string {
-		if r.Signal != "" {
-			return "signal " + r.Signal
-		}
-		return fmt.Sprintf("rc %d", r.ExitStatus)
-	})
+	op.Took = time.Since(op.Started)
+	rollout.RecorderFrom(ctx).Record(describe(op, t, c, r, err))
 	return r, asUnreachable(err)
 }
 
@@ -68,9 +74,13 @@ func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) (sshe
 	if err != nil {
 		return sshexec.UploadResult{}, err
 	}
-	started := time.Now()
+	op := rollout.Operation{Kind: "upload", Host: host, Text: fmt.Sprintf("%s (%d bytes, mode %o)", u.Path, u.Size, u.Mode.Perm()), Started: time.Now(), Result: "ok"}
 	r, err := f.pool.Upload(ctx, t, u)
-	record(ctx, "upload", host, fmt.Sprintf("%s (%d bytes, mode %o)", u.Path, u.Size, u.Mode.Perm()), started, err, func() string { return "ok" })
+	op.Took = time.Since(op.Started)
+	if err != nil {
+		op.Result = err.Error()
+	}
+	rollout.RecorderFrom(ctx).Record(secretsOf(t, nil).redactAll(op))
 	return r, asUnreachable(err)
 }
 
@@ -93,16 +103,6 @@ func (f *Fleet) target(host string) (sshexec.Target, error) {
 	return t, nil
 }
 
-func record(ctx context.Context, kind, host, text string, started time.Time, err error, result func() string) {
-	op := rollout.Operation{Kind: kind, Host: host, Text: text, Started: started, Took: time.Since(started)}
-	if err != nil {
-		op.Result = err.Error()
-	} else {
-		op.Result = result()
-	}
-	rollout.RecorderFrom(ctx).Record(op)
-}
-
 // Typed is a command line as a person would type it: quotes only where a shell
 // needs them.
 func Typed(argv ...string) string {
@@ -116,15 +116,18 @@ func Typed(argv ...string) string {
 	return strings.Join(words, " ")
 }
 
-// commandText is a command as it would be typed. Of a long script the first
-// line stands for it, which says what it is: the facts script alone would fill
-// the journal of a fleet.
+// commandText is a command as it would be typed.
 func commandText(c sshexec.Command) string {
-	const most = 2000
-	text := strings.TrimSpace(c.Script)
 	if len(c.Argv) > 0 {
-		text = Typed(c.Argv...)
+		return Typed(c.Argv...)
 	}
+	return strings.TrimSpace(c.Script)
+}
+
+// shorten has the first line of a long script stand for it, which says what it
+// is: the facts script alone would fill the journal of a fleet.
+func shorten(text string) string {
+	const most = 2000
 	if len(text) > most {
 		first, _, _ := strings.Cut(text, "\n")
 		text = fmt.Sprintf("%s … (%d bytes)", strings.ToValidUTF8(first[:min(len(first), most)], ""), len(text))

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -105,6 +107,27 @@ func bootIDAfter(ctx context.Context, f *Fleet, host, before string) (string, er
 	}
 }
 
+// TestIdentity reads it over a real connection: the names are those that a plan
+// is bound to.
+func TestIdentity(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/centos-7.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	output := string(fixture(t, archive, "output"))
+	key := sshtest.NewKey()
+	answer := sshtest.Handler(func(*sshtest.Request) sshtest.Response { return sshtest.Response{Stdout: output} })
+	server, jump := sshtest.New(t, answer, sshtest.HostKey(key)), sshtest.New(t)
+	target := server.Target("node1")
+	target.ProxyJump = []sshexec.Target{jump.Target("bastion")}
+	fleet := NewFleet(newPool(t), map[string]sshexec.Target{"node1": target})
+	got := Observer{Remote: fleet}.Observe(t.Context(), map[string][]string{"node1": nil})["node1"]
+	want := map[string]string{"address": server.Addr(), "host_key": ssh.FingerprintSHA256(key.PublicKey()), "machine_id": "8f1d2c9be0a74a1f9d3a6c0b7f5e4d21"}
+	if diff := cmp.Diff(want, got.Identity); diff != "" || got.Err != nil {
+		t.Errorf("%v\n-want +got:\n%s", got.Err, diff)
+	}
+}
+
 func TestErrorsSayWhetherTheHostWasReached(t *testing.T) {
 	down := sshtest.New(t)
 	target := down.Target("down")
@@ -174,6 +197,13 @@ func (f *fakeFleet) Connect(_ context.Context, host string) error {
 		}
 	}
 	return nil
+}
+
+func (f *fakeFleet) Reached(host string) (address, hostKey string) {
+	if host == "host031" {
+		return host + ":22", "" // the connection was lost meanwhile
+	}
+	return host + ":22", "SHA256:" + host
 }
 
 func (f *fakeFleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
@@ -246,6 +276,13 @@ func TestObserver(t *testing.T) {
 			f, err := Section.Get(rollout.State{"node": so.Value})
 			if err != nil || f.Running != "3.10.0-1160.80.1.el7.x86_64" {
 				t.Errorf("%s: %+v, %v", host, f, err)
+			}
+			identity := map[string]string{"address": host + ":22", "host_key": "SHA256:" + host, "machine_id": "8f1d2c9be0a74a1f9d3a6c0b7f5e4d21"}
+			if host == "host031" {
+				delete(identity, "host_key")
+			}
+			if diff := cmp.Diff(identity, so.Identity); diff != "" {
+				t.Errorf("%s: identity (-want +got):\n%s", host, diff)
 			}
 		}
 	}

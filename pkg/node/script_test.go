@@ -60,6 +60,9 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 			if f.Running != strings.TrimSpace(string(release)) || f.BootID != strings.TrimSpace(string(bootID)) || f.Arch == "" {
 				t.Errorf("running %q, boot_id %q, arch %q", f.Running, f.BootID, f.Arch)
 			}
+			if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 0 && f.MachineID != strings.TrimSpace(string(id)) {
+				t.Errorf("machine-id %q, want %s", f.MachineID, id)
+			}
 			ml := []Package{{Name: "kernel-ml", EVR: "6.1.4-1.el7.elrepo", Arch: "x86_64"}}
 			if diff := cmp.Diff(ml, f.Installed); diff != "" {
 				t.Errorf("installed (-want +got):\n%s", diff)

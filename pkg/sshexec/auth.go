@@ -134,7 +134,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 			return
 		}
 		seen[id] = true
-		out = append(out, &announced{Signer: s, tried: func() { h.offer(label) }})
+		out = append(out, &announced{Signer: s, tried: func() { h.offer(label) }, signed: h.sign})
 	}
 	addKey := func(s ssh.Signer, label string, fileCert *ssh.Certificate) {
 		for _, c := range append(slices.Clone(certs), fileCert) {
@@ -197,11 +197,13 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 	return out, nil
 }
 
-// announced records that a key was offered, and gives every signer the full
-// interface: without it x/crypto would sign with SHA-1 for an RSA key.
+// announced records that a key was offered and that it signed, and gives every
+// signer the full interface: without it x/crypto would sign with SHA-1 for an
+// RSA key.
 type announced struct {
 	ssh.Signer
-	tried func()
+	tried  func()
+	signed func(ssh.PublicKey)
 }
 
 // Algorithms implements [ssh.MultiAlgorithmSigner]. x/crypto calls it just
@@ -218,6 +220,14 @@ func (a *announced) Algorithms() []string {
 }
 
 func (a *announced) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	sig, err := a.sign(rand, data, algo)
+	if err == nil {
+		a.signed(a.PublicKey())
+	}
+	return sig, err
+}
+
+func (a *announced) sign(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
 	if s, ok := a.Signer.(ssh.AlgorithmSigner); ok {
 		return s.SignWithAlgorithm(rand, data, algo)
 	}

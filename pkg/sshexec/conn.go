@@ -22,6 +22,9 @@ type conn struct {
 	via  *conn // jump host, held while we live
 	pool *Pool
 
+	hostKey  string // fingerprint of the host's key
+	loginKey string // and of ours; "" = a password
+
 	// guarded by pool.mu
 	refs     int
 	lastUsed time.Time
@@ -36,10 +39,13 @@ type conn struct {
 }
 
 // adopt makes a conn of a finished handshake and serves it until it ends.
-func (p *Pool) adopt(t Target, sc ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, via *conn) *conn {
+func (p *Pool) adopt(h *handshake, sc ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, via *conn) *conn {
 	now := time.Now()
+	t := h.target
+	hostKey, loginKey := h.keys()
 	c := &conn{
 		key: t.key(), name: t.name(), ssh: sc, via: via, pool: p,
+		hostKey: hostKey, loginKey: loginKey,
 		lastUsed: now, lastPing: now,
 		sessions: make(chan struct{}, maxSessions),
 		dead:     make(chan struct{}),

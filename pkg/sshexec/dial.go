@@ -118,7 +118,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	// The connection may be a pipe or a channel, which know no deadlines:
 	// closing it is what ends the handshake in time.
 	unhook := context.AfterFunc(dl.ctx, func() { raw.Close() })
-	sc, chans, reqs, err := ssh.NewClientConn(raw, t.hostport(), config)
+	sc, chans, reqs, err := ssh.NewClientConn(raw, t.HostPort(), config)
 	if !unhook() && err == nil {
 		sc.Close()
 		err = context.Cause(dl.ctx)
@@ -130,8 +130,8 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if proxy != nil {
 		proxy.established.Store(true)
 	}
-	p.log.Debug("connected", "host", t.name(), "address", t.hostport(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", keyExchangeOf(sc))
-	return p.adopt(t, sc, chans, reqs, via), nil
+	p.log.Debug("connected", "host", t.name(), "address", t.HostPort(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", keyExchangeOf(sc))
+	return p.adopt(h, sc, chans, reqs, via), nil
 }
 
 // connect opens the byte stream to t's sshd.
@@ -154,7 +154,7 @@ func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, erro
 		case "inet6":
 			network = "tcp6"
 		}
-		return d.DialContext(ctx, network, t.hostport())
+		return d.DialContext(ctx, network, t.HostPort())
 	}
 }
 
@@ -170,10 +170,10 @@ func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
 	switch {
 	case errors.Is(err, errConnectTimeout):
 		f.kind, f.retry = KindTimeout, retryTimeout
-		f.err = fmt.Errorf("%s does not answer within %v", t.hostport(), t.connectTimeout())
+		f.err = fmt.Errorf("%s does not answer within %v", t.HostPort(), t.connectTimeout())
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.retry = retrySoon
-		f.err = fmt.Errorf("%s refuses connections", t.hostport())
+		f.err = fmt.Errorf("%s refuses connections", t.HostPort())
 		f.hint = "is sshd running there, and is the port right?"
 	case errors.As(err, &dns):
 		if dns.IsTemporary {
@@ -188,7 +188,7 @@ func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
 	default:
 		if oe, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
 			// What the jump host says: "Connection refused", "No route to host".
-			f.err = fmt.Errorf("%s: the jump host answers: %s", t.hostport(), strings.TrimSpace(oe.Message))
+			f.err = fmt.Errorf("%s: the jump host answers: %s", t.HostPort(), strings.TrimSpace(oe.Message))
 			if oe.Reason == ssh.Prohibited {
 				f.hint = "AllowTcpForwarding or PermitOpen on the jump host does not allow this"
 			} else {
@@ -255,10 +255,12 @@ type handshake struct {
 	asked    bool // the password was sent by keyboard-interactive; x/crypto calls one method at a time
 
 	mu      sync.Mutex
-	keyErr  error // the host key was refused
-	keyOK   bool  // the host key was accepted: key exchange is over
-	authErr error // why our side could not log in
+	hostKey string // fingerprint of the host key that was accepted
+	keyErr  error  // the host key was refused
+	keyOK   bool   // the host key was accepted: key exchange is over
+	authErr error  // why our side could not log in
 	offered []string
+	signed  string // fingerprint of the key that signed last
 }
 
 func (h *handshake) config() (*ssh.ClientConfig, error) {
@@ -274,10 +276,14 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 		HostKeyAlgorithms: algos,
 		ClientVersion:     "SSH-2.0-fleetd",
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			err := verify(key)
+			// Before verify, which may record the key of a host that is new.
+			err := t.checkBound(key)
+			if err == nil {
+				err = verify(key)
+			}
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.keyErr, h.keyOK = err, err == nil
+			h.hostKey, h.keyErr, h.keyOK = fingerprint(key), err, err == nil
 			return err
 		},
 	}, nil
@@ -301,7 +307,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 		return h.authErr
 	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
 		f := &fault{kind: KindTimeout, op: "connect", retry: retryTimeout,
-			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.hostport(), t.connectTimeout())}
+			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}
 		if h.keyOK {
 			f.op = "log in as " + t.user()
 			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
@@ -321,7 +327,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 		return &fault{kind: KindLost, op: "log in as " + t.user(), retry: retrySoon, err: fmt.Errorf("connection lost during login: %s", text)}
 	case isHangup(err):
 		f := &fault{kind: KindUnreachable, op: "connect", retry: retrySoon,
-			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.hostport()),
+			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.HostPort()),
 			hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
 		if proxy != nil {
 			f.err, f.hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""

@@ -25,6 +25,10 @@
 // than OpenSSH's: a host that is known by keys of other types only counts as
 // changed, because a stranger can choose the type of key he offers.
 //
+// [Target.HostKey] binds a target to one machine: every new connection to it must
+// show that key, so that a changed DNS record or two swapped ports cannot lead a
+// run to another machine that known_hosts knows as well.
+//
 // # Commands
 //
 // [Pool.Run] starts one command on a channel of its own. What travels in the

@@ -135,7 +135,7 @@ func errorOf(t Target, op string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	e := &Error{Host: t.name(), Op: op, Err: err, addr: t.hostport()}
+	e := &Error{Host: t.name(), Op: op, Err: err, addr: t.HostPort()}
 	if f, ok := errors.AsType[*fault](err); ok {
 		e.Kind, e.Hint, e.Err = f.kind, f.hint, f.err
 		if f.op != "" {

@@ -81,7 +81,7 @@ func TestFormatErrors(t *testing.T) {
 	}
 	for i := 1; i <= 2; i++ {
 		tg := Target{Name: fmt.Sprintf("db%d", i), Address: fmt.Sprintf("10.0.0.%d", i)}
-		errs = append(errs, wrap(tg, "run uname", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.hostport())}))
+		errs = append(errs, wrap(tg, "run uname", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.HostPort())}))
 	}
 	errs = append(errs, wrap(Target{Name: "db3"}, "run uname", &fault{kind: KindUnreachable, op: "connect", err: errors.New("no such host")}))
 	err := FleetError(errs...)
@@ -106,7 +106,7 @@ func TestFoldResults(t *testing.T) {
 	ok := func(host, out string) HostResult { return HostResult{Host: host, Result: Result{Stdout: []byte(out)}} }
 	down := func(host string) HostResult {
 		tg := Target{Name: host, Address: "addr-of-" + host}
-		return HostResult{Host: host, Err: wrap(tg, "run x", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.hostport())})}
+		return HostResult{Host: host, Err: wrap(tg, "run x", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.HostPort())})}
 	}
 	var got []string
 	for _, b := range FoldResults([]HostResult{ok("web2", "6.1"), down("db1"), ok("web1", "6.1"), ok("web3", "3.10"), down("db2")}) {

@@ -43,7 +43,7 @@ func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []str
 	verify = func(key ssh.PublicKey) error {
 		return p.verifyHostKey(t, files, name, known, key)
 	}
-	return verify, known.algorithms(), nil
+	return verify, known.algorithms(t.HostKey), nil
 }
 
 // knownName is what t is called in known_hosts: "host", or "[host]:port" where
@@ -52,7 +52,7 @@ func (t Target) knownName() string {
 	if t.HostKeyAlias != "" {
 		return strings.ToLower(t.HostKeyAlias)
 	}
-	return strings.ToLower(knownhosts.Normalize(t.hostport()))
+	return strings.ToLower(knownhosts.Normalize(t.HostPort()))
 }
 
 func defaultKnownHosts() []string {
@@ -144,31 +144,40 @@ func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate
 }
 
 // algorithms returns the host key algorithms to offer, or nil for x/crypto's
-// defaults. Certificates are asked for only where an authority is known: a
+// defaults. The known key with the fingerprint bound, if any, comes first: a
+// host with several keys must not look like another one because a line was added
+// to known_hosts. Certificates are asked for only where an authority is known: a
 // server would show one to everybody who asks.
-func (es hostEntries) algorithms() []string {
+func (es hostEntries) algorithms(bound string) []string {
 	def := ssh.SupportedAlgorithms().HostKeys
-	var first []string
-	if len(es.authorities()) > 0 {
-		for _, a := range def {
-			if isCertAlgo(a) {
-				first = append(first, a)
+	var out []string
+	add := func(algos ...string) {
+		for _, a := range algos {
+			if slices.Contains(def, a) && !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
 	}
-	for _, e := range append(es.keys(), es.filter(markOtherPort)...) {
-		for _, a := range algorithmsFor(e.key) {
-			if slices.Contains(def, a) && !slices.Contains(first, a) {
-				first = append(first, a)
-			}
+	plain := append(es.keys(), es.filter(markOtherPort)...)
+	for _, e := range plain {
+		if fingerprint(e.key) == bound {
+			add(algorithmsFor(e.key)...)
 		}
 	}
 	for _, a := range def {
-		if !isCertAlgo(a) && !slices.Contains(first, a) {
-			first = append(first, a)
+		if isCertAlgo(a) && len(es.authorities()) > 0 {
+			add(a)
 		}
 	}
-	return first
+	for _, e := range plain {
+		add(algorithmsFor(e.key)...)
+	}
+	for _, a := range def {
+		if !isCertAlgo(a) {
+			add(a)
+		}
+	}
+	return out
 }
 
 func isCertAlgo(a string) bool { return strings.HasSuffix(a, "-cert-v01@openssh.com") }

@@ -122,10 +122,10 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 			p.mu.Unlock()
 			return nil, false, errPoolClosed
 		}
-		s := p.slots[key]
+		s := p.slotOf(key, t)
 		reused = s != nil && s.conn != nil
 		if s != nil && s.conn != nil && s.conn.isDead() {
-			delete(p.slots, key)
+			delete(p.slots, s.key)
 			s = nil
 			reused = false
 		}
@@ -166,6 +166,22 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 		}
 		p.mu.Unlock()
 	}
+}
+
+// slotOf returns the slot that serves t, nil if there is none. A connection that
+// was opened before t was bound to a host key serves it too, if it has that key:
+// a plan is made and applied over the same connections. It is called with p.mu
+// held.
+func (p *Pool) slotOf(key string, t Target) *slot {
+	s := p.slots[key]
+	if s != nil || t.HostKey == "" {
+		return s
+	}
+	s = p.slots[t.unbound().key()]
+	if s == nil || s.conn == nil || s.conn.isDead() || s.conn.hostKey != t.HostKey {
+		return nil
+	}
+	return s
 }
 
 // startDial is called with p.mu held.
@@ -229,11 +245,11 @@ func (p *Pool) retire(c *conn) {
 // Forget closes the connections to t and abandons dials to it. What still runs
 // on them fails with KindLost. Jump hosts' connections stay.
 func (p *Pool) Forget(t Target) {
-	key := t.key()
+	key, unbound := t.key(), t.unbound().key()
 	p.mu.Lock()
 	var drop []*slot
 	for k, s := range p.slots {
-		if k == key || s.name == t.name() {
+		if k == key || k == unbound || s.name == t.name() {
 			drop = append(drop, s)
 			delete(p.slots, k)
 		}

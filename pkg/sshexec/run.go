@@ -42,6 +42,10 @@ type Command struct {
 	// Env is added to the environment. Names must be shell names. Values do
 	// not appear in a process list, unlike with "env A=b program".
 	Env map[string]string
+	// Secrets are what of Stdin, Env, the command itself or its output must not
+	// be written down: who keeps a record of the command replaces them. Run itself
+	// writes nothing.
+	Secrets []Secret
 	// Become runs the command as Target.Become says. It changes nothing when
 	// the login user is that user already.
 	Become bool

@@ -15,53 +15,63 @@ import (
 // OpenSSH does by default. Two targets with the same Name are the same host.
 type Target struct {
 	// Name is the host's inventory name. Errors carry it.
-	Name string
+	Name string `json:"name,omitzero"`
 	// Address is a host name or IP address. Empty means Name.
-	Address string
+	Address string `json:"address,omitzero"`
 	// Port is the TCP port of sshd. 0 means 22.
-	Port int
+	Port int `json:"port,omitzero"`
 	// User is the login name. Empty means the local user's name.
-	User string
+	User string `json:"user,omitzero"`
 	// IdentityFiles are private keys, tried in this order before the agent's
 	// keys. A file may also be a public key whose private part an agent holds.
 	// A certificate beside it (FILE-cert.pub) is used. Nil means OpenSSH's
 	// defaults (~/.ssh/id_ed25519 and so on), as far as they exist.
-	IdentityFiles []string
+	IdentityFiles []string `json:"identity_files,omitzero"`
 	// CertificateFiles are OpenSSH user certificates for keys in IdentityFiles
 	// or in the agent.
-	CertificateFiles []string
+	CertificateFiles []string `json:"certificate_files,omitzero"`
 	// IdentitiesOnly keeps the agent's other keys out of the login.
-	IdentitiesOnly bool
+	IdentitiesOnly bool `json:"identities_only,omitzero"`
 	// IdentityAgent is the socket of the ssh-agent. Empty means SSH_AUTH_SOCK,
 	// "none" means no agent.
-	IdentityAgent string
+	IdentityAgent string `json:"identity_agent,omitzero"`
 	// Password is used for password and keyboard-interactive logins. Empty
 	// means that these are not tried.
-	Password Secret
+	Password Secret `json:"-"`
 	// Become says how to become another user, for commands and uploads that
 	// ask for it.
-	Become Become
+	Become Become `json:"become,omitzero"`
 	// ProxyJump lists jump hosts, the one nearest to us first. Each is reached
 	// through those before it, over one connection that all targets share.
-	ProxyJump []Target
+	ProxyJump []Target `json:"proxy_jump,omitzero"`
 	// ProxyCommand is a shell command whose standard input and output are the
 	// connection. Tokens %h, %p, %r, %n and %% are replaced. ProxyJump and
 	// ProxyCommand exclude each other.
-	ProxyCommand string
+	ProxyCommand string `json:"proxy_command,omitzero"`
 	// KnownHosts are the files to check host keys against; the first one is
 	// where AcceptNew writes. Nil means ~/.ssh/known_hosts and
 	// /etc/ssh/ssh_known_hosts.
-	KnownHosts []string
+	KnownHosts []string `json:"known_hosts,omitzero"`
 	// HostKeyPolicy says what to do with a host that is in no file.
-	HostKeyPolicy HostKeyPolicy
+	HostKeyPolicy HostKeyPolicy `json:"host_key_policy,omitzero"`
 	// HostKeyAlias is looked up in KnownHosts in place of the address.
-	HostKeyAlias string
+	HostKeyAlias string `json:"host_key_alias,omitzero"`
+	// HostKey is the fingerprint of the one host key that the target may have,
+	// as ssh-keygen -l prints it ("SHA256:…"): a machine with another key is
+	// another machine, whatever known_hosts says of it. Of a host certificate
+	// it is that of the key in it. Empty means that known_hosts alone decides.
+	HostKey string `json:"host_key,omitzero"`
 	// AddressFamily is "inet" or "inet6" to use only IPv4 or IPv6 addresses.
-	AddressFamily string
+	AddressFamily string `json:"address_family,omitzero"`
 	// ConnectTimeout bounds one attempt to connect and log in, for each hop.
 	// 0 means 10 seconds. Time in which a person is asked for a passphrase
 	// does not count.
-	ConnectTimeout time.Duration
+	ConnectTimeout time.Duration `json:"connect_timeout,omitzero"`
+
+	// NeedsPassword and NeedsBecomePassword say that the target was written as
+	// JSON, and that its passwords were not: somebody has to give them again.
+	NeedsPassword       bool `json:"needs_password,omitzero"`
+	NeedsBecomePassword bool `json:"needs_become_password,omitzero"`
 
 	// spare asks for a connection beside the one that commands share.
 	spare bool
@@ -70,16 +80,16 @@ type Target struct {
 // Become says how to become another user on the node.
 type Become struct {
 	// Method is "sudo" or "su". Empty means sudo.
-	Method string
+	Method string `json:"method,omitzero"`
 	// User is who to become. Empty means root.
-	User string
+	User string `json:"user,omitzero"`
 	// Password is the login user's (sudo) or the other user's (su). Empty
 	// means that no password is needed.
-	Password Secret
+	Password Secret `json:"-"`
 	// Exe is the program to call. Empty means the method's name.
-	Exe string
+	Exe string `json:"exe,omitzero"`
 	// Flags are the program's options. Nil means -H for sudo.
-	Flags []string
+	Flags []string `json:"flags,omitzero"`
 }
 
 // A HostKeyPolicy says what happens with a host whose key is not known.
@@ -124,7 +134,9 @@ func (t Target) user() string {
 	return localUser()
 }
 
-func (t Target) hostport() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
+// HostPort is what is dialed, "host:port"; behind jump hosts and a ProxyCommand
+// it is what these are asked for.
+func (t Target) HostPort() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
 
 func (t Target) connectTimeout() time.Duration {
 	if t.ConnectTimeout > 0 {
@@ -138,7 +150,7 @@ func (t Target) name() string {
 	if t.Name != "" {
 		return t.Name
 	}
-	return t.hostport()
+	return t.HostPort()
 }
 
 // key identifies the connection that serves t: targets that would connect in
@@ -151,9 +163,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %t\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.AddressFamily, t.spare)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare)
 	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)
@@ -174,7 +186,7 @@ func (t Target) lastHop() (Target, bool) {
 		hop.ProxyCommand = ""
 	}
 	if hop.Name == "" {
-		hop.Name = hop.hostport()
+		hop.Name = hop.HostPort()
 	}
 	return hop, true
 }

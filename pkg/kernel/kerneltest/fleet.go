@@ -63,6 +63,9 @@ func (f *Fleet) Connect(ctx context.Context, host string) error {
 	return err
 }
 
+// Reached names the node itself: there is no address, and no key but the name.
+func (f *Fleet) Reached(host string) (address, hostKey string) { return host + ":22", "SHA256:" + host }
+
 // Run runs one of the commands that the modules use.
 func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	op := "run a script"
