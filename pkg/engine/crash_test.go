@@ -123,7 +123,7 @@ func crashHosts() (*kerneltest.Fleet, []string, []string) {
 	}
 	fleet := kerneltest.New(flavours)
 	for h := range flavours {
-		fleet.Node(h).Behave(func(b *kerneltest.Behaviour) { b.StopTakes, b.BootTakes, b.YumTakes = 2, 3, 2 })
+		fleet.Node(h).Behave(func(b *kerneltest.Behaviour) { b.StopTakes, b.BootTakes, b.YumTakes = 1, 1, 1 })
 	}
 	fleet.Node("w4").Behave(func(b *kerneltest.Behaviour) {
 		b.Kernels = map[string]kerneltest.Fate{kerneltest.NewRelease(flavours["w4"]): kerneltest.Panics}

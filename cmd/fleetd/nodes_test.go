@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+)
+
+// nodes are EL nodes in memory that a fleetd in another process reaches over real
+// SSH: what it did to them is counted, and stays when it is killed.
+type nodes struct {
+	fleet   *kerneltest.Fleet
+	servers map[string]*sshtest.Server
+	dir     string
+}
+
+// startNodes starts an SSH server for every node, and writes known_hosts and an
+// inventory of them into dir.
+func startNodes(dir string, flavours map[string]kerneltest.Flavour) (*nodes, error) {
+	n := &nodes{fleet: kerneltest.New(flavours), servers: map[string]*sshtest.Server{}, dir: dir}
+	var known strings.Builder
+	for host := range flavours {
+		n.fleet.Node(host).Behave(func(b *kerneltest.Behaviour) { b.StopTakes, b.BootTakes, b.YumTakes = 1, 1, 1 })
+		srv, err := sshtest.Start(filepath.Join(dir, "servers", host), sshtest.Sudo(sshtest.SudoPolicy{}), sshtest.Handler(n.answer(host)))
+		if err != nil {
+			n.close()
+			return nil, err
+		}
+		n.servers[host] = srv
+		b, err := os.ReadFile(srv.KnownHostsFile())
+		if err != nil {
+			n.close()
+			return nil, err
+		}
+		known.Write(b)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, ".ssh"), 0o700); err != nil {
+		return nil, err
+	}
+	return n, errors.Join(
+		os.WriteFile(filepath.Join(dir, ".ssh", "known_hosts"), []byte(known.String()), 0o600),
+		os.WriteFile(filepath.Join(dir, "hosts"), []byte(n.inventory()), 0o600),
+	)
+}
+
+func (n *nodes) inventory() string {
+	var b strings.Builder
+	for host, srv := range n.servers {
+		t := srv.Target("")
+		fmt.Fprintf(&b, "%s ansible_host=%s ansible_port=%d ansible_ssh_private_key_file=%s\n", host, t.Address, t.Port, t.IdentityFiles[0])
+	}
+	return b.String()
+}
+
+func (n *nodes) close() {
+	for _, s := range n.servers {
+		s.Close()
+	}
+}
+
+// answer lets the node of that name run what came over the wire. A node that is
+// on its way down or up drops the connection.
+func (n *nodes) answer(host string) func(*sshtest.Request) sshtest.Response {
+	return func(r *sshtest.Request) sshtest.Response {
+		c := sshexec.Command{Argv: r.Argv, Script: r.Script, Env: r.Env, Become: r.Become != ""}
+		res, err := n.fleet.Run(r.Context, host, c)
+		var e *sshexec.Error
+		switch {
+		case errors.As(err, &e) && e.Kind == sshexec.KindBecome:
+			return sshtest.Response{Stderr: "sudo: PAM account management error\n", Exit: 1}
+		case err != nil:
+			r.Server.DropConnections()
+			return sshtest.Response{}
+		}
+		return sshtest.Response{Stdout: string(res.Stdout), Stderr: string(res.Stderr), Exit: res.ExitStatus}
+	}
+}
