@@ -15,8 +15,12 @@ import (
 type dataplaneModule struct{ d Deps }
 
 type dataplaneData struct {
-	Before DataPlane `json:"before"`
+	// Before is the spec's value, "" where it was not set.
+	Before DataPlane `json:"before,omitempty"`
 	After  DataPlane `json:"after"`
+	// Asked is set when the data plane was asked for already: the step waits for
+	// it, and has nothing to take back.
+	Asked bool `json:"asked,omitempty"`
 	// HostPorts is the value before, for the way back.
 	HostPorts string `json:"host_ports,omitempty"`
 	// Automatic is set when the operator's automatic mode has to be switched
@@ -25,10 +29,13 @@ type dataplaneData struct {
 	Stall     string `json:"stall"`
 }
 
-func (dataplaneModule) Params() rollout.Params {
-	return rollout.Params{
-		"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
-		"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node may stand still (10m)"},
+func (dataplaneModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
+			"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node may stand still (10m)"},
+		},
+		Rule: "data-plane",
 	}
 }
 
@@ -65,12 +72,15 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Action: rollout.Update, Disruptive: true,
 		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
 		Risks:   f.flipRisks(want),
+		Back:    fmt.Sprintf("move the data plane back to %s", have),
 		Data: pack(dataplaneData{
-			Before: have, After: want, HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(),
+			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
+			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(),
 		}),
 	}
 	if have == want {
 		c.Summary = fmt.Sprintf("wait until the data plane %s is in force", want)
+		c.Back = fmt.Sprintf("leave the data plane at %s, which was asked for before", want)
 		c.Reasons = []string{"Installation asks for it already; the operator has not told Felix yet"}
 	} else {
 		c.Fields = append(c.Fields, rollout.Field{Name: "Installation linuxDataplane", Before: string(f.Installation.LinuxDataplane), After: text})
@@ -95,57 +105,53 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 }
 
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[dataplaneData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	calico := map[string]any{"linuxDataplane": string(d.After)}
-	if d.After == BPF {
-		calico["hostPorts"] = nil
-	}
-	if d.After == Iptables && d.Automatic {
-		calico["bpfNetworkBootstrap"] = "Disabled"
-	}
-	return m.d.flip(ctx, s, d.After, calico, d.Stall)
+	return act(s, func(c *call, d dataplaneData) rollout.Outcome {
+		calico := map[string]any{"linuxDataplane": string(d.After)}
+		if d.After == BPF {
+			calico["hostPorts"] = nil
+		}
+		if d.After == Iptables && d.Automatic {
+			calico["bpfNetworkBootstrap"] = "Disabled"
+		}
+		return m.d.flip(ctx, c, d.After, calico, d.Stall)
+	})
 }
 
 func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[dataplaneData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	if d.Before == d.After {
-		return rollout.AlreadyDone("the data plane was asked for before this run")
-	}
-	calico := map[string]any{"linuxDataplane": string(d.Before)}
-	if d.After == BPF && d.HostPorts != "" {
-		calico["hostPorts"] = d.HostPorts
-	}
-	if d.After == Iptables && d.Automatic {
-		calico["bpfNetworkBootstrap"] = "Enabled"
-	}
-	return m.d.flip(ctx, s, d.Before, calico, d.Stall)
+	return act(s, func(c *call, d dataplaneData) rollout.Outcome {
+		if d.Asked {
+			return rollout.AlreadyDone("the data plane was asked for before this run")
+		}
+		calico := map[string]any{"linuxDataplane": nil} // null takes the field away
+		if d.Before != "" {
+			calico["linuxDataplane"] = string(d.Before)
+		}
+		if d.After == BPF && d.HostPorts != "" {
+			calico["hostPorts"] = d.HostPorts
+		}
+		if d.After == Iptables && d.Automatic {
+			calico["bpfNetworkBootstrap"] = "Enabled"
+		}
+		return m.d.flip(ctx, c, Installation{LinuxDataplane: d.Before}.DataPlane(), calico, d.Stall)
+	})
 }
 
 // flip asks for a data plane in one patch and watches it arrive.
-func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
+func (d Deps) flip(ctx context.Context, c *call, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	f, err := d.Client.read(ctx, rollParts...)
 	if err != nil {
-		return failure(ctx, s, err)
-	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+		return c.failed(err)
 	}
 	if f.Installation.DataPlane() != want {
 		if f.Felix.ByHand() {
 			return rollout.Fail(f.byHand())
 		}
 		if err := d.Client.patchInstallation(ctx, calicoNetwork); err != nil {
-			return failure(ctx, s, err)
+			return c.failed(err)
 		}
 		return rollout.WaitFor(pollEvery, "the operator is to act on linuxDataplane %s", want)
 	}
@@ -155,7 +161,7 @@ func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNe
 		// touched it may stand beside a Felix from after. What is read now is
 		// younger than all of it.
 		if f, err = d.Client.read(ctx, rollParts...); err != nil {
-			return failure(ctx, s, err)
+			return c.failed(err)
 		}
 		done, why = f.InForce(want)
 	}
@@ -164,7 +170,7 @@ func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNe
 		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"
 	}
 	if !done {
-		return await(ctx, s, stall, roll{
+		return c.await(stall, roll{
 			doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
 			mark:     fmt.Sprintf("%s %d %s", f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
 			degraded: f.degraded(),
@@ -172,7 +178,7 @@ func (d Deps) flip(ctx context.Context, s rollout.Step, want DataPlane, calicoNe
 			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
 		})
 	}
-	return rollout.Did("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), orWord(f.Felix.BPFEnabled, "not set"))
+	return c.done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), orWord(f.Felix.BPFEnabled, "not set"))
 }
 
 func backPatch(want DataPlane) string {

@@ -9,14 +9,13 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // TestDiff plans the tasks of each testdata/diff/*.txtar, one on the state that
 // the other leaves, and compares what a person would read. The state is a
 // recording ("base") with changes ("facts.yaml") on localhost, or "node.yaml"
-// and "ssh.yaml" on a host.
+// on a host.
 func TestDiff(t *testing.T) {
 	files, err := filepath.Glob("testdata/diff/*.txtar")
 	if err != nil || len(files) < 10 {
@@ -32,11 +31,10 @@ func TestDiff(t *testing.T) {
 				st = state(t, with(Calico, factsOf(t, base, text("facts.yaml"))))
 			} else {
 				var n Node
-				var f node.Facts
-				if err := errors.Join(yaml.Unmarshal([]byte(text("node.yaml")), &n), yaml.Unmarshal([]byte(text("ssh.yaml")), &f)); err != nil {
+				if err := yaml.Unmarshal([]byte(text("node.yaml")), &n); err != nil {
 					t.Fatal(err)
 				}
-				st = state(t, with(Kubernetes, n), with(node.Section, f))
+				st = state(t, with(Kubernetes, n))
 			}
 			var tasks []map[string]rollout.Args
 			if err := yaml.Unmarshal([]byte(text("tasks.yaml")), &tasks); err != nil {
@@ -59,7 +57,7 @@ func plan(t *testing.T, host string, st rollout.State, tasks []map[string]rollou
 				t.Fatalf("no module %q", name)
 			}
 			for arg := range args {
-				if _, ok := m.Params()[arg]; !ok {
+				if _, ok := m.About().Params[arg]; !ok {
 					t.Fatalf("%s declares no parameter %q", name, arg)
 				}
 			}
@@ -86,8 +84,11 @@ func plan(t *testing.T, host string, st rollout.State, tasks []map[string]rollou
 			for _, r := range c.Risks {
 				fmt.Fprintf(&b, "  risk: %s\n", r)
 			}
-			if c.Action.Writes() && len(c.Data) == 0 {
-				t.Errorf("%s: a change without data cannot be done", name)
+			if c.Back != "" {
+				fmt.Fprintf(&b, "  back: %s\n", c.Back)
+			}
+			if c.Action.Writes() && (len(c.Data) == 0 || c.Back == "") {
+				t.Errorf("%s: a change without data cannot be done, and one that does not say what the way back is cannot be reviewed", name)
 			}
 			st = after
 		}

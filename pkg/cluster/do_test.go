@@ -273,7 +273,7 @@ func TestVerify(t *testing.T) {
 	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Errorf("%+v", o)
 	}
-	m.first = time.Now().Add(-2 * time.Minute)
+	m.now += 2 * time.Minute
 	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "kube-proxy off: DaemonSet kube-system/kube-proxy runs on 6 nodes") {
 		t.Errorf("%+v", o)
 	}
@@ -305,7 +305,7 @@ func TestOutage(t *testing.T) {
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Retrying {
 				t.Fatalf("%+v", o)
 			}
-			m.longAgo("outage", outagePatience+time.Second)
+			m.now += outagePatience + time.Second
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 				t.Errorf("%+v", o)
 			}
@@ -315,12 +315,6 @@ func TestOutage(t *testing.T) {
 			}
 		})
 	}
-}
-
-// longAgo sets back a stored moment.
-func (m *machine) longAgo(key string, d time.Duration) {
-	_, value, _ := strings.Cut(m.checkpoints[key], " ")
-	m.checkpoints[key] = time.Now().Add(-d).UTC().Format(time.RFC3339Nano) + " " + value
 }
 
 func conditionsOf(t *testing.T, u *unstructured.Unstructured, kind, status, message string) *unstructured.Unstructured {

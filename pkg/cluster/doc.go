@@ -5,7 +5,8 @@
 // host ([Node]), and "calico", the cluster itself on localhost ([Facts]). It
 // writes through nine modules: fleetd.cluster.drain, ready and uncordon on nodes;
 // fleetd.calico.preflight, api_endpoint, kube_proxy, dataplane,
-// external_service_mode and verify on localhost.
+// external_service_mode and verify on localhost. [Client.Members] says who votes
+// in etcd, and [Lease] keeps a second bastion off the cluster.
 //
 // What is true here:
 //
@@ -17,14 +18,17 @@
 //   - A Node that was cordoned by somebody else stays cordoned.
 //   - Every write to the API server is noted as a [rollout.Operation] by the
 //     connection itself ([Connect]).
+//   - Every call of Do and Undo is short, and decides by the run's clock: what it
+//     has to remember are notes on its outcome.
 //   - Diff is pure and leaves out what moves by itself (pods, readiness), so
 //     that a reviewed plan does not go stale over night.
 //
 // The rights that are needed: get and list on nodes, pods, services, configmaps,
 // daemonsets, deployments, poddisruptionbudgets, installations and
 // tigerastatuses (operator.tigera.io) and felixconfigurations
-// (crd.projectcalico.org); patch on nodes, daemonsets, installations and
-// felixconfigurations; create, patch and delete on configmaps in
-// tigera-operator; create on pods/eviction (delete on pods with
-// disable_eviction).
+// (crd.projectcalico.org); get on the namespace kube-system and the path /readyz;
+// patch on nodes, daemonsets, installations and felixconfigurations; create,
+// patch and delete on configmaps in tigera-operator; create on pods/eviction
+// (delete on pods with disable_eviction); get, create and update on leases
+// (coordination.k8s.io) in kube-system.
 package cluster

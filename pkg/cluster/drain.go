@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,9 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kubectl/pkg/drain"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -33,24 +34,27 @@ type drainModule struct{ d Deps }
 
 type drainData struct {
 	Node string `json:"node"`
-	// Cordon is false when somebody else cordoned the node: that cordon is not
-	// fleetd's to take back.
-	Cordon bool `json:"cordon"`
+	// Before is the node's cordon, which the way back leaves as it was. What
+	// somebody else cordoned is not cordoned anew.
+	Before Cordon `json:"before"`
 	DrainOptions
 }
 
-func (drainModule) Params() rollout.Params {
-	return rollout.Params{
-		"timeout":              {Type: rollout.Duration, Help: "how long pods may take to leave, waiting for PodDisruptionBudgets included (10m)"},
-		"grace_period":         {Type: rollout.Int, Help: "seconds that each pod gets to end; -1 is the pod's own (-1)"},
-		"disable_eviction":     {Type: rollout.Bool, Help: "delete pods instead of evicting them: no PodDisruptionBudget is asked (no)"},
-		"delete_emptydir_data": {Type: rollout.Bool, Help: "also move pods with emptyDir volumes, whose contents are lost (yes)"},
-		"force":                {Type: rollout.Bool, Help: "also delete pods that no controller would start again (no)"},
+func (drainModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"timeout":              {Type: rollout.Duration, Help: "how long pods may take to leave, waiting for PodDisruptionBudgets included; a control-plane node waits as long for the others to be healthy (10m)"},
+			"grace_period":         {Type: rollout.Int, Help: "seconds that each pod gets to end; -1 is the pod's own (-1)"},
+			"disable_eviction":     {Type: rollout.Bool, Help: "delete pods instead of evicting them: no PodDisruptionBudget is asked (no)"},
+			"delete_emptydir_data": {Type: rollout.Bool, Help: "also move pods with emptyDir volumes, whose contents are lost (yes)"},
+			"force":                {Type: rollout.Bool, Help: "also delete pods that no controller would start again (no)"},
+		},
+		Guards: rollout.Disruptions,
 	}
 }
 
 func (drainModule) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: Kubernetes.Name()}, {Section: node.Section.Name()}}
+	return []rollout.Read{{Section: Kubernetes.Name()}}
 }
 
 func drainOptions(a rollout.Args) (o DrainOptions, err error) {
@@ -73,35 +77,25 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	facts, err := node.Section.Get(before)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	switch {
-	case n.Name == "":
+	if n.Name == "" {
 		return noOp("%s is no node of the cluster: there is nothing to drain", host), before, nil
-	case facts.Target == "" || facts.Target == facts.Running:
-		return noOp("Node %s is not rebooted: its pods stay", n.Name), before, nil
 	}
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true,
-		Summary: fmt.Sprintf("cordon and drain Node %s (at most %s)", n.Name, o.Timeout),
-		Fields:  []rollout.Field{{Name: "unschedulable", Before: "false", After: "true"}},
-		Reasons: []string{fmt.Sprintf("the node reboots from %s into %s", facts.Running, facts.Target)},
-		Data:    pack(drainData{Node: n.Name, Cordon: !n.Unschedulable || n.Ours(), DrainOptions: o}),
+		Summary: fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout),
+		Back:    fmt.Sprintf("leave Node %s cordoned, as it was before", n.Name),
+		Risks:   o.risks(),
+		Data:    pack(drainData{Node: n.Name, Before: n.Cordon(), DrainOptions: o}),
 	}
 	switch {
-	case n.Ours():
-		c.Fields = nil
-		c.Summary = fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout)
-		c.Reasons = append(c.Reasons, "the node is still cordoned by an earlier run of fleetd")
-	case n.Unschedulable:
-		c.Fields = nil
-		c.Summary = fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout)
-		c.Reasons = append(c.Reasons, "somebody else cordoned the node: it stays cordoned afterwards")
-	}
-	c.Risks = o.risks()
-	if !n.Unschedulable {
+	case n.Cordon().Ours():
+		c.Reasons = []string{"the node is still cordoned by an earlier run of fleetd"}
+	case n.Cordon().Foreign():
+		c.Reasons = []string{"somebody else cordoned the node: it stays cordoned afterwards"}
+	default:
+		c.Summary = fmt.Sprintf("cordon and drain Node %s (at most %s)", n.Name, o.Timeout)
+		c.Fields = []rollout.Field{{Name: "unschedulable", Before: "false", After: "true"}}
+		c.Back = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
 		n.Unschedulable, n.CordonedBy = true, cordonedByFleetd
 	}
 	n.Drained = &o
@@ -125,59 +119,63 @@ func (o DrainOptions) risks() []string {
 }
 
 func (m drainModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[drainData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.drain(ctx, s, d)
+	return act(s, func(c *call, d drainData) rollout.Outcome { return m.d.drain(ctx, c, d) })
 }
 
-// Undo makes the node take work again, if it was fleetd that stopped it.
+// Undo makes the node take work again once it is back, if it did before.
 func (m drainModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[drainData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.uncordon(ctx, s, uncordonData{Node: d.Node, Timeout: defaultReadyTimeout.String(), Uncordon: d.Cordon})
+	return act(s, func(c *call, d drainData) rollout.Outcome {
+		return m.d.uncordon(ctx, c, d.Node, defaultReadyTimeout.String(), d.Before)
+	})
 }
 
-// drain is one look at the node: cordon it if needed, ask every pod that has
-// not been asked yet to leave, say who is left.
-func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout.Outcome {
-	ctx = forHost(ctx, s.Host)
-	c := d.Client
+// drain is one look at the node: note who is there, then cordon it, then ask
+// every pod that has not been asked yet to leave, and say who is left.
+func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcome {
+	ctx = forHost(ctx, c.Host)
 	timeout, err := time.ParseDuration(data.Timeout)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	late := time.Since(s.First) >= timeout
 	h := &drain.Helper{
-		Ctx: ctx, Client: c.Kube, Force: data.Force, GracePeriodSeconds: data.GracePeriod,
+		Ctx: ctx, Client: d.Client.Kube, Force: data.Force, GracePeriodSeconds: data.GracePeriod,
 		IgnoreAllDaemonSets: true, DeleteEmptyDirData: data.DeleteEmptyDirData, DisableEviction: data.DisableEviction,
 		ChunkSize: 500,
+	}
+	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
+	if err != nil {
+		return c.failed(d.Client.explain(err, "read Node %s", data.Node))
 	}
 	// What cannot be moved is found before the node is touched.
 	list, errs := h.GetPodsForDeletion(data.Node)
 	if len(errs) > 0 {
-		return cannotMove(ctx, s, c, data, errs)
+		return d.cannotMove(c, data, timeout, errs)
 	}
-	cordoned, err := c.cordon(ctx, data)
+	began, begun, err := readBeginning(c)
 	if err != nil {
-		return failure(ctx, s, err)
+		return rollout.Fail(err)
 	}
-	if cordoned {
-		// A pod may have come between the list and the cordon.
-		if list, errs = h.GetPodsForDeletion(data.Node); len(errs) > 0 {
-			return cannotMove(ctx, s, c, data, errs)
+	cordon := !n.Spec.Unschedulable && !data.Before.Foreign()
+	if cordon || !begun {
+		if o := d.mayTake(ctx, c, n, timeout); o != nil {
+			return *o
 		}
 	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+	if !begun {
+		return rollout.Intend(beginningKey, newBeginning(c, list.Pods()))
 	}
-	pods, err := leavers(ctx, s, list.Pods())
-	if err != nil {
-		return rollout.Fail(err)
+	if cordon {
+		if err := d.Client.setCordon(ctx, n, Cordon{On: true, By: cordonedByFleetd}); err != nil {
+			return c.failed(err)
+		}
+		// The next call lists the pods anew: one may have come before the cordon.
+		return rollout.WaitFor(0, "Node %s is cordoned", data.Node)
 	}
+	return d.empty(ctx, c, h, data, began.leavers(list.Pods()), c.Now-began.At >= timeout)
+}
+
+// empty asks pods to leave a node.
+func (d Deps) empty(ctx context.Context, c *call, h *drain.Helper, data drainData, pods []corev1.Pod, late bool) rollout.Outcome {
 	if len(pods) == 0 {
 		return rollout.Did("Node %s is drained", data.Node)
 	}
@@ -188,7 +186,7 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 		why, err := d.evict(ctx, h, &pods[i])
 		switch {
 		case err != nil && !passing(err):
-			return rollout.Fail(stays(c.explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
+			return rollout.Fail(stays(d.Client.explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
 		case err != nil:
 			blocked[err.Error()] = append(blocked[err.Error()], name)
 		case why != "":
@@ -210,29 +208,49 @@ func (d Deps) drain(ctx context.Context, s rollout.Step, data drainData) rollout
 	return rollout.WaitFor(pollEvery, "%s", left)
 }
 
-// residentsKey is the checkpoint that holds the UIDs of the pods that were on
-// the node at the first look and that a cordon does not keep away.
-const residentsKey = "residents"
+// beginningKey is the note of a drain that has begun.
+const beginningKey = "beginning"
+
+// beginning is what a drain has to know of its own, also after a crash.
+type beginning struct {
+	// At is when it was, by the run's clock. What a control-plane node waited
+	// before does not count.
+	At time.Duration `json:"at"`
+	// Residents are the UIDs of the pods that were on the node and that a cordon
+	// does not keep away.
+	Residents []types.UID `json:"residents,omitempty"`
+}
+
+func newBeginning(c *call, pods []corev1.Pod) string {
+	b := beginning{At: c.Now}
+	for _, p := range pods {
+		if toleratesCordon(p) {
+			b.Residents = append(b.Residents, p.UID)
+		}
+	}
+	return string(pack(b))
+}
+
+// readBeginning also says whether the drain has begun.
+func readBeginning(c *call) (b beginning, begun bool, err error) {
+	note, begun := c.SoFar[beginningKey]
+	if !begun {
+		return b, false, nil
+	}
+	if err := json.Unmarshal([]byte(note), &b); err != nil {
+		return b, false, fmt.Errorf("cannot read which pods were on the node when its drain began: %w", err)
+	}
+	return b, true, nil
+}
 
 // leavers are the pods that the drain moves. A pod that tolerates the cordon
 // (the Tigera operator's tolerates everything) is asked to leave once: its
 // replacement may well start on this same node, and chasing that one too would
 // never end.
-func leavers(ctx context.Context, s rollout.Step, pods []corev1.Pod) ([]corev1.Pod, error) {
-	var residents []string
-	for _, p := range pods {
-		if toleratesCordon(p) {
-			residents = append(residents, string(p.UID))
-		}
-	}
-	if known, ok := s.Checkpoints[residentsKey]; ok {
-		residents = strings.Split(known, ",")
-	} else if err := rollout.RecorderFrom(ctx).Checkpoint(residentsKey, strings.Join(residents, ",")); err != nil {
-		return nil, fmt.Errorf("cannot store which pods are on the node: %w", err)
-	}
+func (b beginning) leavers(pods []corev1.Pod) []corev1.Pod {
 	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
-		return toleratesCordon(p) && !slices.Contains(residents, string(p.UID))
-	}), nil
+		return toleratesCordon(p) && !slices.Contains(b.Residents, p.UID)
+	})
 }
 
 func toleratesCordon(p corev1.Pod) bool {
@@ -304,36 +322,20 @@ func (d Deps) budgets(ctx context.Context, p *corev1.Pod, refusal error) string 
 	return text
 }
 
-// cordon marks the node unschedulable, and as fleetd's, in one write: a crash
-// between two would leave a cordon that looks like somebody else's.
-func (c *Client) cordon(ctx context.Context, data drainData) (bool, error) {
-	n, err := c.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
-	if err != nil {
-		return false, c.explain(err, "cordon Node %s", data.Node)
-	}
-	if n.Spec.Unschedulable || !data.Cordon {
-		return false, nil
-	}
-	return true, c.patchNode(ctx, n, map[string]any{CordonedByAnnotation: cordonedByFleetd}, true)
-}
-
 // cannotMove is the outcome when pods stand in the way, or the list of them
 // could not be had.
-func cannotMove(ctx context.Context, s rollout.Step, c *Client, data drainData, errs []error) rollout.Outcome {
+func (d Deps) cannotMove(c *call, data drainData, timeout time.Duration, errs []error) rollout.Outcome {
 	err := errors.Join(errs...)
 	for _, e := range errs {
 		var st apierrors.APIStatus
 		if errors.As(e, &st) || unreachable(e) {
-			return failure(ctx, s, c.explain(e, "list the pods of Node %s", data.Node))
+			return c.failed(d.Client.explain(e, "list the pods of Node %s", data.Node))
 		}
 	}
-	if !final(err.Error()) {
+	if !final(err.Error()) && c.Elapsed < timeout {
 		// kubectl looks up the DaemonSet of every pod, and reports its failure
 		// as a reason of the pod.
-		timeout, terr := time.ParseDuration(data.Timeout)
-		if terr == nil && time.Since(s.First) < timeout {
-			return rollout.RetryAfter(pollEvery, err)
-		}
+		return rollout.RetryAfter(pollEvery, err)
 	}
 	return rollout.Fail(&rollout.Problem{
 		Message: fmt.Sprintf("cannot drain Node %s: %s", data.Node, strings.ReplaceAll(err.Error(), "\n", "; ")),

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
@@ -64,7 +63,7 @@ func drains(t *testing.T, f fakes, ssh *bootIDs, args rollout.Args) (drain, unco
 	}
 	mods := Modules(Deps{Client: f.Client, Hosts: ssh})
 	drain, uncordon = mods["fleetd.cluster.drain"], mods["fleetd.cluster.uncordon"]
-	st := state(t, with(Kubernetes, nodeFacts(n)), with(node.Section, node.Facts{Running: "3.10.0", Target: "6.1.4"}))
+	st := state(t, with(Kubernetes, nodeFacts(n)))
 	d, st, err = drain.Diff(drained, st, args)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +106,7 @@ func TestDrainAndUncordon(t *testing.T) {
 	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if d := cmp.Diff([]string{"leaving: web/a, web/done, web/scratch", "Node el-0002 is drained"}, m.messages); d != "" {
+	if d := cmp.Diff([]string{"Node el-0002 is cordoned", "leaving: web/a, web/done, web/scratch", "Node el-0002 is drained"}, m.messages); d != "" {
 		t.Error(d)
 	}
 	patches := only(f.writes(), "nodes")
@@ -179,18 +178,21 @@ func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"timeout": "3m"})
 	const held = "held back: web/a (PodDisruptionBudget web-budget: The disruption budget web-budget needs 2 healthy pods and has 2 currently)"
 	m := &machine{}
+	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is cordoned" {
+		t.Errorf("%+v", o)
+	}
 	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != pollEvery {
 		t.Errorf("%+v", o)
 	}
 	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held || o.After != askAgain {
 		t.Errorf("%+v", o)
 	}
-	m.first = time.Now().Add(-3 * time.Minute)
+	m.now += 3 * time.Minute
 	o := m.once(drain, drained, d)
 	if o.Kind != rollout.Failed || o.Message != "cannot drain Node el-0002 within 3m0s: "+held || !strings.Contains(o.Hint, "kubectl uncordon el-0002") {
 		t.Errorf("%+v", o)
 	}
-	if n, _ := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{}); !nodeFacts(n).Ours() {
+	if n, _ := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{}); !nodeFacts(n).Cordon().Ours() {
 		t.Error("the cordon must stay")
 	}
 }
@@ -203,7 +205,7 @@ func TestTwoBudgetsOnOnePod(t *testing.T) {
 		return &apierrors.StatusError{ErrStatus: metav1.Status{Code: 500, Reason: metav1.StatusReasonInternalError, Message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."}}
 	})
 	drain, _, d, _ := drains(t, f, nil, nil)
-	if o := (&machine{}).once(drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "PodDisruptionBudget second, web-budget; ") {
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "PodDisruptionBudget second, web-budget; ") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -313,7 +315,7 @@ func TestUncordonTimesOut(t *testing.T) {
 	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	m := &machine{first: time.Now().Add(-11 * time.Minute)}
+	m := &machine{now: 11 * time.Minute}
 	o := m.once(uncordon, drained, u)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "the kubelet has not reported since after 10m0s") || !strings.Contains(o.Hint, "journalctl -u kubelet") || !strings.Contains(o.Hint, "kubectl uncordon") {
 		t.Errorf("%+v", o)
@@ -334,7 +336,7 @@ func TestReady(t *testing.T) {
 	if o := (&machine{}).once(ready, drained, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the kubelet has not reported since") {
 		t.Errorf("%+v", o)
 	}
-	late := &machine{first: time.Now().Add(-11 * time.Minute)}
+	late := &machine{now: 11 * time.Minute}
 	if o := late.once(ready, drained, c); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "a reboot of el-0002 goes back to it") {
 		t.Errorf("%+v", o)
 	}
@@ -391,5 +393,10 @@ func TestDrainDoesNotChasePodsThatTolerateTheCordon(t *testing.T) {
 	}
 	if evicted != 1 {
 		t.Errorf("the operator's pod was evicted %d times, want once", evicted)
+	}
+	// A fleetd that crashed in the middle remembers who was there.
+	again := &machine{soFar: map[string]string{beginningKey: m.soFar[beginningKey]}}
+	if o := again.run(t, drain, drained, d); o.Kind != rollout.Changed || evicted != 1 {
+		t.Errorf("%+v, evicted %d times", o, evicted)
 	}
 }

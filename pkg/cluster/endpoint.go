@@ -31,12 +31,15 @@ type endpointData struct {
 	Stall  string   `json:"stall"`
 }
 
-func (endpointModule) Params() rollout.Params {
-	return rollout.Params{
-		"host":    {Type: rollout.String, Help: "name or address of the API server that every node reaches without kube-proxy; not the ClusterIP"},
-		"port":    {Type: rollout.Int, Help: "its TCP port (6443)"},
-		"state":   {Type: rollout.String, Choices: []string{present, absent}, Help: "present"},
-		"timeout": {Type: rollout.Duration, Help: "how long the roll of Calico's pods may stand still (10m)"},
+func (endpointModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"host":    {Type: rollout.String, Help: "name or address of the API server that every node reaches without kube-proxy; not the ClusterIP"},
+			"port":    {Type: rollout.Int, Help: "its TCP port (6443)"},
+			"state":   {Type: rollout.String, Choices: []string{present, absent}, Help: "present"},
+			"timeout": {Type: rollout.Duration, Help: "how long the roll of Calico's pods may stand still (10m)"},
+		},
+		Rule: "api-endpoint",
 	}
 }
 
@@ -105,8 +108,14 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 			c.Risks = append(c.Risks, fmt.Sprintf("%s is a name: the nodes must resolve it without the cluster's DNS", want.Host))
 		}
 	}
-	if want == f.Endpoint {
+	switch {
+	case want == f.Endpoint:
 		c.Fields = nil
+		c.Back = "leave the API server's address as it is"
+	case f.Endpoint.Exists:
+		c.Back = "tell Calico to reach the API server at " + orWord(f.Endpoint.String(), "no address of its own") + " again"
+	default:
+		c.Back = "let Calico reach the API server through the kubernetes service again"
 	}
 	f.Endpoint = want
 	after, err := Calico.With(before, f.told(want))
@@ -188,42 +197,31 @@ func (f Facts) told(e Endpoint) Facts {
 }
 
 func (m endpointModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[endpointData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.setEndpoint(ctx, s, d.After, d.Stall)
+	return act(s, func(c *call, d endpointData) rollout.Outcome { return m.d.setEndpoint(ctx, c, d.After, d.Stall) })
 }
 
 func (m endpointModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[endpointData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.setEndpoint(ctx, s, d.Before, d.Stall)
+	return act(s, func(c *call, d endpointData) rollout.Outcome { return m.d.setEndpoint(ctx, c, d.Before, d.Stall) })
 }
 
 // setEndpoint brings the ConfigMap to e and watches the pods take it over.
-func (d Deps) setEndpoint(ctx context.Context, s rollout.Step, e Endpoint, stallText string) rollout.Outcome {
+func (d Deps) setEndpoint(ctx context.Context, c *call, e Endpoint, stallText string) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	f, err := d.Client.read(ctx, rollParts...)
 	if err != nil {
-		return failure(ctx, s, err)
-	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+		return c.failed(err)
 	}
 	if next := f.nextEndpoint(e); f.Endpoint != next {
 		if err := d.Client.writeEndpoint(ctx, f.Endpoint, next); err != nil {
-			return failure(ctx, s, err)
+			return c.failed(err)
 		}
 		return rollout.WaitFor(pollEvery, "the operator is to take over the API server's address")
 	}
 	if done, why := f.endpointRolled(e); !done {
-		return await(ctx, s, stall, roll{
+		return c.await(stall, roll{
 			doing:    "Calico's pods take over the API server's address " + orWord(e.String(), "of the kubernetes service"),
 			now:      why,
 			mark:     fmt.Sprintf("%t %d %d", f.endpointTold(e), f.CalicoNode.Updated, f.companionsUpdated()),
@@ -233,9 +231,9 @@ func (d Deps) setEndpoint(ctx context.Context, s rollout.Step, e Endpoint, stall
 		})
 	}
 	if !e.Exists {
-		return rollout.Did("Calico reaches the API server through the kubernetes service")
+		return c.done("Calico reaches the API server through the kubernetes service")
 	}
-	return rollout.Did("Calico reaches the API server at %s", e)
+	return c.done("Calico reaches the API server at %s", e)
 }
 
 // nextEndpoint is what the ConfigMap has to be for the cluster to get to e. To

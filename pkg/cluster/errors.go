@@ -106,7 +106,7 @@ func passing(err error) bool {
 	if errors.As(err, &authority) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	return unreachable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) ||
+	return unreachable(err) || errors.Is(err, errEtcd) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) ||
 		apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) ||
 		apierrors.IsInternalError(err) || apierrors.IsConflict(err)
 }

@@ -305,9 +305,6 @@ func (k KubeProxy) gone() (bool, string) {
 	return true, ""
 }
 
-// back reports whether kube-proxy is ready on every node again.
-func (k KubeProxy) back() bool { return !k.Disabled() && k.Rolled() }
-
 func orWord(s, empty string) string {
 	if s == "" {
 		return empty

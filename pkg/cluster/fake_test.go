@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -138,7 +140,8 @@ func objects(t *testing.T, stream string) []runtime.Object {
 func recorded(t *testing.T, name string) fakes {
 	t.Helper()
 	_, file := readTxtar(t, filepath.Join("testdata", "read", name+".txtar"))
-	return newFakes(t, objects(t, file("objects.yaml"))...)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: kubeNamespace, UID: "11-22"}}
+	return newFakes(t, append(objects(t, file("objects.yaml")), ns)...)
 }
 
 // factsOf are the facts of a recording, with changes in YAML merged in.

@@ -63,7 +63,7 @@ func TestFlip(t *testing.T) {
 	}
 
 	// Called again after a crash that forgot it all: nothing is written twice.
-	o = (&machine{}).run(t, mod, rollout.Localhost, c)
+	o = (&machine{attempt: 1}).run(t, mod, rollout.Localhost, c)
 	if n := len(only(f.writes(), "installations")); o.Kind != rollout.Changed || n != 1 {
 		t.Errorf("again: %+v, %d patches", o, n)
 	}
@@ -115,7 +115,7 @@ func TestDegradedOperatorEndsTheFlip(t *testing.T) {
 	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the operator is degraded: ") {
 		t.Fatalf("at once: %+v", o)
 	}
-	m.longAgo("degraded", degradedPatience)
+	m.now += degradedPatience
 	o = m.once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "bpfNetworkBootstrap is Enabled but …") || o.Hint == "" {
 		t.Fatalf("after a while: %+v", o)
@@ -155,15 +155,15 @@ func TestRollThatStandsStillNamesThePod(t *testing.T) {
 	}
 	roll(2)
 	m.once(mod, rollout.Localhost, c)
-	m.longAgo("progress", 4*time.Minute)
+	m.now += 4 * time.Minute
 	roll(3) // progress: the clock starts anew
 	m.once(mod, rollout.Localhost, c)
-	m.longAgo("progress", 4*time.Minute)
+	m.now += 4 * time.Minute
 	roll(3)
 	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Fatalf("%+v", o)
 	}
-	m.longAgo("progress", 5*time.Minute)
+	m.now += time.Minute
 	roll(3)
 	o := m.once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "calico-node 3/6 updated") || !strings.Contains(o.Message, "calico-node-abcde on el-0004: CrashLoopBackOff") {

@@ -16,10 +16,9 @@ import (
 
 // notes is a Recorder that keeps everything, as the journal would.
 type notes struct {
-	mu          sync.Mutex
-	ops         []rollout.Operation
-	checkpoints map[string]string
-	messages    []string
+	mu       sync.Mutex
+	ops      []rollout.Operation
+	messages []string
 }
 
 func (n *notes) Record(o rollout.Operation) {
@@ -29,16 +28,6 @@ func (n *notes) Record(o rollout.Operation) {
 }
 
 func (n *notes) Progress(string) {}
-
-func (n *notes) Checkpoint(k, v string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.checkpoints == nil {
-		n.checkpoints = map[string]string{}
-	}
-	n.checkpoints[k] = v
-	return nil
-}
 
 // wrote lists the recorded writes, each once, without the queries of their URLs.
 func (n *notes) wrote() []string {
@@ -57,16 +46,20 @@ func (n *notes) wrote() []string {
 }
 
 // machine is the engine for one step: it asks again as long as the step wants
-// to be asked, with the checkpoints of before.
+// to be asked, with the notes of before. Its clock is the run's: it goes on by
+// what the step waits for, and not by itself.
 type machine struct {
 	notes
-	first   time.Time
-	attempt int
-	// pause bounds the waits; look, if set, is called before every attempt.
+	now, began time.Duration
+	attempt    int
+	soFar      map[string]string
+	// pause, if set, is waited for really between two calls, where something else
+	// needs the time; limit bounds it all.
 	pause time.Duration
 	limit time.Duration
-	look  func(attempt int)
-	undo  bool
+	// look, if set, is called before every attempt.
+	look func(attempt int)
+	undo bool
 }
 
 func (m *machine) run(t *testing.T, mod rollout.Module, host string, c rollout.Change) rollout.Outcome {
@@ -83,30 +76,51 @@ func (m *machine) run(t *testing.T, mod rollout.Module, host string, c rollout.C
 		if o.Final() {
 			return o
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("step did not end within %s; it said:\n%s", m.limit, strings.Join(m.messages, "\n"))
+		if time.Now().After(deadline) || m.attempt > 1000 {
+			t.Fatalf("step did not end within %s and %d attempts; it said:\n%s", m.limit, m.attempt, strings.Join(m.messages, "\n"))
 		}
-		time.Sleep(min(o.After, m.pause))
+		wait := o.After
+		if m.pause > 0 {
+			wait = min(wait, m.pause)
+			time.Sleep(wait)
+		}
+		m.now += wait
 	}
 }
 
-// once is one call of Do (or Undo).
+// once is one attempt of Do (or Undo), with the calls that intentions ask for.
 func (m *machine) once(mod rollout.Module, host string, c rollout.Change) rollout.Outcome {
-	if m.first.IsZero() {
-		m.first = time.Now()
-	}
 	m.attempt++
 	if m.look != nil {
 		m.look(m.attempt)
 	}
-	m.mu.Lock()
-	s := rollout.Step{Host: host, Change: c, Attempt: m.attempt, First: m.first, Checkpoints: maps.Clone(m.checkpoints)}
-	m.mu.Unlock()
-	ctx := rollout.WithRecorder(context.Background(), &m.notes)
-	if m.undo {
-		return mod.Undo(ctx, s)
+	for {
+		o := m.call(mod, host, c)
+		if o.Kind != rollout.Intends {
+			return o
+		}
 	}
-	return mod.Do(ctx, s)
+}
+
+// call is one call, whose notes it keeps as the fold does.
+func (m *machine) call(mod rollout.Module, host string, c rollout.Change) rollout.Outcome {
+	s := rollout.Step{Host: host, Change: c, Attempt: max(1, m.attempt), Now: m.now, Elapsed: m.now - m.began, SoFar: maps.Clone(m.soFar)}
+	do := mod.Do
+	if m.undo {
+		do = mod.Undo
+	}
+	o := do(rollout.WithRecorder(context.Background(), &m.notes), s)
+	if m.soFar == nil {
+		m.soFar = map[string]string{}
+	}
+	for k, v := range o.Notes {
+		if v == "" {
+			delete(m.soFar, k)
+		} else {
+			m.soFar[k] = v
+		}
+	}
+	return o
 }
 
 // bootIDs stands in for SSH: it answers the one command that this package runs

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -24,18 +25,37 @@ type kubeProxyModule struct{ d Deps }
 type kubeProxyData struct {
 	// State is disabled or enabled.
 	State string `json:"state"`
-	// Names are the DaemonSets to change, in kube-system.
-	Names []string `json:"names"`
+	// Selectors are what changes: no other DaemonSet is touched, there or back.
+	Selectors []proxySelector `json:"selectors"`
 	// NeedsBPF is set when the plan takes kube-proxy away because the eBPF data
 	// plane serves by then. If it does not, nobody would.
 	NeedsBPF bool   `json:"needs_bpf,omitempty"`
 	Stall    string `json:"stall"`
 }
 
-func (kubeProxyModule) Params() rollout.Params {
-	return rollout.Params{
-		"state":   {Type: rollout.String, Required: true, Choices: []string{disabled, enabled}, Help: "disabled or enabled"},
-		"timeout": {Type: rollout.Duration, Help: "how long the pods' coming or going may stand still (10m)"},
+// proxySelector is the value of the node selector non-calico on one DaemonSet
+// in kube-system; "" = there is none.
+type proxySelector struct {
+	Name   string `json:"name"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+func (d kubeProxyData) selector(name string) (proxySelector, bool) {
+	i := slices.IndexFunc(d.Selectors, func(sel proxySelector) bool { return sel.Name == name })
+	if i < 0 {
+		return proxySelector{}, false
+	}
+	return d.Selectors[i], true
+}
+
+func (kubeProxyModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"state":   {Type: rollout.String, Required: true, Choices: []string{disabled, enabled}, Help: "disabled or enabled"},
+			"timeout": {Type: rollout.Duration, Help: "how long the pods' coming or going may stand still (10m)"},
+		},
+		Rule: "kube-proxy",
 	}
 }
 
@@ -82,18 +102,20 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 		if !k.differs(state) {
 			continue
 		}
-		data.Names = append(data.Names, k.Name)
-		field := rollout.Field{Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", k.Namespace, k.Name, nonCalicoLabel), Before: k.NodeSelector[nonCalicoLabel]}
+		sel := proxySelector{Name: k.Name, Before: k.NodeSelector[nonCalicoLabel]}
 		if state == disabled {
-			field.After = "true"
+			sel.After = "true"
 		}
-		c.Fields = append(c.Fields, field)
+		data.Selectors = append(data.Selectors, sel)
+		c.Fields = append(c.Fields, rollout.Field{
+			Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", k.Namespace, k.Name, nonCalicoLabel), Before: sel.Before, After: sel.After,
+		})
 	}
-	if len(data.Names) == 0 {
+	if len(data.Selectors) == 0 {
 		return noOp("kube-proxy is %s already", state), before, nil
 	}
 	if state == disabled {
-		c.Summary = "take kube-proxy away from every node"
+		c.Summary, c.Back = "take kube-proxy away from every node", "run kube-proxy on every node again"
 		c.Reasons = []string{"the eBPF data plane serves Services by itself"}
 		c.Risks = []string{
 			"kube-proxy's iptables rules stay on the nodes and go on answering until Felix or a reboot removes them",
@@ -104,7 +126,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 			c.Risks = append([]string{"the eBPF data plane is not on yet: until it is, nobody keeps the rules of Services up to date: pods that come and go are missed, nodes that reboot serve none (order: article; the order safe flips the data plane first)"}, c.Risks...)
 		}
 	} else {
-		c.Summary = "run kube-proxy on every node again"
+		c.Summary, c.Back = "run kube-proxy on every node again", "take kube-proxy away from every node again"
 		c.Reasons = []string{"without the eBPF data plane nobody else serves Services"}
 		if f.projectedBPF() {
 			c.Risks = []string{"while both run, eBPF wins; kube-proxy's health port 10256 is taken by Felix, unless it is configured otherwise"}
@@ -169,101 +191,106 @@ func (f Facts) foreignKubeProxy() *rollout.Problem {
 }
 
 func (m kubeProxyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[kubeProxyData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.setKubeProxy(ctx, s, d)
+	return act(s, func(c *call, d kubeProxyData) rollout.Outcome { return m.d.setKubeProxy(ctx, c, d) })
 }
 
 func (m kubeProxyModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[kubeProxyData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	if d.State == disabled {
-		d.State = enabled
-	} else {
-		d.State = disabled
-	}
-	d.NeedsBPF = false
-	return m.d.setKubeProxy(ctx, s, d)
+	return act(s, func(c *call, d kubeProxyData) rollout.Outcome {
+		d.State = map[string]string{disabled: enabled, enabled: disabled}[d.State]
+		d.NeedsBPF = false
+		for i, sel := range d.Selectors {
+			d.Selectors[i].Before, d.Selectors[i].After = sel.After, sel.Before
+		}
+		return m.d.setKubeProxy(ctx, c, d)
+	})
 }
 
 // setKubeProxy sets the node selectors and watches the pods follow.
-func (d Deps) setKubeProxy(ctx context.Context, s rollout.Step, data kubeProxyData) rollout.Outcome {
+func (d Deps) setKubeProxy(ctx context.Context, c *call, data kubeProxyData) rollout.Outcome {
 	stall, err := parseStall(data.Stall)
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	f, err := d.Client.read(ctx, readKubeProxies, readInstallation, readFelix, readCalicoNode)
 	if err != nil {
-		return failure(ctx, s, err)
+		return c.failed(err)
 	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
-	}
-	var patch []KubeProxy
+	var patch, follow []KubeProxy
 	for _, k := range f.KubeProxies {
-		if slices.Contains(data.Names, k.Name) && k.needsPatch(data.State) {
+		sel, ok := data.selector(k.Name)
+		if !ok {
+			continue
+		}
+		switch k.NodeSelector[nonCalicoLabel] {
+		case sel.After:
+			follow = append(follow, k)
+		case sel.Before:
 			patch = append(patch, k)
+		default:
+			return rollout.Fail(&rollout.Problem{
+				Message: fmt.Sprintf("cannot change DaemonSet %s/%s: somebody else has set its nodeSelector %s to %q since the plan was made",
+					k.Namespace, k.Name, nonCalicoLabel, k.NodeSelector[nonCalicoLabel]),
+				Hint: "make a new plan, on the cluster as it is now",
+			})
 		}
 	}
 	if on, why := f.BPFOn(); data.NeedsBPF && !on && len(patch) > 0 {
-		return await(ctx, s, stall, roll{
+		return c.await(stall, roll{
 			doing: "kube-proxy stays until the eBPF data plane serves", now: "kube-proxy is untouched: " + why, mark: fmt.Sprint(f.CalicoNode.Updated),
 			hint: "see kubectl -n calico-system rollout status ds/calico-node, then run fleetd again",
 		})
 	}
 	for _, k := range patch {
-		if err := d.Client.selectNonCalico(ctx, k, data.State == disabled); err != nil {
-			return failure(ctx, s, err)
+		sel, _ := data.selector(k.Name)
+		if err := d.Client.selectNonCalico(ctx, k, sel.After); err != nil {
+			return c.failed(err)
 		}
 	}
 	if len(patch) > 0 {
 		return rollout.WaitFor(pollEvery, "DaemonSet kube-proxy is to follow")
 	}
+	return d.proxiesFollow(ctx, c, data.State, follow, stall)
+}
+
+// proxiesFollow watches the pods of kube-proxy go or come.
+func (d Deps) proxiesFollow(ctx context.Context, c *call, state string, proxies []KubeProxy, stall time.Duration) rollout.Outcome {
 	var waiting []string
+	var late DaemonSet // the first one that is waited for
 	var mark strings.Builder
-	for _, k := range f.KubeProxies {
-		if !slices.Contains(data.Names, k.Name) {
+	for _, k := range proxies {
+		fmt.Fprintf(&mark, "%d %d %d;", k.Observed, k.Updated, k.Pods)
+		ok, why := k.gone()
+		if state == enabled {
+			// What the operator keeps off the nodes comes when the operator lets it.
+			ok, why = k.Disabled() || k.Rolled(), k.Progress()
+		}
+		if ok {
 			continue
 		}
-		fmt.Fprintf(&mark, "%d %d %d;", k.Observed, k.Updated, k.Pods)
-		gone, why := k.gone()
-		switch {
-		case data.State == disabled && !gone:
-			waiting = append(waiting, why)
-		case data.State == enabled && !k.back():
-			waiting = append(waiting, k.Progress())
+		if len(waiting) == 0 {
+			late = k.DaemonSet
 		}
+		waiting = append(waiting, why)
 	}
-	if len(waiting) == 0 {
-		if data.State == disabled {
-			return rollout.Did("kube-proxy is gone: DESIRED 0, no pods left")
-		}
-		return rollout.Did("kube-proxy runs on every node")
+	if len(waiting) > 0 {
+		return c.await(stall, roll{
+			doing: "kube-proxy is " + state, now: strings.Join(waiting, "; "), mark: mark.String(),
+			hint:     "see kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy",
+			laggards: func() string { return d.Client.laggards(ctx, late) },
+		})
 	}
-	return await(ctx, s, stall, roll{
-		doing: "kube-proxy is " + data.State, now: strings.Join(waiting, "; "), mark: mark.String(),
-		hint:     "see kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy",
-		laggards: func() string { return d.Client.laggards(ctx, f.KubeProxies[0].DaemonSet) }, // something is waited for, so there is one
-	})
-}
-
-// needsPatch reports whether the node selector is not yet the state's.
-func (k KubeProxy) needsPatch(state string) bool {
 	if state == disabled {
-		return !k.Disabled()
+		return c.done("kube-proxy is gone: DESIRED 0, no pods left")
 	}
-	return k.NodeSelector[nonCalicoLabel] != ""
+	return c.done("kube-proxy runs on every node")
 }
 
-// selectNonCalico is the article's patch, there and back.
-func (c *Client) selectNonCalico(ctx context.Context, k KubeProxy, on bool) error {
+// selectNonCalico is the article's patch, there and back; "" takes the selector
+// away.
+func (c *Client) selectNonCalico(ctx context.Context, k KubeProxy, value string) error {
 	selector := map[string]any{nonCalicoLabel: nil}
-	if on {
-		selector[nonCalicoLabel] = "true"
+	if value != "" {
+		selector[nonCalicoLabel] = value
 	}
 	body, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"nodeSelector": selector}}}})
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -245,8 +244,7 @@ func TestLabDrain(t *testing.T) {
 	m := matchNodes([]string{name}, nil, nodes)[name]
 	ssh := &bootIDs{ids: map[string]string{name: m.node.BootID}}
 	mods := Modules(Deps{Client: c, Hosts: ssh})
-	facts := node.Facts{Running: "3.10.0-1160.el7.x86_64", Target: "6.1.4-1.el7.elrepo.x86_64"}
-	drain, after, err := mods["fleetd.cluster.drain"].Diff(name, state(t, with(Kubernetes, m.node), with(node.Section, facts)), rollout.Args{"timeout": "60s"})
+	drain, after, err := mods["fleetd.cluster.drain"].Diff(name, state(t, with(Kubernetes, m.node)), rollout.Args{"timeout": "60s"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +272,7 @@ func TestLabDrain(t *testing.T) {
 		t.Errorf("the budget is not named: %s", said)
 	}
 	nodes, _ = c.Nodes(ctx)
-	if n := matchNodes([]string{name}, nil, nodes)[name].node; !n.Ours() {
+	if n := matchNodes([]string{name}, nil, nodes)[name].node; !n.Cordon().Ours() {
 		t.Errorf("not cordoned as ours: %+v", n)
 	}
 
@@ -366,7 +364,7 @@ func TestLabRefusals(t *testing.T) {
 		{func() error { _, err := weak.Nodes(ctx); return err }, "kubectl auth can-i list nodes --all-namespaces"},
 		{func() error { return weak.patchInstallation(ctx, map[string]any{"linuxDataplane": "BPF"}) }, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
 		{func() error {
-			return weak.selectNonCalico(ctx, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, true)
+			return weak.selectNonCalico(ctx, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, "true")
 		}, "kubectl auth can-i patch daemonsets.apps -n kube-system"},
 	} {
 		err := w.do()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -45,13 +46,37 @@ type Node struct {
 	Drained *DrainOptions `json:"drained,omitempty"`
 }
 
-// ControlPlane reports whether the node carries a control-plane role.
+// ControlPlane reports whether the node carries a part of the control plane:
+// the API server, or etcd alone (RKE2 has such nodes).
 func (n Node) ControlPlane() bool {
-	return slices.Contains(n.Roles, "control-plane") || slices.Contains(n.Roles, "master")
+	return slices.ContainsFunc(n.Roles, func(r string) bool { return r == "control-plane" || r == "master" || r == "etcd" })
+}
+
+// Down says why the node is out of service, "" if it serves. A cordon is no
+// reason: what runs on the node goes on.
+func (n Node) Down() string {
+	if n.Name == "" || n.Ready {
+		return ""
+	}
+	return fmt.Sprintf("Node %s is NotReady", n.Name)
+}
+
+// Cordon is how the node stands towards new pods.
+func (n Node) Cordon() Cordon { return Cordon{On: n.Unschedulable, By: n.CordonedBy} }
+
+// Cordon is whether a node takes no new pods, and whose word that is.
+type Cordon struct {
+	On bool `json:"on,omitempty"`
+	// By is the value of CordonedByAnnotation, which may outlive the cordon. ""
+	// on a cordoned node: somebody else's.
+	By string `json:"by,omitempty"`
 }
 
 // Ours reports whether fleetd cordoned the node.
-func (n Node) Ours() bool { return n.Unschedulable && n.CordonedBy != "" }
+func (c Cordon) Ours() bool { return c.On && c.By != "" }
+
+// Foreign reports whether somebody else did.
+func (c Cordon) Foreign() bool { return c.On && c.By == "" }
 
 // DrainOptions are how pods leave a node.
 type DrainOptions struct {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -38,9 +40,13 @@ func (*nodeObserver) Section() string { return Kubernetes.Name() }
 func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
 	out := make(map[string]rollout.SectionObservation, len(keys))
 	var nodes []Node
+	var id map[string]string
 	err := error(&Error{Doing: "read the cluster's nodes", Err: errNoCluster, What: noKubeconfigHint})
 	if o.client != nil {
 		nodes, err = o.client.Nodes(ctx) // one list for the whole fleet
+	}
+	if err == nil {
+		id, err = o.client.identity(ctx)
 	}
 	if err != nil {
 		for h := range keys {
@@ -53,7 +59,11 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 		asked = append(asked, h)
 	}
 	for h, m := range matchNodes(asked, o.hosts, nodes) {
-		out[h] = observation(m.node, m.err)
+		so := observation(m.node, m.err)
+		if so.Err == nil && m.node.Name != "" {
+			so.Identity, so.Down, so.ControlPlane = id, m.node.Down(), m.node.ControlPlane()
+		}
+		out[h] = so
 	}
 	return out
 }
@@ -127,9 +137,12 @@ func (*clusterObserver) Section() string { return Calico.Name() }
 func (o *clusterObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
 	out := make(map[string]rollout.SectionObservation, len(keys))
 	var f Facts
+	var id map[string]string
 	var err error
 	if _, ok := keys[rollout.Localhost]; ok {
-		f, err = o.client.Facts(ctx)
+		if f, err = o.client.Facts(ctx); err == nil {
+			id, err = o.client.identity(ctx)
+		}
 	}
 	for h := range keys {
 		if h != rollout.Localhost {
@@ -139,9 +152,22 @@ func (o *clusterObserver) Observe(ctx context.Context, keys map[string][]string)
 			}}
 			continue
 		}
-		out[h] = observation(f, err)
+		so := observation(f, err)
+		so.Identity = id
+		out[h] = so
 	}
 	return out
+}
+
+// identity tells this cluster from every other. Nothing else in a cluster has a
+// name: the API server's address may lead elsewhere tomorrow. The namespace
+// kube-system lives as long as the cluster does.
+func (c *Client) identity(ctx context.Context) (map[string]string, error) {
+	ns, err := c.Kube.CoreV1().Namespaces().Get(ctx, kubeNamespace, metav1.GetOptions{})
+	if err != nil {
+		return nil, c.explain(err, "tell which cluster this is (a plan is bound to the UID of namespace %s)", kubeNamespace)
+	}
+	return map[string]string{"cluster_uid": string(ns.UID)}, nil
 }
 
 func observation(v any, err error) rollout.SectionObservation {

@@ -23,11 +23,14 @@ type preflightData struct {
 // settle is how long a roll that is under way before the change may take to end.
 const settle = 2 * time.Minute
 
-func (preflightModule) Params() rollout.Params {
-	return rollout.Params{
-		"linux_dataplane": {Type: rollout.String, Choices: []string{string(BPF), string(Iptables)}, Help: "where the play goes (BPF)"},
-		"api_host":        {Type: rollout.String, Help: "what fleetd.calico.api_endpoint will be told; empty when the ConfigMap exists already or the operator is in automatic mode"},
-		"api_port":        {Type: rollout.Int, Help: "its TCP port (6443)"},
+func (preflightModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"linux_dataplane": {Type: rollout.String, Choices: []string{string(BPF), string(Iptables)}, Help: "where the play goes (BPF)"},
+			"api_host":        {Type: rollout.String, Help: "what fleetd.calico.api_endpoint will be told; empty when the ConfigMap exists already or the operator is in automatic mode"},
+			"api_port":        {Type: rollout.Int, Help: "its TCP port (6443)"},
+		},
+		Guards: rollout.Changes,
 	}
 }
 
@@ -134,28 +137,25 @@ func join(ps []*rollout.Problem) error {
 }
 
 func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[preflightData](s)
+	return act(s, func(c *call, d preflightData) rollout.Outcome { return m.d.preflight(ctx, c, d) })
+}
+
+func (d Deps) preflight(ctx context.Context, c *call, data preflightData) rollout.Outcome {
+	f, err := d.Client.Facts(ctx)
 	if err != nil {
-		return rollout.Fail(err)
-	}
-	f, err := m.d.Client.Facts(ctx)
-	if err != nil {
-		return failure(ctx, s, err)
-	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+		return c.failed(err)
 	}
 	var stop *rollout.Problem
-	if err := join(f.Stops(d.Want, d.Endpoint)); errors.As(err, &stop) {
+	if err := join(f.Stops(data.Want, data.Endpoint)); errors.As(err, &stop) {
 		// A degraded or rolling operator may be so because of the reboots that
 		// have just ended: give it a moment.
-		if f.degradedProblem() != nil && d.Want == BPF && time.Since(s.First) < settle {
+		if f.degradedProblem() != nil && data.Want == BPF && c.Elapsed < settle {
 			return rollout.WaitFor(pollEvery, "%s", stop.Message)
 		}
 		return rollout.Fail(stop)
 	}
-	if d.Want == Iptables {
-		return rollout.AlreadyDone("the cluster is fit for the data plane %s", d.Want)
+	if data.Want == Iptables {
+		return rollout.AlreadyDone("the cluster is fit for the data plane %s", data.Want)
 	}
 	if t := f.kernelText(); t != "" {
 		return rollout.Fail(&rollout.Problem{
@@ -164,13 +164,13 @@ func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome
 		})
 	}
 	if !f.CalicoNode.Rolled() {
-		return await(ctx, s, settle, roll{
+		return c.await(settle, roll{
 			doing: "calico-node is whole before the change", now: f.CalicoNode.Progress(), mark: fmt.Sprint(f.CalicoNode.Updated, f.CalicoNode.Ready),
 			hint:     "see kubectl -n calico-system get pods -o wide",
-			laggards: func() string { return m.d.Client.laggards(ctx, f.CalicoNode) },
+			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
 		})
 	}
-	return rollout.AlreadyDone("the cluster is fit for the data plane %s: %d nodes, Calico %s", d.Want, len(f.Nodes), f.CalicoVersion)
+	return rollout.AlreadyDone("the cluster is fit for the data plane %s: %d nodes, Calico %s", data.Want, len(f.Nodes), f.CalicoVersion)
 }
 
 // Undo has nothing to take back.

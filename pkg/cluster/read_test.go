@@ -165,24 +165,79 @@ func TestObservers(t *testing.T) {
 	if d := cmp.Diff(map[string]string{"el-0001": "el-0001", "w1": "el-0002", "bastion": ""}, names); d != "" {
 		t.Error(d)
 	}
-	lists := 0
+	var asked []string
 	for _, a := range c.kube.Actions() {
-		if a.GetVerb() == "list" {
-			lists++
-		}
+		asked = append(asked, a.GetVerb()+" "+a.GetResource().Resource)
 	}
-	if lists != 1 || len(c.kube.Actions()) != 1 {
-		t.Errorf("a fleet must cost one list, not %d of %d requests", lists, len(c.kube.Actions()))
+	if d := cmp.Diff([]string{"list nodes", "get namespaces"}, asked); d != "" {
+		t.Errorf("what a fleet costs: %s", d)
 	}
 
+	c.kube.ClearActions()
 	got = obs[1].Observe(context.Background(), map[string][]string{rollout.Localhost: {""}, "el-0001": {""}})
-	if got[rollout.Localhost].Err != nil || got["el-0001"].Err == nil {
+	if got[rollout.Localhost].Err != nil || got["el-0001"].Err == nil || got[rollout.Localhost].Identity["cluster_uid"] != "11-22" {
 		t.Errorf("%+v", got)
+	}
+	uids := 0
+	for _, a := range c.kube.Actions() {
+		if a.GetResource().Resource == "namespaces" {
+			uids++
+		}
+	}
+	if uids != 1 {
+		t.Errorf("the cluster's UID was read %d times", uids)
 	}
 	for _, o := range Observers(nil, nil) {
 		so := o.Observe(context.Background(), map[string][]string{rollout.Localhost: {""}})[rollout.Localhost]
 		if p := rollout.AsProblem(errors.Join(so.Err)); so.Err == nil || !strings.Contains(p.Message, "no cluster is configured") || !strings.Contains(p.Hint, "--kubeconfig") {
 			t.Errorf("%s without a cluster: %+v", o.Section(), so)
+		}
+	}
+}
+
+// What the core has to know of a host besides its section: which cluster it is
+// in, whether it serves, whether it carries the control plane.
+func TestObserversTellTheCore(t *testing.T) {
+	n := func(name string, ready corev1.ConditionStatus, roles ...string) *corev1.Node {
+		out := &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}},
+			Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}},
+		}
+		for _, r := range roles {
+			out.Labels["node-role.kubernetes.io/"+r] = ""
+		}
+		return out
+	}
+	c := newFakes(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: "11-22"}},
+		n("m1", corev1.ConditionTrue, "control-plane"), n("m2", corev1.ConditionUnknown, "master"), n("e1", corev1.ConditionTrue, "etcd"), n("w1", corev1.ConditionFalse, "worker"))
+	type told struct {
+		uid, down string
+		control   bool
+	}
+	obs := Observers(c.Client, map[string]HostRef{})[0]
+	keys := map[string][]string{"m1": {""}, "m2": {""}, "e1": {""}, "w1": {""}, "bastion": {""}}
+	got := map[string]told{}
+	for h, o := range obs.Observe(context.Background(), keys) {
+		got[h] = told{o.Identity["cluster_uid"], o.Down, o.ControlPlane}
+	}
+	if d := cmp.Diff(map[string]told{
+		"m1": {"11-22", "", true}, "m2": {"11-22", "Node m2 is NotReady", true}, "e1": {"11-22", "", true},
+		"w1": {"11-22", "Node w1 is NotReady", false}, "bastion": {},
+	}, got, cmp.AllowUnexported(told{})); d != "" {
+		t.Error(d)
+	}
+
+	// Without the right to tell which cluster it is, nothing can be bound.
+	c.kube.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "namespaces"}, "kube-system",
+			errors.New(`User "deployer" cannot get resource "namespaces" in API group "" in the namespace "kube-system"`))
+	})
+	for _, o := range Observers(c.Client, nil) {
+		host := map[string]string{"kubernetes": "m1", "calico": rollout.Localhost}[o.Section()]
+		so := o.Observe(context.Background(), map[string][]string{host: {""}})[host]
+		p := rollout.AsProblem(errors.Join(so.Err))
+		if so.Err == nil || !strings.Contains(p.Message, "cannot tell which cluster this is") || !strings.Contains(p.Hint, "kubectl auth can-i get namespaces -n kube-system") {
+			t.Errorf("%s: %+v", o.Section(), p)
 		}
 	}
 }

@@ -26,9 +26,12 @@ type readyData struct {
 	Timeout string `json:"timeout"`
 }
 
-func (readyModule) Params() rollout.Params {
-	return rollout.Params{
-		"timeout": {Type: rollout.Duration, Help: "how long the kubelet may take to report Ready after the boot (10m)"},
+func (readyModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"timeout": {Type: rollout.Duration, Help: "how long the kubelet may take to report Ready after the boot (10m)"},
+		},
+		Guards: rollout.Changes,
 	}
 }
 
@@ -49,7 +52,7 @@ func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (r
 	case n.Name == "":
 		return noOp("%s is no node of the cluster", host), before, nil
 	case n.Drained == nil:
-		return noOp("Node %s does not reboot", n.Name), before, nil
+		return noOp("Node %s was not drained: it is not waited for", n.Name), before, nil
 	}
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
@@ -59,18 +62,16 @@ func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (r
 }
 
 func (m readyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[readyData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	n, waiting := m.d.back(forHost(ctx, s.Host), s, d.Node, d.Timeout, fmt.Sprintf("call Node %s healthy", d.Node))
-	if waiting != nil {
-		if waiting.Kind == rollout.Failed {
-			waiting.Hint += fmt.Sprintf("; the default kernel is still the old one: a reboot of %s goes back to it", s.Host)
+	return act(s, func(c *call, d readyData) rollout.Outcome {
+		n, waiting := m.d.back(forHost(ctx, c.Host), c, d.Node, d.Timeout, fmt.Sprintf("call Node %s healthy", d.Node))
+		if waiting != nil {
+			if waiting.Kind == rollout.Failed {
+				waiting.Hint += fmt.Sprintf("; the default kernel is still the old one: a reboot of %s goes back to it", c.Host)
+			}
+			return *waiting
 		}
-		return *waiting
-	}
-	return rollout.AlreadyDone("Node %s is Ready on %s", d.Node, n.Status.NodeInfo.KernelVersion)
+		return rollout.AlreadyDone("Node %s is Ready on %s", d.Node, n.Status.NodeInfo.KernelVersion)
+	})
 }
 
 // Undo has nothing to take back.
@@ -82,14 +83,14 @@ func (readyModule) Undo(context.Context, rollout.Step) rollout.Outcome {
 // boot reported, and is it Ready? Ready alone proves nothing: through a whole
 // reboot a Node can stay Ready with the old boot's ID and kernel. While the node
 // is not back, the outcome says what to do; doing names what it is needed for.
-func (d Deps) back(ctx context.Context, s rollout.Step, name, within, doing string) (*corev1.Node, *rollout.Outcome) {
+func (d Deps) back(ctx context.Context, c *call, name, within, doing string) (*corev1.Node, *rollout.Outcome) {
 	end := func(o rollout.Outcome) (*corev1.Node, *rollout.Outcome) { return nil, &o }
 	timeout, err := time.ParseDuration(within)
 	if err != nil {
 		return end(rollout.Fail(err))
 	}
-	late := time.Since(s.First) >= timeout
-	boot, err := d.bootID(ctx, s.Host)
+	late := c.Elapsed >= timeout
+	boot, err := d.bootID(ctx, c.Host)
 	if err != nil {
 		if late || !worthRetrying(err) {
 			return end(rollout.Fail(stays(err, name)))
@@ -98,10 +99,7 @@ func (d Deps) back(ctx context.Context, s rollout.Step, name, within, doing stri
 	}
 	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return end(failure(ctx, s, d.Client.explain(err, "read Node %s", name)))
-	}
-	if err := answered(ctx, s); err != nil {
-		return end(rollout.Fail(err))
+		return end(c.failed(d.Client.explain(err, "read Node %s", name)))
 	}
 	why := notBack(nodeFacts(n), boot)
 	switch {
@@ -112,7 +110,7 @@ func (d Deps) back(ctx context.Context, s rollout.Step, name, within, doing stri
 	}
 	return end(rollout.Fail(stays(&rollout.Problem{
 		Message: fmt.Sprintf("cannot %s: %s after %s", doing, why, within),
-		Hint:    fmt.Sprintf("see kubectl describe node %s, and journalctl -u kubelet on %s", name, s.Host),
+		Hint:    fmt.Sprintf("see kubectl describe node %s, and journalctl -u kubelet on %s", name, c.Host),
 	}, name)))
 }
 

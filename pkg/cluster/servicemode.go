@@ -25,8 +25,11 @@ const (
 	tunnel = "Tunnel"
 )
 
-func (serviceModeModule) Params() rollout.Params {
-	return rollout.Params{"mode": {Type: rollout.String, Required: true, Choices: []string{dsr, tunnel}, Help: "DSR or Tunnel"}}
+func (serviceModeModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{"mode": {Type: rollout.String, Required: true, Choices: []string{dsr, tunnel}, Help: "DSR or Tunnel"}},
+		Rule:   "external-service-mode",
+	}
 }
 
 func (serviceModeModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
@@ -53,7 +56,11 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	c := rollout.Change{
 		Action: rollout.Update, Summary: "let replies to clients outside the cluster go by " + want,
 		Fields: []rollout.Field{{Name: "FelixConfiguration bpfExternalServiceMode", Before: have, After: want}},
+		Back:   "let replies to clients outside the cluster go by " + have + " again",
 		Data:   pack(serviceModeData{Before: have, After: want}),
+	}
+	if have == "" {
+		c.Back = "take bpfExternalServiceMode out of FelixConfiguration again"
 	}
 	if want == dsr {
 		c.Risks = []string{"the network must let a node answer with another node's address as the source; clients of NodePorts get no reply where it does not"}
@@ -65,28 +72,20 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 }
 
 func (m serviceModeModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[serviceModeData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.setServiceMode(ctx, s, d.After)
+	return act(s, func(c *call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.After) })
 }
 
 func (m serviceModeModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[serviceModeData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.setServiceMode(ctx, s, d.Before)
+	return act(s, func(c *call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.Before) })
 }
 
-func (d Deps) setServiceMode(ctx context.Context, s rollout.Step, mode string) rollout.Outcome {
+func (d Deps) setServiceMode(ctx context.Context, c *call, mode string) rollout.Outcome {
 	f, err := d.Client.read(ctx, readFelix)
 	if err != nil {
-		return failure(ctx, s, err)
+		return c.failed(err)
 	}
 	if f.Felix.ExternalServiceMode == mode {
-		return rollout.AlreadyDone("bpfExternalServiceMode is %s", orWord(mode, "not set"))
+		return c.done("bpfExternalServiceMode is %s", orWord(mode, "not set"))
 	}
 	var value any // null takes the field away
 	if mode != "" {
@@ -98,7 +97,7 @@ func (d Deps) setServiceMode(ctx context.Context, s rollout.Step, mode string) r
 	}
 	u, err := d.Client.Dynamic.Resource(felixconfigs).Patch(ctx, defaultName, types.MergePatchType, body, strictPatch())
 	if err != nil {
-		return failure(ctx, s, d.Client.explain(err, "change FelixConfiguration %s", defaultName))
+		return c.failed(d.Client.explain(err, "change FelixConfiguration %s", defaultName))
 	}
 	if got := str(u, "spec", "bpfExternalServiceMode"); got != mode {
 		return rollout.Fail(fmt.Errorf("cannot set bpfExternalServiceMode: it reads back as %q", got))

@@ -19,16 +19,18 @@ type uncordonModule struct{ d Deps }
 type uncordonData struct {
 	Node    string `json:"node"`
 	Timeout string `json:"timeout"`
-	// Uncordon is false when the cordon is somebody else's.
-	Uncordon bool `json:"uncordon"`
+	// Before and After are the node's cordon. They are equal where the cordon is
+	// somebody else's, and the step only waits.
+	Before Cordon `json:"before"`
+	After  Cordon `json:"after"`
 	// Drain is how the node was drained before; the way back does it again.
 	Drain *DrainOptions `json:"drain,omitempty"`
 }
 
-func (uncordonModule) Params() rollout.Params {
-	return rollout.Params{
+func (uncordonModule) About() rollout.About {
+	return rollout.About{Params: rollout.Params{
 		"timeout": {Type: rollout.Duration, Help: "how long the kubelet may take to report Ready after the boot (10m)"},
-	}
+	}}
 }
 
 func (uncordonModule) Reads(rollout.Args) []rollout.Read {
@@ -44,21 +46,26 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	data := uncordonData{Node: n.Name, Timeout: timeout.String(), Uncordon: n.CordonedBy != "", Drain: n.Drained}
-	c := rollout.Change{Action: rollout.Update, Data: pack(data)}
+	data := uncordonData{Node: n.Name, Timeout: timeout.String(), Before: n.Cordon(), After: n.Cordon(), Drain: n.Drained}
+	c := rollout.Change{Action: rollout.Update}
 	switch {
 	case n.Name == "":
 		return noOp("%s is no node of the cluster: there is nothing to uncordon", host), before, nil
-	case n.Ours():
+	case n.Cordon().Ours():
 		c.Summary = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
+		c.Back = fmt.Sprintf("cordon and drain Node %s again", n.Name)
 		c.Fields = []rollout.Field{{Name: "unschedulable", Before: "true", After: "false"}}
 		if n.Drained == nil {
+			c.Back = fmt.Sprintf("cordon Node %s again", n.Name)
 			c.Reasons = []string{"the node is still cordoned by an earlier run of fleetd"}
 		}
+		data.After = Cordon{}
 	case n.CordonedBy != "":
 		// Left alone, it would make the next cordon by a person look like ours.
 		c.Summary = fmt.Sprintf("remove the mark of an earlier run from Node %s", n.Name)
+		c.Back = fmt.Sprintf("put the mark of the earlier run back on Node %s", n.Name)
 		c.Fields = []rollout.Field{{Name: CordonedByAnnotation, Before: n.CordonedBy}}
+		data.After = Cordon{}
 	case n.Drained != nil:
 		c.Action = rollout.ReadOnly
 		c.Summary = fmt.Sprintf("wait until Node %s is Ready in its present boot; it stays cordoned, as somebody else left it", n.Name)
@@ -67,71 +74,87 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 	default:
 		return noOp("Node %s takes work already", n.Name), before, nil
 	}
-	if data.Uncordon {
-		n.Unschedulable, n.CordonedBy = false, ""
-	}
-	n.Drained = nil
+	c.Data = pack(data)
+	n.Unschedulable, n.CordonedBy, n.Drained = data.After.On, data.After.By, nil
 	after, err := Kubernetes.With(before, n)
 	return c, after, err
 }
 
 func (m uncordonModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[uncordonData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	return m.d.uncordon(ctx, s, d)
+	return act(s, func(c *call, d uncordonData) rollout.Outcome { return m.d.uncordon(ctx, c, d.Node, d.Timeout, d.After) })
 }
 
-// Undo drains the node again: on the way back it is about to be rebooted again.
+// Undo drains the node again, because on the way back it is about to be rebooted
+// again. Where no drain came before, only the cordon or its mark is put back.
 func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[uncordonData](s)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	if d.Drain == nil {
-		return rollout.AlreadyDone("Node %s was not drained by this run", d.Node)
-	}
-	return m.d.drain(ctx, s, drainData{Node: d.Node, Cordon: d.Uncordon, DrainOptions: *d.Drain})
+	return act(s, func(c *call, d uncordonData) rollout.Outcome {
+		if d.Drain == nil {
+			return m.d.recordon(ctx, c, d.Node, d.Before)
+		}
+		return m.d.drain(ctx, c, drainData{Node: d.Node, Before: d.Before, DrainOptions: *d.Drain})
+	})
 }
 
-// uncordon gives the node work again once it is back.
-func (d Deps) uncordon(ctx context.Context, s rollout.Step, data uncordonData) rollout.Outcome {
-	ctx = forHost(ctx, s.Host)
-	n, waiting := d.back(ctx, s, data.Node, data.Timeout, fmt.Sprintf("give work to Node %s again", data.Node))
+// uncordon gives the node work again once it is back, or leaves it cordoned, as
+// it was.
+func (d Deps) uncordon(ctx context.Context, c *call, node, timeout string, want Cordon) rollout.Outcome {
+	ctx = forHost(ctx, c.Host)
+	n, waiting := d.back(ctx, c, node, timeout, fmt.Sprintf("give work to Node %s again", node))
 	if waiting != nil {
 		return *waiting
 	}
-	f := nodeFacts(n)
+	have := nodeFacts(n).Cordon()
 	switch {
-	case !data.Uncordon && f.Unschedulable:
-		return rollout.AlreadyDone("Node %s is Ready in its present boot; it stays cordoned, as somebody else left it", data.Node)
-	case !data.Uncordon || f.CordonedBy == "" && !f.Unschedulable:
-		return rollout.AlreadyDone("Node %s is Ready in its present boot and takes work", data.Node)
-	case f.CordonedBy == "":
+	case have.On && want.On:
+		return c.done("Node %s is Ready in its present boot; it stays cordoned, as it was before", node)
+	case have == want || want.On:
+		return c.done("Node %s is Ready in its present boot and takes work", node)
+	case have.Foreign():
 		// The mark is gone, the cordon is not: somebody has taken the node over.
-		return rollout.AlreadyDone("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", data.Node)
+		return c.done("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", node)
 	}
-	if err := d.Client.patchNode(ctx, n, map[string]any{CordonedByAnnotation: nil}, false); err != nil {
-		return failure(ctx, s, err)
+	if err := d.Client.setCordon(ctx, n, want); err != nil {
+		return c.failed(err)
 	}
-	return rollout.Did("Node %s is Ready on %s and takes work again", data.Node, f.KernelVersion)
+	return rollout.Did("Node %s is Ready on %s and takes work again", node, n.Status.NodeInfo.KernelVersion)
 }
 
-// patchNode sets the cordon and its mark in one write. The resourceVersion
-// makes it fail when the Node has changed since it was read: a person's cordon
-// in between must not become ours.
-func (c *Client) patchNode(ctx context.Context, n *corev1.Node, annotations map[string]any, unschedulable bool) error {
+// recordon puts back a cordon that an uncordon took, unless the node is cordoned
+// by now.
+func (d Deps) recordon(ctx context.Context, c *call, node string, before Cordon) rollout.Outcome {
+	ctx = forHost(ctx, c.Host)
+	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return c.failed(d.Client.explain(err, "read Node %s", node))
+	}
+	if have := nodeFacts(n).Cordon(); have.On || have == before {
+		return c.done("Node %s is as it was before", node)
+	}
+	if err := d.Client.setCordon(ctx, n, before); err != nil {
+		return c.failed(err)
+	}
+	return rollout.Did("Node %s is as it was before", node)
+}
+
+// setCordon sets the cordon and its mark in one write: a crash between two would
+// leave a cordon that looks like somebody else's. The resourceVersion makes it
+// fail when the Node has changed since it was read: a person's cordon in between
+// must not become ours.
+func (c *Client) setCordon(ctx context.Context, n *corev1.Node, want Cordon) error {
+	var mark any // null takes the annotation away
+	if want.By != "" {
+		mark = want.By
+	}
 	body, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"annotations": annotations, "resourceVersion": n.ResourceVersion},
-		"spec":     map[string]any{"unschedulable": unschedulable},
+		"metadata": map[string]any{"annotations": map[string]any{CordonedByAnnotation: mark}, "resourceVersion": n.ResourceVersion},
+		"spec":     map[string]any{"unschedulable": want.On},
 	})
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
 	_, err = c.Kube.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, body, strictPatch())
 	doing := "cordon"
-	if !unschedulable {
+	if !want.On {
 		doing = "uncordon"
 	}
 	return c.explain(err, "%s Node %s", doing, n.Name)

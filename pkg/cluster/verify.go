@@ -20,10 +20,13 @@ type verifyData struct {
 	Timeout string    `json:"timeout"`
 }
 
-func (verifyModule) Params() rollout.Params {
-	return rollout.Params{
-		"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
-		"timeout":         {Type: rollout.Duration, Help: "how long the cluster may take until all holds (5m)"},
+func (verifyModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
+			"timeout":         {Type: rollout.Duration, Help: "how long the cluster may take until all holds (5m)"},
+		},
+		Guards: rollout.Changes,
 	}
 }
 
@@ -114,36 +117,33 @@ func (f Facts) kubeProxyOn() (bool, string) {
 }
 
 func (m verifyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	d, err := unpack[verifyData](s)
+	return act(s, func(c *call, d verifyData) rollout.Outcome { return m.d.verify(ctx, c, d) })
+}
+
+func (d Deps) verify(ctx context.Context, c *call, data verifyData) rollout.Outcome {
+	timeout, err := parseStall(data.Timeout)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	timeout, err := parseStall(d.Timeout)
+	f, err := d.Client.Facts(ctx)
 	if err != nil {
-		return rollout.Fail(err)
-	}
-	f, err := m.d.Client.Facts(ctx)
-	if err != nil {
-		return failure(ctx, s, err)
-	}
-	if err := answered(ctx, s); err != nil {
-		return rollout.Fail(err)
+		return c.failed(err)
 	}
 	var names, missing []string
-	for _, c := range f.Verify(d.Want) {
-		names = append(names, c.Name)
-		if !c.OK {
-			missing = append(missing, c.Name+": "+c.Found)
+	for _, check := range f.Verify(data.Want) {
+		names = append(names, check.Name)
+		if !check.OK {
+			missing = append(missing, check.Name+": "+check.Found)
 		}
 	}
 	if len(missing) == 0 {
 		return rollout.AlreadyDone("verified: %s", strings.Join(names, ", "))
 	}
-	if time.Since(s.First) < timeout {
+	if c.Elapsed < timeout {
 		return rollout.WaitFor(pollEvery, "%s", strings.Join(missing, "; "))
 	}
 	return rollout.Fail(&rollout.Problem{
-		Message: fmt.Sprintf("cannot verify the data plane %s within %s: %s", d.Want, d.Timeout, strings.Join(missing, "; ")),
+		Message: fmt.Sprintf("cannot verify the data plane %s within %s: %s", data.Want, data.Timeout, strings.Join(missing, "; ")),
 		Hint:    "see kubectl get tigerastatus, and kubectl -n calico-system get pods -o wide",
 	})
 }

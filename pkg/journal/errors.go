@@ -23,17 +23,17 @@ const writableHint = "fleetd writes the state folder and every file in it; make 
 
 // cannot says what could not be done with the file, and why, for a person.
 func (j *Journal) cannot(do string, err error) error {
-	return fmt.Errorf("cannot %s the journal %s: %w", do, j.file, explain(err))
+	return fmt.Errorf("cannot %s the journal %s: %w", do, j.file, j.explain(err))
 }
 
 // explain says in front of an error of SQLite what it means.
-func explain(err error) error {
+func (j *Journal) explain(err error) error {
 	why, do := "", ""
 	switch code(err) {
 	case sqlite3.SQLITE_FULL:
-		why, do = "the disk is full", "make room for the state folder; what is recorded is whole"
+		why, do = "the disk is full", "make room for "+j.file+"; what is in it is whole"
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		why, do = "another process holds it", "fuser -v FILE shows which"
+		why, do = "another process holds it", "fuser -v "+j.file+" shows which"
 	case sqlite3.SQLITE_CANTOPEN:
 		why, do = "the file or its folder cannot be opened", writableHint
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
@@ -41,9 +41,9 @@ func explain(err error) error {
 	case sqlite3.SQLITE_NOTADB:
 		why, do = "the file is no journal of fleetd", "move it away, or use another --state"
 	case sqlite3.SQLITE_CORRUPT:
-		why, do = "the file is damaged", "move it away, or use another --state; sqlite3 FILE .recover saves what can be read"
+		why, do = "the file is damaged", "move it away, or use another --state; sqlite3 "+j.file+" .recover saves what can be read"
 	case sqlite3.SQLITE_IOERR:
-		why, do = "the disk fails, or is full", "look at df, and at dmesg"
+		why, do = "the disk fails, or is full", "df and dmesg tell which; then call fleetd again"
 	default:
 		return err
 	}

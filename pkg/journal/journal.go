@@ -47,7 +47,7 @@ type Journal struct {
 	// is one and stays, because whether it syncs is a property of the connection.
 	conn   *sql.Conn
 	synced bool // how conn commits
-	sql    statements
+	stmts  statements
 }
 
 // Open opens the journal in dir, and makes both if they are not there.
@@ -94,7 +94,7 @@ func (j *Journal) prepare(ctx context.Context) (err error) {
 	if err := j.migrate(ctx, j.conn); err != nil {
 		return err
 	}
-	return j.sql.prepare(ctx, j.conn)
+	return j.stmts.prepare(ctx, j.conn)
 }
 
 // writable returns an error if SQLite, unable to write the file, has opened it
@@ -165,7 +165,7 @@ func Exists(dir string) bool {
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := j.sql.close()
+	err := j.stmts.close()
 	if j.conn != nil {
 		err = errors.Join(err, j.conn.Close())
 	}

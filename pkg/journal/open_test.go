@@ -116,7 +116,7 @@ func TestEarlierSchema(t *testing.T) {
 	if lock, err = Acquire(dir, "new"); err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Release()
+	defer func() { _ = lock.Release() }() // the process ends anyway
 
 	j = mustOpen(t, dir)
 	events := wholeRun(t, newPlan(t, 3, 2))
@@ -246,7 +246,11 @@ func asNobody(t *testing.T, f func()) {
 		if err := unix.Setfsuid(65534); err != nil {
 			t.Fatal(err)
 		}
-		defer unix.Setfsuid(0)
+		defer func() {
+			if err := unix.Setfsuid(0); err != nil {
+				panic(err)
+			}
+		}()
 	}
 	f()
 }

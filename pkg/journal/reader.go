@@ -17,8 +17,8 @@ var ErrNoRun = errors.New("no such run")
 // errEmpty is why a run without events cannot be shown.
 var errEmpty = errors.New("it has no events: fleetd ended before it began")
 
-func cannotRead(run string, err error) error {
-	return fmt.Errorf("cannot read run %s: %w", run, explain(err))
+func (j *Journal) cannotRead(run string, err error) error {
+	return fmt.Errorf("cannot read run %s: %w", run, j.explain(err))
 }
 
 // known returns an error if there is no such run, or not one for this fleetd.
@@ -32,7 +32,7 @@ func (j *Journal) known(ctx context.Context, run string) error {
 		err = j.foreign(planSchema)
 	}
 	if err != nil {
-		return cannotRead(run, err)
+		return j.cannotRead(run, err)
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func (j *Journal) Reach(ctx context.Context, run string) ([]byte, error) {
 		err = unpack(packed, &reach)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read how run %s reaches its hosts: %w", run, explain(err))
+		return nil, fmt.Errorf("cannot read how run %s reaches its hosts: %w", run, j.explain(err))
 	}
 	return reach, nil
 }
@@ -104,26 +104,26 @@ func (j *Journal) events(ctx context.Context, run string, seq int64, limit int) 
 	rows, err := j.db.QueryContext(ctx, `SELECT seq, at, clock, type, play, task, host, attempt, body
 		FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?`, run, seq, limit)
 	if err != nil {
-		return nil, cannotRead(run, err)
+		return nil, j.cannotRead(run, err)
 	}
 	defer rows.Close()
 	var out []rollout.Event
 	for rows.Next() {
 		var r row
 		if err := rows.Scan(&r.seq, &r.at, &r.clock, &r.kind, &r.play, &r.task, &r.host, &r.attempt, &r.body); err != nil {
-			return nil, cannotRead(run, err)
+			return nil, j.cannotRead(run, err)
 		}
 		e, sum, err := r.event()
 		if err == nil && sum != "" {
 			e.Plan, err = j.plan(ctx, sum)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("event %d of run %s is damaged: %w", r.seq, run, explain(err))
+			return nil, fmt.Errorf("event %d of run %s is damaged: %w", r.seq, run, j.explain(err))
 		}
 		out = append(out, e)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, cannotRead(run, err)
+		return nil, j.cannotRead(run, err)
 	}
 	return out, nil
 }
@@ -152,10 +152,10 @@ func (j *Journal) Run(ctx context.Context, run string) (*rollout.Run, error) {
 		return nil, err
 	}
 	if err := j.after(ctx, run, r.Seq, r.Apply); err != nil {
-		return nil, cannotRead(run, err)
+		return nil, j.cannotRead(run, err)
 	}
 	if r.Status == "" {
-		return nil, cannotRead(run, errEmpty)
+		return nil, j.cannotRead(run, errEmpty)
 	}
 	return r, nil
 }
@@ -169,7 +169,7 @@ func (j *Journal) restore(ctx context.Context, run string) (*rollout.Run, error)
 		return &rollout.Run{}, nil
 	}
 	if err != nil {
-		return nil, cannotRead(run, err)
+		return nil, j.cannotRead(run, err)
 	}
 	var s rollout.Snapshot
 	if unpack(packed, &s) != nil {

@@ -69,12 +69,12 @@ func (j *Journal) write(durable bool, f func(ctx context.Context) error) error {
 		}
 		j.synced = durable
 	}
-	if _, err := j.sql.begin.ExecContext(ctx); err != nil {
+	if _, err := j.stmts.begin.ExecContext(ctx); err != nil {
 		return err
 	}
 	err := f(ctx)
 	if err == nil {
-		_, err = j.sql.commit.ExecContext(ctx)
+		_, err = j.stmts.commit.ExecContext(ctx)
 	}
 	if err != nil {
 		_, _ = j.conn.ExecContext(ctx, "ROLLBACK") // SQLite may have done so by itself
@@ -109,7 +109,7 @@ func (j *Journal) Begin(ctx context.Context, run string, now time.Time, reach []
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot begin run %s: %w", run, explain(err))
+		return nil, fmt.Errorf("cannot begin run %s: %w", run, j.explain(err))
 	}
 	return &Writer{j: j, run: run}, nil
 }
@@ -122,7 +122,7 @@ func (j *Journal) Continue(ctx context.Context, run string) (*Writer, error) {
 	w := &Writer{j: j, run: run}
 	err := j.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM events WHERE run = ?`, run).Scan(&w.last)
 	if err != nil {
-		return nil, cannotRead(run, err)
+		return nil, j.cannotRead(run, err)
 	}
 	return w, nil
 }
@@ -135,7 +135,7 @@ func (w *Writer) Append(ctx context.Context, events []rollout.Event) error {
 		return nil
 	}
 	if err := w.append(ctx, events); err != nil {
-		return fmt.Errorf("cannot write event %d of run %s: %w", events[0].Seq, w.run, explain(err))
+		return fmt.Errorf("cannot write event %d of run %s: %w", events[0].Seq, w.run, w.j.explain(err))
 	}
 	w.last += int64(len(events))
 	return nil
@@ -171,7 +171,7 @@ func (w *Writer) append(ctx context.Context, events []rollout.Event) error {
 			}
 		}
 		for _, r := range rows {
-			_, err := w.j.sql.insert.ExecContext(ctx, w.run, r.seq, r.at, r.clock, r.kind, r.play, r.task, r.host, r.attempt, string(r.body))
+			_, err := w.j.stmts.insert.ExecContext(ctx, w.run, r.seq, r.at, r.clock, r.kind, r.play, r.task, r.host, r.attempt, string(r.body))
 			if taken(err) {
 				return fmt.Errorf("%w: event %d is there already", ErrOtherWriter, r.seq)
 			}
@@ -191,7 +191,7 @@ func (w *Writer) Snapshot(ctx context.Context, s rollout.Snapshot) error {
 		err = w.snapshot(s)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the snapshot of run %s: %w", w.run, explain(err))
+		return fmt.Errorf("cannot write the snapshot of run %s: %w", w.run, w.j.explain(err))
 	}
 	return nil
 }
