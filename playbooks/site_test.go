@@ -25,7 +25,7 @@ func realModules() map[string]rollout.Params {
 	out := map[string]rollout.Params{}
 	for _, set := range []map[string]rollout.Module{kernel.Modules(nil), cluster.Modules(cluster.Deps{}), bpf.Modules(bpf.Deps{})} {
 		for name, m := range set {
-			out[name] = m.Params()
+			out[name] = m.About().Params
 		}
 	}
 	return out

@@ -234,6 +234,7 @@ func TestFoldRefusesImpossibleEvents(t *testing.T) {
 		"started twice":     {start, begun, again},
 		"after the end":     {start, begun, done, at(4, again)},
 		"attempt left out":  {start, {Seq: 2, Type: StepStarted, Step: &look, Attempt: 2}},
+		"end, no outcome":   {start, begun, {Seq: 3, Type: StepEnded, Step: &look, Attempt: 1}},
 		"unknown type":      {start, {Seq: 2, Type: "strange"}},
 		"unknown of step":   {start, begun, {Seq: 3, Type: "strange", Step: &look, Attempt: 1}},
 		"event missing":     {start, at(3, begun)},

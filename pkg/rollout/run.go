@@ -169,6 +169,9 @@ func (r *Run) applyStep(e Event) error {
 	case e.Attempt < s.Attempts || !s.Active:
 		return fmt.Errorf("event %d: %s of attempt %d of step %s: %w", e.Seq, e.Type, e.Attempt, id, ErrLate)
 	}
+	if e.Outcome == nil && (e.Type == StepIntended || e.Type == StepEnded) {
+		return fmt.Errorf("event %d: %s of step %s without an outcome", e.Seq, e.Type, id)
+	}
 	switch e.Type {
 	case StepProgress, StepOperation: // for people; nothing follows from them
 	case StepIntended:

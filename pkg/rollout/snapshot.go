@@ -1,7 +1,9 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -46,6 +48,9 @@ func (r *Run) Snapshot() Snapshot {
 	for b, lost := range r.passed {
 		s.Passed = append(s.Passed, PassedHalt{b.play, b.batch, lost})
 	}
+	slices.SortFunc(s.Passed, func(a, b PassedHalt) int {
+		return cmp.Or(cmp.Compare(a.Play, b.Play), cmp.Compare(a.Batch, b.Batch))
+	})
 	return s
 }
 
