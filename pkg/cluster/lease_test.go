@@ -186,6 +186,9 @@ func TestLeaseConflictEnds(t *testing.T) {
 	if _, err := f.AcquireLease(context.Background(), "r1", "a@b"); err == nil || !strings.Contains(err.Error(), "cannot take the cluster (Lease kube-system/fleetd): ") {
 		t.Error(err)
 	}
+	if n := len(f.writes()); n != writeTries {
+		t.Errorf("%d tries", n)
+	}
 }
 
 func TestUnlock(t *testing.T) {
@@ -274,7 +277,12 @@ func TestLeaseIsKept(t *testing.T) {
 				default:
 				}
 				end(t, f)
-				<-l.Lost() // in a bubble, waiting for ever is found out
+				time.Sleep(2 * renewEvery)
+				select {
+				case <-l.Lost():
+				default:
+					t.Error("lost, and nobody was told")
+				}
 				before, _ := f.LeaseHolder(ctx)
 				if err := l.Release(ctx); err != nil {
 					t.Error(err)

@@ -158,8 +158,8 @@ func (c *Client) voters(ctx context.Context) ([]rollout.Member, error) {
 }
 
 // lossOf says what is wrong with taking the member on a node down, "" if
-// nothing. One or two members have no quorum to spare, whatever the order; then
-// only two dead ones at once are refused.
+// nothing. Where all others are well nothing is: one or two members have no
+// quorum to spare, whatever the order.
 func lossOf(node string, members []rollout.Member) string {
 	var down []string
 	healthy := 0
@@ -172,7 +172,7 @@ func lossOf(node string, members []rollout.Member) string {
 			healthy++
 		}
 	}
-	if len(down) == 0 || len(members) > 2 && healthy >= rollout.Quorum(len(members)) {
+	if len(down) == 0 || healthy >= rollout.Quorum(len(members)) {
 		return ""
 	}
 	return fmt.Sprintf("without it %d of %d control-plane members would serve, and %s", healthy, len(members), few(down))

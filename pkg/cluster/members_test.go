@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -73,6 +74,8 @@ func TestMembers(t *testing.T) {
 	lonely := etcdPod("m9", corev1.ConditionTrue)
 	events := etcdPod("m1", corev1.ConditionFalse)
 	events.Name = "etcd-events-m1"
+	other := etcdPod("m1", corev1.ConditionTrue)
+	other.Name = "etcd-events-m1"
 	deployed := etcdPod("m1", corev1.ConditionFalse)
 	deployed.Name, deployed.Annotations = "backup", nil
 	for name, c := range map[string]struct {
@@ -85,6 +88,7 @@ func TestMembers(t *testing.T) {
 		"no pods":          {controlPlane(masters, false), nil},
 		"pod without Node": {append(controlPlane(masters[:1], true), lonely), []rollout.Member{{Name: "m1"}, {Name: "m9", Down: "Node m9 is gone"}}},
 		"two of a node":    {append(controlPlane(masters[:1], true), events), []rollout.Member{{Name: "m1", Down: "etcd-events-m1 is not Ready"}}},
+		"the other one":    {append(controlPlane(masters[:1], true, "etcd m1"), other), []rollout.Member{{Name: "m1", Down: "etcd-m1 is not Ready"}}},
 		"no static pod":    {append(controlPlane(masters[:1], true), deployed), []rollout.Member{{Name: "m1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +184,14 @@ func TestDrainAsksForTheQuorum(t *testing.T) {
 		"the node": {false, "node m3", "Node m1 is not drained yet: without it 1 of 3 control-plane members would serve, and Node m3 is NotReady"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakes(t, controlPlane([]string{"m1", "m2", "m3"}, c.etcd, c.down)...)
+			f := newFakes(t, append(controlPlane([]string{"m1", "m2", "m3"}, c.etcd, c.down), aPod("a", func(p *corev1.Pod) { p.Spec.NodeName = "m1" }))...)
+			refused := apierrors.NewTooManyRequests("no", 0)
+			f.evicting(func(string) error {
+				if refused != nil {
+					return refused
+				}
+				return nil
+			})
 			drain := Modules(Deps{Client: f.Client})["fleetd.cluster.drain"]
 			d, _, err := drain.Diff("m1", state(t, with(Kubernetes, Node{Name: "m1"})), rollout.Args{"timeout": "5m"})
 			if err != nil {
@@ -200,6 +211,13 @@ func TestDrainAsksForTheQuorum(t *testing.T) {
 			// It is back: the node goes, and has the whole of its own time.
 			m.now -= time.Second
 			f.replace(t, controlPlane([]string{"m3"}, c.etcd)...)
+			for _, want := range []string{"Node m1 is cordoned", "held back: web/a (a PodDisruptionBudget)", "held back: web/a (a PodDisruptionBudget)"} {
+				if o := m.once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != want {
+					t.Errorf("%+v", o)
+				}
+				m.now += time.Minute
+			}
+			refused = nil
 			if o := m.run(t, drain, "m1", d); o.Kind != rollout.Changed {
 				t.Errorf("%+v", o)
 			}

@@ -123,7 +123,11 @@ func TestUndoRestoresTheCluster(t *testing.T) {
 	}
 	changed := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		f := recorded(t, rapid.SampledFrom([]string{"iptables", "bpf"}).Draw(rt, "recording"))
+		recording := rapid.SampledFrom([]string{"iptables", "bpf"}).Draw(rt, "recording")
+		f := recorded(t, recording)
+		if rapid.Bool().Draw(rt, "endpoint") && recording == "iptables" {
+			endpointDone(t, f)
+		}
 		in := f.get(t, "Installation", "default")
 		if rapid.Bool().Draw(rt, "data plane not set") && installationFacts(in).DataPlane() == Iptables {
 			unstructured.RemoveNestedField(in.Object, "spec", "calicoNetwork", "linuxDataplane")
