@@ -102,12 +102,12 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 		return err
 	}
 	known := reviewed != nil || a.expect != ""
+	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by}
 	if reviewed == nil && f.output != "json" {
-		if err := showPlan(c.OutOrStdout(), f.output, &plan); err != nil {
-			return err
-		}
+		x.show(&plan)
 	}
 	if plan.Changes() == 0 {
+		x.showNow()
 		if len(plan.Problems()) > 0 {
 			return exitCode(exitError)
 		}
@@ -117,15 +117,15 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 		return nil
 	}
 	if !a.yes && !known {
+		x.showNow()
 		if err := confirm(c); err != nil {
 			return err
 		}
 	}
-	retry := again(c, "apply", plan.Source)
+	x.retry = again(c, "apply", plan.Source)
 	if known {
-		retry = again(c, "plan", plan.Source) // the reviewed one is of the past then
+		x.retry = again(c, "plan", plan.Source) // the reviewed one is of the past then
 	}
-	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by, retry: retry}
 	return x.begin(plan)
 }
 

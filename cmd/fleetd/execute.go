@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,19 @@ type execution struct {
 	by   rollout.Person
 	// retry is the command line that does what is left.
 	retry string
+	// preface is what is to be read before the run.
+	preface bytes.Buffer
 }
+
+// show prepares the plan to be read. Where nobody is asked, it goes the way of
+// the run's own lines: a screen that stands still must not keep the run from
+// beginning.
+func (x *execution) show(p *rollout.Plan) {
+	view.Plan(&x.preface, view.StyleFor(x.c.OutOrStdout()), p)
+}
+
+// showNow shows it before a question, or where there is no run.
+func (x *execution) showNow() { _, _ = x.preface.WriteTo(x.c.OutOrStdout()) }
 
 // begin carries out a plan from its beginning.
 func (x *execution) begin(plan rollout.Plan) error {
@@ -76,6 +89,7 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 		}
 	}
 	out := view.NewOutput(x.c.OutOrStdout())
+	_, _ = x.preface.WriteTo(out)
 	e := &engine.Engine{Modules: x.fl.modules, Journal: w, Ease: ease, By: x.by}
 	report := x.screen(out, e)
 	r, err := start(ctx, e)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,11 +43,11 @@ func interruptible(c *cobra.Command, lost <-chan struct{}) (ctx context.Context,
 			}
 		}
 	}()
-	return ctx, first, func() {
+	return ctx, first, sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(done)
 		cancel()
-	}
+	})
 }
 
 // cancelOnInterrupt returns a context that ends with the first signal, for

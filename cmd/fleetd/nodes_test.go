@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
@@ -27,7 +29,7 @@ func startNodes(dir string, flavours map[string]kerneltest.Flavour) (*nodes, err
 	var known strings.Builder
 	for host := range flavours {
 		n.fleet.Node(host).Behave(func(b *kerneltest.Behaviour) { b.StopTakes, b.BootTakes, b.YumTakes = 1, 1, 1 })
-		srv, err := sshtest.Start(filepath.Join(dir, "servers", host), sshtest.Sudo(sshtest.SudoPolicy{}), sshtest.Handler(n.answer(host)))
+		srv, err := sshtest.Start(filepath.Join(dir, "servers", host), sshtest.Sudo(sshtest.SudoPolicy{}), sshtest.HandlesBootID(), sshtest.Handler(n.answer(host)))
 		if err != nil {
 			n.close()
 			return nil, err
@@ -51,8 +53,8 @@ func startNodes(dir string, flavours map[string]kerneltest.Flavour) (*nodes, err
 
 func (n *nodes) inventory() string {
 	var b strings.Builder
-	for host, srv := range n.servers {
-		t := srv.Target("")
+	for _, host := range slices.Sorted(maps.Keys(n.servers)) {
+		t := n.servers[host].Target("")
 		fmt.Fprintf(&b, "%s ansible_host=%s ansible_port=%d ansible_ssh_private_key_file=%s\n", host, t.Address, t.Port, t.IdentityFiles[0])
 	}
 	return b.String()

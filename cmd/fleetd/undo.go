@@ -86,25 +86,31 @@ func runUndo(c *cobra.Command, f *fleetFlags, args []string, yes, dryRun bool) e
 	if err != nil {
 		return err
 	}
-	if f.output != "json" || dryRun {
+	if dryRun {
 		if err := showPlan(c.OutOrStdout(), f.output, &plan); err != nil {
 			return err
 		}
 	}
+	x := &execution{c: c, f: f, hold: h, fl: fl, by: by, retry: againUndo(c, undone, f.limit)}
+	if !dryRun && f.output != "json" {
+		x.show(&plan)
+	}
 	switch {
 	case plan.Changes() == 0 && len(plan.Problems()) > 0:
+		x.showNow()
 		return exitCode(exitError)
 	case plan.Changes() == 0:
+		x.showNow()
 		return nil
 	case dryRun:
 		return exitCode(exitChanges)
 	}
 	if !yes {
+		x.showNow()
 		if err := confirm(c); err != nil {
 			return err
 		}
 	}
-	x := &execution{c: c, f: f, hold: h, fl: fl, by: by, retry: againUndo(c, undone, f.limit)}
 	return x.begin(plan)
 }
 

@@ -69,7 +69,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})
 	}
 	c := rollout.Change{
-		Action: rollout.Update, Disruptive: true,
+		Action: rollout.Update, Disruptive: true, BackDisruptive: true,
 		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
 		Risks:   f.flipRisks(want),
 		Back:    fmt.Sprintf("move the data plane back to %s", have),

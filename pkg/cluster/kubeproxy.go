@@ -94,7 +94,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 		}
 		return noOp("the cluster has no kube-proxy"), before, nil
 	}
-	c := rollout.Change{Action: rollout.Update, Disruptive: true}
+	c := rollout.Change{Action: rollout.Update, Disruptive: true, BackDisruptive: true}
 	data := kubeProxyData{State: state, Stall: stall.String(), NeedsBPF: state == disabled && f.projectedBPF()}
 	proxies := make([]KubeProxy, len(f.KubeProxies))
 	for i, k := range f.KubeProxies {

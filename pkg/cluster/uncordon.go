@@ -53,7 +53,7 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 		return noOp("%s is no node of the cluster: there is nothing to uncordon", host), before, nil
 	case n.Cordon().Ours():
 		c.Summary = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
-		c.Back = fmt.Sprintf("cordon and drain Node %s again", n.Name)
+		c.Back, c.BackDisruptive = fmt.Sprintf("cordon and drain Node %s again", n.Name), true
 		c.Fields = []rollout.Field{{Name: "unschedulable", Before: "true", After: "false"}}
 		if n.Drained == nil {
 			c.Back = fmt.Sprintf("cordon Node %s again", n.Name)

@@ -71,8 +71,8 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		},
 		Reasons:    []string{fmt.Sprintf("the entry is booted once with %s; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running)},
 		Risks:      []string{"a kernel that hangs without a panic needs a reset by hand"},
-		Disruptive: true,
-		Back:       "reboot into " + f.Running,
+		Disruptive: true, BackDisruptive: true,
+		Back: "reboot into " + f.Running,
 	}
 	if was := f.Boot.DefaultRelease(); was != f.Running {
 		d.Default = was

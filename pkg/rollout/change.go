@@ -42,6 +42,8 @@ type Change struct {
 	// Disruptive is set when the host (or, on localhost, the cluster) may not
 	// serve while the step runs: drain, reboot, data plane.
 	Disruptive bool `json:"disruptive,omitempty"`
+	// BackDisruptive is the same of taking the change back.
+	BackDisruptive bool `json:"back_disruptive,omitempty"`
 	// Data is the module's own.
 	Data json.RawMessage `json:"data,omitempty"`
 }
@@ -49,7 +51,7 @@ type Change struct {
 // Reversed is the change as an undo shows it: what it takes back, with the same
 // Data, which the module's Undo reads.
 func (c Change) Reversed() Change {
-	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.Disruptive, Data: c.Data}
+	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.BackDisruptive, BackDisruptive: c.Disruptive, Data: c.Data}
 	switch c.Action {
 	case Create:
 		out.Action = Delete

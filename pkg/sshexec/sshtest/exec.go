@@ -193,7 +193,7 @@ func (s *Server) answer(r *Request) Response {
 	s.mu.Lock()
 	s.requests = append(s.requests, r)
 	s.mu.Unlock()
-	if len(r.Argv) == 2 && r.Argv[0] == "cat" && r.Argv[1] == sshexec.BootIDFile {
+	if !s.handlesBootID && len(r.Argv) == 2 && r.Argv[0] == "cat" && r.Argv[1] == sshexec.BootIDFile {
 		return Response{Stdout: s.BootID() + "\n"}
 	}
 	if s.handler == nil {

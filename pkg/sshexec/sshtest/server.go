@@ -27,17 +27,18 @@ const User = "centos"
 // A Server is a running SSH server. Its methods may be called at any time,
 // also from handlers.
 type Server struct {
-	dir       string
-	handler   func(*Request) Response
-	clientKey ssh.PublicKey
-	userCA    ssh.PublicKey
-	password  string
-	twoStep   bool
-	sudo      *SudoPolicy
-	maxSess   int
-	addr      string
-	realFiles bool
-	env       []string
+	dir           string
+	handler       func(*Request) Response
+	handlesBootID bool
+	clientKey     ssh.PublicKey
+	userCA        ssh.PublicKey
+	password      string
+	twoStep       bool
+	sudo          *SudoPolicy
+	maxSess       int
+	addr          string
+	realFiles     bool
+	env           []string
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -63,6 +64,10 @@ type Option func(*Server)
 // Handler makes f answer every command. f may call [Request.Shell] for those
 // that it leaves to a real shell.
 func Handler(f func(*Request) Response) Option { return func(s *Server) { s.handler = f } }
+
+// HandlesBootID leaves the question for the boot ID to the handler, which is a
+// machine of its own then.
+func HandlesBootID() Option { return func(s *Server) { s.handlesBootID = true } }
 
 // Password also lets the user in with this password, by the methods password
 // and keyboard-interactive.
