@@ -1,13 +1,21 @@
 package main
 
 import (
+	"flag"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// TestMain lets more scripts run at a time than there are cores: they wait, for
+// nodes that reboot, and do not compute.
 func TestMain(m *testing.M) {
+	if strings.HasSuffix(os.Args[0], ".test") { // not one of the commands
+		flag.Parse()
+		_ = flag.Set("test.parallel", "8") // the flag is there, and 8 a number
+	}
 	testscript.Main(m, map[string]func(){"fleetd": main})
 }
 

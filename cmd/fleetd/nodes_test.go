@@ -28,7 +28,7 @@ func startNodes(dir string, flavours map[string]kerneltest.Flavour) (*nodes, err
 	n := &nodes{fleet: kerneltest.New(flavours), servers: map[string]*sshtest.Server{}, dir: dir}
 	var known strings.Builder
 	for host := range flavours {
-		n.fleet.Node(host).Behave(func(b *kerneltest.Behaviour) { b.StopTakes, b.BootTakes, b.YumTakes = 1, 1, 1 })
+		n.fleet.Node(host).Behave(func(b *kerneltest.Behaviour) { b.BootTakes, b.YumTakes = 1, 1 })
 		srv, err := sshtest.Start(filepath.Join(dir, "servers", host), sshtest.Sudo(sshtest.SudoPolicy{}), sshtest.HandlesBootID(), sshtest.Handler(n.answer(host)))
 		if err != nil {
 			n.close()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
@@ -35,12 +36,28 @@ func TestRunScript(t *testing.T) {
 			}
 			e.Defer(n.close)
 			e.Values["nodes"] = n
+			e.Defer(func() { _ = unix.Unmount(filepath.Join(e.WorkDir, "small"), unix.MNT_DETACH) }) // where a script left it
 			return os.WriteFile(filepath.Join(e.WorkDir, "kernels.yml"), []byte(kernelsPlaybook), 0o600)
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "mount" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return mounts(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone,
 		},
 	})
+}
+
+// mounts reports whether this process may mount a file system.
+func mounts(t *testing.T) bool {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		return false
+	}
+	return unix.Unmount(dir, 0) == nil
 }
 
 // kernelsPlaybook is site.yml's kernel play without a cluster.
