@@ -141,7 +141,7 @@ func fleet() rollout.Plan {
 		{Action: rollout.ReadOnly, Summary: "check space, repository, boot loader, drivers"},
 		{Action: rollout.Create, Summary: "install kernel-ml-6.1.176-1.el8.elrepo.x86_64", Back: "remove kernel-ml-6.1.176-1.el8.elrepo.x86_64"},
 		{Action: rollout.Update, Summary: "cordon and drain", Disruptive: true, Back: "uncordon"},
-		{Action: rollout.Update, Summary: "boot 6.1.176 once, on trial", Disruptive: true, Back: "boot 4.18.0-553.el8_10.x86_64 again",
+		{Action: rollout.Update, Summary: "boot 6.1.176 once, on trial", Disruptive: true, BackDisruptive: true, Back: "boot 4.18.0-553.el8_10.x86_64 again",
 			Fields: []rollout.Field{{Name: "running kernel", Before: "4.18.0-553.el8_10.x86_64", After: "6.1.176-1.el8.elrepo.x86_64"}}},
 		{Action: rollout.Update, Summary: "uncordon", Back: "cordon and drain"},
 	}
