@@ -171,11 +171,11 @@ func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcom
 		// The next call lists the pods anew: one may have come before the cordon.
 		return rollout.WaitFor(0, "Node %s is cordoned", data.Node)
 	}
-	return d.empty(ctx, c, h, data, began.leavers(list.Pods()), c.Now-began.At >= timeout)
+	return d.empty(ctx, h, data, began.leavers(list.Pods()), c.Now-began.At >= timeout)
 }
 
 // empty asks pods to leave a node.
-func (d Deps) empty(ctx context.Context, c *call, h *drain.Helper, data drainData, pods []corev1.Pod, late bool) rollout.Outcome {
+func (d Deps) empty(ctx context.Context, h *drain.Helper, data drainData, pods []corev1.Pod, late bool) rollout.Outcome {
 	if len(pods) == 0 {
 		return rollout.Did("Node %s is drained", data.Node)
 	}

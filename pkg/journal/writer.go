@@ -22,21 +22,23 @@ var errReadOnly = errors.New("it was opened for reading")
 type statements struct{ begin, commit, insert *sql.Stmt }
 
 func (s *statements) prepare(ctx context.Context, c *sql.Conn) (err error) {
-	for text, stmt := range map[string]**sql.Stmt{
-		"BEGIN IMMEDIATE": &s.begin, // a lock taken later would not wait
-		"COMMIT":          &s.commit,
-		// The primary key refuses a second writer of the same run.
-		`INSERT INTO events (run, seq, at, clock, type, play, task, host, attempt, body)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`: &s.insert,
-	} {
-		if *stmt, err = c.PrepareContext(ctx, text); err != nil {
-			return err
+	prepare := func(text string) *sql.Stmt {
+		if err != nil {
+			return nil
 		}
+		var stmt *sql.Stmt
+		stmt, err = c.PrepareContext(ctx, text)
+		return stmt
 	}
-	return nil
+	s.begin = prepare("BEGIN IMMEDIATE") // a lock taken later would not wait
+	s.commit = prepare("COMMIT")
+	// The primary key refuses a second writer of the same run.
+	s.insert = prepare(`INSERT INTO events (run, seq, at, clock, type, play, task, host, attempt, body)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	return err
 }
 
-// close closes the statements. One left open would keep the file open, so that
+// close closes the statements, which live as long as the connection. One left open would keep the file open, so that
 // the log would stay beside it.
 func (s *statements) close() (err error) {
 	for _, stmt := range []*sql.Stmt{s.begin, s.commit, s.insert} {

@@ -90,7 +90,7 @@ func (n *Node) stat(paths []string) (string, int) {
 	for _, path := range paths {
 		size := 0
 		for _, e := range n.entries {
-			image, initramfs := n.sizes(e)
+			image, initramfs := imageSize, n.initramfs(e)
 			switch path {
 			case e.Kernel:
 				size = image
@@ -107,12 +107,15 @@ func (n *Node) stat(paths []string) (string, int) {
 	return out, status
 }
 
-// sizes are those of an entry's files.
-func (n *Node) sizes(e node.BootEntry) (image, initramfs int) {
+// imageSize is that of every kernel.
+const imageSize = 7 << 20
+
+// initramfs is the size of an entry's.
+func (n *Node) initramfs(e node.BootEntry) int {
 	if n.behaviour.NoInitramfs && e.Release() != OldRelease(n.flavour) {
-		return 7 << 20, 0
+		return 0
 	}
-	return 7 << 20, 30 << 20
+	return 30 << 20
 }
 
 // init6 takes the node down, on the boot that the script is for.

@@ -92,7 +92,7 @@ func (n *Node) lockHolder() string {
 func (n *Node) kernels() string {
 	var b strings.Builder
 	for _, e := range n.entries {
-		image, initramfs := n.sizes(e)
+		image, initramfs := imageSize, n.initramfs(e)
 		fmt.Fprintf(&b, "%s %d %d yes", e.Release(), image, initramfs)
 		if e.Release() != OldRelease(n.flavour) {
 			for _, d := range n.behaviour.MissingDrivers {
