@@ -225,6 +225,15 @@ func TestNextMembersElsewhere(t *testing.T) {
 	}
 }
 
+// With one step due, the run sleeps until the earliest of the others.
+func TestNextWake(t *testing.T) {
+	for _, events := range []string{"a.1 wait=10s, b.1 wait=30s, c.1 wait=20s", "a.1 wait=10s, b.1 wait=20s, c.1 wait=30s"} {
+		if got := decision(runOf(t, "free 0 | a b c | 1", events), 10*time.Second); got != "a.1 wake +20s" {
+			t.Errorf("%s: %q", events, got)
+		}
+	}
+}
+
 // A halt that somebody has seen and gone past is past; the batches behind it are
 // judged as ever.
 func TestPastAHalt(t *testing.T) {
