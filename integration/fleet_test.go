@@ -25,6 +25,7 @@ import (
 	"github.com/fleetd/fleetd/integration/lab/fleet"
 	"github.com/fleetd/fleetd/integration/lab/nodes"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // bastion is where the tests type: a fleet and the fleetd that was built.
@@ -171,6 +172,16 @@ func (b *bastion) on(i int, command string) string {
 		b.t.Fatalf("on %s: %s: %v", b.Nodes.Node(i).Name, command, err)
 	}
 	return out
+}
+
+// runs lists what was run, the newest first.
+func (b *bastion) runs() []view.RunRow {
+	b.t.Helper()
+	var rows []view.RunRow
+	if err := json.Unmarshal([]byte(b.run("runs", "-o", "json").stdout), &rows); err != nil {
+		b.t.Fatal(err)
+	}
+	return rows
 }
 
 // lastRun reads the journal of the newest run.
