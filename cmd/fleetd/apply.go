@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -118,7 +119,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 	}
 	if !a.yes && !known {
 		x.showNow()
-		if err := confirm(c); err != nil {
+		if err := confirm(c, h.interrupted); err != nil {
 			return err
 		}
 	}
@@ -177,19 +178,33 @@ func stale(c *cobra.Command, file string, old, now *rollout.Plan) error {
 	return exitCode(exitError)
 }
 
-// confirm asks; anything but yes is no.
-func confirm(c *cobra.Command) error {
+// confirm asks; anything but yes is no, and so is a signal.
+func confirm(c *cobra.Command, interrupted context.Context) error {
 	if in, ok := c.InOrStdin().(*os.File); ok && in == os.Stdin && !isTerminal(in) {
 		return errors.New("there is nobody to ask: standard input is no terminal. Review the plan, then apply it with --yes, or apply a saved plan")
 	}
 	fmt.Fprint(c.OutOrStdout(), "\nDo you want to make these changes? Only \"yes\" is taken as yes: ")
-	answer, err := readLine(c.InOrStdin())
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("cannot read the answer: %w", err)
+	type reply struct {
+		line string
+		err  error
 	}
-	if strings.TrimSpace(answer) != "yes" {
-		fmt.Fprintln(c.OutOrStdout(), "Nothing was changed.")
-		return exitCode(exitError)
+	answered := make(chan reply, 1)
+	go func() {
+		line, err := readLine(c.InOrStdin())
+		answered <- reply{line, err}
+	}()
+	select {
+	case <-interrupted.Done():
+		fmt.Fprintln(c.OutOrStdout(), "\nNothing was changed.")
+		return exitCode(exitInterrupted)
+	case r := <-answered:
+		if r.err != nil && !errors.Is(r.err, io.EOF) {
+			return fmt.Errorf("cannot read the answer: %w", r.err)
+		}
+		if strings.TrimSpace(r.line) != "yes" {
+			fmt.Fprintln(c.OutOrStdout(), "Nothing was changed.")
+			return exitCode(exitError)
+		}
 	}
 	return nil
 }

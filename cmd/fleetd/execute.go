@@ -44,6 +44,10 @@ func (x *execution) showNow() { _, _ = x.preface.WriteTo(x.c.OutOrStdout()) }
 
 // begin carries out a plan from its beginning.
 func (x *execution) begin(plan rollout.Plan) error {
+	if x.hold.interrupted.Err() != nil {
+		fmt.Fprintln(x.c.ErrOrStderr(), "Interrupted before the run began; nothing was changed.")
+		return exitCode(exitInterrupted)
+	}
 	x.fl.reach.bind(&plan)
 	kept, err := x.fl.reach.absolute()
 	if err != nil {
@@ -83,6 +87,7 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 	ignoreBrokenPipes()
 	ctx, ease, stop := interruptible(x.c, x.hold.lost())
 	defer stop()
+	x.hold.deaf() // from here on a signal ends the run, not the waiting for it
 	for _, h := range x.fl.reach.hosts() {
 		if x.by.Key = x.fl.pool.LoginKey(x.fl.reach.Targets[h]); x.by.Key != "" {
 			break

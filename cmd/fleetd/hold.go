@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"os/user"
+	"syscall"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
@@ -24,6 +26,11 @@ type hold struct {
 	lease   *cluster.Lease
 	// keeping ends the renewal of the lease.
 	keeping context.CancelFunc
+	// interrupted ends with a signal that comes before the run begins: dying of it
+	// would leave the lease behind.
+	interrupted context.Context
+	// deaf ends it: somebody else listens to signals from here on.
+	deaf context.CancelFunc
 }
 
 // take opens the journal under the run lock.
@@ -40,7 +47,9 @@ func take(f *fleetFlags, run string) (*hold, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
-	return &hold{run: run, journal: j, lock: lock}, nil
+	h := &hold{run: run, journal: j, lock: lock}
+	h.interrupted, h.deaf = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	return h, nil
 }
 
 // takeCluster also keeps other bastions out. Without a cluster there is nothing
@@ -84,6 +93,7 @@ func (h *hold) release() error {
 		}
 		h.lease = nil
 	}
+	h.deaf()
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close(), h.lock.Release())
 		h.journal = nil

@@ -107,7 +107,7 @@ func runUndo(c *cobra.Command, f *fleetFlags, args []string, yes, dryRun bool) e
 	}
 	if !yes {
 		x.showNow()
-		if err := confirm(c); err != nil {
+		if err := confirm(c, h.interrupted); err != nil {
 			return err
 		}
 	}
