@@ -71,7 +71,7 @@ func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error 
 	case r.Status == rollout.Halted && !r.Halt.Gate:
 		return fmt.Errorf("run %s was halted, and not by a limit of failures that could be passed: %s; mend the cause, then plan and apply again", id, r.Halt.Reason)
 	}
-	fl, err := reopen(c, f, h)
+	fl, err := reopen(c, f, h.journal, id)
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,8 @@ func retryOf(c *cobra.Command, r *rollout.Run) string {
 }
 
 // reopen wires the fleet of a run from what the journal kept.
-func reopen(c *cobra.Command, f *fleetFlags, h *hold) (*fleet, error) {
-	raw, err := h.journal.Reach(c.Context(), h.run)
+func reopen(c *cobra.Command, f *fleetFlags, j *journal.Journal, run string) (*fleet, error) {
+	raw, err := j.Reach(c.Context(), run)
 	if err != nil {
 		return nil, err
 	}

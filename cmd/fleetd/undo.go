@@ -65,15 +65,7 @@ func runUndo(c *cobra.Command, f *fleetFlags, args []string, yes, dryRun bool) e
 	if err != nil {
 		return err
 	}
-	raw, err := h.journal.Reach(c.Context(), undone)
-	if err != nil {
-		return err
-	}
-	way, err := readReach(c, f, raw)
-	if err != nil {
-		return err
-	}
-	fl, err := wire(c, f, way)
+	fl, err := reopen(c, f, h.journal, undone)
 	if err != nil {
 		return err
 	}

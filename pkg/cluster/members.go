@@ -158,22 +158,15 @@ func (c *Client) voters(ctx context.Context) ([]rollout.Member, error) {
 }
 
 // lossOf says what is wrong with taking the member on a node down, "" if
-// nothing. Where all others are well nothing is: one or two members have no
-// quorum to spare, whatever the order.
+// nothing.
 func lossOf(node string, members []rollout.Member) string {
-	var down []string
-	healthy := 0
-	for _, m := range members {
-		switch {
-		case m.Name == node:
-		case m.Down != "":
-			down = append(down, m.Down)
-		default:
-			healthy++
-		}
-	}
-	if len(down) == 0 || healthy >= rollout.Quorum(len(members)) {
+	serving, down, ok := rollout.Spare(members, node)
+	if ok {
 		return ""
 	}
-	return fmt.Sprintf("without it %d of %d control-plane members would serve, and %s", healthy, len(members), few(down))
+	var why []string
+	for _, m := range down {
+		why = append(why, m.Down)
+	}
+	return fmt.Sprintf("without it %d of %d control-plane members would serve, and %s", serving, len(members), few(why))
 }

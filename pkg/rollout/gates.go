@@ -79,30 +79,17 @@ func (r *Run) mayTake(n int) *Halt {
 		}
 	}
 	voters := r.voters()
-	var out []string
-	var names []string
-	serving := 0
-	for _, m := range voters {
-		switch {
-		case m.Name == host:
-		case m.Down != "":
-			names = append(names, m.Name)
-			out = append(out, fmt.Sprintf("%s (%s)", m.Name, m.Down))
-		default:
-			serving++
-		}
-	}
-	// One or two members have no quorum to spare: while one of them reboots, the
-	// API server is away, whatever the order. Two dead ones at once are refused.
-	need := Quorum(len(voters))
-	if len(voters) <= 2 {
-		need = 0
-	}
-	if len(out) == 0 || len(voters) > 2 && serving >= need {
+	_, down, ok := Spare(voters, host)
+	if ok {
 		return nil
 	}
+	var names, out []string
+	for _, m := range down {
+		names = append(names, m.Name)
+		out = append(out, fmt.Sprintf("%s (%s)", m.Name, m.Down))
+	}
 	return &Halt{Hosts: names, Reason: fmt.Sprintf("taking control-plane host %s out of service could cost the quorum: of %d members %s is out of service, and %d must serve",
-		host, len(voters), strings.Join(out, ", "), max(need, 1))}
+		host, len(voters), strings.Join(out, ", "), Quorum(len(voters)))}
 }
 
 // voters are the members of etcd as they stand now.

@@ -238,3 +238,20 @@ func (c ControlPlane) Has(host string) bool { return slices.Contains(c.Hosts, ho
 
 // Quorum is how many of n voters must be healthy (etcd.io, FAQ: (n/2)+1).
 func Quorum(n int) int { return n/2 + 1 }
+
+// Spare reports whether etcd keeps its quorum without the member of that name:
+// how many others vote, and which do not. Where all others do, it may be spared: one or two
+// members have no quorum to spare, so while one of them reboots the API server is
+// away, whatever the order. A second one that is down is refused.
+func Spare(members []Member, name string) (serving int, down []Member, ok bool) {
+	for _, m := range members {
+		switch {
+		case m.Name == name:
+		case m.Down != "":
+			down = append(down, m)
+		default:
+			serving++
+		}
+	}
+	return serving, down, len(down) == 0 || serving >= Quorum(len(members))
+}
