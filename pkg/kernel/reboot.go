@@ -165,7 +165,7 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 	host := l.step.Host
 	if !j.late(l.step) {
 		if err != nil {
-			return rollout.WaitFor(bootPoll, "%s does not answer yet: %v", host, err)
+			return rollout.WaitFor(bootPoll, "%s does not answer yet", host)
 		}
 		return rollout.WaitFor(bootPoll, "%s was asked to reboot, and still runs %s", host, j.from)
 	}
