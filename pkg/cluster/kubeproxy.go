@@ -98,10 +98,11 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	data := kubeProxyData{State: state, Stall: stall.String(), NeedsBPF: state == disabled && f.projectedBPF()}
 	proxies := make([]KubeProxy, len(f.KubeProxies))
 	for i, k := range f.KubeProxies {
-		proxies[i] = k.projected(state, f.CalicoNode.Desired)
+		proxies[i] = k
 		if !k.differs(state) {
 			continue
 		}
+		proxies[i] = k.projected(state, f.CalicoNode.Desired)
 		sel := proxySelector{Name: k.Name, Before: k.NodeSelector[nonCalicoLabel]}
 		if state == disabled {
 			sel.After = "true"
