@@ -170,17 +170,46 @@ func (p *PlannedPlay) hosts() func(yield func(string) bool) {
 	}
 }
 
-// Seal computes the digest, once nothing of the plan changes any more.
+// Seal computes the digest, once nothing of the plan changes any more. The steps
+// are hashed one by one, in the order of the batches: written down at once, those
+// of 100,000 hosts would fill memory.
 func (p *Plan) Seal() error {
+	sum := sha256.New()
+	enc := json.NewEncoder(sum)
 	bare := *p
 	bare.Digest, bare.CreatedAt, bare.Fleetd = "", time.Time{}, ""
-	raw, err := json.Marshal(bare)
-	if err != nil {
+	bare.Plays = slices.Clone(p.Plays)
+	for pi := range bare.Plays {
+		bare.Plays[pi].Tasks = slices.Clone(p.Plays[pi].Tasks)
+		for ti := range bare.Plays[pi].Tasks {
+			bare.Plays[pi].Tasks[ti].Steps = nil
+		}
+	}
+	if err := enc.Encode(bare); err != nil {
 		return fmt.Errorf("cannot encode the plan: %w", err)
 	}
-	sum := sha256.Sum256(raw)
-	p.Digest = hex.EncodeToString(sum[:])
+	for _, play := range p.Plays {
+		for _, task := range play.Tasks {
+			// A step of a host that no batch has would be told by the number.
+			fmt.Fprintln(sum, len(task.Steps))
+			for host := range play.hosts() {
+				step, ok := task.Steps[host]
+				if !ok {
+					continue
+				}
+				if err := enc.Encode(sealedStep{host, step}); err != nil {
+					return fmt.Errorf("cannot encode the step of %s in %s: %w", host, task.Name, err)
+				}
+			}
+		}
+	}
+	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return nil
+}
+
+type sealedStep struct {
+	Host string `json:"host"`
+	PlannedStep
 }
 
 // IsPlan reports whether raw is a plan's JSON, of whatever schema and however it

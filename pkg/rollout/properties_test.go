@@ -529,7 +529,7 @@ func TestPropertyPlanFile(t *testing.T) {
 				t.Fatal(d)
 			}
 		}
-		switch i := rapid.IntRange(0, len(p.Plays)-1).Draw(t, "play"); rapid.IntRange(0, 5).Draw(t, "edit") {
+		switch i := rapid.IntRange(0, len(p.Plays)-1).Draw(t, "play"); rapid.IntRange(0, 7).Draw(t, "edit") {
 		case 0:
 			p.Plays[i].Name += "!"
 		case 1:
@@ -542,6 +542,10 @@ func TestPropertyPlanFile(t *testing.T) {
 			p.Plays[i].MaxUnavailable++
 		case 5:
 			p.Undoes = "r"
+		case 6:
+			p.Plays[i].Tasks[0].Steps["nobody's"] = PlannedStep{}
+		case 7:
+			p.Plays[i].Tasks[0].Steps["n0"] = PlannedStep{Change: Change{Action: Delete}}
 		}
 		if _, err := ReadPlan(mustJSON(t, p)); err == nil {
 			t.Fatal("an edited plan was read")
