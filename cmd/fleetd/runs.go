@@ -110,6 +110,9 @@ func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions)
 	if err := f.check(); err != nil {
 		return err
 	}
+	if o.Failed && f.output == "json" {
+		return errors.New("--failed goes with the text: in JSON, choose by outcome.kind")
+	}
 	id, err := f.runNamed(c.Context(), args)
 	if err != nil {
 		return err
@@ -123,7 +126,12 @@ func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions)
 	if f.output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetEscapeHTML(false)
-		return j.Each(c.Context(), id, func(e rollout.Event) error { return enc.Encode(e) })
+		return j.Each(c.Context(), id, func(e rollout.Event) error {
+			if o.Host != "" && e.Step != nil && e.Step.Host != o.Host {
+				return nil
+			}
+			return enc.Encode(e)
+		})
 	}
 	return view.Tale(out, view.StyleFor(out), id, eventsOf(c.Context(), j, id), o)
 }
