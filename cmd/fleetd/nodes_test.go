@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -20,6 +21,9 @@ type nodes struct {
 	fleet   *kerneltest.Fleet
 	servers map[string]*sshtest.Server
 	dir     string
+	// hanging is the node whose commands do not end, "" for none; each is told of
+	// by a file "hanging".
+	hanging atomic.Value
 }
 
 // startNodes starts an SSH server for every node, and writes known_hosts and an
@@ -70,6 +74,11 @@ func (n *nodes) close() {
 // on its way down or up drops the connection.
 func (n *nodes) answer(host string) func(*sshtest.Request) sshtest.Response {
 	return func(r *sshtest.Request) sshtest.Response {
+		if n.hanging.Load() == host {
+			_ = os.WriteFile(filepath.Join(n.dir, "hanging"), nil, 0o600)
+			<-r.Context.Done()
+			return sshtest.Response{}
+		}
 		c := sshexec.Command{Argv: r.Argv, Script: r.Script, Env: r.Env, Become: r.Become != ""}
 		res, err := n.fleet.Run(r.Context, host, c)
 		var e *sshexec.Error

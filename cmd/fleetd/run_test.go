@@ -95,10 +95,12 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 	n := nodesOf(ts).fleet.Node(args[0])
 	n.Behave(func(b *kerneltest.Behaviour) {
 		switch args[1] {
+		case "hangs": // no command on it comes to an end
+			nodesOf(ts).hanging.Store(args[0])
+		case "answers":
+			nodesOf(ts).hanging.Store("")
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
-		case "well":
-			b.Kernels = nil
 		default:
 			b.Kernels = map[string]kerneltest.Fate{}
 			for _, f := range []kerneltest.Flavour{kerneltest.EL7, kerneltest.EL8, kerneltest.EL9} {
