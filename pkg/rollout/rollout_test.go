@@ -168,6 +168,52 @@ func TestComputeLeavesHostsWithProblemsAlone(t *testing.T) {
 	}
 }
 
+// A host that the cluster calls its control plane, and the inventory's group does
+// not have, would be taken without a look at the quorum.
+func TestComputeRefusesAControlPlaneNobodyCounts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		says    bool
+		group   []string
+		problem bool
+	}{
+		{"in the group", true, []string{"a"}, false},
+		{"in no group", true, nil, true},
+		{"a worker", false, nil, false},
+	} {
+		obs := observed(t, map[string]string{"a": "1"})
+		o := obs["a"]
+		o.ControlPlane = c.says
+		obs["a"] = o
+		p, err := Compute(desired(map[string]string{"a": "2"}), obs, testModules, Basis{ControlPlane: ControlPlane{Hosts: c.group}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(p.Problems()) > 0; got != c.problem {
+			t.Errorf("%s: problems %+v", c.name, p.Problems())
+		}
+	}
+}
+
+// What was out of service, and what tells the machine from others, is in the plan.
+func TestComputeBinds(t *testing.T) {
+	obs := observed(t, map[string]string{"a": "1"})
+	o := obs["a"]
+	o.Down, o.Identity = "Node a is NotReady", map[string]string{"machine_id": "m"}
+	obs["a"] = o
+	obs["b"] = Observation{Problem: &Problem{Message: "no route", Unreachable: true}}
+	p, err := Compute(desired(map[string]string{"a": "2", "b": "2"}), obs, testModules, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]string{"a": "Node a is NotReady", "b": "is unreachable"}, p.Down); d != "" {
+		t.Error(d)
+	}
+	if p.Bound["a"]["machine_id"] != "m" {
+		t.Errorf("bound %+v", p.Bound)
+	}
+}
+
 func TestComputeRefusesUnknownModule(t *testing.T) {
 	d := desired(map[string]string{"a": "1"})
 	d.Plays[0].Tasks[0].Module = "nothing"
