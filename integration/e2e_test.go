@@ -18,7 +18,6 @@ import (
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
 	"github.com/fleetd/fleetd/integration/lab/nodes"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // TestEndToEnd does the whole job once, for real: one control-plane machine and
@@ -38,7 +37,6 @@ func TestEndToEnd(t *testing.T) {
 		{"a plan whose time is over", stalePlan},
 		{"compliance", complianceReport},
 		{"the way back", wayBack},
-		{"undo", undo},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
 			here := *b
@@ -405,36 +403,4 @@ func wayBack(t *testing.T, b *bastion) {
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
 	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
-}
-
-// undo takes the whole of apply back, after the data plane was: BPF objects,
-// kernels with their reboots, and Calico's address of the API server.
-func undo(t *testing.T, b *bastion) {
-	runs := b.runs()
-	i := slices.IndexFunc(runs, func(r view.RunRow) bool { return r.Playbook == "playbooks/site.yml" && r.Made > 0 })
-	if i < 0 {
-		t.Fatalf("no run of site.yml among %+v", runs)
-	}
-	b.want(2, []string{"undo of run " + runs[i].ID, "remove"}, "undo", runs[i].ID, "--dry-run")
-	b.want(0, []string{"Done"}, "undo", runs[i].ID, "--yes")
-	object, err := bpf.Lookup(bpf.TCPConnect)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range b.Nodes.Nodes() {
-		n := b.Nodes.Node(i + 1)
-		if got := b.on(i+1, "uname -r"); got != n.Kernels.Base {
-			t.Errorf("%s runs %s, want %s", n.Name, got, n.Kernels.Base)
-		}
-		if got := b.on(i+1, "grubby --default-kernel"); got != "/boot/vmlinuz-"+n.Kernels.Base {
-			t.Errorf("%s boots %s by default", n.Name, got)
-		}
-		if got := b.on(i+1, "ls "+object.Path()+" 2>/dev/null || true"); got != "" {
-			t.Errorf("%s still has %s", n.Name, got)
-		}
-		if node := b.node(t, n.Name); node.Spec.Unschedulable {
-			t.Errorf("%s is still cordoned", n.Name)
-		}
-	}
-	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3})
 }
