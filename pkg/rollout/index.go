@@ -43,11 +43,15 @@ func newIndex(p *Plan) index {
 	return x
 }
 
-// place is where the host of a step stands in the step's play; -1 if nowhere.
-func (x *index) place(id StepID) int {
+// spot is the number of a step's host, and its place in the step's play; -1 if
+// it has none. It is looked up once for an event: in a big fleet every search is
+// a walk to memory.
+type spot struct{ number, place int }
+
+func (x *index) find(id StepID) spot {
 	n, ok := x.number[id.Host]
 	if !ok || id.Play < 0 || id.Play >= len(x.plays) {
-		return -1
+		return spot{-1, -1}
 	}
-	return x.plays[id.Play].places[n]
+	return spot{n, x.plays[id.Play].places[n]}
 }

@@ -156,12 +156,13 @@ func (r *Run) prepare() {
 func (r *Run) applyStep(e Event) error {
 	id := *e.Step
 	planned, ok := r.Plan.Step(id)
-	if !ok || !planned.counts() {
+	at := r.index.find(id)
+	if !ok || !planned.counts() || at.place < 0 {
 		return fmt.Errorf("event %d: the plan has no step %s", e.Seq, id)
 	}
-	s := r.Step(id)
+	s := r.steps[id.Play][id.Task][at.place]
 	if e.Type == StepStarted {
-		return r.start(e, id, s)
+		return r.start(e, at, s, planned.Change.Disruptive)
 	}
 	switch {
 	case s == nil || e.Attempt > s.Attempts:
@@ -183,14 +184,15 @@ func (r *Run) applyStep(e Event) error {
 		if !s.Over() {
 			s.NotBefore = e.Clock + e.Outcome.After
 		}
-		r.ended(id, s)
+		r.ended(id, at, s)
 	default:
 		return fmt.Errorf("event %d: unknown type %q", e.Seq, e.Type)
 	}
 	return nil
 }
 
-func (r *Run) start(e Event, id StepID, s *StepState) error {
+func (r *Run) start(e Event, at spot, s *StepState, disruptive bool) error {
+	id := *e.Step
 	before := 0
 	if s != nil {
 		before = s.Attempts
@@ -200,17 +202,17 @@ func (r *Run) start(e Event, id StepID, s *StepState) error {
 		return fmt.Errorf("event %d: %s after step %s was over", e.Seq, e.Type, id)
 	case s != nil && s.Active:
 		return fmt.Errorf("event %d: step %s is started twice", e.Seq, id)
-	case !r.turn(id):
+	case !r.turn(id, at):
 		return fmt.Errorf("event %d: step %s starts, and it is not its turn", e.Seq, id)
 	case e.Attempt != before+1:
 		return fmt.Errorf("event %d: attempt %d of step %s follows attempt %d", e.Seq, e.Attempt, id, before)
 	}
 	if s == nil {
 		s = &StepState{First: e.Clock}
-		r.steps[id.Play][id.Task][r.index.place(id)] = s
+		r.steps[id.Play][id.Task][at.place] = s
 	}
 	s.Active, s.Attempts = true, e.Attempt
-	r.started(id)
+	r.started(at, disruptive)
 	return nil
 }
 
@@ -237,7 +239,7 @@ func (s *StepState) note(notes map[string]string) {
 // Step returns the state of a step; nil if nothing happened to it yet, or if
 // the plan has none of that name.
 func (r *Run) Step(id StepID) *StepState {
-	place := r.index.place(id)
+	place := r.index.find(id).place
 	if place < 0 || id.Task < 0 || id.Task >= len(r.steps[id.Play]) {
 		return nil
 	}

@@ -71,7 +71,7 @@ func Restore(p Plan, s Snapshot) (*Run, error) {
 			return nil, fmt.Errorf("the snapshot has a step %s that the plan has not", step.ID)
 		}
 		state := step.StepState
-		r.steps[step.ID.Play][step.ID.Task][r.index.place(step.ID)] = &state
+		r.steps[step.ID.Play][step.ID.Task][r.index.find(step.ID).place] = &state
 	}
 	for _, h := range s.Passed {
 		r.passed[batchID{h.Play, h.Batch}] = h.Lost

@@ -268,31 +268,31 @@ func (r *Run) land(h *hostWork) {
 }
 
 // started follows up on a step that begins.
-func (r *Run) started(id StepID) {
+func (r *Run) started(at spot, disruptive bool) {
 	w := &r.work
-	i := r.index.place(id) - w.base
-	h := &w.hosts[r.index.number[id.Host]]
+	i := at.place - w.base
+	h := &w.hosts[at.number]
 	w.running++
 	w.waits.remove(i)
 	w.ready.remove(i)
 	w.fresh.remove(i)
 	w.freshDown.remove(i)
 	r.takeOff(h)
-	h.disrupted = h.disrupted || r.disrupts(id)
+	h.disrupted = h.disrupted || disruptive
 }
 
 // ended follows up on the end of an attempt.
-func (r *Run) ended(id StepID, s *StepState) {
+func (r *Run) ended(id StepID, at spot, s *StepState) {
 	w := &r.work
-	i := r.index.place(id) - w.base
-	h := &w.hosts[r.index.number[id.Host]]
+	i := at.place - w.base
+	h := &w.hosts[at.number]
 	w.running--
 	switch {
 	case !s.Over():
 		w.waits.add(i, s.NotBefore)
 		return
 	case s.Outcome.Bad():
-		r.lose(h, id, s)
+		r.lose(h, id, at, s)
 		w.cursor[i] = len(r.Plan.Plays[w.play].Tasks)
 	default:
 		if w.cursor[i] = r.nextTask(w.play, w.base+i, id.Task+1); w.cursor[i] == len(r.Plan.Plays[w.play].Tasks) {
@@ -312,26 +312,22 @@ func (r *Run) ended(id StepID, s *StepState) {
 }
 
 // lose takes a host out of the run: none of its open steps will be executed.
-func (r *Run) lose(h *hostWork, id StepID, s *StepState) {
+func (r *Run) lose(h *hostWork, id StepID, at spot, s *StepState) {
 	w := &r.work
 	r.markLost(h, id, s)
 	r.land(h)
 	w.open--
 	w.lost[w.play][w.batch]++
-	n := r.index.number[id.Host]
 	for pi := w.play + 1; pi < len(r.Plan.Plays); pi++ {
-		if place := r.index.plays[pi].places[n]; place >= 0 {
+		if place := r.index.plays[pi].places[at.number]; place >= 0 {
 			w.size[pi][r.index.plays[pi].batch[place]]--
 		}
 	}
 }
 
 // turn reports whether the step is the one that its host is at.
-func (r *Run) turn(id StepID) bool {
+func (r *Run) turn(id StepID, at spot) bool {
 	w := &r.work
-	place := r.index.place(id)
-	if id.Play != w.play || place < w.base || place >= w.base+len(w.cursor) {
-		return false
-	}
-	return w.cursor[place-w.base] == id.Task
+	i := at.place - w.base
+	return id.Play == w.play && i >= 0 && i < len(w.cursor) && w.cursor[i] == id.Task
 }
