@@ -70,8 +70,8 @@ func TestFiles(t *testing.T) {
 // elsewhere, and below playbooks/ for those that are built in.
 func TestFilesAsTheUserNamesThem(t *testing.T) {
 	const site, tasks = "- hosts: all\n  tasks: [{import_tasks: ../shared/t.yml}]\n", "- fleetd.kernel.default:\n"
-	fsys := fstest.MapFS{"home/me/work/site.yml": {Data: []byte(site)}, "home/me/shared/t.yml": {Data: []byte(tasks)}}
-	pb, err := Load(fsys, "home/me/work/site.yml", Options{Dir: "/", WorkDir: "home/me/work"})
+	fsys := fstest.MapFS{"home/me/fleet/site.yml": {Data: []byte(site)}, "home/me/shared/t.yml": {Data: []byte(tasks)}}
+	pb, err := Load(fsys, "home/me/fleet/site.yml", Options{Dir: "/", WorkDir: "home/me/fleet"})
 	if err != nil {
 		t.Fatal(err)
 	}
