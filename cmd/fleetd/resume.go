@@ -105,16 +105,17 @@ func reopen(c *cobra.Command, f *fleetFlags, j *journal.Journal, run string) (*f
 	return wire(c, f, r)
 }
 
-// runNamed is the run that the argument names, or the last one.
+// runNamed is the run that the argument names, or the last one. There has to be a
+// journal: looking for a run must not make one.
 func (f *fleetFlags) runNamed(ctx context.Context, args []string) (string, error) {
-	if len(args) == 1 {
-		return args[0], nil
-	}
 	j, err := f.readJournal()
 	if err != nil {
 		return "", err
 	}
 	defer j.Close()
+	if len(args) == 1 {
+		return args[0], nil
+	}
 	runs, err := j.Runs(ctx)
 	if err != nil {
 		return "", err

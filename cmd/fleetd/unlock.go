@@ -23,7 +23,12 @@ cluster. A fleetd that was killed leaves it behind, because its run may have lef
 nodes drained: fleetd resume RUN, on the bastion of the run, is the better way.
 The run's ID has to be given, so that nobody takes the lock from another run than
 the one that was looked at.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("which run? fleetd unlock RUN: the message that refuses a run names the one that holds the cluster")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error { return runUnlock(c, f, args[0]) },
 	}
 	f.addState(c)
