@@ -1,9 +1,8 @@
 """Loads many YAML texts with Ansible's own loader.
 
-Reads a JSON list of texts and writes a JSON list of [value in a canonical form
-or "error", and for lists and dictionaries: as YAML, as JSON, as repr] as
-ansible-inventory writes them. With the argument "ini" the texts are values of
-an INI inventory, and only the canonical form is written.
+Reads a JSON list of texts and writes a JSON list of their values in a canonical
+form, or "error". With the argument "ini" the texts are values of an INI
+inventory.
 """
 import datetime
 import json
@@ -12,9 +11,6 @@ import sys
 
 sys.path = [p for p in sys.path if p not in ("", os.path.dirname(os.path.abspath(__file__)))]
 
-import yaml  # noqa: E402
-from ansible.parsing.ajson import AnsibleJSONEncoder  # noqa: E402
-from ansible.parsing.yaml.dumper import AnsibleDumper  # noqa: E402
 from ansible.parsing.yaml.loader import AnsibleLoader  # noqa: E402
 from ansible.parsing.yaml.objects import AnsibleVaultEncryptedUnicode  # noqa: E402
 from ansible.utils.display import Display  # noqa: E402
@@ -50,14 +46,6 @@ def canon(v):
     return "?" + repr(v)
 
 
-def as_json(v):
-    options = dict(cls=AnsibleJSONEncoder, indent=4, preprocess_unsafe=True, ensure_ascii=False)
-    try:
-        return json.dumps(v, sort_keys=True, **options)
-    except TypeError:
-        return json.dumps(v, sort_keys=False, **options)
-
-
 def load(text):
     try:
         loader = AnsibleLoader(text)
@@ -65,23 +53,17 @@ def load(text):
             v = loader.get_single_data()
         finally:
             loader.dispose()
-        res = [canon(v), "", "", ""]
+        return canon(v)
     except Exception:
-        return ["error", "", "", ""]
-    if isinstance(v, (dict, list)) and v:
-        try:
-            res[1:] = [yaml.dump(v, Dumper=AnsibleDumper, default_flow_style=False, allow_unicode=True), as_json(v), repr(v)]
-        except Exception:
-            pass
-    return res
+        return "error"
 
 
 def ini(text):
     from ansible.plugins.inventory.ini import InventoryModule
     try:
-        return [canon(InventoryModule._parse_value(text)), "", "", ""]
+        return canon(InventoryModule._parse_value(text))
     except Exception:
-        return ["error", "", "", ""]
+        return "error"
 
 
 if sys.argv[1:] == ["ini"]:

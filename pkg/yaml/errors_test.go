@@ -1,0 +1,130 @@
+package yaml
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/pkg/text"
+)
+
+var update = flag.Bool("update", false, "write testdata/errors.golden anew; read it afterwards")
+
+// mistakes are what people get wrong, and a few things that they would not.
+var mistakes = []string{
+	"a: b: c\n", "a:\n  - x\n y: 1\n", "a: - x\n", "a: @x\n", "a: `x`\n", "a: %x\n", "\ta: 1\n", "a:\n\tb: 1\n", "a: \"x\n", "a: 'x\nb: 1\n", "a: \"\\q\"\n", "a: \"\\xzz\"\n",
+	"a: [1, 2\n", "a: [1, 2\nb: 3\n", "a: {x: 1\nb: 3\n", "a: [1 2]\nb: ]\n", "a: {{ x }}\n", "a: {{ x }}.example.org\n", "a: |0\n  x\n", "a: | x\n", "a\nb: 1\n", "a:\n  b\n  c: 1\n",
+	"a: *b\n", "a: &x 1\nb: &x 2\n", "a: &x [*x]\n", "a: *\n", "a: &\n", "a: !foo 1\n", "a: !foo!bar 1\n", "a: !<x 1\n", "a: !!int x\n", "a: 2020-99-99\n", "a: !x%zz 1\n",
+	"<<: 1\n", "<<: [1]\n", "a: !!omap [1]\n", "? [a]\n: b\n", "a:\n---\nb:\n", "a: 1\n---\n[\n", "%YAML 2.0\n---\na:\n", "%FOO\na:\n", "a: \"\x07\"\n", "a: x\xff\n",
+	"{\"a\": 1", "{\"a\" 1}\n", "[\"\\q\"]\n", "{\"a\": 1} x\n",
+}
+
+// TestErrorsGolden: each mistake is told with its place, the text and what would
+// be right. testdata/errors.golden is for people to read.
+func TestErrorsGolden(t *testing.T) {
+	var b strings.Builder
+	for _, m := range mistakes {
+		name := "vars.yml"
+		if strings.ContainsAny(m[:1], "{[") {
+			name = "vars.json"
+		}
+		fmt.Fprintf(&b, "== %q\n%v\n\n", m, problem(name, m, false))
+	}
+	const golden = "testdata/errors.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), b.String()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+// problem is what is wrong with a text, read as far as its value.
+func problem(name, data string, secret bool) error {
+	d, err := Parse(&text.Source{Name: name, Data: data, Secret: secret}, testLimits)
+	if err == nil && d.Root != nil {
+		_, err = testReader(d).Value(d.Root)
+	}
+	return err
+}
+
+// TestErrorsOfSecrets: nothing of an encrypted file is told.
+func TestErrorsOfSecrets(t *testing.T) {
+	for _, m := range []string{"a: *hush\n", "a: &hush 1\nb: &hush 2\n", "a: !hush 1\n", "a: !hush!x 1\n", "a: !!int hush\n", "a: 2020-99-99 #hush\n", "a: \"hush\n", "hush: [\n", "a: @hush\n", "{\"a\": hush"} {
+		err := problem("v.yml", m, true)
+		if err == nil || strings.Contains(err.Error(), "hush") || !strings.HasPrefix(err.Error(), "v.yml:") {
+			t.Errorf("%q: %v", m, err)
+		}
+	}
+}
+
+// TestExpansion: a small file may not stand for more than memory holds, by
+// aliases or by merge keys; hosts that share variables may.
+func TestExpansion(t *testing.T) {
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "k%d: %d, ", i, i)
+		}
+		return "{" + strings.TrimSuffix(b.String(), ", ") + "}"
+	}
+	shared := func(hosts, vars int, body string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "shared: &s %s\n", keys(vars))
+		for i := range hosts {
+			fmt.Fprintf(&b, "host%05d: "+body+"\n", i)
+		}
+		return b.String()
+	}
+	for name, c := range map[string]struct{ data, want string }{
+		"6,000 hosts merge 200 variables": {shared(6000, 200, "{<<: *s}"), ""},
+		"6,000 hosts share 200 variables": {shared(6000, 200, "*s"), ""},
+		"a list of merges":                {shared(20000, 10, "{<<: [*s, *s]}"), ""},
+		"400 KB of merges":                {shared(12000, 12000, "{<<: *s}"), "aliases and merge keys expand to more than"},
+		"400 KB of aliases":               {shared(12000, 12000, "*s"), "aliases and merge keys expand to more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := problem("i.yml", c.data, false)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, m := range mistakes {
+		f.Add(m)
+	}
+	for _, s := range yamlPieces {
+		f.Add("a: " + s + "\nb:\n  - " + s)
+	}
+	f.Add(`{"a": [1, -2.5e3, true, null, "x\u00e9\n", NaN, -Infinity, {"b": {}}], "__ansible_vault": "x"}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		src := &text.Source{Name: "f", Data: s}
+		for _, parse := range []func(*text.Source, Limits) (*Document, error){Parse, ParseJSON} {
+			d, err := parse(src, Limits{Depth: 50, Expansion: 2000})
+			if err == nil && d.Root != nil {
+				_, err = testReader(d).Value(d.Root)
+			}
+			var e *text.Error
+			if err == nil {
+				continue
+			}
+			if !errors.As(err, &e) || e.Line < 1 || e.Column < 1 || e.Line > 1+strings.Count(s, "\n") || len(e.Error()) > 2000 {
+				t.Fatalf("out of place: %#v", err)
+			}
+		}
+	})
+}
