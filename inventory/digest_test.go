@@ -1,4 +1,4 @@
-package inventory
+package inventory_test
 
 import (
 	"bytes"
@@ -13,6 +13,11 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/export"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/inventory/vault"
 )
 
 func hexSum(data string) string {
@@ -44,11 +49,12 @@ func TestFiles(t *testing.T) {
 		for name, text := range files {
 			fsys[name] = &fstest.MapFile{Data: []byte(text)}
 		}
-		inv, err := Load(fsys, []string{"srv/inv", "/etc/more.ini", "d,e"}, Options{
-			Root: "/", WorkDir: "srv", PlaybookDir: "srv/play", ExtraVars: []string{"@srv/extra.yml", "k=v"},
-			VaultSecrets: []VaultSecret{{ID: "default", Password: "pw"}},
-			Files:        map[string]string{"srv/ansible.cfg": "given", "etc/ansible.cfg": "given"},
-		})
+		inv, err := inventory.Load(fsys, []string{"srv/inv", "/etc/more.ini", "d,e"}, inventory.Options{
+			PlaybookDir: "srv/play", ExtraVars: []string{"@srv/extra.yml", "k=v"}, Options: source.Options{
+				Root: "/", WorkDir: "srv",
+				VaultSecrets: []vault.Secret{{ID: "default", Password: "pw"}},
+				Digests:      map[string]string{"srv/ansible.cfg": "given", "etc/ansible.cfg": "given"},
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,14 +98,14 @@ func TestFiles(t *testing.T) {
 // TestFilesOfGroupsWithoutHosts: they are read when somebody asks for them, and
 // are listed then.
 func TestFilesOfGroupsWithoutHosts(t *testing.T) {
-	inv, err := Load(fstest.MapFS{"hosts": {Data: []byte("a\n[empty]\n")}, "group_vars/empty": {Data: []byte("x: 1\n")}}, []string{"hosts"}, Options{})
+	inv, err := inventory.Load(fstest.MapFS{"hosts": {Data: []byte("a\n[empty]\n")}, "group_vars/empty": {Data: []byte("x: 1\n")}}, []string{"hosts"}, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := inv.Files(); len(got) != 1 {
 		t.Errorf("before: %v", got)
 	}
-	if err := inv.WriteYAML(&bytes.Buffer{}, ExportOptions{Export: true}); err != nil {
+	if err := export.YAML(&bytes.Buffer{}, inv, export.Options{Export: true}); err != nil {
 		t.Fatal(err)
 	}
 	if got := inv.Files()["group_vars/empty"]; got != hexSum("x: 1\n") {
@@ -112,9 +118,9 @@ func TestFilesOfScripts(t *testing.T) {
 	fsys := fstest.MapFS{"inv.sh": {Data: []byte("#!/bin/sh\n"), Mode: 0o755}}
 	outputs := map[string]string{"--list": `{"web": ["a", "b"]}`, "--host a": `{"x": 1}`, "--host b": "{}"}
 	digests := func() map[string]string {
-		inv, err := Load(fsys, []string{"inv.sh"}, Options{RunScript: func(_ context.Context, _ string, args ...string) ([]byte, error) {
-			return []byte(outputs[strings.Join(args, " ")]), nil
-		}})
+		inv, err := inventory.Load(fsys, []string{"inv.sh"}, inventory.Options{Options: source.Options{RunScript: func(_ context.Context, _ string, args ...string) ([]byte, string, error) {
+			return []byte(outputs[strings.Join(args, " ")]), "", nil
+		}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +141,7 @@ func TestFilesOfScripts(t *testing.T) {
 	check("all at once", outputs["--list"])
 	// One that cannot be started is a file.
 	fsys["inv.sh"].Data = []byte("[web]\na\n")
-	inv, err := Load(fsys, []string{"inv.sh"}, Options{RunScript: func(context.Context, string, ...string) ([]byte, error) { return nil, ErrNotScript }})
+	inv, err := inventory.Load(fsys, []string{"inv.sh"}, inventory.Options{Options: source.Options{RunScript: func(context.Context, string, ...string) ([]byte, string, error) { return nil, "", source.ErrNotScript }}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,14 +151,14 @@ func TestFilesOfScripts(t *testing.T) {
 }
 
 func TestPipesAreNoFiles(t *testing.T) {
-	inv, err := Load(fstest.MapFS{
+	inv, err := inventory.Load(fstest.MapFS{
 		"hosts": {Data: []byte("a\n")}, "fd/63": {Data: []byte("x: 1\n"), Mode: fs.ModeNamedPipe},
-	}, []string{"hosts"}, Options{ExtraVars: []string{"@fd/63"}})
+	}, []string{"hosts"}, inventory.Options{ExtraVars: []string{"@fd/63"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]string{"hosts": hexSum("a\n")}, inv.Files()); d != "" || inv.Vars("a")["x"] != 1 {
-		t.Errorf("x is %v (-want +got)\n%s", inv.Vars("a")["x"], d)
+	if d := cmp.Diff(map[string]string{"hosts": hexSum("a\n")}, inv.Files()); d != "" || variable(t, inv, "a", "x") != int64(1) {
+		t.Errorf("x is %v (-want +got)\n%s", variable(t, inv, "a", "x"), d)
 	}
 }
 
@@ -174,11 +180,11 @@ func (c changing) Open(name string) (fs.File, error) {
 // for each; one digest cannot stand for two texts.
 func TestFileChangedMeanwhile(t *testing.T) {
 	fsys := fstest.MapFS{"hosts": {Data: []byte("a\n")}, "group_vars/all": {}}
-	_, err := Load(changing{fsys, map[string]int{}}, []string{"hosts"}, Options{PlaybookDir: "."})
+	_, err := inventory.Load(changing{fsys, map[string]int{}}, []string{"hosts"}, inventory.Options{PlaybookDir: "."})
 	if err == nil || !strings.Contains(err.Error(), "group_vars/all: the file was changed while fleetd read it") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Load(fsys, []string{"hosts"}, Options{PlaybookDir: "."}); err != nil {
+	if _, err := inventory.Load(fsys, []string{"hosts"}, inventory.Options{PlaybookDir: "."}); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package inventory
+package inventory_test
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/fstest"
 	"unicode/utf8"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // TestEveryErrorHelps makes every mistake that a file's text can hold: each
@@ -38,35 +41,35 @@ func TestEveryErrorHelps(t *testing.T) {
 		"group_vars/all.yml": {"- a\n", "text\n", "a: [\n", "a: !vault [x]\n"},
 		"dup.yml":            {"all:\n  vars:\n    a: 1\n    a: 2\n"},
 	} {
-		for _, text := range texts {
-			fsys := fstest.MapFS{"hosts": {Data: []byte("h\n")}, file: {Data: []byte(text)}}
-			source, o := file, Options{}
+		for _, data := range texts {
+			fsys := fstest.MapFS{"hosts": {Data: []byte("h\n")}, file: {Data: []byte(data)}}
+			name, o := file, inventory.Options{}
 			switch file {
 			case "group_vars/all.yml":
-				source = "hosts"
+				name = "hosts"
 			case "run.sh":
 				o.Executable = func(string) bool { return true }
-				o.RunScript = func(context.Context, string, ...string) ([]byte, error) { return []byte(text), nil }
+				o.RunScript = func(context.Context, string, ...string) ([]byte, string, error) { return []byte(data), "", nil }
 			case "dup.yml":
 				o.Settings.DuplicateKeys = "error"
 			}
-			_, err := Load(fsys, []string{source}, o)
-			var e *Error
+			_, err := inventory.Load(fsys, []string{name}, o)
+			var e *text.Error
 			if !errors.As(err, &e) {
-				t.Errorf("%s %q: %v", file, text, err)
+				t.Errorf("%s %q: %v", file, data, err)
 				continue
 			}
 			var missing []string
 			for what, ok := range map[string]bool{
 				"file": strings.HasPrefix(e.File, file), "line": e.Line > 0, "column": e.Column > 0,
-				"text": e.Text != "" || text == "" || e.Line > strings.Count(text, "\n"), "caret": e.Caret >= 0 && e.Caret <= utf8.RuneCountInString(e.Text) || e.Text == "", "hint": e.Hint != "",
+				"text": e.Text != "" || data == "" || e.Line > strings.Count(data, "\n"), "caret": e.Caret >= 0 && e.Caret <= utf8.RuneCountInString(e.Text) || e.Text == "", "hint": e.Hint != "",
 			} {
 				if !ok {
 					missing = append(missing, what)
 				}
 			}
 			if missing != nil {
-				t.Errorf("%s %q: no %s in\n%v", file, text, strings.Join(missing, ", "), err)
+				t.Errorf("%s %q: no %s in\n%v", file, data, strings.Join(missing, ", "), err)
 			}
 		}
 	}
@@ -81,7 +84,7 @@ func TestExtraVarsErrors(t *testing.T) {
 		"./vars":   "Put an @ before",
 		"a='x":     "a quote or a template brace is not closed",
 	} {
-		_, err := Load(fstest.MapFS{}, []string{"h,"}, Options{ExtraVars: []string{arg}})
+		_, err := inventory.Load(fstest.MapFS{}, []string{"h,"}, inventory.Options{ExtraVars: []string{arg}})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", arg, err, want)
 		}

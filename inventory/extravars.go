@@ -2,222 +2,53 @@ package inventory
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // extraVars reads -e arguments in order; later ones win.
-func (l *loader) extraVars(args []string) (*dict, error) {
-	out := &dict{}
+func (inv *Inventory) extraVars(args []string) (*value.Map, error) {
+	out := &value.Map{}
 	for _, arg := range args {
 		if arg == "" {
 			continue
 		}
+		what := fmt.Sprintf("extra vars %q", text.Clip(arg))
+		at := text.Place{File: "extra vars"}
 		var v any
 		var err error
 		switch arg[0] {
 		case '@':
-			var t *text
-			if t, err = l.read(cleanPath(arg[1:])); err == nil {
-				v, _, err = l.document(t)
+			var src *text.Source
+			if src, err = inv.files.Read(source.Clean(arg[1:])); err == nil {
+				v, _, err = inv.files.Value(src)
 			}
 		case '/', '.':
-			return nil, &Error{Caret: -1, Message: fmt.Sprintf("extra vars %q look like a file", clip(arg)),
-				Hint: "Put an @ before the file's name: -e @" + clip(arg)}
+			return nil, &text.Error{Caret: -1, Message: what + " look like a file", Hint: "Put an @ before the file's name: -e @" + text.Clip(arg)}
 		case '[', '{':
-			v, _, err = l.document(&text{name: "extra vars", data: arg})
+			v, _, err = inv.files.Value(&text.Source{Name: at.File, Data: arg})
 		default:
-			v, err = parseKeyValues(arg)
+			if v, err = words.KeyValues(arg); err != nil {
+				err = &text.Error{Caret: -1, Message: fmt.Sprintf("cannot split the %s: %v", what, err), Err: err}
+			}
 		}
 		if err != nil {
 			return nil, err
 		}
-		d, ok := v.(*dict)
+		m, ok := v.(*value.Map)
 		if !ok {
-			return nil, &Error{Caret: -1, Message: fmt.Sprintf("extra vars %q are not a dictionary but %s", clip(arg), typeName(v)),
+			return nil, &text.Error{Caret: -1, Message: fmt.Sprintf("%s are not a dictionary but %s", what, value.Kind(v)),
 				Hint: "Give key=value, JSON as '{\"key\": \"value\"}', or @file."}
 		}
-		if t := l.d.trace; t != nil {
-			if _, has := d.get(t.variable); has && arg[0] != '@' {
-				t.at[d] = Place{File: "extra vars"}
+		for _, e := range m.Entries() {
+			if e.At.File == "" {
+				e.At = at
 			}
-			t.copied(out, d)
+			out.Put(e, inv.opts.Settings.HashMerge)
 		}
-		out.update(d, l.opts.Settings.HashMerge)
 	}
 	return out, nil
-}
-
-// parseKeyValues reads key=value pairs separated by spaces; quotes and
-// template braces keep spaces together. Every value is a string.
-func parseKeyValues(args string) (*dict, error) {
-	words, err := splitArgs(args)
-	if err != nil {
-		return nil, err
-	}
-	out := &dict{}
-	var raw []string
-	for _, orig := range words {
-		w := decodeEscapes(orig)
-		at := -1
-		for i := 1; i < len(w); i++ {
-			if w[i] == '=' && w[i-1] != '\\' {
-				at = i
-				break
-			}
-		}
-		switch {
-		case at >= 0:
-			out.set(strings.TrimFunc(w[:at], isSpace), unquote(strings.TrimFunc(w[at+1:], isSpace)))
-		case strings.Contains(w, "="):
-			raw = append(raw, strings.ReplaceAll(w, `\=`, "="))
-		default:
-			raw = append(raw, orig)
-		}
-	}
-	if len(raw) > 0 {
-		// Ansible keeps words without "=" under this name, without a word.
-		joined := ""
-		for _, r := range raw {
-			if joined != "" && !strings.HasSuffix(joined, "\n") {
-				joined += " "
-			}
-			joined += r
-		}
-		out.set("_raw_params", joined)
-	}
-	return out, nil
-}
-
-func unquote(s string) string {
-	if len(s) > 1 && s[0] == s[len(s)-1] && (s[0] == '"' || s[0] == '\'') && s[len(s)-2] != '\\' {
-		return s[1 : len(s)-1]
-	}
-	return s
-}
-
-// splitArgs splits at spaces and newlines, but not within quotes or {{ }},
-// {% %} and {# #}.
-func splitArgs(args string) ([]string, error) {
-	var params []string
-	early := false
-	last := func(s string) {
-		if len(params) == 0 {
-			early = true // blanks before the first word: Ansible stumbles
-			return
-		}
-		params[len(params)-1] += s
-	}
-	var quote byte
-	var depth [3]int
-	open := [3]string{"{{", "{%", "{#"}
-	closing := [3]string{"}}", "%}", "#}"}
-	nested := func() bool { return depth[0]+depth[1]+depth[2] > 0 }
-	lines := strings.Split(args, "\n")
-	for li, line := range lines {
-		tokens := strings.Split(line, " ")
-		continued := false
-		for ti, token := range tokens {
-			if token == "" && ti != 0 {
-				last(" ")
-				continue
-			}
-			if token == `\` && quote == 0 {
-				continued = true
-				continue
-			}
-			was := quote != 0
-			quote = quoteAfter(token, quote)
-			appended := false
-			switch {
-			case quote != 0 && !was && !nested():
-				params = append(params, token)
-				appended = true
-			case nested() || quote != 0 || was:
-				switch {
-				case ti == 0 && was:
-					last(token)
-				case len(tokens) > 1:
-					if ti > 0 {
-						last(" ")
-					}
-					last(token)
-				default:
-					last("\n" + token)
-				}
-				appended = true
-			}
-			for i := range depth {
-				before := depth[i]
-				if diff := strings.Count(token, open[i]) - strings.Count(token, closing[i]); diff != 0 {
-					depth[i] = max(0, depth[i]+diff)
-				}
-				if depth[i] != before && !appended {
-					params = append(params, token)
-					appended = true
-				}
-			}
-			if !nested() && quote == 0 && !appended && token != "" {
-				params = append(params, token)
-			}
-		}
-		if len(lines) > 1 && li != len(lines)-1 && !continued {
-			last("\n")
-		}
-	}
-	if early {
-		return nil, &Error{Caret: -1, Message: fmt.Sprintf("cannot split the extra vars %q: they start with blanks", clip(args))}
-	}
-	if nested() || quote != 0 {
-		return nil, &Error{Caret: -1, Message: fmt.Sprintf("cannot split the extra vars %q: a quote or a template brace is not closed", clip(args))}
-	}
-	return params, nil
-}
-
-func quoteAfter(token string, quote byte) byte {
-	for i := 0; i < len(token); i++ {
-		c := token[i]
-		if (c == '"' || c == '\'') && (i == 0 || token[i-1] != '\\') {
-			switch quote {
-			case 0:
-				quote = c
-			case c:
-				quote = 0
-			}
-		}
-	}
-	return quote
-}
-
-// decodeEscapes replaces backslash escapes as Python's unicode-escape does.
-func decodeEscapes(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if s[i] != '\\' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			i++
-			continue
-		}
-		digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[s[i+1]]
-		if digits > 0 && i+2+digits <= len(s) && allOf(s[i+2:i+2+digits], isHex) {
-			n, _ := strconv.ParseUint(s[i+2:i+2+digits], 16, 32)
-			if n <= utf8.MaxRune {
-				b.WriteRune(rune(n))
-				i += 2 + digits
-				continue
-			}
-		}
-		if j := strings.IndexByte(`\'"abfnrtv`, s[i+1]); j >= 0 {
-			b.WriteByte("\\'\"\a\b\f\n\r\t\v"[j])
-			i += 2
-			continue
-		}
-		b.WriteByte(s[i])
-		i++
-	}
-	return b.String()
 }

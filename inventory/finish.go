@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"sync"
+
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // membership is the set of groups a host is in, shared by all hosts in the
@@ -11,9 +15,11 @@ import (
 // and their variables are merged once.
 type membership struct {
 	sorted []*group // by depth, priority, name; without all: lowest precedence first
-	names  []string // group_names: sorted by name, without all
+	names  []any    // group_names: sorted by name, without all
 
-	base *dict // merged group variables, computed once
+	once sync.Once
+	base *value.Map // merged group variables
+	err  error
 }
 
 // finish applies the rules that hold for every inventory, once all sources
@@ -63,7 +69,7 @@ func (d *data) finish() error {
 			// Ansible looks the host's name up and finds the group: that
 			// one becomes a child of ungrouped, the host stays outside.
 			if err := d.link(ungrouped, namesake); err != nil {
-				return err
+				return source.Located("", err)
 			}
 			h.member = newMembership(nil, all)
 			before := namesake.ancestors
@@ -89,7 +95,7 @@ func (d *data) finish() error {
 	}
 	for _, h := range d.hostList {
 		if d.groups[h.name] != nil {
-			d.warn("both a group and a host are named %s: variables meant for the host go to the group", h.name)
+			d.warnf("both a group and a host are named %s: variables meant for the host go to the group", h.name)
 		}
 	}
 	return nil
@@ -185,7 +191,7 @@ func leave(groups map[*group]bool, g, all *group) {
 }
 
 func newMembership(groups map[*group]bool, all *group) *membership {
-	m := &membership{}
+	m := &membership{names: []any{}}
 	for g := range groups {
 		if g != all {
 			m.sorted = append(m.sorted, g)
@@ -193,7 +199,7 @@ func newMembership(groups map[*group]bool, all *group) *membership {
 		}
 	}
 	m.sort()
-	slices.Sort(m.names)
+	slices.SortFunc(m.names, func(a, b any) int { return cmp.Compare(a.(string), b.(string)) })
 	return m
 }
 
@@ -221,6 +227,9 @@ func (m *membership) joined(now, before map[*group]bool, all *group) *membership
 // allHosts are the hosts of a group and its descendants, each once: its own
 // first, then level by level in the order the children were named.
 func (d *data) allHosts(g *group) []*host {
+	if len(g.children) == 0 {
+		return g.hosts
+	}
 	groups := []*group{g}
 	seenGroup := map[*group]bool{g: true}
 	most := 0

@@ -1,36 +1,34 @@
 package inventory
 
 import (
+	"io/fs"
 	"path"
-	"slices"
-	"strings"
 	"sync"
+
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // Inventory is what Load read: hosts, groups and variables. It does not
 // change any more; what its methods return must not be changed either, since
 // values are shared between hosts.
 type Inventory struct {
-	loader     *loader
-	sources    []string
-	sourceDirs []string
-	extra      *dict
+	fsys  fs.FS
+	opts  Options
+	files *source.Files
+	data  *data
+	extra *value.Map
 
 	groupDirs, hostDirs       []*varsDir // beside the sources, in their order
 	playGroupDir, playHostDir *varsDir
-	hostFiles                 map[*host][2]*dict // host_vars beside the sources, beside the playbook
-	order                     []*host            // hosts as the pattern all yields them
-	localhost                 *host              // implicit, not in hosts
-	sortableOnce              sync.Once
-	canSort                   bool
-	groupsOnce                sync.Once
-	groupsVar                 map[string]any
-	plainMu                   sync.Mutex
-	plainCache                map[any]any
-	matchMu                   sync.Mutex
-	matchWarnings             []Warning
-	traceMu                   sync.Mutex
-	traced                    *Inventory // the sources read again for Origin
+	order                     []*host // hosts as the pattern all yields them
+	implicit                  *host   // localhost, not in hosts
+	groups                    func() *value.Map
+
+	warnMu   sync.Mutex
+	warnings []text.Warning
+	warned   map[text.Warning]bool
 }
 
 // Group is one group of an inventory.
@@ -43,97 +41,102 @@ type Group struct {
 	Priority int // ansible_group_priority, 1 by default
 }
 
-// prepare reads variable files, so that whatever is wrong with them is known
-// when Load returns.
-func (inv *Inventory) prepare() error {
-	l := inv.loader
-	for _, dir := range inv.sourceDirs {
-		g, err := l.openVarsDir(dir, "group_vars")
-		if err != nil {
-			return err
+// Load reads sources in order into one inventory. A source is a path within
+// fsys (a file or a directory of them) or, if it has a comma and no such file
+// exists, a list of hosts. Later sources add to earlier ones and their
+// variables win.
+//
+// Whatever is wrong with a file is known when Load returns, but for what is
+// encrypted: a file of variables that is a vault is decrypted when the variables
+// of a host that has it are asked for.
+func Load(fsys fs.FS, sources []string, opts Options) (*Inventory, error) {
+	inv := &Inventory{fsys: fsys, opts: opts, warned: map[text.Warning]bool{}}
+	told := opts.Warn
+	inv.opts.Warn = func(w text.Warning) {
+		inv.warn(w)
+		if told != nil {
+			told(w)
 		}
-		h, err := l.openVarsDir(dir, "host_vars")
+	}
+	inv.files = source.NewFiles(fsys, inv.opts.Options)
+	inv.data = newData(opts.Settings, opts.Limits.OrDefault(), inv.opts.Warn)
+	dirs, err := source.Read(inv.files, inv.data, sources)
+	if err != nil {
+		return nil, err
+	}
+	inv.data.reading = ""
+	if err := inv.data.finish(); err != nil {
+		return nil, err
+	}
+	if inv.extra, err = inv.extraVars(opts.ExtraVars); err != nil {
+		return nil, err
+	}
+	inv.order = inv.data.allHosts(inv.data.groups["all"])
+	inv.implicit = &host{name: "localhost", vars: &value.Map{}, implicit: true, member: newMembership(nil, nil)}
+	inv.implicit.vars.Set("ansible_connection", "local")
+	inv.groups = sync.OnceValue(inv.groupHosts)
+	return inv, inv.readVarsFiles(dirs)
+}
+
+// readVarsFiles finds the variable files beside the sources and the playbook,
+// and reads those of hosts and of groups that have hosts.
+func (inv *Inventory) readVarsFiles(dirs []string) error {
+	if err := checkPrecedence(inv.opts.Settings.Precedence); err != nil {
+		return err
+	}
+	open := func(dir string) (groups, hosts *varsDir, err error) {
+		if groups, err = inv.openVarsDir(dir, "group_vars"); err == nil {
+			hosts, err = inv.openVarsDir(dir, "host_vars")
+		}
+		return groups, hosts, err
+	}
+	for _, dir := range dirs {
+		g, h, err := open(dir)
 		if err != nil {
 			return err
 		}
 		inv.groupDirs, inv.hostDirs = append(inv.groupDirs, g), append(inv.hostDirs, h)
 	}
-	if dir := l.opts.PlaybookDir; dir != "" {
+	if dir := inv.opts.PlaybookDir; dir != "" {
 		var err error
-		if inv.playGroupDir, err = l.openVarsDir(dir, "group_vars"); err != nil {
-			return err
-		}
-		if inv.playHostDir, err = l.openVarsDir(dir, "host_vars"); err != nil {
+		if inv.playGroupDir, inv.playHostDir, err = open(dir); err != nil {
 			return err
 		}
 	}
-	inv.order = l.d.allHosts(l.d.groups["all"])
-	inv.hostFiles = map[*host][2]*dict{}
-	inv.plainCache = map[any]any{}
-	implicit := &host{name: "localhost", vars: &dict{}, implicit: true, member: newMembership(nil, nil)}
-	implicit.vars.set("ansible_connection", "local")
-	inv.localhost = implicit
-
-	for _, h := range l.d.hostList {
-		if err := inv.prepareHost(h); err != nil {
-			return err
-		}
-	}
-	return inv.prepareHost(implicit)
-}
-
-// prepareHost reads what lies beside the inventory for a host and its groups.
-func (inv *Inventory) prepareHost(h *host) error {
-	if h.member.base == nil {
-		base, err := inv.groupVars(h.member)
-		if err != nil {
-			return err
-		}
-		h.member.base = base
-	}
-	return inv.readHostFiles(h)
-}
-
-// groups is the variable groups, made when somebody asks for it first.
-func (inv *Inventory) groups() map[string]any {
-	inv.groupsOnce.Do(func() {
-		d := inv.loader.d
-		inv.groupsVar = make(map[string]any, len(d.groupList))
-		for _, g := range d.groupList {
-			hosts := d.allHosts(g)
-			names := make([]any, len(hosts))
-			for i, h := range hosts {
-				names[i] = h.name
+	seen := map[*group]bool{}
+	for _, h := range append(inv.data.hostList[:len(inv.data.hostList):len(inv.data.hostList)], inv.implicit) {
+		for _, g := range append([]*group{inv.data.groups["all"]}, h.member.sorted...) {
+			if seen[g] {
+				continue
 			}
-			inv.groupsVar[g.name] = names
+			seen[g] = true
+			for _, d := range append(inv.groupDirs[:len(inv.groupDirs):len(inv.groupDirs)], inv.playGroupDir) {
+				if err := d.check(g.name); err != nil {
+					return err
+				}
+			}
 		}
-	})
-	return inv.groupsVar
-}
-
-func (inv *Inventory) readHostFiles(h *host) error {
-	merge := inv.loader.opts.Settings.HashMerge
-	var beside *dict
-	for _, dir := range inv.hostDirs {
-		d, err := dir.vars(h.name)
-		if err != nil {
-			return err
+		for _, d := range append(inv.hostDirs[:len(inv.hostDirs):len(inv.hostDirs)], inv.playHostDir) {
+			if err := d.check(h.name); err != nil {
+				return err
+			}
 		}
-		if d != nil && beside != nil {
-			d = combine(beside, d, merge)
-		}
-		if d != nil {
-			beside = d
-		}
-	}
-	play, err := inv.playHostDir.vars(h.name)
-	if err != nil {
-		return err
-	}
-	if beside != nil || play != nil {
-		inv.hostFiles[h] = [2]*dict{beside, play}
 	}
 	return nil
+}
+
+// groupHosts is the variable groups.
+func (inv *Inventory) groupHosts() *value.Map {
+	out := value.NewMap(len(inv.data.groupList))
+	for _, g := range inv.data.groupList {
+		hosts := inv.data.allHosts(g)
+		names := make([]any, len(hosts))
+		for i, h := range hosts {
+			names[i] = h.name
+		}
+		out.Set(g.name, names)
+	}
+	return out
 }
 
 // Hosts returns all hosts, in the order in which the pattern all yields them.
@@ -150,7 +153,7 @@ func hostNames(hosts []*host) []string {
 
 // Groups returns the names of all groups in the order of their first mention,
 // all and ungrouped first.
-func (inv *Inventory) Groups() []string { return groupNames(inv.loader.d.groupList) }
+func (inv *Inventory) Groups() []string { return groupNames(inv.data.groupList) }
 
 func groupNames(groups []*group) []string {
 	names := make([]string, len(groups))
@@ -162,7 +165,7 @@ func groupNames(groups []*group) []string {
 
 // Group returns the group of that name.
 func (inv *Inventory) Group(name string) (Group, bool) {
-	g := inv.loader.d.groups[name]
+	g := inv.data.groups[name]
 	if g == nil {
 		return Group{}, false
 	}
@@ -170,49 +173,34 @@ func (inv *Inventory) Group(name string) (Group, bool) {
 		Parents: groupNames(g.parents), Depth: g.depth, Priority: g.priority}, true
 }
 
-// Warnings returns what Ansible would warn of, in the order it was met, and
-// what Match has warned of since.
-func (inv *Inventory) Warnings() []Warning {
-	inv.matchMu.Lock()
-	defer inv.matchMu.Unlock()
-	return append(slices.Clone(inv.loader.warnings), inv.matchWarnings...)
-}
+// Files returns the SHA-256, in hex, of every file that was read: see
+// source.Files.Digests.
+func (inv *Inventory) Files() map[string]string { return inv.files.Digests() }
 
 // host finds a host by name. Each name for this machine finds the explicit
 // host that stands for it, if there is one, else the implicit localhost.
 func (inv *Inventory) host(name string) *host {
-	d := inv.loader.d
-	if h := d.hosts[name]; h != nil {
+	if h := inv.data.hosts[name]; h != nil {
 		return h
 	}
 	if !isLocalName(name) {
 		return nil
 	}
-	if d.localhost != nil {
-		return d.localhost
+	if inv.data.localhost != nil {
+		return inv.data.localhost
 	}
-	if name == inv.localhost.name {
-		return inv.localhost
+	if name == inv.implicit.name {
+		return inv.implicit
 	}
-	h := *inv.localhost
+	h := *inv.implicit
 	h.name = name
 	return &h
 }
 
-// shortName is inventory_hostname_short.
-func shortName(name string) string {
-	if isIPv4(name) || isIPv6(name) {
-		return name
-	}
-	short, _, _ := strings.Cut(name, ".")
-	return short
-}
-
 // playbookDir is the variable playbook_dir.
 func (inv *Inventory) playbookDir() string {
-	l := inv.loader
-	if l.opts.PlaybookDir != "" {
-		return l.absolute(l.opts.PlaybookDir)
+	if inv.opts.PlaybookDir != "" {
+		return inv.files.Absolute(inv.opts.PlaybookDir)
 	}
-	return l.absolute(path.Clean(l.opts.WorkDir))
+	return inv.files.Absolute(path.Clean(inv.opts.WorkDir))
 }

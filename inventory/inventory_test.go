@@ -1,4 +1,4 @@
-package inventory
+package inventory_test
 
 import (
 	"bytes"
@@ -8,6 +8,11 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/export"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 var fleet = fstest.MapFS{
@@ -29,13 +34,13 @@ db
 }
 
 func TestVars(t *testing.T) {
-	inv, err := Load(fleet, []string{"hosts"}, Options{Root: "/srv", PlaybookDir: "play", ExtraVars: []string{"x=1"}})
+	inv, err := inventory.Load(fleet, []string{"hosts"}, inventory.Options{Options: source.Options{Root: "/srv"}, PlaybookDir: "play", ExtraVars: []string{"x=1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]any{
-		"shared": map[string]any{"list": []any{1, map[string]any{"b": "c"}}}, "day": "2020-01-02",
-		"nested": map[string]any{"a": []any{1}}, "own": true, "from": "play", "x": "1",
+		"shared": map[string]any{"list": []any{int64(1), map[string]any{"b": "c"}}}, "day": "2020-01-02",
+		"nested": map[string]any{"a": []any{int64(1)}}, "own": true, "from": "play", "x": "1",
 		"inventory_hostname": "web2", "inventory_hostname_short": "web2", "group_names": []any{"db", "top", "web"},
 		"inventory_file": "/srv/hosts", "inventory_dir": "/srv", "playbook_dir": "/srv/play",
 		"groups": map[string]any{
@@ -43,24 +48,24 @@ func TestVars(t *testing.T) {
 			"web": []any{"web1.example.org", "web2"}, "db": []any{"web2"}, "top": []any{"web1.example.org", "web2"},
 		},
 	}
-	if d := cmp.Diff(want, inv.Vars("web2")); d != "" {
+	if d := cmp.Diff(want, value.Plain(vars(t, inv, "web2"))); d != "" {
 		t.Errorf("web2 (-want +got):\n%s", d)
 	}
-	if got := inv.Vars("web1.example.org")["inventory_hostname_short"]; got != "web1" {
+	if got := variable(t, inv, "web1.example.org", "inventory_hostname_short"); got != "web1" {
 		t.Errorf("short name is %v", got)
 	}
-	if inv.Vars("nobody") != nil {
+	if vars(t, inv, "nobody") != nil {
 		t.Error("an unknown host has variables")
 	}
-	local := inv.Vars("localhost")
+	local := value.Plain(vars(t, inv, "localhost")).(map[string]any)
 	if local["ansible_connection"] != "local" || local["day"] != "2020-01-02" || local["x"] != "1" {
 		t.Errorf("localhost: %v", local)
 	}
-	if got := inv.Vars("127.0.0.1")["inventory_hostname"]; got != "127.0.0.1" {
+	if got := variable(t, inv, "127.0.0.1", "inventory_hostname"); got != "127.0.0.1" {
 		t.Errorf("127.0.0.1 is named %v", got)
 	}
 	g, ok := inv.Group("top")
-	if d := cmp.Diff(Group{Name: "top", Hosts: []string{}, Children: []string{"web", "db"}, Parents: []string{"all"}, Depth: 1, Priority: 1}, g); d != "" || !ok {
+	if d := cmp.Diff(inventory.Group{Name: "top", Hosts: []string{}, Children: []string{"web", "db"}, Parents: []string{"all"}, Depth: 1, Priority: 1}, g); d != "" || !ok {
 		t.Errorf("group top (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff([]string{"all", "ungrouped", "web", "db", "empty", "top"}, inv.Groups()); d != "" {
@@ -70,20 +75,34 @@ func TestVars(t *testing.T) {
 
 // TestVarsAreTheCallers: changing what Vars returned changes nothing for others.
 func TestVarsAreTheCallers(t *testing.T) {
-	inv, err := Load(fleet, []string{"hosts"}, Options{})
+	inv, err := inventory.Load(fleet, []string{"hosts"}, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	inv.Vars("web2")["own"] = "changed"
-	delete(inv.Vars("web2"), "shared")
-	if v := inv.Vars("web2"); v["own"] != true || v["shared"] == nil {
-		t.Errorf("got %v", v)
+	vars(t, inv, "web2").Set("own", "changed")
+	if got := variable(t, inv, "web2", "own"); got != true {
+		t.Errorf("got %v", got)
 	}
+}
+
+func vars(t *testing.T, inv *inventory.Inventory, host string) *value.Map {
+	t.Helper()
+	m, err := inv.Vars(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func variable(t *testing.T, inv *inventory.Inventory, host, name string) any {
+	t.Helper()
+	v, _ := vars(t, inv, host).Get(name)
+	return v
 }
 
 // TestConcurrent is for the race detector.
 func TestConcurrent(t *testing.T) {
-	inv, err := Load(fleet, []string{"hosts"}, Options{})
+	inv, err := inventory.Load(fleet, []string{"hosts"}, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,13 +110,15 @@ func TestConcurrent(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for _, h := range append(inv.Hosts(), "localhost") {
-				_ = inv.Vars(h)
+				if _, err := inv.Vars(h); err != nil {
+					t.Error(err)
+				}
 			}
 			if _, err := inv.Match(fmt.Sprintf("web:no%d", i)); err != nil {
 				t.Error(err)
 			}
 			var b bytes.Buffer
-			if err := inv.WriteList(&b, ExportOptions{Export: i%2 == 0}); err != nil {
+			if err := export.List(&b, inv, export.Options{Export: i%2 == 0}); err != nil {
 				t.Error(err)
 			}
 			_ = inv.Warnings()
@@ -122,7 +143,7 @@ func TestWarnings(t *testing.T) {
 		"two localhosts": {"hosts", "localhost\n127.0.0.1\n", "hosts: a second host that stands for localhost was found (127.0.0.1), the first is localhost"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inv, err := Load(fstest.MapFS{c.file: {Data: []byte(c.data)}}, []string{c.file}, Options{})
+			inv, err := inventory.Load(fstest.MapFS{c.file: {Data: []byte(c.data)}}, []string{c.file}, inventory.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

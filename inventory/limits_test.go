@@ -1,4 +1,4 @@
-package inventory
+package inventory_test
 
 import (
 	"bytes"
@@ -11,6 +11,10 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // TestHostile gives what is meant to hurt: each is refused with a clear
@@ -39,7 +43,7 @@ func TestHostile(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"billion laughs":      {"i.yml", []byte(laughs.String()), "aliases expand to more than"},
+		"billion laughs":      {"i.yml", []byte(laughs.String()), "aliases and merge keys expand to more than"},
 		"merge bomb":          {"i.yml", []byte(merges.String()), ""}, // merged keys are one each: no bomb here
 		"alias to itself":     {"i.yml", []byte("all:\n  vars:\n    a: &a [1, *a]\n"), "i.yml:3:15: an alias stands inside the value that it names"},
 		"group in itself":     {"i.yml", []byte("all: &a\n  children:\n    x: *a\n"), "i.yml:3:8: an alias stands inside"},
@@ -67,7 +71,7 @@ func TestHostile(t *testing.T) {
 			runtime.GC()
 			runtime.ReadMemStats(&before)
 			start := time.Now()
-			inv, err := Load(fstest.MapFS{c.file: {Data: c.data}}, []string{c.file}, Options{})
+			inv, err := inventory.Load(fstest.MapFS{c.file: {Data: c.data}}, []string{c.file}, inventory.Options{})
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
 			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -101,7 +105,7 @@ func clipError(err error) string {
 
 // TestFileSize: the bound holds for files and for what scripts print.
 func TestFileSize(t *testing.T) {
-	_, err := Load(fstest.MapFS{"hosts": {Data: []byte("aaaaaaaaaaaaaaaa\n")}}, []string{"hosts"}, Options{Limits: Limits{FileSize: 10}})
+	_, err := inventory.Load(fstest.MapFS{"hosts": {Data: []byte("aaaaaaaaaaaaaaaa\n")}}, []string{"hosts"}, inventory.Options{Options: source.Options{Limits: source.Limits{FileSize: 10}}})
 	if err == nil || !strings.Contains(err.Error(), "larger than 10 bytes") {
 		t.Errorf("got %v", err)
 	}
@@ -109,7 +113,7 @@ func TestFileSize(t *testing.T) {
 
 // TestPatternBomb: no pattern takes exponential time.
 func TestPatternBomb(t *testing.T) {
-	inv, err := Load(fstest.MapFS{"hosts": {Data: []byte(strings.Repeat("a", 200) + "\n")}}, []string{"hosts"}, Options{})
+	inv, err := inventory.Load(fstest.MapFS{"hosts": {Data: []byte(strings.Repeat("a", 200) + "\n")}}, []string{"hosts"}, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,19 +126,19 @@ func TestPatternBomb(t *testing.T) {
 
 // TestSlowExpression: what RE2 does not have is matched in bounded time.
 func TestSlowExpression(t *testing.T) {
-	match := func(l Limits, p string) ([]string, error) {
-		inv, err := Load(fstest.MapFS{"hosts": {Data: []byte(strings.Repeat("a", 200) + "\nb\n")}}, []string{"hosts"}, Options{Limits: l})
+	match := func(l source.Limits, p string) ([]string, error) {
+		inv, err := inventory.Load(fstest.MapFS{"hosts": {Data: []byte(strings.Repeat("a", 200) + "\nb\n")}}, []string{"hosts"}, inventory.Options{Options: source.Options{Limits: l}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return inv.Match(p)
 	}
-	_, err := match(Limits{Matching: 50 * time.Millisecond}, "~(?=a)(a+)+$b")
-	var e *Error
+	_, err := match(source.Limits{Matching: 50 * time.Millisecond}, "~(?=a)(a+)+$b")
+	var e *text.Error
 	if !errors.As(err, &e) || !strings.Contains(e.Message, "takes longer than 50ms") || e.Hint == "" {
 		t.Errorf("got %v", err)
 	}
-	if got, err := match(Limits{}, "~(?!a|u)"); err != nil || !slices.Equal(got, []string{"b"}) {
+	if got, err := match(source.Limits{}, "~(?!a|u)"); err != nil || !slices.Equal(got, []string{"b"}) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -142,11 +146,11 @@ func TestSlowExpression(t *testing.T) {
 // TestUnreadable: a file that is there and cannot be read is an error that
 // says so.
 func TestUnreadable(t *testing.T) {
-	for _, source := range []string{"missing", "missing/hosts"} {
-		_, err := Load(fstest.MapFS{}, []string{source}, Options{})
-		var e *Error
-		if !errors.As(err, &e) || e.File != source || !errors.Is(err, fs.ErrNotExist) || e.Hint == "" {
-			t.Errorf("%s: got %v", source, err)
+	for _, name := range []string{"missing", "missing/hosts"} {
+		_, err := inventory.Load(fstest.MapFS{}, []string{name}, inventory.Options{})
+		var e *text.Error
+		if !errors.As(err, &e) || e.File != name || !errors.Is(err, fs.ErrNotExist) || e.Hint == "" {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }

@@ -15,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/export"
 	"github.com/fleetd/fleetd/inventory/local"
+	"github.com/fleetd/fleetd/pkg/ansibletest"
 )
 
 // iniPieces are what random INI is put together from.
@@ -43,7 +45,7 @@ func fleetdList(dir string, sources []string) (string, error) {
 		return "unparsed", err
 	}
 	var b bytes.Buffer
-	if err := inv.WriteList(&b, inventory.ExportOptions{}); err != nil {
+	if err := export.List(&b, inv, export.Options{}); err != nil {
 		return "", err
 	}
 	return b.String(), nil
@@ -51,8 +53,7 @@ func fleetdList(dir string, sources []string) (string, error) {
 
 // TestINILikeAnsible reads random INI texts with both.
 func TestINILikeAnsible(t *testing.T) {
-	skipWithoutAnsible(t)
-	n, seed := inventory.RandomCases(t, "FLEETD_INI_CASES", 1000)
+	n, seed := ansibletest.Cases(t, "FLEETD_INI_CASES", 1000)
 	r := rand.New(rand.NewPCG(seed, 2))
 	root := t.TempDir()
 	var questions []question
@@ -86,6 +87,9 @@ func compareAll(t *testing.T, questions []question) {
 		default:
 			accepted++
 		}
+		if want != "unparsed" && got != "unparsed" {
+			want, got = shape(t, want), shape(t, got)
+		}
 		if got != want {
 			if shown++; shown <= 15 {
 				t.Errorf("%s\n%s\nansible: %s\nfleetd:  %v\n(-ansible +fleetd)\n%s", q.Sources, contents(t, q.Dir), answers[i].Err, err, cmp.Diff(want, got))
@@ -115,21 +119,10 @@ func contents(t *testing.T, dir string) string {
 	return b.String()
 }
 
-func skipWithoutAnsible(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("asks the real Ansible; run without -short")
-	}
-	if ansiblePython() == "" {
-		t.Skip("ansible-inventory is not installed: apt-get install ansible-core")
-	}
-}
-
 // TestRandomInventories draws whole inventories and compares what
 // ansible-inventory --list and this package make of them.
 func TestRandomInventories(t *testing.T) {
-	skipWithoutAnsible(t)
-	n, seed := inventory.RandomCases(t, "FLEETD_INVENTORY_CASES", 200)
+	n, seed := ansibletest.Cases(t, "FLEETD_INVENTORY_CASES", 200)
 	root := t.TempDir()
 	var questions []question
 	for i := range n {
@@ -155,8 +148,7 @@ var laxer = regexp.MustCompile(`(\$|\\Z)[*?]|\\1|\(\?P=|\(\?P<.*\(\?P<`)
 // TestPatternsLikeAnsible matches random patterns, with and without a limit,
 // with both.
 func TestPatternsLikeAnsible(t *testing.T) {
-	skipWithoutAnsible(t)
-	n, seed := inventory.RandomCases(t, "FLEETD_PATTERN_CASES", 10000)
+	n, seed := ansibletest.Cases(t, "FLEETD_PATTERN_CASES", 10000)
 	r := rand.New(rand.NewPCG(seed, 3))
 	dir := t.TempDir()
 	source := filepath.Join(dir, "hosts.ini")
@@ -211,8 +203,7 @@ var extraPieces = []string{"a", "b", "c=", "=", "=1", "x=1", " ", " ", " ", "  "
 
 // TestExtraVarsLikeAnsible reads random -e arguments with both.
 func TestExtraVarsLikeAnsible(t *testing.T) {
-	skipWithoutAnsible(t)
-	n, seed := inventory.RandomCases(t, "FLEETD_EXTRA_CASES", 10000)
+	n, seed := ansibletest.Cases(t, "FLEETD_EXTRA_CASES", 10000)
 	r := rand.New(rand.NewPCG(seed, 4))
 	dir := t.TempDir()
 	q := question{Dir: dir}
@@ -239,7 +230,7 @@ func TestExtraVarsLikeAnsible(t *testing.T) {
 		inv, err := inventory.Load(os.DirFS(dir), []string{"h,"}, inventory.Options{ExtraVars: []string{e}})
 		if err == nil {
 			var b bytes.Buffer
-			if err := inv.WriteHost(&b, "h", false, inventory.ExportOptions{}); err != nil {
+			if err := export.Host(&b, inv, "h", false, export.Options{}); err != nil {
 				t.Fatal(err)
 			}
 			if err := json.Unmarshal(b.Bytes(), &gotVars); err != nil {

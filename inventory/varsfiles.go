@@ -1,77 +1,163 @@
 package inventory
 
 import (
+	"errors"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/inventory/vault"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
-// varsDir is a group_vars/ or host_vars/ directory: read once, so that asking
-// for the variables of 100,000 hosts costs no file system call per host.
+// varsDir is a group_vars/ or host_vars/ directory: listed once, so that asking
+// for the variables of 100,000 hosts costs no file system call per host. nil is
+// a directory that is not there.
 type varsDir struct {
-	l       *loader
+	inv     *Inventory
 	path    string
 	entries map[string]bool // name → is a directory
-	mu      sync.Mutex      // files of groups without hosts are read when asked for
-	cache   map[string]*dict
+
+	mu   sync.Mutex
+	read map[string]*varsFiles
+}
+
+// varsFiles are the files that a directory has for one name.
+type varsFiles struct {
+	encrypted bool
+	vars      func() (*value.Map, error)
 }
 
 // openVarsDir returns nil if dir has no such directory.
-func (l *loader) openVarsDir(dir, kind string) (*varsDir, error) {
-	if l.opts.Settings.NoGroupVars {
+func (inv *Inventory) openVarsDir(dir, kind string) (*varsDir, error) {
+	if inv.opts.Settings.NoGroupVars {
 		return nil, nil
 	}
 	p := path.Join(dir, kind)
-	info, err := fs.Stat(l.fsys, p)
+	isDir, err := inv.isDir(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // also a dangling link, for Ansible too
+	}
 	if err != nil {
+		return nil, err
+	}
+	if !isDir {
+		inv.opts.Warn(text.Warning{Place: text.Place{File: inv.files.Name(p)}, Message: kind + " is not a directory and is skipped"})
 		return nil, nil
 	}
-	if !info.IsDir() {
-		l.warn(Warning{File: l.name(p), Message: kind + " is not a directory and is skipped"})
-		return nil, nil
-	}
-	entries, err := fs.ReadDir(l.fsys, p)
+	entries, err := fs.ReadDir(inv.fsys, p)
 	if err != nil {
-		return nil, &Error{File: l.name(p), Caret: -1, Message: "cannot read the directory: " + reason(err), Err: err}
+		return nil, inv.files.Unreadable("directory", p, err)
 	}
-	v := &varsDir{l: l, path: p, entries: make(map[string]bool, len(entries)), cache: map[string]*dict{}}
+	v := &varsDir{inv: inv, path: p, entries: make(map[string]bool, len(entries)), read: map[string]*varsFiles{}}
 	for _, e := range entries {
 		isDir := e.IsDir()
 		if e.Type()&fs.ModeSymlink != 0 {
-			info, err := fs.Stat(l.fsys, path.Join(p, e.Name()))
-			if err != nil {
-				continue // a dangling link does not exist, for Ansible too
+			if isDir, err = inv.isDir(path.Join(p, e.Name())); errors.Is(err, fs.ErrNotExist) {
+				continue
 			}
-			isDir = info.IsDir()
+			if err != nil {
+				return nil, err
+			}
 		}
 		v.entries[e.Name()] = isDir
 	}
 	return v, nil
 }
 
-func (l *loader) varsExtensions() []string {
-	if e := l.opts.Settings.VarsExtensions; e != nil {
-		return e
+// isDir follows links. What cannot be looked at is an error: Ansible takes it
+// for missing, and the variables behind it are lost in silence.
+func (inv *Inventory) isDir(p string) (bool, error) {
+	info, err := fs.Stat(inv.fsys, p)
+	if err != nil {
+		return false, inv.files.Unreadable("variables", p, err)
 	}
-	return []string{".yml", ".yaml", ".json"}
+	return info.IsDir(), nil
 }
 
-// vars returns the variables that the directory has for a host or group, nil
-// if none. The first of name, name.yml, name.yaml, name.json is used, file or
-// directory; the others are not even looked at.
-func (v *varsDir) vars(name string) (*dict, error) {
+// check reads the files that there are for a name. Those that are not encrypted
+// must be right.
+func (v *varsDir) check(name string) error {
+	f, err := v.files(name)
+	if err != nil || f == nil || f.encrypted {
+		return err
+	}
+	_, err = f.vars()
+	return err
+}
+
+// addTo lays the variables that there are for a name over out.
+func (v *varsDir) addTo(out *value.Map, name string) error {
+	f, err := v.files(name)
+	if err != nil || f == nil {
+		return err
+	}
+	vars, err := f.vars()
+	out.Update(vars, v.merge())
+	return err
+}
+
+func (v *varsDir) merge() bool { return v.inv.opts.Settings.HashMerge }
+
+// files are the files for a name, nil if there are none.
+func (v *varsDir) files(name string) (*varsFiles, error) {
 	if v == nil || len(v.entries) == 0 || strings.HasPrefix(name, "/") {
 		return nil, nil
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if d, ok := v.cache[name]; ok {
-		return d, nil
+	if f, ok := v.read[name]; ok {
+		return f, nil
 	}
-	var found []string
-	for _, ext := range append([]string{""}, v.l.varsExtensions()...) {
+	paths, err := v.find(name)
+	if err != nil {
+		return nil, err
+	}
+	var f *varsFiles
+	var raw []*text.Source
+	for _, p := range paths {
+		src, err := v.inv.files.Raw(p)
+		if err != nil {
+			return nil, err
+		}
+		if f == nil {
+			f = &varsFiles{}
+		}
+		f.encrypted = f.encrypted || vault.Is(src.Data)
+		raw = append(raw, src)
+	}
+	if f != nil {
+		f.vars = sync.OnceValues(func() (*value.Map, error) { return v.combine(raw) })
+	}
+	v.read[name] = f
+	return f, nil
+}
+
+// combine is what several files say, the later of which win.
+func (v *varsDir) combine(raw []*text.Source) (*value.Map, error) {
+	out := &value.Map{}
+	for _, src := range raw {
+		src, err := v.inv.files.Plain(src)
+		if err != nil {
+			return nil, err
+		}
+		vars, err := v.inv.files.Variables(src, "a file of variables", "Write each variable as name: value.")
+		if err != nil {
+			return nil, err
+		}
+		out.Update(vars, v.merge())
+	}
+	return out, nil
+}
+
+// find lists the files for a name: the first of name, name.yml, name.yaml,
+// name.json is used, file or directory; the others are not even looked at.
+func (v *varsDir) find(name string) ([]string, error) {
+	for _, ext := range append([]string{""}, v.inv.opts.Settings.Extensions()...) {
 		if ext != "" && !strings.Contains(ext, ".") {
 			ext = "." + ext
 		}
@@ -79,55 +165,31 @@ func (v *varsDir) vars(name string) (*dict, error) {
 		isDir, ok := v.entries[name+ext]
 		if !ok && strings.Contains(name, "/") {
 			// A host named like a path reaches into subdirectories.
-			info, err := fs.Stat(v.l.fsys, p)
+			info, err := fs.Stat(v.inv.fsys, p)
 			ok = err == nil
 			isDir = ok && info.IsDir()
 		}
-		if !ok {
-			continue
-		}
-		if !isDir {
-			found = []string{p}
-			break
-		}
-		var err error
-		if found, err = v.l.varsFiles(p, v.l.limits.Depth); err != nil {
-			return nil, err
-		}
-		break
-	}
-	var out *dict
-	for _, p := range found {
-		d, err := v.l.varsFile(p)
-		if err != nil {
-			return nil, err
-		}
-		if d == nil {
-			continue
-		}
-		if out == nil {
-			out = d
-		} else {
-			both := combine(out, d, v.l.opts.Settings.HashMerge)
-			v.l.d.trace.copied(both, out, d)
-			out = both
+		switch {
+		case !ok:
+		case isDir:
+			return v.inv.filesBelow(p, v.inv.data.limits.Depth)
+		default:
+			return []string{p}, nil
 		}
 	}
-	v.cache[name] = out
-	return out, nil
+	return nil, nil
 }
 
-// varsFiles lists the variable files below a directory, depth first, in the
+// filesBelow lists the variable files below a directory, depth first, in the
 // order of their names; hidden files, backups and other extensions are left.
-func (l *loader) varsFiles(dir string, depth int) ([]string, error) {
+func (inv *Inventory) filesBelow(dir string, depth int) ([]string, error) {
 	if depth == 0 {
-		return nil, &Error{File: l.name(dir), Caret: -1, Message: "directories are nested too deeply"}
+		return nil, &text.Error{Place: text.Place{File: inv.files.Name(dir)}, Caret: -1, Message: "directories are nested too deeply"}
 	}
-	entries, err := fs.ReadDir(l.fsys, dir)
+	entries, err := fs.ReadDir(inv.fsys, dir) // sorted by name
 	if err != nil {
-		return nil, &Error{File: l.name(dir), Caret: -1, Message: "cannot read the directory: " + reason(err), Err: err}
+		return nil, inv.files.Unreadable("directory", dir, err)
 	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	var out []string
 	for _, e := range entries {
 		n := e.Name()
@@ -135,64 +197,24 @@ func (l *loader) varsFiles(dir string, depth int) ([]string, error) {
 			continue
 		}
 		p := path.Join(dir, n)
-		info, err := fs.Stat(l.fsys, p)
-		if err != nil {
+		info, err := fs.Stat(inv.fsys, p)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		ext := extension(n)
+		if err != nil {
+			return nil, inv.files.Unreadable("variables", p, err)
+		}
+		ext := source.Extension(n)
 		switch {
 		case info.IsDir() && ext == "":
-			more, err := l.varsFiles(p, depth-1)
+			more, err := inv.filesBelow(p, depth-1)
 			if err != nil {
 				return nil, err
 			}
 			out = append(out, more...)
-		case info.Mode().IsRegular() && (ext == "" || slices.Contains(l.varsExtensions(), ext)):
+		case info.Mode().IsRegular() && (ext == "" || slices.Contains(inv.opts.Settings.Extensions(), ext)):
 			out = append(out, p)
 		}
 	}
 	return out, nil
-}
-
-// extension is Python's os.path.splitext: leading dots start no extension.
-func extension(name string) string {
-	return path.Ext(strings.TrimLeft(path.Base(name), "."))
-}
-
-// varsFile reads one file of variables; nil if it is empty.
-func (l *loader) varsFile(p string) (*dict, error) {
-	t, err := l.read(p)
-	if err != nil {
-		return nil, err
-	}
-	v, n, err := l.document(t)
-	if err != nil {
-		return nil, err
-	}
-	if !truthy(v) {
-		return nil, nil
-	}
-	d, ok := v.(*dict)
-	if !ok {
-		return nil, t.errorAt(n.line, n.col, "Write each variable as name: value.",
-			"a file of variables must hold a dictionary, not %s", typeName(v))
-	}
-	return d, nil
-}
-
-// document is the value of a YAML or JSON file, and its root node.
-func (l *loader) document(t *text) (any, *node, error) {
-	root, err := parseDocument(t, l.limits)
-	if err != nil || root == nil {
-		return nil, &node{}, err
-	}
-	c := l.constructor(t)
-	v, err := c.value(root)
-	if d, ok := v.(*dict); ok && l.d.trace != nil {
-		if _, has := d.get(l.d.trace.variable); has {
-			l.d.trace.within(c, root)
-			l.d.trace.note(d, l.d.trace.variable)
-		}
-	}
-	return v, root, err
 }

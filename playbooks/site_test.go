@@ -17,6 +17,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/kernel"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/playbooks"
 )
 
@@ -75,7 +76,7 @@ var shipped = map[string]string{
 	"site_plain": "site.yml", "site_all_variables": "site.yml", "disable_safe": "disable_ebpf.yml", "disable_article": "disable_ebpf.yml",
 }
 
-func compileCase(t *testing.T, name, file string) (rollout.Desired, []playbook.Warning) {
+func compileCase(t *testing.T, name, file string) (rollout.Desired, []text.Warning) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/" + name + ".inventory.yaml")
 	if err != nil {
@@ -166,7 +167,7 @@ func golden(t *testing.T, file, got string) {
 
 // show writes what was compiled so that a person can read it: hosts with the
 // same arguments on one line.
-func show(d rollout.Desired, warnings []playbook.Warning) string {
+func show(d rollout.Desired, warnings []text.Warning) string {
 	var b strings.Builder
 	for _, w := range warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)

@@ -13,6 +13,7 @@ import (
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // passwords are what --ask-pass and --ask-become-pass were answered with.
@@ -79,9 +80,11 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	out := make(map[string]sshexec.Target, len(hosts))
 	var errs []error
 	for _, h := range hosts {
-		t, err := targetOf(inv, h, connectionVars(inv, vars, h, defaults), asked, o)
+		own, err := connectionVars(inv, vars, h, defaults)
+		if err == nil {
+			out[h], err = targetOf(inv, h, own, asked, o)
+		}
 		errs = append(errs, err)
-		out[h] = t
 	}
 	return out, sshexec.FleetError(errs...)
 }
@@ -119,7 +122,11 @@ func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked 
 
 // at is the place where a host's variable is set, as the beginning of a message.
 func at(inv *inventory.Inventory, host, variable string) string {
-	if p, ok := inv.Origin(host, variable); ok {
+	vars, err := inv.Vars(host)
+	if err != nil {
+		return ""
+	}
+	if p := vars.At(variable); p.File != "" {
 		return p.String() + ": "
 	}
 	return ""
@@ -129,12 +136,17 @@ func at(inv *inventory.Inventory, host, variable string) string {
 // with templates resolved and secrets opened. defaults are ansible.cfg's, which
 // they override. One that cannot be resolved is an error only if it is needed:
 // many an inventory has an interpreter for Python that only Ansible could find.
-func connectionVars(inv *inventory.Inventory, vars *playbook.Resolver, host string, defaults map[string]any) map[string]any {
+func connectionVars(inv *inventory.Inventory, vars *playbook.Resolver, host string, defaults map[string]any) (map[string]any, error) {
 	out := maps.Clone(defaults)
 	if out == nil {
 		out = map[string]any{}
 	}
-	for name := range inv.Vars(host) {
+	known, err := inv.Vars(host)
+	if err != nil {
+		return nil, &sshexec.Error{Host: host, Op: "read the variables", Kind: sshexec.KindUsage, Err: err}
+	}
+	for key := range known.All() {
+		name, _ := key.(string)
 		if !strings.HasPrefix(name, "ansible_") {
 			continue
 		}
@@ -143,14 +155,13 @@ func connectionVars(inv *inventory.Inventory, vars *playbook.Resolver, host stri
 		case err != nil:
 			out[name] = &unresolved{inv, host, name, err}
 		case ok:
-			out[name] = v
+			out[name] = value.Plain(v)
 		}
 	}
-	return out
+	return out, nil
 }
 
-// unresolved is why a variable has no value. Its place is looked up only if
-// somebody reads the message: that reads the inventory again.
+// unresolved is why a variable has no value.
 type unresolved struct {
 	inv        *inventory.Inventory
 	host, name string

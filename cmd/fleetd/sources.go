@@ -14,6 +14,7 @@ import (
 
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/inventory/local"
+	"github.com/fleetd/fleetd/inventory/vault"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/playbooks"
@@ -25,9 +26,9 @@ func readInventory(c *cobra.Command, f *fleetFlags, sources []string, playbookDi
 	inv, cfg, err := local.Load(c.Context(), local.Request{
 		Sources: sources, ExtraVars: f.extraVars, PlaybookDir: playbookDir,
 		VaultIDs: f.vaultIDs, VaultPasswordFiles: f.vaultFiles, AskVaultPass: f.askVaultPass,
-		Prompt: func(prompt string) (inventory.Password, error) {
+		Prompt: func(prompt string) (vault.Password, error) {
 			s, err := askSecret(c, prompt)
-			return inventory.Password(s), err
+			return vault.Password(s), err
 		},
 	})
 	if len(sources) == 0 && (err != nil || len(cfg.Inventory) == 0) {

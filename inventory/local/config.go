@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Config is what ansible.cfg and the ANSIBLE_* environment say about reading
@@ -19,13 +20,13 @@ import (
 type Config struct {
 	File      string   // the ansible.cfg in use; "" if there is none
 	Inventory []string // default sources
-	Settings  inventory.Settings
+	Settings  source.Settings
 	// Connection holds connection settings under the names of the variables
 	// that override them (ansible_user, ansible_port, …): lay a host's
 	// variables over it.
 	Connection map[string]any
 	// Warnings name settings that are present and not followed.
-	Warnings []inventory.Warning
+	Warnings []text.Warning
 
 	digest             string // SHA-256 of File; "" if it is no regular file
 	vaultIdentity      string
@@ -34,21 +35,21 @@ type Config struct {
 	askVaultPass       bool
 }
 
-// source names where a setting may come from: the environment first, then
+// origin names where a setting may come from: the environment first, then
 // section and key of ansible.cfg. With several, the later one wins.
-type source struct {
+type origin struct {
 	env  []string
 	keys []key
 }
 
 type key struct{ section, name string }
 
-func def(name string, env ...string) source {
-	return source{env, []key{{"defaults", name}}}
+func def(name string, env ...string) origin {
+	return origin{env, []key{{"defaults", name}}}
 }
 
-func in(section, name string, env ...string) source {
-	return source{env, []key{{section, name}}}
+func in(section, name string, env ...string) origin {
+	return origin{env, []key{{section, name}}}
 }
 
 // reader looks settings up.
@@ -61,7 +62,7 @@ type reader struct {
 }
 
 // get returns a setting and whether it came from ansible.cfg.
-func (r *reader) get(s source) (value string, fromFile, ok bool) {
+func (r *reader) get(s origin) (value string, fromFile, ok bool) {
 	for _, name := range s.env {
 		if v, set := r.env(name); set {
 			value, ok = v, true
@@ -78,13 +79,13 @@ func (r *reader) get(s source) (value string, fromFile, ok bool) {
 	return value, fromFile, ok
 }
 
-func (r *reader) str(s source, into *string) {
+func (r *reader) str(s origin, into *string) {
 	if v, _, ok := r.get(s); ok {
 		*into = unquote(v)
 	}
 }
 
-func (r *reader) boolean(s source) (value, ok bool) {
+func (r *reader) boolean(s origin) (value, ok bool) {
 	v, _, ok := r.get(s)
 	switch strings.ToLower(v) {
 	case "y", "yes", "on", "1", "true", "t", "1.0":
@@ -93,13 +94,13 @@ func (r *reader) boolean(s source) (value, ok bool) {
 	return false, ok
 }
 
-func (r *reader) list(s source, into *[]string) {
+func (r *reader) list(s origin, into *[]string) {
 	if v, _, ok := r.get(s); ok {
 		*into = splitList(v)
 	}
 }
 
-func (r *reader) choice(name string, s source, into *string, allowed ...string) {
+func (r *reader) choice(name string, s origin, into *string, allowed ...string) {
 	v, fromFile, ok := r.get(s)
 	if !ok {
 		return
@@ -170,7 +171,7 @@ func (cfg *Config) find(dir string, env func(string) (string, bool)) (*configFil
 	local := filepath.Join(dir, "ansible.cfg")
 	if info, err := os.Stat(dir); err == nil && info.Mode()&0o002 != 0 {
 		if _, err := os.Stat(local); err == nil {
-			cfg.Warnings = append(cfg.Warnings, inventory.Warning{File: local,
+			cfg.Warnings = append(cfg.Warnings, text.Warning{Place: text.Place{File: local},
 				Message: "ansible.cfg is ignored, because everyone may write to the current folder"})
 		}
 	} else {
@@ -213,8 +214,8 @@ func (cfg *Config) readInventory(r *reader) {
 	r.choice("host_pattern_mismatch", in("inventory", "host_pattern_mismatch", "ANSIBLE_HOST_PATTERN_MISMATCH"), &s.PatternMismatch, "warning", "error", "ignore")
 	r.list(def("precedence", "ANSIBLE_PRECEDENCE"), &s.Precedence)
 	r.list(in("inventory", "enable_plugins", "ANSIBLE_INVENTORY_ENABLED"), &s.Plugins)
-	r.list(source{[]string{"ANSIBLE_INVENTORY_IGNORE"}, []key{{"defaults", "inventory_ignore_extensions"}, {"inventory", "ignore_extensions"}}}, &s.IgnoreExtensions)
-	r.list(source{[]string{"ANSIBLE_INVENTORY_IGNORE_REGEX"}, []key{{"defaults", "inventory_ignore_patterns"}, {"inventory", "ignore_patterns"}}}, &s.IgnorePatterns)
+	r.list(origin{[]string{"ANSIBLE_INVENTORY_IGNORE"}, []key{{"defaults", "inventory_ignore_extensions"}, {"inventory", "ignore_extensions"}}}, &s.IgnoreExtensions)
+	r.list(origin{[]string{"ANSIBLE_INVENTORY_IGNORE_REGEX"}, []key{{"defaults", "inventory_ignore_patterns"}, {"inventory", "ignore_patterns"}}}, &s.IgnorePatterns)
 	r.list(def("yaml_valid_extensions", "ANSIBLE_YAML_FILENAME_EXT"), &s.VarsExtensions)
 	var plugins []string
 	r.list(def("vars_plugins_enabled", "ANSIBLE_VARS_ENABLED"), &plugins)
@@ -256,9 +257,9 @@ func (cfg *Config) readVault(r *reader) {
 }
 
 func (cfg *Config) readConnection(r *reader) {
-	ssh := func(name string, env ...string) source { return in("ssh_connection", name, env...) }
-	become := func(name string, env ...string) source { return in("privilege_escalation", name, env...) }
-	for variable, s := range map[string]source{
+	ssh := func(name string, env ...string) origin { return in("ssh_connection", name, env...) }
+	become := func(name string, env ...string) origin { return in("privilege_escalation", name, env...) }
+	for variable, s := range map[string]origin{
 		"ansible_user":                 def("remote_user", "ANSIBLE_REMOTE_USER"),
 		"ansible_port":                 def("remote_port", "ANSIBLE_REMOTE_PORT"),
 		"ansible_ssh_private_key_file": def("private_key_file", "ANSIBLE_PRIVATE_KEY_FILE"),
@@ -299,7 +300,7 @@ func (cfg *Config) readConnection(r *reader) {
 	if v, ok := r.boolean(become("become", "ANSIBLE_BECOME")); ok {
 		cfg.Connection["ansible_become"] = v
 	}
-	checking := source{[]string{"ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_SSH_HOST_KEY_CHECKING"},
+	checking := origin{[]string{"ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_SSH_HOST_KEY_CHECKING"},
 		[]key{{"defaults", "host_key_checking"}, {"ssh_connection", "host_key_checking"}}}
 	if v, ok := r.boolean(checking); ok && !v {
 		cfg.unsupported(r, "host_key_checking", "host keys are always checked")
@@ -308,10 +309,10 @@ func (cfg *Config) readConnection(r *reader) {
 
 // nameUnsupported warns of what is set and not followed.
 func (cfg *Config) nameUnsupported(r *reader) {
-	ssh := func(name string, env ...string) source { return in("ssh_connection", name, env...) }
+	ssh := func(name string, env ...string) origin { return in("ssh_connection", name, env...) }
 	for _, u := range []struct {
 		name, why string
-		s         source
+		s         origin
 	}{
 		{"yaml_valid_extensions of the yaml plugin", "set yaml_valid_extensions in [defaults]", in("inventory_plugin_yaml", "yaml_valid_extensions", "ANSIBLE_INVENTORY_PLUGIN_EXTS")},
 		{"playbook_dir", "give --playbook-dir", def("playbook_dir", "ANSIBLE_PLAYBOOK_DIR")},
@@ -322,7 +323,7 @@ func (cfg *Config) nameUnsupported(r *reader) {
 		{"become_ask_pass", "give the option instead", in("privilege_escalation", "become_ask_pass", "ANSIBLE_BECOME_ASK_PASS")},
 		{"proxy_command", "set ansible_ssh_common_args", in("paramiko_connection", "proxy_command", "ANSIBLE_PARAMIKO_PROXY_COMMAND")},
 		{"become password", "set the variable ansible_become_password, in a vault",
-			source{[]string{"ANSIBLE_BECOME_PASS", "ANSIBLE_SUDO_PASS"}, []key{{"sudo_become_plugin", "password"}}}},
+			origin{[]string{"ANSIBLE_BECOME_PASS", "ANSIBLE_SUDO_PASS"}, []key{{"sudo_become_plugin", "password"}}}},
 		{"connection_password_file", "set the variable ansible_password, in a vault", def("connection_password_file", "ANSIBLE_CONNECTION_PASSWORD_FILE")},
 		{"become_password_file", "set the variable ansible_become_password, in a vault", def("become_password_file", "ANSIBLE_BECOME_PASSWORD_FILE")},
 	} {
@@ -333,6 +334,6 @@ func (cfg *Config) nameUnsupported(r *reader) {
 }
 
 func (cfg *Config) unsupported(r *reader, name, why string) {
-	cfg.Warnings = append(cfg.Warnings, inventory.Warning{File: r.file.path,
+	cfg.Warnings = append(cfg.Warnings, text.Warning{Place: text.Place{File: r.file.path},
 		Message: fmt.Sprintf("the setting %s is not followed: %s", name, why)})
 }

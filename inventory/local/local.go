@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/inventory/vault"
 )
 
 // Request is what a person asked for, in the words of Ansible's options.
@@ -24,10 +26,10 @@ type Request struct {
 	VaultPasswordFiles []string // --vault-password-file
 	AskVaultPass       bool     // --ask-vault-pass
 	// Prompt asks the person for a vault password; nil: prompts are errors.
-	Prompt func(prompt string) (inventory.Password, error)
+	Prompt func(prompt string) (vault.Password, error)
 	// Env looks up an environment variable; nil is os.LookupEnv.
 	Env    func(name string) (string, bool)
-	Limits inventory.Limits
+	Limits source.Limits
 }
 
 // Load reads the configuration, then the vault passwords, then the sources.
@@ -51,19 +53,21 @@ func Load(ctx context.Context, req Request) (*inventory.Inventory, *Config, erro
 		return nil, nil, err
 	}
 	opts := inventory.Options{
-		Root:         "/",
-		WorkDir:      within(req.Dir),
-		PlaybookDir:  within(req.Dir),
-		VaultSecrets: secrets,
-		Settings:     cfg.Settings,
-		Context:      ctx,
-		Limits:       req.Limits,
-		RunScript: func(ctx context.Context, name string, args ...string) ([]byte, error) {
-			return run(ctx, req.Dir, "/"+name, args, maxOutput(req.Limits))
+		PlaybookDir: within(req.Dir),
+		Options: source.Options{
+			Root:         "/",
+			WorkDir:      within(req.Dir),
+			VaultSecrets: secrets,
+			Settings:     cfg.Settings,
+			Context:      ctx,
+			Limits:       req.Limits,
+			RunScript: func(ctx context.Context, name string, args ...string) ([]byte, string, error) {
+				return program{dir: req.Dir, name: "/" + name, args: args, limit: req.Limits.OrDefault().FileSize}.run(ctx)
+			},
 		},
 	}
 	if cfg.digest != "" {
-		opts.Files = map[string]string{within(cfg.File): cfg.digest}
+		opts.Digests = map[string]string{within(cfg.File): cfg.digest}
 	}
 	if req.PlaybookDir != "" {
 		opts.PlaybookDir = within(req.path(req.PlaybookDir))

@@ -13,7 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/source"
+	"github.com/fleetd/fleetd/inventory/vault"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // folder makes a folder with files; a name that ends in "*" is executable.
@@ -188,7 +190,11 @@ func TestSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vars := inv.Vars("a")
+	all, err := inv.Vars("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars := value.Plain(all).(map[string]any)
 	if vars["inventory_dir"] != dir || vars["inventory_file"] != filepath.Join(dir, "hosts") || vars["playbook_dir"] != filepath.Join(dir, "sub") {
 		t.Errorf("got %v, %v, %v", vars["inventory_dir"], vars["inventory_file"], vars["playbook_dir"])
 	}
@@ -244,7 +250,7 @@ func TestVaultPasswords(t *testing.T) {
 		"fails*":        "#!/bin/sh\necho nope >&2\nexit 3\n",
 		"noscript*":     "no interpreter line\n",
 	})
-	prompt := func(p string) (inventory.Password, error) { return inventory.Password("typed:" + p), nil }
+	prompt := func(p string) (vault.Password, error) { return vault.Password("typed:" + p), nil }
 	for _, c := range []struct {
 		req  Request
 		want string
@@ -288,15 +294,31 @@ func TestRunBounds(t *testing.T) {
 	dir := folder(t, map[string]string{"endless*": "#!/bin/sh\nwhile :; do echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; done\n", "loud*": "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\n"})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := run(ctx, dir, filepath.Join(dir, "endless"), nil, 1000); !errors.Is(err, context.Canceled) {
+	if _, _, err := (program{dir: dir, name: filepath.Join(dir, "endless"), limit: 1 << 40}).run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want it cancelled", err)
 	}
-	out, err := run(context.Background(), dir, filepath.Join(dir, "loud"), nil, 1000)
-	if err != nil || len(out) != 1001 {
-		t.Errorf("%d bytes, %v", len(out), err)
+	// Who prints without end is ended, and the run does not wait for it.
+	for _, name := range []string{"endless", "loud"} {
+		_, _, err := program{dir: dir, name: filepath.Join(dir, name), limit: 1000}.run(context.Background())
+		if err == nil || err.Error() != "it printed more than 1000 bytes" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	_, _, err = Load(context.Background(), Request{Dir: dir, Sources: []string{"loud"}, Env: environment(nil), Limits: inventory.Limits{FileSize: 1000}})
-	if err == nil || !strings.Contains(err.Error(), "the script printed more than 1000 bytes") {
+	_, _, err := Load(context.Background(), Request{Dir: dir, Sources: []string{"loud"}, Env: environment(nil), Limits: source.Limits{FileSize: 1000}})
+	if err == nil || !strings.Contains(err.Error(), "loud: cannot run the inventory script with --list: it printed more than 1000 bytes") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestComplaints: what a script says on standard error is heard though it ends
+// well.
+func TestComplaints(t *testing.T) {
+	dir := folder(t, map[string]string{"inv.sh*": "#!/bin/sh\necho '{\"web\": [\"a\"], \"_meta\": {\"hostvars\": {}}}'\necho region eu-3 does not answer >&2\n"})
+	inv, _, err := Load(context.Background(), Request{Dir: dir, Sources: []string{"inv.sh"}, Env: environment(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := inv.Warnings(); len(w) != 1 || w[0].String() != "inv.sh --list: the script complains: region eu-3 does not answer" {
+		t.Errorf("got %v", w)
 	}
 }

@@ -5,58 +5,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 
-	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/source"
 )
 
-func maxOutput(l inventory.Limits) int64 {
-	if l.FileSize > 0 {
-		return l.FileSize
-	}
-	return inventory.DefaultLimits.FileSize
+// complaintsKept is how many bytes of a program's standard error are kept.
+const complaintsKept = 4 << 10
+
+// program is an executable to be run in a folder.
+type program struct {
+	dir, name string
+	args      []string
+	limit     int64 // bytes that it may print
+	// terminal gives it this process's input and lets its complaints through at
+	// once, so that it can ask a person.
+	terminal bool
 }
 
-// run starts an executable in dir and returns what it printed. Its standard
-// error becomes part of the error, if it fails.
-func run(ctx context.Context, dir, name string, args []string, limit int64) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	out, complaints := &bounded{limit: limit}, &bounded{limit: 4 << 10}
-	cmd.Stdout, cmd.Stderr = out, complaints
-	err := cmd.Run()
+// run starts a program and returns what it printed, and its complaints on
+// standard error. They become part of the error, if it fails. One that prints
+// more than it may is ended.
+func (p program) run(ctx context.Context) (out []byte, complaints string, err error) {
+	cmd := exec.CommandContext(ctx, p.name, p.args...)
+	cmd.Dir = p.dir
+	printed, complained := &bounded{limit: p.limit, refuse: true}, &bounded{limit: complaintsKept}
+	cmd.Stdout, cmd.Stderr = printed, complained
+	if p.terminal {
+		cmd.Stdin, cmd.Stderr = os.Stdin, io.MultiWriter(os.Stderr, complained)
+	}
+	err = cmd.Run()
+	complaints = strings.TrimSpace(complained.kept.String())
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC), errors.Is(err, fs.ErrNotExist):
 		// Not started: a file that only looks executable, or whose
 		// interpreter is missing.
-		return nil, fmt.Errorf("%w: %w", inventory.ErrNotScript, err)
+		return nil, "", fmt.Errorf("%w: %w", source.ErrNotScript, err)
+	case printed.full:
+		return nil, "", fmt.Errorf("it printed more than %d bytes", p.limit)
 	case err != nil && ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		if s := strings.TrimSpace(complaints.kept.String()); s != "" {
-			return nil, fmt.Errorf("%w: %s", err, s)
-		}
-		return nil, err
+		return nil, "", ctx.Err()
+	case err != nil && complaints != "":
+		return nil, "", fmt.Errorf("%w: %s", err, complaints)
 	}
-	return out.kept.Bytes(), nil
+	return printed.kept.Bytes(), complaints, err
 }
 
-// bounded keeps limit+1 bytes and drops the rest, so that who reads it can
-// tell that there was more.
+// bounded keeps limit bytes. What is beyond it is dropped, or refused: then
+// whoever writes it has nobody any more to write to, and ends.
 //
 // The buffer is not embedded: its ReadFrom would be found by io.Copy and go
 // round the bound.
 type bounded struct {
-	kept  bytes.Buffer
-	limit int64
+	kept   bytes.Buffer
+	limit  int64
+	refuse bool
+	full   bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit + 1 - int64(b.kept.Len()); room > 0 {
-		b.kept.Write(p[:min(int64(len(p)), room)])
+	room := b.limit - int64(b.kept.Len())
+	if int64(len(p)) <= room {
+		return b.kept.Write(p)
+	}
+	b.kept.Write(p[:room])
+	b.full = true
+	if b.refuse {
+		return int(room), io.ErrShortWrite
 	}
 	return len(p), nil
 }

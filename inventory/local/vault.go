@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/inventory/vault"
 )
 
 // vaultSecrets collects passwords in Ansible's order: those of ansible.cfg's
 // vault_identity_list, --vault-id, --vault-password-file and ansible.cfg's
 // vault_password_file, --ask-vault-pass.
-func (req Request) vaultSecrets(ctx context.Context, cfg *Config) ([]inventory.VaultSecret, error) {
+func (req Request) vaultSecrets(ctx context.Context, cfg *Config) ([]vault.Secret, error) {
 	type wanted struct{ label, source string }
 	var list []wanted
 	split := func(id string) {
@@ -37,13 +37,13 @@ func (req Request) vaultSecrets(ctx context.Context, cfg *Config) ([]inventory.V
 	if req.AskVaultPass || (cfg.askVaultPass && len(list) == 0) {
 		list = append(list, wanted{cfg.vaultIdentity, askVaultPass})
 	}
-	var secrets []inventory.VaultSecret
+	var secrets []vault.Secret
 	for _, w := range list {
 		id := w.label
 		if id == "" {
 			id = cfg.vaultIdentity
 		}
-		var pw inventory.Password
+		var pw vault.Password
 		var err error
 		switch w.source {
 		case "prompt":
@@ -56,7 +56,7 @@ func (req Request) vaultSecrets(ctx context.Context, cfg *Config) ([]inventory.V
 		if err != nil {
 			return nil, err
 		}
-		secrets = append(secrets, inventory.VaultSecret{ID: id, Password: pw})
+		secrets = append(secrets, vault.Secret{ID: id, Password: pw})
 	}
 	return secrets, nil
 }
@@ -64,7 +64,7 @@ func (req Request) vaultSecrets(ctx context.Context, cfg *Config) ([]inventory.V
 // askVaultPass is the source that --ask-vault-pass stands for.
 const askVaultPass = "prompt_ask_vault_pass"
 
-func (req Request) ask(prompt string) (inventory.Password, error) {
+func (req Request) ask(prompt string) (vault.Password, error) {
 	if req.Prompt == nil {
 		return "", errors.New("cannot ask for the vault password: there is no terminal\nGive it in a file: --vault-password-file FILE")
 	}
@@ -81,7 +81,7 @@ func (req Request) ask(prompt string) (inventory.Password, error) {
 // readPassword reads a password file or, if it is executable, what it prints.
 // One named …-client is told which label is wanted. The file may itself be a
 // vault that an earlier password opens.
-func (req Request) readPassword(ctx context.Context, label, source string, earlier []inventory.VaultSecret) (inventory.Password, error) {
+func (req Request) readPassword(ctx context.Context, label, source string, earlier []vault.Secret) (vault.Password, error) {
 	file := req.path(source)
 	info, err := os.Stat(file)
 	if err != nil {
@@ -93,7 +93,7 @@ func (req Request) readPassword(ctx context.Context, label, source string, earli
 		if name := strings.TrimSuffix(file, filepath.Ext(file)); strings.HasSuffix(name, "-client") && label != "" {
 			args = []string{"--vault-id", label}
 		}
-		if data, err = run(ctx, req.Dir, file, args, 1<<20); err != nil {
+		if data, _, err = (program{dir: req.Dir, name: file, args: args, limit: 1 << 20, terminal: true}).run(ctx); err != nil {
 			return "", fmt.Errorf("cannot get a vault password from %s: %w\nIf it is no script, take its executable bit away", source, err)
 		}
 	} else {
@@ -101,8 +101,8 @@ func (req Request) readPassword(ctx context.Context, label, source string, earli
 			return "", fmt.Errorf("cannot read the vault password file %s: %w", source, errors.Unwrap(err))
 		}
 		data = bytes.TrimSpace(data)
-		if inventory.IsVault(data) {
-			if data, err = inventory.Decrypt(data, earlier); err != nil {
+		if vault.Is(string(data)) {
+			if data, err = vault.New(earlier, false).Decrypt(data); err != nil {
 				return "", fmt.Errorf("cannot read the vault password file %s: %w", source, err)
 			}
 		}
@@ -110,5 +110,5 @@ func (req Request) readPassword(ctx context.Context, label, source string, earli
 	if data = bytes.Trim(data, "\r\n"); len(data) == 0 {
 		return "", fmt.Errorf("the vault password from %s is empty", source)
 	}
-	return inventory.Password(data), nil
+	return vault.Password(data), nil
 }

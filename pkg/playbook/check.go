@@ -7,6 +7,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // check finds what is wrong with modules and parameters without any host.
@@ -95,8 +96,8 @@ func hasTemplate(v any) bool {
 		return jinja.MaybeTemplate(v)
 	case []any:
 		return slices.ContainsFunc(v, hasTemplate)
-	case map[string]any:
-		for _, x := range v {
+	case *value.Map:
+		for _, x := range v.All() {
 			if hasTemplate(x) {
 				return true
 			}

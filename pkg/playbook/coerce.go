@@ -10,6 +10,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // coerce makes a value of the type that a parameter has, as Ansible does, but
@@ -18,7 +19,7 @@ import (
 // turned it into text, if there was one. ok is false if the parameter counts as
 // not given.
 func coerce(v, before any, p rollout.Param) (out any, err error) {
-	if s, ok := v.(verbatim); ok {
+	if s, ok := v.(value.Unsafe); ok {
 		v = string(s)
 	}
 	if v == nil {
@@ -29,7 +30,7 @@ func coerce(v, before any, p rollout.Param) (out any, err error) {
 		if _, ok := before.(float64); ok {
 			v = before
 		}
-		s, err := text(v)
+		s, err := textOf(v)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +48,7 @@ func coerce(v, before any, p rollout.Param) (out any, err error) {
 		}
 		items := make([]any, len(l))
 		for i, x := range l {
-			s, err := text(x)
+			s, err := textOf(x)
 			if err == nil {
 				err = choice(s, p.Choices)
 			}
@@ -72,11 +73,11 @@ func choice(s string, choices []string) error {
 	return fmt.Errorf("cannot be %q: it is one of %s", s, all)
 }
 
-func text(v any) (string, error) {
+func textOf(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
 		return v, nil
-	case verbatim:
+	case value.Unsafe:
 		return string(v), nil
 	case int64:
 		return strconv.FormatInt(v, 10), nil
@@ -92,7 +93,7 @@ func typeName(v any) string {
 	switch v.(type) {
 	case nil:
 		return "nothing"
-	case string, verbatim:
+	case string, value.Unsafe, value.Secret:
 		return "a text"
 	case bool:
 		return "a boolean"
@@ -102,7 +103,7 @@ func typeName(v any) string {
 		return "a number"
 	case []any:
 		return "a list"
-	case map[string]any:
+	case *value.Map:
 		return "a mapping"
 	}
 	return "a value of another kind"

@@ -5,10 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // Inventory is what the compiler asks of an inventory; *inventory.Inventory
@@ -19,7 +20,7 @@ type Inventory interface {
 	Limit(hosts []string, limit string) ([]string, error)
 	// Vars are all variables of a host, nil for one that is not there. The
 	// values are shared and not changed.
-	Vars(host string) map[string]any
+	Vars(host string) (*value.Map, error)
 }
 
 // CompileOptions are what the command line says of a run.
@@ -27,22 +28,22 @@ type CompileOptions struct {
 	// Limit are --limit patterns, joined.
 	Limit []string
 	// ExtraVars are the variables given with -e. They win over all others.
-	ExtraVars map[string]any
+	ExtraVars *value.Map
 	// Tags and SkipTags are --tags and --skip-tags.
 	Tags, SkipTags []string
 }
 
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
-func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []Warning, error) {
-	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]map[string]any{}, others: map[string]*scope{}}
+func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
+	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
 		return out, c.warnings, c.err()
 	}
 	if err := c.prepare(); err != nil {
-		c.add(&Error{Caret: -1, Message: err.Error()})
+		c.broken(err)
 		return out, c.warnings, c.err()
 	}
 	for _, pl := range p.plays {
@@ -62,8 +63,8 @@ type compiler struct {
 	limit    string
 	groups   any
 	allHosts []string
-	known    map[string]map[string]any // the inventory's variables by host
-	others   map[string]*scope         // for hostvars
+	known    map[string]hostVars // the inventory's variables by host
+	others   map[string]*scope   // for hostvars
 }
 
 func (c *compiler) prepare() error {
@@ -72,9 +73,9 @@ func (c *compiler) prepare() error {
 		return err
 	}
 	// One value for all hosts: with 10,000 of them it is large.
-	c.groups = jinja.Normalize(c.hostVars(rollout.Localhost)["groups"])
-	if c.groups == nil {
-		c.groups = map[string]any{}
+	groups, _ := c.hostVars(rollout.Localhost).vars.Get("groups")
+	if c.groups = jinja.Normalize(groups); groups == nil {
+		c.groups = &value.Map{}
 	}
 	if c.limit = strings.Join(c.opts.Limit, ","); c.limit == "" {
 		return nil
@@ -90,20 +91,31 @@ func (c *compiler) prepare() error {
 }
 
 // scope are the variables of a host in a play.
-func (c *compiler) scope(host string, ph *playHosts, layers ...map[string]any) *scope {
-	all := []map[string]any{c.opts.ExtraVars}
+func (c *compiler) scope(host string, ph *playHosts, layers ...*value.Map) *scope {
+	all := []*value.Map{c.opts.ExtraVars}
 	all = append(all, layers...)
 	if host != "" {
-		all = append(all, c.hostVars(host))
+		h := c.hostVars(host)
+		if h.err != nil {
+			c.add(&Error{located: *asError(h.err), Hosts: []string{host}})
+		}
+		all = append(all, h.vars)
 	}
 	return &scope{c: c, host: host, play: ph, layers: all, done: map[string]any{}}
 }
 
-// hostVars are the inventory's variables of a host, asked for once.
-func (c *compiler) hostVars(host string) map[string]any {
+// hostVars are the inventory's variables of a host, or why it has none: one of
+// its files is encrypted, and no password fits.
+type hostVars struct {
+	vars *value.Map
+	err  error
+}
+
+// hostVars are asked for once.
+func (c *compiler) hostVars(host string) hostVars {
 	v, ok := c.known[host]
 	if !ok {
-		v = c.inv.Vars(host)
+		v.vars, v.err = c.inv.Vars(host)
 		c.known[host] = v
 	}
 	return v
@@ -113,8 +125,8 @@ func (c *compiler) hostVars(host string) map[string]any {
 func (c *compiler) otherHost(host string) *scope {
 	s, ok := c.others[host]
 	if !ok {
-		if vars := c.hostVars(host); vars != nil {
-			s = &scope{c: c, host: host, layers: []map[string]any{c.opts.ExtraVars, vars}, done: map[string]any{}}
+		if h := c.hostVars(host); h.vars != nil || h.err != nil {
+			s = &scope{c: c, host: host, err: h.err, layers: []*value.Map{c.opts.ExtraVars, h.vars}, done: map[string]any{}}
 		}
 		c.others[host] = s
 	}
@@ -128,9 +140,9 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	if !ok {
 		return rollout.Play{}, false
 	}
-	out := rollout.Play{Position: p.src.position(p.node), Name: c.playName(p, vars), Strategy: c.strategy(p, vars)}
+	out := rollout.Play{Position: rollout.Position(p.src.position(p.node)), Name: c.playName(p, vars), Strategy: c.strategy(p, vars)}
 	if len(hosts) == 0 {
-		c.warn(out.Position, "no hosts matched, the play %q is skipped", out.Name)
+		c.warn(text.Place(out.Position), "no hosts matched, the play %q is skipped", out.Name)
 		return out, false
 	}
 	out.Batches = batches(hosts, c.serial(p, vars))
@@ -179,8 +191,8 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 }
 
 // scopeOver are the variables of a host with those of a task on top.
-func (c *compiler) scopeOver(s *scope, taskVars []map[string]any) *scope {
-	layers := append([]map[string]any{c.opts.ExtraVars}, taskVars...)
+func (c *compiler) scopeOver(s *scope, taskVars []*value.Map) *scope {
+	layers := append([]*value.Map{c.opts.ExtraVars}, taskVars...)
 	layers = append(layers, s.layers[1:]...)
 	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}}
 }
@@ -200,7 +212,7 @@ func (c *compiler) hosts(p *play, vars *scope) ([]string, bool) {
 	}
 	var patterns []string
 	for _, n := range nodes {
-		f := &field{p.hosts.src, resolve(n)}
+		f := &field{p.hosts.src, yaml.Resolve(n)}
 		v, ok := c.value(f, vars)
 		if !ok {
 			return nil, false
@@ -275,7 +287,7 @@ func (c *compiler) playName(p *play, vars *scope) string {
 	if p.hosts.node.Kind == yaml.SequenceNode {
 		var all []string
 		for _, n := range p.hosts.node.Content {
-			all = append(all, resolve(n).Value)
+			all = append(all, yaml.Resolve(n).Value)
 		}
 		return strings.Join(all, ",")
 	}
@@ -313,7 +325,7 @@ func (c *compiler) serial(p *play, vars *scope) []size {
 	}
 	var out []size
 	for _, n := range nodes {
-		f := &field{p.serial.src, resolve(n)}
+		f := &field{p.serial.src, yaml.Resolve(n)}
 		if f.node.Kind == yaml.MappingNode || isNull(f.node) && p.serial.node.Kind == yaml.SequenceNode {
 			c.add(f.errorAt("serial takes numbers of hosts and percentages, not %s", kindName(f.node)))
 			continue
@@ -376,7 +388,7 @@ func (c *compiler) flag(f *field, s *scope, def bool) bool {
 
 // value resolves a scalar. ok is false if that failed, which is then told.
 func (c *compiler) value(f *field, s *scope) (any, bool) {
-	v := scalar(f.node)
+	v := yaml.Scalar(f.node)
 	src, isText := v.(string)
 	if !isText || !jinja.MaybeTemplate(src) {
 		return v, true

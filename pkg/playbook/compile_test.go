@@ -8,11 +8,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
-func compileText(t *testing.T, text string, inv Inventory, opts CompileOptions) (rollout.Desired, []Warning, error) {
+func compileText(t *testing.T, playbook string, inv Inventory, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
 	t.Helper()
-	pb, err := Load(fstest.MapFS{"site.yml": {Data: []byte(text)}}, "site.yml", Options{})
+	pb, err := Load(fstest.MapFS{"site.yml": {Data: []byte(playbook)}}, "site.yml", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestExtraVarsWin(t *testing.T) {
   tasks:
     - vars: {v: task}
       fleetd.kernel.preflight: {name: "{{ v }}"}
-`, inv, CompileOptions{ExtraVars: map[string]any{"v": "extra", "size": "3"}})
+`, inv, CompileOptions{ExtraVars: vars(map[string]any{"v": "extra", "size": "3"})})
 	if err != nil {
 		t.Fatal(err)
 	}

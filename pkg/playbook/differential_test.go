@@ -55,11 +55,6 @@ func arguments(t *testing.T, a *txtar.Archive) (opts playbook.CompileOptions, ex
 				opts.SkipTags = strings.Split(v, ",")
 			case "-e":
 				extra = append(extra, v)
-				name, value, _ := strings.Cut(v, "=")
-				if opts.ExtraVars == nil {
-					opts.ExtraVars = map[string]any{}
-				}
-				opts.ExtraVars[name] = value
 			default:
 				t.Fatalf("unknown argument %s", words[i])
 			}
@@ -95,6 +90,7 @@ func TestAsAnsible(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			opts.ExtraVars = inv.ExtraVars()
 			pb, err := playbook.Load(fsys, "site.yml", playbook.Options{Modules: recordModule})
 			if err != nil {
 				t.Fatal(err)

@@ -8,19 +8,15 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
-	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
 )
+
+// located is embedded under another name than its method has.
+type located = text.Error
 
 // Error is one thing that is wrong in a playbook.
 type Error struct {
-	rollout.Position
-	// Text is the line in question, with a caret at character Caret (from 0;
-	// -1 for none).
-	Text    string
-	Caret   int
-	Message string
-	// Hint says what to do; it may be empty.
-	Hint string
+	located
 	// Hosts are those that the error was met on; nil if it does not depend on
 	// the host.
 	Hosts []string
@@ -29,35 +25,11 @@ type Error struct {
 // Error is the position and the cause, the line with a caret under it, and the
 // hint.
 func (e *Error) Error() string {
-	var b strings.Builder
-	if e.File != "" {
-		b.WriteString(e.String() + ": ")
-	}
-	b.WriteString(e.Message)
+	shown := e.located
 	if len(e.Hosts) > 0 {
-		b.WriteString(" (on " + hostList(e.Hosts) + ")")
+		shown.Message += " (on " + hostList(e.Hosts) + ")"
 	}
-	if e.Text != "" {
-		b.WriteString("\n    " + e.Text)
-		if e.Caret >= 0 {
-			b.WriteString("\n    ")
-			// Tabs stay tabs, so that the caret stands where it should.
-			for i, r := range []rune(e.Text) {
-				if i == e.Caret {
-					break
-				}
-				if r != '\t' {
-					r = ' '
-				}
-				b.WriteRune(r)
-			}
-			b.WriteByte('^')
-		}
-	}
-	if e.Hint != "" {
-		b.WriteString("\n" + e.Hint)
-	}
-	return b.String()
+	return shown.Error()
 }
 
 // hostList names up to three hosts.
@@ -72,19 +44,6 @@ func hostList(hosts []string) string {
 	return hosts[0]
 }
 
-// Warning is something that Ansible accepts and speaks of; so does fleetd.
-type Warning struct {
-	rollout.Position
-	Message string
-}
-
-func (w Warning) String() string {
-	if w.File == "" {
-		return w.Message
-	}
-	return w.Position.String() + ": " + w.Message
-}
-
 // maxErrors bounds what is reported: a person fixes the first ones and looks again.
 const maxErrors = 100
 
@@ -93,8 +52,8 @@ type report struct {
 	errs     []*Error
 	index    map[string]*Error
 	dropped  int
-	warnings []Warning
-	warned   map[Warning]bool
+	warnings []text.Warning
+	warned   map[text.Warning]bool
 }
 
 // add notes an error. The same one on another host only adds the host.
@@ -119,10 +78,10 @@ func (r *report) add(e *Error) {
 	r.errs = append(r.errs, e)
 }
 
-func (r *report) warn(p rollout.Position, format string, a ...any) {
-	w := Warning{p, fmt.Sprintf(format, a...)}
+func (r *report) warn(p text.Place, format string, a ...any) {
+	w := text.Warning{Place: p, Message: fmt.Sprintf(format, a...)}
 	if r.warned == nil {
-		r.warned = map[Warning]bool{}
+		r.warned = map[text.Warning]bool{}
 	}
 	if !r.warned[w] {
 		r.warned[w] = true

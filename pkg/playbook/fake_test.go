@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing/fstest"
 
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // fakeInventory knows hosts by name, the groups that are given, and no other
@@ -37,24 +39,27 @@ func (f *fakeInventory) Limit(hosts []string, limit string) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !slices.Contains(keep, h) }), err
 }
 
-func (f *fakeInventory) Vars(host string) map[string]any {
+func (f *fakeInventory) Vars(host string) (*value.Map, error) {
 	if host != rollout.Localhost && !slices.Contains(f.hosts, host) {
-		return nil
+		return nil, nil
 	}
-	groups := map[string]any{"all": f.hosts}
+	groups := map[string]any{"all": toAny(f.hosts)}
 	var names []string
 	for g, hosts := range f.groups {
-		groups[g] = hosts
+		groups[g] = toAny(hosts)
 		if slices.Contains(hosts, host) {
 			names = append(names, g)
 		}
 	}
 	slices.Sort(names)
-	out := map[string]any{"inventory_hostname": host, "inventory_hostname_short": host, "group_names": names, "groups": groups}
+	out := map[string]any{"inventory_hostname": host, "inventory_hostname_short": host, "group_names": toAny(names), "groups": groups}
 	maps.Copy(out, f.vars["all"])
 	maps.Copy(out, f.vars[host])
-	return out
+	return vars(out), nil
 }
+
+// vars are variables given as a Go map.
+func vars(m map[string]any) *value.Map { return jinja.Normalize(m).(*value.Map) }
 
 // loadFiles loads site.yml of a few files.
 func loadFiles(files map[string]string, opts Options) (*Playbook, error) {

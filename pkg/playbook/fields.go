@@ -3,9 +3,9 @@ package playbook
 import (
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // file is the name of a file to import.
@@ -51,7 +51,7 @@ func (l *loader) scalar(f *field) *field {
 // parseTemplates reads all templates below a node, so that broken ones are
 // found now.
 func (l *loader) parseTemplates(src *source, n *yaml.Node) {
-	n = resolve(n)
+	n = yaml.Resolve(n)
 	if n.Kind == yaml.ScalarNode {
 		if jinja.MaybeTemplate(n.Value) && n.Tag != "!unsafe" {
 			if _, err := l.cache.Template(n.Value); err != nil {
@@ -75,7 +75,7 @@ func (l *loader) hosts(f *field) *field {
 	switch {
 	case n.Kind == yaml.SequenceNode && len(n.Content) > 0:
 		for _, c := range n.Content {
-			if c = resolve(c); !isText(c) {
+			if c = yaml.Resolve(c); !isText(c) {
 				bad(c)
 				return nil
 			}
@@ -88,13 +88,13 @@ func (l *loader) hosts(f *field) *field {
 	return f
 }
 
-func (l *loader) vars(f *field) map[string]any {
+func (l *loader) vars(f *field) *value.Map {
 	if isNull(f.node) {
-		return map[string]any{}
+		return nil
 	}
 	if f.node.Kind != yaml.MappingNode {
 		l.add(f.errorAt("vars is a mapping of names to values, this is %s", kindName(f.node)))
-		return map[string]any{}
+		return nil
 	}
 	for _, e := range l.mapping(f.src, f.node) {
 		if !isName(e.name) {
@@ -102,8 +102,7 @@ func (l *loader) vars(f *field) map[string]any {
 		}
 	}
 	l.parseTemplates(f.src, f.node)
-	m, _ := l.data(f.src, f.node).(map[string]any)
-	return m
+	return l.variables(f.src, f.node)
 }
 
 func isName(s string) bool {
@@ -123,7 +122,7 @@ func (l *loader) varsFiles(f *field) []layer {
 	}
 	var out []layer
 	for _, n := range nodes {
-		n = resolve(n)
+		n = yaml.Resolve(n)
 		item := &field{f.src, n}
 		if n.Kind == yaml.SequenceNode {
 			l.add(item.errorAt("a choice of files in vars_files is not supported by fleetd yet").hint("name one file"))
@@ -157,7 +156,7 @@ func (l *loader) tags(f *field) []string {
 	}
 	var out []string
 	for _, n := range nodes {
-		n = resolve(n)
+		n = yaml.Resolve(n)
 		if n.Kind != yaml.ScalarNode || isNull(n) {
 			l.add(f.src.errorAt(n, "a tag is a word, this is %s", kindName(n)))
 			continue
@@ -180,13 +179,13 @@ func (l *loader) when(f *field) []*field {
 	}
 	var out []*field
 	for _, n := range nodes {
-		n = resolve(n)
+		n = yaml.Resolve(n)
 		c := &field{f.src, n}
 		if n.Kind != yaml.ScalarNode {
 			l.add(c.errorAt("a condition is an expression, this is %s", kindName(n)).hint("a condition with \": \" or one that begins with {{ needs quotes around it"))
 			continue
 		}
-		if s, ok := scalar(n).(string); ok {
+		if s, ok := yaml.Scalar(n).(string); ok {
 			if jinja.MaybeTemplate(s) {
 				l.warn(f.src.position(n), "a condition is an expression already: leave {{ }} out")
 				l.parseTemplates(f.src, n)

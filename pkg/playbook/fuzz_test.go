@@ -53,7 +53,7 @@ func FuzzLoad(f *testing.F) {
 		fsys := fstest.MapFS{"site.yml": {Data: []byte(text)}, "tasks/kernel.yml": {Data: tasks}}
 		pb, err := Load(fsys, "site.yml", Options{Modules: testModules})
 		if err == nil {
-			_, _, err = pb.Compile(inv, testModules, CompileOptions{ExtraVars: map[string]any{"flag": true}})
+			_, _, err = pb.Compile(inv, testModules, CompileOptions{ExtraVars: vars(map[string]any{"flag": true})})
 		}
 		if err == nil {
 			return

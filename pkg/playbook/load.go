@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // Options say how a playbook is read.
@@ -31,7 +32,7 @@ type Options struct {
 type Playbook struct {
 	plays    []*play
 	cache    *jinja.Cache
-	warnings []Warning
+	warnings []text.Warning
 	files    map[string]string // name → SHA-256
 }
 
@@ -62,7 +63,7 @@ type play struct {
 // layer are variables and the mapping that they stand in.
 type layer struct {
 	field
-	values map[string]any
+	values *value.Map
 }
 
 // task is a task with all that it inherits from blocks and imports.
@@ -76,7 +77,7 @@ type task struct {
 	// when are all conditions, the outermost first.
 	when []*field
 	// vars are the layers of variables, those that win first.
-	vars []map[string]any
+	vars []*value.Map
 
 	become, connection, runOnce *field
 
@@ -114,8 +115,8 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 		p.plays = l.playbook(name, nil)
 	}
 	if len(p.plays) == 0 && len(l.errs) == 0 {
-		l.add(&Error{Position: rollout.Position{File: opts.shown(name)}, Caret: -1, Message: "this playbook has no plays",
-			Hint: "a playbook is a list of plays: \"- hosts: all\" and so on"})
+		l.add(&Error{located: text.Error{Place: text.Place{File: opts.shown(name)}, Caret: -1, Message: "this playbook has no plays",
+			Hint: "a playbook is a list of plays: \"- hosts: all\" and so on"}})
 	}
 	if opts.Modules != nil {
 		p.check(&l.report, opts.Modules)
@@ -197,7 +198,7 @@ func (l *loader) playbook(name string, from *field) []*play {
 	}
 	var plays []*play
 	for _, n := range root.Content {
-		n = resolve(n)
+		n = yaml.Resolve(n)
 		if n.Kind != yaml.MappingNode {
 			l.add(src.errorAt(n, "a play is a mapping, this is %s", kindName(n)))
 			continue

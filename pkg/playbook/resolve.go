@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // A Resolver resolves the templates in variables of hosts outside of any play:
@@ -13,9 +14,9 @@ import (
 type Resolver struct{ c *compiler }
 
 // NewResolver makes a resolver for an inventory and the variables given with -e.
-func NewResolver(inv Inventory, extraVars map[string]any) (*Resolver, error) {
+func NewResolver(inv Inventory, extraVars *value.Map) (*Resolver, error) {
 	c := &compiler{
-		inv: inv, opts: CompileOptions{ExtraVars: extraVars}, known: map[string]map[string]any{}, others: map[string]*scope{},
+		inv: inv, opts: CompileOptions{ExtraVars: extraVars}, known: map[string]hostVars{}, others: map[string]*scope{},
 		cache: &jinja.Cache{Foreign: reveal},
 	}
 	if err := c.prepare(); err != nil {

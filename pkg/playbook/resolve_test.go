@@ -27,7 +27,7 @@ func TestResolver(t *testing.T) {
 		},
 		"web1": {"port": 2222},
 	}}
-	r, err := NewResolver(inv, map[string]any{"domain": "example.com"})
+	r, err := NewResolver(inv, vars(map[string]any{"domain": "example.com"}))
 	if err != nil {
 		t.Fatal(err)
 	}

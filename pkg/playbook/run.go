@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strconv"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // taskRun is a task while it is compiled for the hosts of a play.
@@ -25,7 +25,7 @@ type taskRun struct {
 
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
 	run := &taskRun{task: t, spec: c.modules[t.module.name], out: rollout.Task{
-		Name: t.module.name, Module: t.module.name, Position: t.src.position(t.node),
+		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
 		Become: c.become(t, vars, hosts), Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
@@ -55,7 +55,7 @@ func (c *compiler) become(t *task, vars *scope, hosts []string) bool {
 		return c.flag(t.become, vars, false)
 	}
 	for _, h := range hosts {
-		if v, ok := c.hostVars(h)["ansible_become"]; ok {
+		if v, ok := c.hostVars(h).vars.Get("ansible_become"); ok {
 			if b, err := boolean(jinja.Normalize(v)); err == nil && b {
 				return true
 			}
@@ -130,7 +130,7 @@ func (t *taskRun) resolve(c *compiler, s *scope) (rollout.Args, bool) {
 				continue
 			}
 			if out != nil {
-				args[p.name] = out
+				args[p.name] = value.Plain(out)
 				continue
 			}
 		}
@@ -151,7 +151,7 @@ func (t *taskRun) argument(c *compiler, p param, s *scope) (v, before any, ok bo
 	if !hasTemplate(p.value) {
 		return p.value, p.value, true
 	}
-	n := resolve(p.val)
+	n := yaml.Resolve(p.val)
 	var err error
 	if src, isText := p.value.(string); isText {
 		var tmpl *jinja.Template
@@ -176,7 +176,7 @@ func (t *taskRun) argument(c *compiler, p param, s *scope) (v, before any, ok bo
 
 // scalarWith is the scalar below a node that holds a text.
 func scalarWith(n *yaml.Node, text string) *yaml.Node {
-	n = resolve(n)
+	n = yaml.Resolve(n)
 	if n.Kind == yaml.ScalarNode && n.Value == text {
 		return n
 	}
@@ -190,7 +190,7 @@ func scalarWith(n *yaml.Node, text string) *yaml.Node {
 
 // condition evaluates one item of when.
 func (c *compiler) condition(f *field, s *scope) (bool, *Error) {
-	v := scalar(f.node)
+	v := yaml.Scalar(f.node)
 	src, isText := v.(string)
 	switch {
 	case v == nil || isText && src == "":

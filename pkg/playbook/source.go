@@ -5,81 +5,39 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
-	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
-	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
-// maxShownText bounds the line that is quoted in an error.
-const maxShownText = 160
-
-// source is a file, kept to quote it in errors.
+// source is a file of a playbook.
 type source struct {
-	path  string // within the file system
-	name  string // for people
-	lines []string
-}
-
-func newSource(path, name string, data []byte) *source {
-	return &source{path, name, strings.Split(string(data), "\n")}
+	*text.Source
+	path   string   // within the file system
+	lines  []string // to find places within values
+	reader *yaml.Reader
 }
 
 // at builds an error at a line and column, both from 1, the column in
 // characters; 0 is unknown.
 func (s *source) at(line, column int, format string, a ...any) *Error {
-	e := &Error{Position: rollout.Position{File: s.name, Line: line, Column: column}, Caret: -1, Message: fmt.Sprintf(format, a...)}
-	if line < 1 || line > len(s.lines) {
-		return e
-	}
-	e.Text, e.Caret = excerpt(s.lines[line-1], column)
-	return e
+	return &Error{located: *s.Errorf(line, column, "", format, a...)}
 }
 
 func (s *source) errorAt(n *yaml.Node, format string, a ...any) *Error {
 	return s.at(n.Line, n.Column, format, a...)
 }
 
-func (s *source) position(n *yaml.Node) rollout.Position {
-	return rollout.Position{File: s.name, Line: n.Line, Column: n.Column}
-}
+func (s *source) position(n *yaml.Node) text.Place { return s.At(n.Line, n.Column) }
 
 func (e *Error) hint(format string, a ...any) *Error {
 	e.Hint = fmt.Sprintf(format, a...)
 	return e
-}
-
-// excerpt cuts a line around the column and makes control characters harmless
-// for a terminal.
-func excerpt(line string, column int) (string, int) {
-	r := []rune(strings.TrimSuffix(line, "\r"))
-	caret := column - 1
-	if column < 1 || column > len(r)+1 {
-		caret = -1
-	}
-	prefix := 0
-	if caret > maxShownText*3/4 {
-		cut := caret - maxShownText/2
-		r, caret, prefix = r[cut:], caret-cut+1, 1
-	}
-	suffix := ""
-	if len(r) > maxShownText {
-		r, suffix = r[:maxShownText], "…"
-	}
-	for i, c := range r {
-		if c != '\t' && (c < ' ' || c >= 0x7f && c < 0xa0 || c == utf8.RuneError) {
-			r[i] = '�'
-		}
-	}
-	return strings.Repeat("…", prefix) + string(r) + suffix, caret
 }
 
 // inText is an error at a byte offset of a scalar's value, such as a place in a
@@ -162,40 +120,14 @@ func (s *source) template(n *yaml.Node, err error) *Error {
 	return e
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n  )?(?:line (\d+): )?`)
-
-// syntax turns an error of the YAML parser into one with a place.
-func (s *source) syntax(err error) *Error {
-	text := err.Error()
-	m := yamlLine.FindStringSubmatch(text)
-	message, line := text, 0
-	if m != nil {
-		message = text[len(m[0]):]
-		line, _ = strconv.Atoi(m[1])
-	}
-	line = min(line, len(s.lines))
-	column := 0
-	if line > 0 {
-		l := s.lines[line-1]
-		column = len(l) - len(strings.TrimLeft(l, " \t")) + 1
-	}
-	e := s.at(line, column, "broken YAML: %s", message)
-	switch {
-	case strings.Contains(message, "cannot start any token") && strings.Contains(e.Text, "\t"):
-		e.Hint = "YAML is indented with spaces, not with tabs"
-	case strings.Contains(message, "mapping values are not allowed"):
-		e.Hint = "look for a second colon on the line, or for wrong indentation; a value with \": \" in it needs quotes"
-	case strings.Contains(message, "did not find expected key"), strings.Contains(message, "did not find expected '-' indicator"):
-		e.Hint = "look at the indentation of this line and of the lines before it; a value that begins with {{ or a quote must be quoted as a whole"
-	}
-	return e
-}
-
 // read reads and parses a file. The node is nil for an empty one.
 func (l *loader) read(name string) (*source, *yaml.Node, *Error) {
 	shown := l.opts.shown(name)
+	failed := func(format string, a ...any) (*source, *yaml.Node, *Error) {
+		return nil, nil, &Error{located: *(&text.Source{Name: shown}).Errorf(0, 0, "", format, a...)}
+	}
 	if !fs.ValidPath(name) {
-		return nil, nil, &Error{Position: rollout.Position{File: shown}, Caret: -1, Message: "this path leads out of the folder that fleetd reads"}
+		return failed("this path leads out of the folder that fleetd reads")
 	}
 	data, err := l.contents(name)
 	if err != nil {
@@ -203,31 +135,27 @@ func (l *loader) read(name string) (*source, *yaml.Node, *Error) {
 		if errors.As(err, &pe) {
 			err = pe.Err
 		}
-		return nil, nil, &Error{Position: rollout.Position{File: shown}, Caret: -1, Message: fmt.Sprintf("cannot read %s: %v", shown, err)}
+		return failed("cannot read %s: %v", shown, err)
 	}
-	src := newSource(name, shown, data)
+	src := &source{Source: &text.Source{Name: shown, Data: string(data)}, path: name, lines: strings.Split(string(data), "\n")}
 	switch {
 	case len(data) > maxFileSize:
 		return nil, nil, src.at(0, 0, "this file has more than %d MB: not a playbook", maxFileSize>>20)
 	case strings.HasPrefix(src.lines[0], "$ANSIBLE_VAULT;"):
 		return nil, nil, src.at(1, 1, "this file is encrypted with ansible-vault").hint("fleetd reads vaults in the inventory's group_vars and host_vars only")
 	}
-	var doc yaml.Node
-	d := yaml.NewDecoder(strings.NewReader(string(data)))
-	switch err := decode(d, &doc); {
-	case errors.Is(err, io.EOF):
+	d, err := yaml.Parse(src.Source, yaml.Limits{Depth: maxDepth, Expansion: maxNodes})
+	if err != nil {
+		return nil, nil, &Error{located: *asError(err)}
+	}
+	src.reader = d.Reader(yaml.Options{Warn: func(w text.Warning) { l.warn(w.Place, "%s", w.Message) }})
+	if d.Root == nil {
 		return src, nil, nil
-	case err != nil:
-		return nil, nil, src.syntax(err)
 	}
-	var second yaml.Node
-	if decode(d, &second) == nil {
-		return nil, nil, src.at(second.Line, second.Column, "a second YAML document begins here").hint("a playbook is one document: remove the --- in the middle")
-	}
-	if e := src.checkTree(doc.Content[0]); e != nil {
+	if e := src.checkTree(d.Root); e != nil {
 		return nil, nil, e
 	}
-	return src, doc.Content[0], nil
+	return src, d.Root, nil
 }
 
 // contents reads a file, once: two imports of one file are made of the same
@@ -257,17 +185,6 @@ func (l *loader) digests() map[string]string {
 	return out
 }
 
-// decode reads the next document; io.EOF says that there is none. It guards
-// against the YAML library, which panics on some broken input.
-func decode(d *yaml.Decoder, into *yaml.Node) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("yaml: %v", p)
-		}
-	}()
-	return d.Decode(into)
-}
-
 const (
 	maxFileSize = 16 << 20
 	maxDepth    = 100
@@ -280,28 +197,31 @@ const (
 // without quotes, which are mappings to YAML and would make many odd errors.
 func (s *source) checkTree(root *yaml.Node) *Error {
 	budget := maxNodes
-	var walk func(n *yaml.Node, depth int) *Error
-	walk = func(n *yaml.Node, depth int) *Error {
+	open := map[*yaml.Node]bool{}
+	var walk func(n *yaml.Node) *Error
+	walk = func(n *yaml.Node) *Error {
 		if n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 && len(n.Content) == 2 && n.Content[0].Kind == yaml.MappingNode {
 			return s.errorAt(n, "a value that begins with {{ needs quotes around it").hint("write \"{{ … }}\": YAML takes a bare { for a mapping")
 		}
 		if budget--; budget < 0 {
 			return s.errorAt(n, "the aliases of this file make it too large")
 		}
-		if depth > maxDepth {
-			return s.errorAt(n, "this file is nested more than %d deep", maxDepth)
-		}
 		if n.Kind == yaml.AliasNode {
-			return walk(n.Alias, depth+1)
+			if open[n.Alias] {
+				return s.errorAt(n, "an alias stands inside the value that it names").hint(yaml.AliasHint)
+			}
+			return walk(n.Alias)
 		}
+		open[n] = true
+		defer delete(open, n)
 		for _, c := range n.Content {
-			if e := walk(c, depth+1); e != nil {
+			if e := walk(c); e != nil {
 				return e
 			}
 		}
 		return nil
 	}
-	return walk(root, 0)
+	return walk(root)
 }
 
 // shown is the name of a file for people.

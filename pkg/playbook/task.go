@@ -4,14 +4,15 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // inherit is what tasks take over from the play, blocks and imports.
 type inherit struct {
 	when []*field
 	// vars are the layers of variables, those that win first.
-	vars []map[string]any
+	vars []*value.Map
 
 	become, connection, runOnce *field
 
@@ -47,7 +48,7 @@ func (in *inherit) take(l *loader, src *source, e entry) bool {
 	case "when":
 		in.when = l.when(f)
 	case "vars":
-		in.vars = []map[string]any{l.vars(f)}
+		in.vars = []*value.Map{l.vars(f)}
 	case "tags":
 		in.tags = l.tags(f)
 	case "become":
@@ -81,7 +82,7 @@ func (l *loader) tasks(f *field, in inherit) []*task {
 	}
 	var out []*task
 	for _, c := range n.Content {
-		c = resolve(c)
+		c = yaml.Resolve(c)
 		if c.Kind != yaml.MappingNode {
 			l.add(f.src.errorAt(c, "a task is a mapping, this is %s", kindName(c)))
 			continue
@@ -155,11 +156,11 @@ func (l *loader) importTasks(src *source, entries []entry, in inherit) []*task {
 	}
 	defer l.leave()
 	if root == nil {
-		l.warn(src.position(from.node), "%s has no tasks", imported.name)
+		l.warn(src.position(from.node), "%s has no tasks", imported.Name)
 		return nil
 	}
 	if looksLikePlays(root) {
-		l.add(from.errorAt("%s is a playbook, not a list of tasks", imported.name).hint("take a playbook in with import_playbook, beside the plays"))
+		l.add(from.errorAt("%s is a playbook, not a list of tasks", imported.Name).hint("take a playbook in with import_playbook, beside the plays"))
 		return nil
 	}
 	return l.tasks(&field{imported, root}, in.with(own))
@@ -169,7 +170,7 @@ func looksLikePlays(root *yaml.Node) bool {
 	if root.Kind != yaml.SequenceNode || len(root.Content) == 0 {
 		return false
 	}
-	first := resolve(root.Content[0])
+	first := yaml.Resolve(root.Content[0])
 	for i := 0; i+1 < len(first.Content); i += 2 {
 		if first.Kind == yaml.MappingNode && first.Content[i].Value == "hosts" {
 			return true

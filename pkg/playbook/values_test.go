@@ -1,48 +1,15 @@
 package playbook
 
 import (
-	"encoding/json"
 	"math"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"gopkg.in/yaml.v3"
 
-	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
 )
-
-// TestScalarsAsAnsible holds plain YAML scalars against what Ansible's loader
-// makes of them (testdata/scalars.py).
-func TestScalarsAsAnsible(t *testing.T) {
-	b, err := os.ReadFile("testdata/scalars.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []struct{ Text, Type, Value string }
-	if err := json.Unmarshal(b, &cases); err != nil {
-		t.Fatal(err)
-	}
-	if len(cases) < 60 {
-		t.Fatalf("only %d cases", len(cases))
-	}
-	for _, c := range cases {
-		var doc yaml.Node
-		if err := yaml.Unmarshal([]byte("k: "+c.Text+"\n"), &doc); err != nil {
-			t.Fatal(err)
-		}
-		v := scalar(doc.Content[0].Content[1])
-		if c.Type == "int" && len(c.Value) > 19 {
-			// Whole numbers beyond 64 bits stay texts here.
-			continue
-		}
-		if got := jinja.TypeName(v); got != c.Type || jinja.Text(v) != c.Value {
-			t.Errorf("%s: got %s %q, Ansible says %s %q", c.Text, got, jinja.Text(v), c.Type, c.Value)
-		}
-	}
-}
 
 func TestCoerce(t *testing.T) {
 	str := rollout.Param{Type: rollout.String}
@@ -57,8 +24,8 @@ func TestCoerce(t *testing.T) {
 		p    rollout.Param
 		want any
 	}{
-		{"a", str, "a"}, {int64(5), str, "5"}, {6.1, str, bad}, {true, str, bad}, {[]any{}, str, bad}, {map[string]any{}, str, bad}, {nil, str, nil},
-		{verbatim("{{ x }}"), str, "{{ x }}"},
+		{"a", str, "a"}, {int64(5), str, "5"}, {6.1, str, bad}, {true, str, bad}, {[]any{}, str, bad}, {&value.Map{}, str, bad}, {nil, str, nil},
+		{value.Unsafe("{{ x }}"), str, "{{ x }}"},
 		{"BPF", choice, "BPF"}, {"bpf", choice, bad}, {"", choice, bad},
 		{true, yes, true}, {"yes", yes, true}, {"OFF", yes, false}, {int64(1), yes, true}, {int64(0), yes, false}, {int64(2), yes, bad}, {"maybe", yes, bad},
 		{[]any{}, yes, bad}, {"1.0", yes, true},

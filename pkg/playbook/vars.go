@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 func newCache() *jinja.Cache {
@@ -32,7 +32,9 @@ type scope struct {
 	host string
 	play *playHosts
 	// layers are the variables, those that win first.
-	layers []map[string]any
+	layers []*value.Map
+	// err is why the host's own variables are not among them.
+	err error
 	// done are the variables whose templates are resolved.
 	done map[string]any
 	// active are the variables that are being resolved, to find those that
@@ -56,7 +58,7 @@ func (s *scope) Raw(name string) (any, bool) {
 		return nil, false
 	}
 	for _, l := range s.layers {
-		if v, ok := l[name]; ok {
+		if v, ok := l.Get(name); ok {
 			return v, true
 		}
 	}
@@ -72,6 +74,9 @@ func (s *scope) Lookup(name string) (any, bool, error) {
 		return v, true, nil
 	}
 	raw, ok := s.Raw(name)
+	if !ok && s.err != nil {
+		return nil, false, s.err
+	}
 	if !ok {
 		if name == "ansible_host" && s.host != "" {
 			return s.host, true, nil
@@ -101,14 +106,14 @@ func (s *scope) magic(name string) (any, bool) {
 	case "groups":
 		return s.c.groups, true
 	case "hostvars":
-		return hostVars{s.c}, true
+		return allVars{s.c}, true
 	}
 	if s.host == "" {
 		return nil, false
 	}
 	switch name {
 	case "inventory_hostname", "inventory_hostname_short", "group_names":
-		v, ok := s.layers[len(s.layers)-1][name]
+		v, ok := s.layers[len(s.layers)-1].Get(name)
 		return jinja.Normalize(v), ok
 	}
 	if s.play == nil {
@@ -129,8 +134,10 @@ func (s *scope) magic(name string) (any, bool) {
 func (s *scope) names() []string {
 	all := map[string]bool{}
 	for _, l := range s.layers {
-		for name := range l {
-			all[name] = true
+		for k := range l.All() {
+			if name, ok := k.(string); ok {
+				all[name] = true
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(all))
@@ -156,11 +163,11 @@ func (e *varError) Error() string {
 	return fmt.Sprintf("variable %q: %v", e.name, e.err)
 }
 
-// hostVars is the variable hostvars.
-type hostVars struct{ c *compiler }
+// allVars is the variable hostvars.
+type allVars struct{ c *compiler }
 
 // Item are the variables of another host.
-func (h hostVars) Item(host string) (any, bool, error) {
+func (h allVars) Item(host string) (any, bool, error) {
 	s := h.c.otherHost(host)
 	if s == nil {
 		return nil, false, nil
@@ -169,7 +176,7 @@ func (h hostVars) Item(host string) (any, bool, error) {
 }
 
 // Keys are the names of all hosts.
-func (h hostVars) Keys() []string { return h.c.allHosts }
+func (h allVars) Keys() []string { return h.c.allHosts }
 
 type hostView struct{ s *scope }
 

@@ -6,6 +6,9 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // windowVariable sets how many hosts may be out of service at once. It is a
@@ -54,25 +57,29 @@ func (c *compiler) maxUnavailable(p *play, out rollout.Play, vars *scope, hosts 
 // warnOfInventory speaks of a limit that somebody may rely on and that is none:
 // as with Ansible's serial, no host's variables are known yet.
 func (c *compiler) warnOfInventory(out rollout.Play, hosts []string) {
-	if out.Strategy == rollout.Free && slices.ContainsFunc(hosts, func(h string) bool { return c.hostVars(h)[windowVariable] != nil }) {
-		c.warn(out.Position, "%s of the inventory limits nothing in the play %q: set it in the vars or vars_files of the play, or with -e", windowVariable, out.Name)
+	limited := func(h string) bool {
+		v, _ := c.hostVars(h).vars.Get(windowVariable)
+		return v != nil
+	}
+	if out.Strategy == rollout.Free && slices.ContainsFunc(hosts, limited) {
+		c.warn(text.Place(out.Position), "%s of the inventory limits nothing in the play %q: set it in the vars or vars_files of the play, or with -e", windowVariable, out.Name)
 	}
 }
 
 // whereSet is the value of a variable as it stands in the play's variables, else
 // the play.
 func (c *compiler) whereSet(p *play, name string) *field {
-	if _, given := c.opts.ExtraVars[name]; given {
+	if _, given := c.opts.ExtraVars.Get(name); given {
 		return &p.field
 	}
 	for _, l := range slices.Concat(p.fileVars, p.vars) {
-		if _, set := l.values[name]; !set {
+		if _, set := l.values.Get(name); !set {
 			continue
 		}
 		// Of a key that is there twice the last counts.
 		for i := len(l.node.Content) - 2; i >= 0; i -= 2 {
-			if resolve(l.node.Content[i]).Value == name {
-				return &field{l.src, resolve(l.node.Content[i+1])}
+			if yaml.Resolve(l.node.Content[i]).Value == name {
+				return &field{l.src, yaml.Resolve(l.node.Content[i+1])}
 			}
 		}
 		return &l.field // a merge key brought it in
@@ -81,8 +88,8 @@ func (c *compiler) whereSet(p *play, name string) *field {
 }
 
 // variables are the layers of a play's variables, those that win first.
-func (p *play) variables() []map[string]any {
-	var out []map[string]any
+func (p *play) variables() []*value.Map {
+	var out []*value.Map
 	for _, l := range slices.Concat(p.fileVars, p.vars) {
 		out = append(out, l.values)
 	}

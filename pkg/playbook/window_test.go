@@ -52,7 +52,7 @@ func compileWindow(t *testing.T, keys string, hosts int, extra map[string]any) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, _, err := pb.Compile(&fakeInventory{hosts: hostNames(hosts)}, testModules, CompileOptions{ExtraVars: extra})
+	d, _, err := pb.Compile(&fakeInventory{hosts: hostNames(hosts)}, testModules, CompileOptions{ExtraVars: vars(extra)})
 	return d, err
 }
 

@@ -2,6 +2,8 @@ package jinja
 
 import (
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // contains is Python's x in container.
@@ -30,15 +32,13 @@ func contains(container, x any, at int) (bool, error) {
 			}
 		}
 		return false, nil
-	case map[string]any:
-		switch k := x.(type) {
-		case string:
-			_, ok := c[k]
-			return ok, nil
-		case []any, map[string]any:
+	case *value.Map:
+		switch x.(type) {
+		case []any, *value.Map:
 			return false, errorAt(at, "%s cannot be a key of a dictionary", TypeName(x))
 		}
-		return false, nil
+		_, ok := c.Get(x)
+		return ok, nil
 	case Mapping:
 		s, ok := x.(string)
 		if !ok {
@@ -90,11 +90,9 @@ func (n *itemNode) eval(f *frame) (any, error) {
 func item(x, key any, n node) (any, error) {
 	missing := Undefined{Name: written(n), at: n.pos()}
 	switch c := x.(type) {
-	case map[string]any:
-		if s, ok := key.(string); ok {
-			if v, ok := c[s]; ok {
-				return v, nil
-			}
+	case *value.Map:
+		if v, ok := c.Get(key); ok {
+			return v, nil
 		}
 		return missing, nil
 	case Mapping:
@@ -142,9 +140,7 @@ func written(n node) string {
 		return written(n.x) + "." + n.name
 	case *itemNode:
 		if c, ok := n.key.(*constNode); ok {
-			var b strings.Builder
-			writeRepr(&b, c.v)
-			return written(n.x) + "[" + b.String() + "]"
+			return written(n.x) + "[" + value.Repr(c.v) + "]"
 		}
 		return written(n.x) + "[" + written(n.key) + "]"
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"reflect"
 	"sync"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // Cache keeps parsed templates and expressions, so that 10,000 hosts cost one
@@ -80,23 +82,18 @@ func (c *Cache) Data(v any, s Scope) (any, error) {
 			}
 		}
 		return out, nil
-	case map[string]any:
+	case *value.Map:
 		out := v
-		copied := false
-		for k, x := range v {
+		for k, x := range v.All() {
 			y, err := c.Data(x, s)
 			if err != nil {
 				return nil, err
 			}
 			if !identical(x, y) || changedText(x, y) {
-				if !copied {
-					copied = true
-					out = make(map[string]any, len(v))
-					for k, x := range v {
-						out[k] = x
-					}
+				if out == v {
+					out = v.Clone()
 				}
-				out[k] = y
+				out.Set(k, y)
 			}
 		}
 		return out, nil

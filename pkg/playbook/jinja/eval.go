@@ -2,6 +2,8 @@ package jinja
 
 import (
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // Scope knows the variables. Lookup resolves a variable's own templates before
@@ -163,8 +165,8 @@ func useAll(v any, at int) error {
 			}
 		}
 		return nil
-	case map[string]any:
-		for _, x := range v {
+	case *value.Map:
+		for _, x := range v.All() {
 			if err := useAll(x, at); err != nil {
 				return err
 			}
@@ -210,19 +212,29 @@ func (n *listNode) eval(f *frame) (any, error) {
 }
 
 func (n *dictNode) eval(f *frame) (any, error) {
-	out := make(map[string]any, len(n.keys))
+	out := value.NewMap(len(n.keys))
 	for i, k := range n.keys {
 		key, err := f.value(k)
 		if err != nil {
 			return nil, err
 		}
-		s, ok := key.(string)
-		if !ok {
-			return nil, errorAt(k.pos(), "fleetd's dictionaries have only strings as keys, this is of type %s", TypeName(key))
-		}
-		if out[s], err = f.value(n.values[i]); err != nil {
+		if err := hashable(key, k.pos()); err != nil {
 			return nil, err
 		}
+		v, err := f.value(n.values[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Set(key, v)
 	}
 	return out, nil
+}
+
+// hashable refuses what Python does not take for a dictionary's key.
+func hashable(key any, at int) error {
+	switch key.(type) {
+	case []any, *value.Map:
+		return errorAt(at, "%s cannot be a key of a dictionary", TypeName(key))
+	}
+	return nil
 }

@@ -83,7 +83,7 @@ func init() {
 		"items2dict": {sig: sig("key_name?", "value_name?"), fn: filterItems2dict},
 		"combine":    {sig: sig("*"), fn: filterCombine},
 		"items":      {sig: sig(), fn: filterItems},
-		"dictsort":   {sig: sig(), fn: filterItems},
+		"dictsort":   {sig: sig(), fn: filterDictsort},
 	}
 	filters["d"] = filters["default"]
 	filters["count"] = filters["length"]

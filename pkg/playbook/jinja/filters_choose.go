@@ -1,8 +1,10 @@
 package jinja
 
 import (
-	"maps"
+	"slices"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // inner runs a filter or a test by name on one item, with arguments that are
@@ -122,18 +124,36 @@ func chooseAttr(c *call, keep bool) (any, error) {
 
 func filterItems(c *call) (any, error) {
 	switch c.in.(type) {
-	case map[string]any, Mapping:
+	case *value.Map, Mapping:
 		return pairs(c.in), nil
 	}
 	return nil, c.fail("needs a dictionary, not %s", TypeName(c.in))
 }
 
-func filterDict2items(c *call) (any, error) {
-	key, err := c.text(0, "key")
+// filterDictsort is Jinja's: by key, whatever its case.
+func filterDictsort(c *call) (any, error) {
+	out, err := filterItems(c)
 	if err != nil {
 		return nil, err
 	}
-	value, err := c.text(1, "value")
+	byKey := func(a, b any) int {
+		order, _ := compare(folded(a.([]any)[0], false), folded(b.([]any)[0], false))
+		return order
+	}
+	slices.SortStableFunc(out.([]any), byKey)
+	return out, nil
+}
+
+// keyAndValue are the names that items have for the two.
+func (c *call) keyAndValue() (key, val string, err error) {
+	if key, err = c.text(0, "key"); err == nil {
+		val, err = c.text(1, "value")
+	}
+	return key, val, err
+}
+
+func filterDict2items(c *call) (any, error) {
+	key, val, err := c.keyAndValue()
 	if err != nil {
 		return nil, err
 	}
@@ -143,17 +163,16 @@ func filterDict2items(c *call) (any, error) {
 	out := []any{}
 	for _, p := range pairs(c.in) {
 		kv := p.([]any)
-		out = append(out, map[string]any{key: kv[0], value: kv[1]})
+		item := value.NewMap(2)
+		item.Set(key, kv[0])
+		item.Set(val, kv[1])
+		out = append(out, item)
 	}
 	return out, nil
 }
 
 func filterItems2dict(c *call) (any, error) {
-	key, err := c.text(0, "key")
-	if err != nil {
-		return nil, err
-	}
-	value, err := c.text(1, "value")
+	key, val, err := c.keyAndValue()
 	if err != nil {
 		return nil, err
 	}
@@ -161,27 +180,30 @@ func filterItems2dict(c *call) (any, error) {
 	if !ok {
 		return nil, c.fail("needs a list, not %s", TypeName(c.in))
 	}
-	out := map[string]any{}
+	out := &value.Map{}
 	for _, x := range l {
-		m, _ := x.(map[string]any)
-		k, hasKey := m[key].(string)
-		v, hasValue := m[value]
+		m, _ := x.(*value.Map)
+		k, hasKey := m.Get(key)
+		v, hasValue := m.Get(val)
 		if !hasKey || !hasValue {
-			return nil, c.fail("each item needs the keys %q (a string) and %q", key, value)
+			return nil, c.fail("each item needs the keys %q and %q", key, val)
 		}
-		out[k] = v
+		if err := hashable(k, c.at); err != nil {
+			return nil, err
+		}
+		out.Set(k, v)
 	}
 	return out, nil
 }
 
 func filterCombine(c *call) (any, error) {
-	out := map[string]any{}
+	out := &value.Map{}
 	for _, x := range flatten(append([]any{c.in}, c.args...), 1, true) {
-		m, ok := x.(map[string]any)
+		m, ok := x.(*value.Map)
 		if !ok {
 			return nil, c.fail("needs dictionaries, not %s", TypeName(x))
 		}
-		maps.Copy(out, m)
+		out.Update(m, false)
 	}
 	return out, nil
 }

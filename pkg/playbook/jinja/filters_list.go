@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 func edge(c *call, last bool) (any, error) {
@@ -31,8 +33,8 @@ func filterLength(c *call) (any, error) {
 		return int64(utf8.RuneCountInString(v)), nil
 	case []any:
 		return int64(len(v)), nil
-	case map[string]any:
-		return int64(len(v)), nil
+	case *value.Map:
+		return int64(v.Len()), nil
 	case Mapping:
 		return int64(len(v.Keys())), nil
 	}
@@ -194,7 +196,7 @@ func filterUnique(c *call) (any, error) {
 	caseSensitive := c.bool(0, false)
 	for _, x := range l {
 		switch x.(type) {
-		case []any, map[string]any:
+		case []any, *value.Map:
 			caseSensitive = true
 		}
 	}

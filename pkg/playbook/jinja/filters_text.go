@@ -5,13 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // title is Jinja's: a letter after white space or a bracket is made upper
@@ -120,8 +121,8 @@ func plainData(v any) error {
 			}
 		}
 		return nil
-	case map[string]any:
-		for _, x := range v {
+	case *value.Map:
+		for _, x := range v.All() {
 			if err := plainData(x); err != nil {
 				return err
 			}
@@ -159,9 +160,9 @@ func writeJSON(b *strings.Builder, v any, indent, line string) {
 	case bool:
 		b.WriteString(strconv.FormatBool(v))
 	case float64:
-		b.WriteString(map[string]string{"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}[floatText(v)])
+		b.WriteString(map[string]string{"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}[value.Float(v)])
 		if !math.IsInf(v, 0) && !math.IsNaN(v) {
-			b.WriteString(floatText(v))
+			b.WriteString(value.Float(v))
 		}
 	case string:
 		b.WriteString(jsonString(v))
@@ -172,14 +173,18 @@ func writeJSON(b *strings.Builder, v any, indent, line string) {
 			writeJSON(b, x, indent, inner)
 		}
 		end(len(v), "]")
-	case map[string]any:
+	case *value.Map:
 		b.WriteByte('{')
-		for i, k := range slices.Sorted(maps.Keys(v)) {
-			open(i)
-			b.WriteString(jsonString(k) + ": ")
-			writeJSON(b, v[k], indent, inner)
+		entries := slices.All(v.Entries())
+		if indent != "" { // to_nice_json sorts, to_json does not
+			entries = v.Sorted()
 		}
-		end(len(v), "}")
+		for i, e := range entries {
+			open(i)
+			b.WriteString(jsonString(value.Word(e.Key)) + ": ")
+			writeJSON(b, e.Value, indent, inner)
+		}
+		end(v.Len(), "}")
 	default:
 		b.WriteString(Text(v))
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // formatPercent is Python's printf-like formatting with %s, %r, %d, %i, %f, %x,
@@ -15,7 +17,7 @@ func formatPercent(format string, args []any, at int) (any, error) {
 	mayBeLeft := false
 	if len(args) == 1 {
 		switch args[0].(type) {
-		case []any, map[string]any:
+		case []any, *value.Map:
 			mayBeLeft = true
 		}
 	}
@@ -62,7 +64,7 @@ func formatPercent(format string, args []any, at int) (any, error) {
 		case 's':
 			fmt.Fprintf(&b, spec+"s", Text(v))
 		case 'r':
-			fmt.Fprintf(&b, spec+"s", reprText(v))
+			fmt.Fprintf(&b, spec+"s", value.Repr(v))
 		case 'd', 'i', 'x', 'X', 'o':
 			if !isNum || !isInt && verb != 'd' && verb != 'i' {
 				return nil, errorAt(at, "%%%c needs a whole number, not %s", verb, TypeName(v))

@@ -8,18 +8,20 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // lazyVars resolves templates in the values of variables, as Ansible does.
 type lazyVars struct {
 	cache *Cache
-	vars  map[string]any
+	vars  *value.Map
 }
 
-func (l lazyVars) Raw(name string) (any, bool) { v, ok := l.vars[name]; return v, ok }
+func (l lazyVars) Raw(name string) (any, bool) { return l.vars.Get(name) }
 
 func (l lazyVars) Lookup(name string) (any, bool, error) {
-	v, ok := l.vars[name]
+	v, ok := l.vars.Get(name)
 	if !ok {
 		return nil, false, nil
 	}
@@ -29,8 +31,19 @@ func (l lazyVars) Lookup(name string) (any, bool, error) {
 
 type goldenCase struct {
 	Kind, Text string
-	Value      any
+	Value      json.RawMessage
 	Error      string
+}
+
+// shown is Ansible's value as Python prints it, which tells the order of keys and
+// a whole number from one with a point.
+func (c goldenCase) shown(t *testing.T) string {
+	t.Helper()
+	v, err := fromJSON(string(c.Value))
+	if err != nil {
+		t.Fatalf("%s: %v", c.Value, err)
+	}
+	return value.Repr(v)
 }
 
 func readGolden(t *testing.T, file string) (lazyVars, []goldenCase) {
@@ -56,7 +69,7 @@ func readGolden(t *testing.T, file string) (lazyVars, []goldenCase) {
 	read("testdata/vars.json", &vars)
 	var cases []goldenCase
 	read("testdata/"+file, &cases)
-	return lazyVars{&Cache{}, vars.(map[string]any)}, cases
+	return lazyVars{&Cache{}, vars.(*value.Map)}, cases
 }
 
 // differences are the cases in which this package answers otherwise than
@@ -117,18 +130,9 @@ func TestAsAnsible(t *testing.T) {
 				return
 			}
 			if err != nil {
-				t.Fatalf("got error %v, Ansible gives %#v", err, c.Value)
+				t.Fatalf("got error %v, Ansible gives %s", err, c.Value)
 			}
-			// The test's own JSON reader gives float64 for every number.
-			b, err := json.Marshal(got)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var plain any
-			if err := json.Unmarshal(b, &plain); err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(c.Value, plain); d != "" {
+			if d := cmp.Diff(c.shown(t), value.Repr(got)); d != "" {
 				t.Fatalf("(-Ansible +fleetd)\n%s", d)
 			}
 		})
@@ -151,17 +155,9 @@ func TestRandomExpressions(t *testing.T) {
 		case c.Error != "" && err == nil:
 			t.Errorf("%s: got %#v, Ansible says %s", c.Text, got, c.Error)
 		case c.Error == "" && err != nil:
-			t.Errorf("%s: got error %v, Ansible gives %#v", c.Text, err, c.Value)
+			t.Errorf("%s: got error %v, Ansible gives %s", c.Text, err, c.Value)
 		case c.Error == "":
-			b, err := json.Marshal(got)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var plain any
-			if err := json.Unmarshal(b, &plain); err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(c.Value, plain); d != "" {
+			if d := cmp.Diff(c.shown(t), value.Repr(got)); d != "" {
 				t.Errorf("%s (-Ansible +fleetd)\n%s", c.Text, d)
 			}
 		}
@@ -199,7 +195,7 @@ func TestErrorsName(t *testing.T) {
 }
 
 func TestUndefinedSaysWhat(t *testing.T) {
-	scope := Vars{"a": map[string]any{"b": map[string]any{}}, "l": []any{}}
+	scope := Vars{"a": Normalize(map[string]any{"b": map[string]any{}}), "l": []any{}}
 	for text, name := range map[string]string{
 		"{{ x }}": "x", "{{ a.b.c }}": "a.b.c", "{{ a['b']['c'] }}": "a['b']['c']", "{{ a.c.d }}": "a.c", "{{ l[3] }}": "l[3]",
 	} {
@@ -216,7 +212,7 @@ func TestUndefinedSaysWhat(t *testing.T) {
 
 func TestOpaqueIsNeverUsed(t *testing.T) {
 	secret := errors.New("the value of pw is a secret")
-	scope := Vars{"pw": Opaque{Err: secret}, "m": map[string]any{"pw": Opaque{Err: secret}}}
+	scope := Vars{"pw": Opaque{Err: secret}, "m": Normalize(map[string]any{"pw": Opaque{Err: secret}})}
 	for _, text := range []string{
 		"{{ pw }}", "x{{ pw }}", "{{ pw ~ 'x' }}", "{{ pw | upper }}", "{{ [pw] }}", "{{ {'a': pw} }}", "{{ pw == 'x' }}", "{{ pw | default('x') }}",
 		"{{ pw | default('x', true) }}", "{% if pw %}a{% endif %}", "{{ m.pw }}", "{{ m.pw | b64encode }}", "{{ [m] | map(attribute='pw') | join }}",
@@ -248,7 +244,7 @@ func FuzzParse(f *testing.F) {
 			f.Add(strings.TrimSpace(line[2:]))
 		}
 	}
-	vars := Vars{"lst": []any{"a"}, "one": int64(1), "nested": map[string]any{"a": "b"}, "text": "x"}
+	vars := Vars{"lst": []any{"a"}, "one": int64(1), "nested": Normalize(map[string]any{"a": "b"}), "text": "x"}
 	f.Fuzz(func(t *testing.T, src string) {
 		check := func(err error) {
 			if e := Position(err); e != nil && (e.Offset < 0 || e.Offset > len(src)) {

@@ -3,6 +3,8 @@ package jinja
 import (
 	"slices"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // literal is what Ansible makes of a printed text: one that reads like a
@@ -62,18 +64,17 @@ func constant(n node) (any, bool) {
 		}
 		return out, true
 	case *dictNode:
-		out := make(map[string]any, len(n.keys))
+		out := value.NewMap(len(n.keys))
 		for i, k := range n.keys {
 			key, ok := constant(k)
-			s, isString := key.(string)
-			if !ok || !isString {
+			if !ok || hashable(key, 0) != nil {
 				return nil, false
 			}
 			v, ok := constant(n.values[i])
 			if !ok {
 				return nil, false
 			}
-			out[s] = v
+			out.Set(key, v)
 		}
 		return out, true
 	}

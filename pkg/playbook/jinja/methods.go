@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 type methodFunc struct {
@@ -95,7 +97,7 @@ var listMethods = map[string]methodFunc{
 	"index": {sig("item"), func(c *call) (any, error) {
 		i := slices.IndexFunc(c.in.([]any), func(x any) bool { return Equal(x, c.args[0]) })
 		if i < 0 {
-			return nil, c.fail("%s is not in the list", reprText(c.args[0]))
+			return nil, c.fail("%s is not in the list", value.Repr(c.args[0]))
 		}
 		return int64(i), nil
 	}},
@@ -116,7 +118,7 @@ func methodsOf(v any) map[string]methodFunc {
 	switch v.(type) {
 	case string:
 		return stringMethods
-	case map[string]any, Mapping:
+	case *value.Map, Mapping:
 		return dictMethods
 	case []any:
 		return listMethods
@@ -186,9 +188,9 @@ func (n *methodNode) eval(f *frame) (any, error) {
 func pairs(v any) []any {
 	out := []any{}
 	switch v := v.(type) {
-	case map[string]any:
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			out = append(out, []any{k, v[k]})
+	case *value.Map:
+		for k, x := range v.All() {
+			out = append(out, []any{k, x})
 		}
 	case Mapping:
 		for _, k := range v.Keys() {
@@ -341,10 +343,4 @@ func capitalize(s string) string {
 
 func allRunes(s string, is func(rune) bool) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !is(r) })
-}
-
-func reprText(v any) string {
-	var b strings.Builder
-	writeRepr(&b, v)
-	return b.String()
 }

@@ -2,6 +2,8 @@ package jinja
 
 import (
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 func renderAll(parts []part, f *frame, out *strings.Builder) error {
@@ -75,10 +77,14 @@ func (n *forPart) render(f *frame, out *strings.Builder) error {
 	for i, inner := range frames {
 		size := int64(len(frames))
 		k := int64(i)
-		inner.locals["loop"] = map[string]any{
-			"index": k + 1, "index0": k, "revindex": size - k, "revindex0": size - k - 1,
-			"first": i == 0, "last": k == size-1, "length": size,
+		loop := value.NewMap(7)
+		for _, e := range []value.Entry{
+			{Key: "index", Value: k + 1}, {Key: "index0", Value: k}, {Key: "revindex", Value: size - k}, {Key: "revindex0", Value: size - k - 1},
+			{Key: "first", Value: i == 0}, {Key: "last", Value: k == size-1}, {Key: "length", Value: size},
+		} {
+			loop.Set(e.Key, e.Value)
 		}
+		inner.locals["loop"] = loop
 		if err := renderAll(n.body, inner, out); err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package jinja
 import (
 	"regexp"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 // Expr is a parsed expression, such as a condition.
@@ -128,7 +130,7 @@ func (t *Template) Native(s Scope) (v, before any, err error) {
 		return nil, nil, err
 	}
 	switch before.(type) {
-	case []any, map[string]any, bool, Omit, Mapping:
+	case []any, *value.Map, bool, Omit, Mapping:
 		return before, before, nil
 	}
 	text := output(before)

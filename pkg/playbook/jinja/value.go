@@ -1,14 +1,16 @@
 package jinja
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/big"
-	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // Undefined is the value of a name that is not there.
@@ -41,22 +43,23 @@ type method struct {
 	name string
 }
 
-// Normalize turns any plain Go data into the types that templates work with.
-// What it does not know it returns as it is.
+// Normalize turns values, and plain Go data, into the types that templates work
+// with. What it does not know it returns as it is.
 func Normalize(v any) any {
 	switch v := v.(type) {
 	case nil, bool, int64, float64, string, Undefined, Omit, Opaque, Mapping:
 		return v
 	case int:
 		return int64(v)
-	case float32:
-		return float64(v)
-	case []byte:
+	case value.Unsafe:
 		return string(v)
+	case value.Binary:
+		return string(v)
+	case value.Timestamp:
+		return v.Str
+	case value.Tuple:
+		return Normalize([]any(v))
 	case *big.Int:
-		if v.IsInt64() {
-			return v.Int64()
-		}
 		return Opaque{Err: fmt.Errorf("the number %s is too large for a template", v)}
 	case []any:
 		for i, x := range v {
@@ -71,42 +74,21 @@ func Normalize(v any) any {
 			}
 		}
 		return v
-	case map[string]any:
-		var out map[string]any
-		for k, x := range v {
+	case *value.Map:
+		out := v
+		for k, x := range v.All() {
 			if n := Normalize(x); !identical(x, n) {
-				if out == nil {
-					out = maps.Clone(v)
+				if out == v {
+					out = v.Clone()
 				}
-				out[k] = n
+				out.Set(k, n)
 			}
 		}
-		if out != nil {
-			return out
-		}
-		return v
-	}
-	r := reflect.ValueOf(v)
-	switch r.Kind() {
-	case reflect.Int8, reflect.Int16, reflect.Int32:
-		return r.Int()
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		if u := r.Uint(); u <= math.MaxInt64 {
-			return int64(u)
-		}
-	case reflect.Slice, reflect.Array:
-		out := make([]any, r.Len())
-		for i := range out {
-			out[i] = Normalize(r.Index(i).Interface())
-		}
 		return out
-	case reflect.Map:
-		if r.Type().Key().Kind() != reflect.String {
-			return v
-		}
-		out := make(map[string]any, r.Len())
-		for it := r.MapRange(); it.Next(); {
-			out[it.Key().String()] = Normalize(it.Value().Interface())
+	case map[string]any: // a Go map has no order but that of its keys
+		out := value.NewMap(len(v))
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			out.Set(k, Normalize(v[k]))
 		}
 		return out
 	}
@@ -115,16 +97,14 @@ func Normalize(v any) any {
 
 // identical reports whether Normalize left a value as it was.
 func identical(a, b any) bool {
-	switch a.(type) {
+	switch a := a.(type) {
 	case nil, bool, int64, float64, string:
 		return true
 	case []any:
 		x, ok := b.([]any)
-		y := a.([]any)
-		return ok && len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0])
-	case map[string]any:
-		x, ok := b.(map[string]any)
-		return ok && reflect.ValueOf(x).Pointer() == reflect.ValueOf(a).Pointer()
+		return ok && len(x) == len(a) && (len(x) == 0 || &x[0] == &a[0])
+	case *value.Map:
+		return a == b
 	}
 	return false
 }
@@ -144,8 +124,8 @@ func Truth(v any) bool {
 		return v != ""
 	case []any:
 		return len(v) > 0
-	case map[string]any:
-		return len(v) > 0
+	case *value.Map:
+		return v.Len() > 0
 	case Mapping:
 		return len(v.Keys()) > 0
 	case Undefined:
@@ -169,7 +149,7 @@ func TypeName(v any) string {
 		return "str"
 	case []any:
 		return "list"
-	case map[string]any, Mapping:
+	case *value.Map, Mapping:
 		return "dict"
 	case method:
 		return "method"
@@ -215,9 +195,17 @@ func Equal(a, b any) bool {
 	case []any:
 		l, ok := b.([]any)
 		return ok && slices.EqualFunc(a, l, Equal)
-	case map[string]any:
-		m, ok := b.(map[string]any)
-		return ok && maps.EqualFunc(a, m, Equal)
+	case *value.Map:
+		m, ok := b.(*value.Map)
+		if !ok || a.Len() != m.Len() {
+			return false
+		}
+		for k, x := range a.All() {
+			if y, ok := m.Get(k); !ok || !Equal(x, y) {
+				return false
+			}
+		}
+		return true
 	case Omit:
 		_, ok := b.(Omit)
 		return ok
@@ -277,8 +265,8 @@ func elements(v any) ([]any, bool) {
 			out = append(out, string(r))
 		}
 		return out, true
-	case map[string]any:
-		return anys(slices.Sorted(maps.Keys(v))), true
+	case *value.Map:
+		return v.Keys(), true
 	case Mapping:
 		return anys(v.Keys()), true
 	}
@@ -295,34 +283,20 @@ func anys[T any](in []T) []any {
 
 // fromJSON reads JSON into the types that templates work with.
 func fromJSON(s string) (any, error) {
-	d := json.NewDecoder(strings.NewReader(s))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, err
+	src := &text.Source{Data: s}
+	d, err := yaml.ParseJSON(src, yaml.Limits{Depth: jsonDepth})
+	if err == nil {
+		var v any
+		if v, err = d.Reader(yaml.Options{}).Value(d.Root); err == nil {
+			return Normalize(v), nil
+		}
 	}
-	if d.More() {
-		return nil, fmt.Errorf("more than one JSON value")
+	var e *text.Error
+	if errors.As(err, &e) {
+		return nil, errors.New(e.Message)
 	}
-	return numbers(v), nil
+	return nil, err
 }
 
-func numbers(v any) any {
-	switch v := v.(type) {
-	case json.Number:
-		if i, err := v.Int64(); err == nil {
-			return i
-		}
-		f, _ := v.Float64()
-		return f
-	case []any:
-		for i := range v {
-			v[i] = numbers(v[i])
-		}
-	case map[string]any:
-		for k := range v {
-			v[k] = numbers(v[k])
-		}
-	}
-	return v
-}
+// jsonDepth is how deep JSON may nest, about as deep as Python's own reader goes.
+const jsonDepth = 900
