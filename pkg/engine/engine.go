@@ -296,7 +296,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Task(id).Become,
+		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Becomes(id),
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

@@ -181,6 +181,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			}
 			if args, ok := t.args(c, s); ok {
 				t.out.Args[h] = args
+				t.becomes(c, s)
 			}
 		}
 	}

@@ -101,24 +101,21 @@ func TestCompileAgain(t *testing.T) {
 	}
 }
 
-func TestBecomeOfTheInventory(t *testing.T) {
+// TestBecomeOfAHost: one host's variable says nothing of another, and what it says
+// wrongly is told with its place. What Ansible makes of it is in
+// testdata/differential/become.txtar.
+func TestBecomeOfAHost(t *testing.T) {
 	inv := &fakeInventory{hosts: hostNames(2), vars: map[string]map[string]any{"h0001": {"ansible_become": "yes"}}}
-	d, _, err := compileText(t, `
-- hosts: all
-  tasks:
-    - fleetd.kernel.default:
-    - fleetd.kernel.default:
-      become: no
-- hosts: h0000
-  tasks:
-    - fleetd.kernel.default:
-`, inv, CompileOptions{})
+	d, _, err := compileText(t, "- hosts: all\n  tasks:\n    - fleetd.kernel.default:\n", inv, CompileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []bool{d.Plays[0].Tasks[0].Become, d.Plays[0].Tasks[1].Become, d.Plays[1].Tasks[0].Become}
-	if diff := cmp.Diff([]bool{true, false, false}, got); diff != "" {
-		t.Error(diff)
+	if task := d.Plays[0].Tasks[0]; task.Becomes("h0000") || !task.Becomes("h0001") {
+		t.Errorf("got %+v", task)
+	}
+	inv.vars["h0000"] = map[string]any{"ansible_become": "maybe"}
+	if _, _, err = compileText(t, "- hosts: all\n  tasks:\n    - fleetd.kernel.default:\n", inv, CompileOptions{}); err == nil || !strings.Contains(err.Error(), `ansible_become is "maybe" where true or false belongs (on h0000)`) {
+		t.Errorf("got %v", err)
 	}
 }
 

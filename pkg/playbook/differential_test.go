@@ -176,7 +176,7 @@ func compiledRun(t *testing.T, d rollout.Desired) []string {
 					if args, ok := task.Args[h]; ok {
 						// The record module names a task by the host that it runs on.
 						name := strings.ReplaceAll(task.Name, "On "+p.Batches[0][0], "On "+h)
-						out = append(out, taskLine(t, name, h, args, task.Become))
+						out = append(out, taskLine(t, name, h, args, task.Becomes(h)))
 					}
 				}
 			}

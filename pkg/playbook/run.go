@@ -26,7 +26,7 @@ type taskRun struct {
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
 	run := &taskRun{task: t, spec: c.modules[t.module.name], out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Become: c.become(t, vars, hosts), Args: map[string]rollout.Args{},
+		Become: t.become != nil && c.flag(t.become, vars, false), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
 	if c.flag(t.runOnce, vars, false) {
@@ -48,20 +48,34 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 	return run
 }
 
-// become is the keyword; without one, the inventory may ask for it by
-// ansible_become.
-func (c *compiler) become(t *task, vars *scope, hosts []string) bool {
-	if t.become != nil {
-		return c.flag(t.become, vars, false)
+// becomes notes where a host says by ansible_become otherwise than the keyword: a
+// variable wins over it, as in Ansible.
+func (t *taskRun) becomes(c *compiler, s *scope) {
+	const name = "ansible_become"
+	v, ok, err := s.Lookup(name)
+	if err == nil && !ok {
+		return
 	}
-	for _, h := range hosts {
-		if v, ok := c.hostVars(h).vars.Get("ansible_become"); ok {
-			if b, err := boolean(jinja.Normalize(v)); err == nil && b {
-				return true
-			}
+	var b bool
+	if err == nil {
+		if b, err = boolean(v); err != nil {
+			err = fmt.Errorf("%s %w", name, err)
 		}
 	}
-	return false
+	if err != nil {
+		e := &Error{located: *asError(err), Hosts: []string{s.host}}
+		for _, l := range s.layers {
+			if at := l.At(name); at.File != "" {
+				e.Place = at
+				break
+			}
+		}
+		c.add(e)
+		return
+	}
+	if b != t.out.Become {
+		t.out.BecomeOn[s.host] = b
+	}
 }
 
 // connection checks the keyword: fleetd's modules reach a node over SSH, and

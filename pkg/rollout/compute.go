@@ -73,6 +73,9 @@ func planHost(p *Plan, d Desired, host string, o Observation, modules map[string
 		}
 		state = after
 		for ti, s := range steps {
+			if b, says := play.Tasks[ti].BecomeOn[host]; says {
+				s.Become = &b
+			}
 			p.Plays[pi].Tasks[ti].Steps[host] = s
 		}
 	}

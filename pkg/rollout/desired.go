@@ -37,8 +37,19 @@ type Task struct {
 	Name     string
 	Module   string
 	Position Position
+	// Become is whether the task acts as another user, BecomeOn the hosts that say
+	// otherwise by their own variables.
 	Become   bool
+	BecomeOn map[string]bool
 	Args     map[string]Args
+}
+
+// Becomes reports whether the task acts as another user on a host.
+func (t Task) Becomes(host string) bool {
+	if b, says := t.BecomeOn[host]; says {
+		return b
+	}
+	return t.Become
 }
 
 // Args are the arguments of a task, as plain data: strings, bools, int64,

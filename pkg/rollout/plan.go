@@ -79,6 +79,17 @@ type PlannedTask struct {
 type PlannedStep struct {
 	Change  Change   `json:"change"`
 	Problem *Problem `json:"problem,omitempty"`
+	// Become is set where the host says otherwise than its task whether to act as
+	// another user.
+	Become *bool `json:"become,omitempty"`
+}
+
+// Becomes reports whether the step acts as another user.
+func (p *Plan) Becomes(id StepID) bool {
+	if s, ok := p.Step(id); ok && s.Become != nil {
+		return *s.Become
+	}
+	return p.Task(id).Become
 }
 
 // counts reports whether a planned step has to be executed: it writes, checks,

@@ -22,7 +22,7 @@ func Reverse(run string, r *Run, hosts []string, observed map[string]Observation
 			for host := range back.hosts() {
 				id := StepID{pi, ti, host}
 				if s := r.Step(id); s != nil && s.mayHaveChanged(task.Steps[host].Change) {
-					steps[host] = PlannedStep{Change: task.Steps[host].Change.Reversed()}
+					steps[host] = PlannedStep{Change: task.Steps[host].Change.Reversed(), Become: task.Steps[host].Become}
 				}
 			}
 			if len(steps) == 0 {

@@ -8,7 +8,7 @@ import (
 
 // signature is the parameters of a filter, a test, a method or a function, in
 // order. A name that ends in ? may be left out; a last name of * takes any
-// number of values.
+// number of values. Names that end in = come first and are given by name only.
 type signature []string
 
 func sig(names ...string) signature { return names }
@@ -21,13 +21,17 @@ func (s signature) bind(at int, what string, args []node, kw []keyword) ([]node,
 	if variadic {
 		fixed = s[:len(s)-1]
 	}
-	if len(args) > len(fixed) && !variadic {
-		return nil, errorAt(args[len(fixed)].pos(), "%s takes at most %d arguments: %s", what, len(fixed), s)
+	named := 0 // that can only be given by name
+	for named < len(fixed) && strings.HasSuffix(fixed[named], "=") {
+		named++
 	}
-	bound := make([]node, max(len(fixed), len(args)))
-	copy(bound, args)
+	if most := len(fixed) - named; len(args) > most && !variadic {
+		return nil, errorAt(args[most].pos(), "%s takes at most %d arguments: %s", what, most, s)
+	}
+	bound := make([]node, max(len(fixed), named+len(args)))
+	copy(bound[named:], args)
 	for _, k := range kw {
-		i := slices.IndexFunc(fixed, func(n string) bool { return strings.TrimSuffix(n, "?") == k.name })
+		i := slices.IndexFunc(fixed, func(n string) bool { return strings.TrimRight(n, "?=") == k.name })
 		if i < 0 {
 			return nil, errorAt(k.at, "%s has no parameter %q", what, k.name).token(k.name).hint("it takes %s", s)
 		}
@@ -37,7 +41,7 @@ func (s signature) bind(at int, what string, args []node, kw []keyword) ([]node,
 		bound[i] = k.value
 	}
 	for i, n := range fixed {
-		if bound[i] == nil && !strings.HasSuffix(n, "?") {
+		if bound[i] == nil && !strings.HasSuffix(n, "?") && !strings.HasSuffix(n, "=") {
 			return nil, errorAt(at, "%s needs %q", what, n).hint("it takes %s", s)
 		}
 	}
@@ -50,8 +54,8 @@ func (s signature) String() string {
 	}
 	out := make([]string, len(s))
 	for i, n := range s {
-		if name, optional := strings.CutSuffix(n, "?"); optional {
-			n = "[" + name + "]"
+		if name := strings.TrimRight(n, "?="); name != n {
+			n = "[" + strings.TrimSuffix(n, "?") + "]"
 		}
 		out[i] = n
 	}

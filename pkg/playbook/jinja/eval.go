@@ -111,6 +111,22 @@ type frame struct {
 	scope  Scope
 	locals map[string]any
 	parent *frame
+	// rounds are those that loops of the template may still make.
+	rounds *int
+}
+
+// maxRounds bounds how often the bodies of a template's loops are rendered, all
+// together: two loops of 20,000 one in the other would take a minute.
+const maxRounds = 1_000_000
+
+func newFrame(s Scope) *frame {
+	rounds := maxRounds
+	return &frame{scope: s, rounds: &rounds}
+}
+
+// inner is a frame within f, for one round of a loop.
+func (f *frame) inner() *frame {
+	return &frame{scope: f.scope, parent: f, locals: map[string]any{}, rounds: f.rounds}
 }
 
 func (f *frame) lookup(name string, at int) (any, error) {

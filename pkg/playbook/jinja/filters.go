@@ -50,7 +50,7 @@ func init() {
 		"from_json":    {sig: sig(), fn: filterFromJSON},
 
 		"regex_replace": {sig: sig("pattern?", "replacement?", "ignorecase?", "multiline?"), fn: filterRegexReplace},
-		"regex_search":  {sig: sig("regex", "*"), fn: filterRegexSearch},
+		"regex_search":  {sig: sig("ignorecase=", "multiline=", "regex", "*"), fn: filterRegexSearch},
 		"regex_findall": {sig: sig("regex", "multiline?", "ignorecase?"), fn: filterRegexFindall},
 		"regex_escape":  {sig: sig(), fn: onText(pythonEscape)},
 
@@ -81,7 +81,7 @@ func init() {
 
 		"dict2items": {sig: sig("key_name?", "value_name?"), fn: filterDict2items},
 		"items2dict": {sig: sig("key_name?", "value_name?"), fn: filterItems2dict},
-		"combine":    {sig: sig("*"), fn: filterCombine},
+		"combine":    {sig: sig("recursive=", "*"), fn: filterCombine},
 		"items":      {sig: sig(), fn: filterItems},
 		"dictsort":   {sig: sig(), fn: filterDictsort},
 	}

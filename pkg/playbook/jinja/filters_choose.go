@@ -198,12 +198,12 @@ func filterItems2dict(c *call) (any, error) {
 
 func filterCombine(c *call) (any, error) {
 	out := &value.Map{}
-	for _, x := range flatten(append([]any{c.in}, c.args...), 1, true) {
+	for _, x := range flatten(append([]any{c.in}, c.args[1:]...), 1, true) {
 		m, ok := x.(*value.Map)
 		if !ok {
 			return nil, c.fail("needs dictionaries, not %s", TypeName(x))
 		}
-		out.Update(m, false)
+		out.Update(m, c.bool(0, false))
 	}
 	return out, nil
 }

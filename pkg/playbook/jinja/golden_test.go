@@ -170,12 +170,12 @@ func TestErrorsName(t *testing.T) {
 		{"{{ a | password_hash }}", `filter "password_hash" is known to Ansible, but not supported by fleetd`, "fleetd's modules take no secrets", "password_hash"},
 		{"{{ lookup('env', 'HOME') }}", `function "lookup" is known to Ansible, but not supported by fleetd`, "lookups read", "lookup("},
 		{"{{ a is defned }}", `unknown test "defned"`, "did you mean defined?", "defned"},
-		{"{{ a is changed }}", `test "changed" is known to Ansible, but not supported by fleetd`, "register", "changed"},
+		{"{{ a is finished }}", `test "finished" is known to Ansible, but not supported by fleetd`, "register", "finished"},
 		{"{{ a.append(1) }}", `method "append" is known to Python, but not supported by fleetd`, "filter", "append"},
 		{"{{ a.splt(1) }}", `unknown method "splt"`, "did you mean split?", "splt"},
 		{"{{ a | join(sep=',') }}", `filter join has no parameter "sep"`, "[d]", "sep"},
 		{"{{ a | map('uper') }}", `unknown filter "uper"`, "did you mean upper?", "'uper'"},
-		{"{{ a | select('chnged') }}", `unknown test "chnged"`, "", "'chnged'"},
+		{"{{ a | select('chnged') }}", `unknown test "chnged"`, "did you mean changed?", "'chnged'"},
 		{"{% include 'x' %}", "do not read other files", "", "include"},
 		{"{% macro x() %}", "not supported by fleetd yet", "", "macro"},
 		{"{{ a = 1 }}", "unexpected", "==", "= 1"},
@@ -206,6 +206,26 @@ func TestUndefinedSaysWhat(t *testing.T) {
 		_, err = tmpl.Eval(scope)
 		if e := Position(err); e == nil || e.Undefined != name {
 			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+// TestBounds: no template takes for ever or all memory, and the error names the
+// loop.
+func TestBounds(t *testing.T) {
+	for text, want := range map[string]string{
+		"{% for a in range(20000) %}{% for b in range(20000) %}{% endfor %}{% endfor %}":                        "the loops of this template make more than 1000000 rounds",
+		"{% for a in range(20000) %}{{ 'x' * 100000 }}{% endfor %}":                                             "this makes a text of more than",
+		"{% for a in range(100000) if false %}{% endfor %}{% for a in range(3) %}{{ a }}{% endfor %}":           "",
+		"{% for a in range(100) %}{% for b in range(100) %}{{ 'x' if a == b else '' }}{% endfor %}{% endfor %}": "",
+	} {
+		tmpl, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = tmpl.Eval(Vars{})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }

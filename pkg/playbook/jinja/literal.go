@@ -22,8 +22,9 @@ func literal(s string) any {
 	if _, err := l.expression("", tEOF, 0, true); err != nil {
 		return s
 	}
-	// Python and JSON spell it None and null, only Jinja none.
-	if slices.ContainsFunc(l.tokens, func(t token) bool { return t.name("none") }) {
+	// Python and JSON spell it None and null, only Jinja none; and to Python a
+	// number has no zeros before it.
+	if slices.ContainsFunc(l.tokens, func(t token) bool { return t.name("none") || t.kind == tInt && zeroPadded(t.text) }) {
 		return s
 	}
 	p := &parser{toks: l.tokens}
@@ -36,6 +37,10 @@ func literal(s string) any {
 		return s
 	}
 	return v
+}
+
+func zeroPadded(number string) bool {
+	return len(number) > 1 && number[0] == '0' && strings.Trim(number, "0123456789_") == "" && strings.Trim(number, "0_") != ""
 }
 
 // constant is the value of an expression of literals only, with JSON's true,
@@ -51,7 +56,7 @@ func constant(n node) (any, bool) {
 		if _, _, _, num := number(v); !ok || !num {
 			return nil, false
 		}
-		v, err := n.eval(&frame{scope: Vars{}})
+		v, err := n.eval(newFrame(Vars{}))
 		return v, err == nil
 	case *listNode:
 		out := make([]any, len(n.items))

@@ -4,6 +4,29 @@ import (
 	"fmt"
 )
 
+// chosen is the branch of an inline if, of the branch of that, and so on: what
+// comes out of to_json stays a text in there, too.
+func chosen(n node, f *frame) (node, error) {
+	for {
+		c, ok := n.(*condNode)
+		if !ok {
+			return n, nil
+		}
+		yes, err := f.truth(c.cond)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case yes:
+			n = c.yes
+		case c.no == nil:
+			return c, nil
+		default:
+			n = c.no
+		}
+	}
+}
+
 func (n *condNode) eval(f *frame) (any, error) {
 	ok, err := f.truth(n.cond)
 	switch {

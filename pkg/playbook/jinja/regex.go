@@ -165,18 +165,18 @@ func replacement(s string, re *regexp.Regexp) ([]piece, error) {
 }
 
 func filterRegexSearch(c *call) (any, error) {
-	pattern, err := c.text(0, "")
+	pattern, err := c.text(2, "")
 	if err != nil {
 		return nil, err
 	}
-	re, err := c.compileRegexp(pattern, false, false)
+	re, err := c.compileRegexp(pattern, c.bool(0, false), c.bool(1, false))
 	if err != nil {
 		return nil, err
 	}
 	s := Text(c.in)
 	m := re.FindStringSubmatchIndex(s)
 	groups := []any{}
-	for i := 1; i < len(c.args); i++ {
+	for i := 3; i < len(c.args); i++ {
 		ref, err := c.text(i, "")
 		if err != nil {
 			return nil, err
@@ -200,7 +200,7 @@ func filterRegexSearch(c *call) (any, error) {
 	switch {
 	case m == nil:
 		return nil, nil
-	case len(c.args) > 1:
+	case len(c.args) > 3:
 		return groups, nil
 	}
 	return s[m[0]:m[1]], nil

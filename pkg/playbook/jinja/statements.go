@@ -11,6 +11,9 @@ func renderAll(parts []part, f *frame, out *strings.Builder) error {
 		if err := p.render(f, out); err != nil {
 			return err
 		}
+		if out.Len() > maxText {
+			return errorAt(0, "this makes a text of more than %d MB", maxText>>20)
+		}
 	}
 	return nil
 }
@@ -51,7 +54,7 @@ func (n *forPart) render(f *frame, out *strings.Builder) error {
 	}
 	frames := make([]*frame, 0, len(all))
 	for _, x := range all {
-		inner := &frame{scope: f.scope, parent: f, locals: map[string]any{}}
+		inner := f.inner()
 		if len(n.names) == 1 {
 			inner.locals[n.names[0]] = x
 		} else {
@@ -75,6 +78,9 @@ func (n *forPart) render(f *frame, out *strings.Builder) error {
 		frames = append(frames, inner)
 	}
 	for i, inner := range frames {
+		if *f.rounds--; *f.rounds < 0 {
+			return errorAt(n.at, "the loops of this template make more than %d rounds", maxRounds)
+		}
 		size := int64(len(frames))
 		k := int64(i)
 		loop := value.NewMap(7)

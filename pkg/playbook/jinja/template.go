@@ -30,7 +30,7 @@ func ParseExpr(src string) (*Expr, error) {
 
 // Eval returns the value. It may be Omit, but never Undefined.
 func (e *Expr) Eval(s Scope) (any, error) {
-	v, err := (&frame{scope: s}).value(e.root)
+	v, err := newFrame(s).value(e.root)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +110,14 @@ func (t *Template) Eval(s Scope) (any, error) {
 // before it became text, if the template is nothing but one expression. The
 // number 6.10 is the text 6.1 afterwards: who needs a text may want to know.
 func (t *Template) Native(s Scope) (v, before any, err error) {
-	f := &frame{scope: s}
+	f := newFrame(s)
 	n := t.only()
-	if n == nil || strings.HasSuffix(t.src, "\n") {
+	if n != nil {
+		if n, err = chosen(n, f); err != nil {
+			return nil, nil, err
+		}
+	}
+	if n == nil || strings.HasSuffix(t.src, "\n") && !isTextFilter(n) {
 		text, err := t.render(f)
 		if err != nil {
 			return nil, nil, err
@@ -135,20 +140,18 @@ func (t *Template) Native(s Scope) (v, before any, err error) {
 	}
 	text := output(before)
 	if isTextFilter(n) {
-		return text, before, nil
+		return text + strings.Repeat("\n", trailingNewlines(t.src)), before, nil
 	}
 	return literal(text), before, nil
 }
 
 // Render is the text that the template prints.
-func (t *Template) Render(s Scope) (string, error) { return t.render(&frame{scope: s}) }
+func (t *Template) Render(s Scope) (string, error) { return t.render(newFrame(s)) }
 
 func (t *Template) render(f *frame) (string, error) {
 	var b strings.Builder
-	for _, p := range t.parts {
-		if err := p.render(f, &b); err != nil {
-			return "", err
-		}
+	if err := renderAll(t.parts, f, &b); err != nil {
+		return "", err
 	}
 	out := b.String()
 	missing := trailingNewlines(t.src) - trailingNewlines(out)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/value"
 )
 
 var tests map[string]test
@@ -56,18 +58,56 @@ func init() {
 		"truthy":  {sig: sig("convert_bool?"), fn: func(c *call) (bool, error) { return truthy(c), nil }},
 		"falsy":   {sig: sig("convert_bool?"), fn: func(c *call) (bool, error) { return !truthy(c), nil }},
 
-		"any":      {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, true) }},
-		"all":      {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, false) }},
-		"subset":   {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.in, c.args[0]) }},
-		"superset": {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.args[0], c.in) }},
+		"any":         {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, true) }},
+		"all":         {sig: sig(), fn: func(c *call) (bool, error) { return quantified(c, false) }},
+		"subset":      {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.in, c.args[0]) }},
+		"superset":    {sig: sig("other"), fn: func(c *call) (bool, error) { return subset(c, c.args[0], c.in) }},
+		"changed":     {sig: sig(), fn: testChanged},
+		"failed":      {sig: sig(), fn: result("failed", true)},
+		"succeeded":   {sig: sig(), fn: result("failed", false)},
+		"skipped":     {sig: sig(), fn: result("skipped", true)},
+		"unreachable": {sig: sig(), fn: result("unreachable", true)},
+		"reachable":   {sig: sig(), fn: result("unreachable", false)},
+
 		"contains": {sig: sig("item"), fn: func(c *call) (bool, error) { return contains(c.in, c.args[0], c.at) }},
 	}
 	for alias, name := range map[string]string{
 		"equalto": "eq", "==": "eq", "!=": "ne", "lessthan": "lt", "<": "lt", "<=": "le", "greaterthan": "gt", ">": "gt", ">=": "ge",
 		"version_compare": "version", "issubset": "subset", "issuperset": "superset",
+		"change": "changed", "failure": "failed", "success": "succeeded", "successful": "succeeded", "skip": "skipped",
 	} {
 		tests[alias] = tests[name]
 	}
+}
+
+// result looks at what a task's result says of itself
+// (ansible.plugins.test.core).
+func result(field string, want bool) func(*call) (bool, error) {
+	return func(c *call) (bool, error) {
+		m, ok := c.in.(*value.Map)
+		if !ok {
+			return false, c.fail("needs the result of a task, not %s", TypeName(c.in))
+		}
+		v, _ := m.Get(field)
+		return Truth(v) == want, nil
+	}
+}
+
+// testChanged looks at the items of a loop where the whole says nothing.
+func testChanged(c *call) (bool, error) {
+	if m, ok := c.in.(*value.Map); ok {
+		if _, says := m.Get("changed"); !says {
+			items, _ := m.Get("results")
+			l, _ := items.([]any)
+			for _, x := range l {
+				item, _ := x.(*value.Map)
+				if v, _ := item.Get("changed"); Truth(v) {
+					return true, nil
+				}
+			}
+		}
+	}
+	return result("changed", true)(c)
 }
 
 func testNames() []string { return slices.Sorted(maps.Keys(tests)) }
@@ -77,9 +117,7 @@ const needsRegister = "it looks at the result of a task, and fleetd has no regis
 // unsupportedTests are those of Jinja and Ansible that fleetd does not have,
 // with the reason where there is one.
 var unsupportedTests = map[string]string{
-	"failed": needsRegister, "failure": needsRegister, "succeeded": needsRegister, "success": needsRegister,
-	"successful": needsRegister, "reachable": needsRegister, "unreachable": needsRegister, "changed": needsRegister,
-	"change": needsRegister, "skipped": needsRegister, "skip": needsRegister, "finished": needsRegister, "started": needsRegister,
+	"finished": needsRegister, "started": needsRegister,
 	"exists": noFiles, "file": noFiles, "is_file": noFiles, "directory": noFiles, "is_dir": noFiles, "link": noFiles,
 	"is_link": noFiles, "link_exists": noFiles, "mount": noFiles, "is_mount": noFiles, "same_file": noFiles, "is_same_file": noFiles,
 	"abs": "", "is_abs": "", "nan": "", "isnan": "", "url": "", "urn": "", "uri": "", "vault_encrypted": "",
