@@ -57,6 +57,9 @@ func open(dir string, patience time.Duration) (*Journal, error) {
 	if err := makeFolder(dir); err != nil {
 		return nil, err
 	}
+	// Who switches a new file to WAL while somebody else does gets SQLITE_BUSY at
+	// once, whatever the patience.
+	defer oneByOne(dir, patience)()
 	j := &Journal{file: filepath.Join(dir, fileName), runs: "runs"}
 	// SQLite would let everybody read a file that it makes; its -wal and -shm take
 	// their mode from this one. To open the file here, and close it, would take

@@ -72,6 +72,24 @@ func lock(f *os.File) error {
 	}
 }
 
+// oneByOne lets one process after the other open a journal: it returns when no
+// other does, or when its patience is over, for a process may be stopped while it
+// does, and there are file systems without such locks.
+func oneByOne(dir string, patience time.Duration) (done func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	const pause = 5 * time.Millisecond
+	for range patience / pause {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(pause)
+	}
+	return func() { _ = f.Close() } // which gives the lock back
+}
+
 // locked is ErrLocked with what the lock file says of the holder.
 func locked(f *os.File) error {
 	h := read(f)
