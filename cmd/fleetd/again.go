@@ -30,6 +30,12 @@ func again(c *cobra.Command, verb string, s rollout.Source) string {
 	for _, l := range s.Limit {
 		words = append(words, "--limit", l)
 	}
+	for _, t := range s.Tags {
+		words = append(words, "--tags", t)
+	}
+	for _, t := range s.SkipTags {
+		words = append(words, "--skip-tags", t)
+	}
 	for _, e := range s.ExtraVars {
 		words = append(words, "-e", e)
 	}

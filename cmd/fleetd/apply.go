@@ -51,6 +51,7 @@ With --dry-run or --check it is plan, with plan's exit status.`,
 	f.addInventory(c)
 	f.addConnection(c)
 	f.addPlaybook(c)
+	f.addTags(c)
 	f.addState(c)
 	f.addOutput(c)
 	fs := c.Flags()
@@ -139,7 +140,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 	if err != nil || !rollout.IsPlan(raw) {
 		return nil, nil // not one of ours; if it is not there, reading the inventory says so
 	}
-	for _, name := range []string{"limit", "extra-vars", "playbook", "kubeconfig"} {
+	for _, name := range append([]string{"limit", "extra-vars", "playbook", "kubeconfig"}, tagFlags...) {
 		if c.Flags().Changed(name) {
 			return nil, fmt.Errorf("--%s cannot be changed for a saved plan: it is part of what was reviewed", name)
 		}
@@ -154,6 +155,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 // adopt takes over what the plan was made with.
 func (f *fleetFlags) adopt(s rollout.Source) {
 	f.limit, f.extraVars, f.playbook, f.kubeconfig = s.Limit, s.ExtraVars, s.Playbook, s.Kubeconfig
+	f.tags, f.skipTags = s.Tags, s.SkipTags
 }
 
 // expected holds the plan to the digest of the one that was reviewed.

@@ -16,6 +16,8 @@ import (
 type fleetFlags struct {
 	inventories    []string
 	limit          []string
+	tags           []string
+	skipTags       []string
 	extraVars      []string
 	playbook       string
 	kubeconfig     string
@@ -65,6 +67,15 @@ func (f *fleetFlags) addPlaybook(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.playbook, "playbook", defaultPlaybook, "playbook; those that fleetd brings are found under playbooks/ anywhere")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (else the inventory's kubeconfig variable, else KUBECONFIG)")
+}
+
+// tagFlags are the names of what addTags adds.
+var tagFlags = []string{"tags", "skip-tags"}
+
+func (f *fleetFlags) addTags(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringSliceVarP(&f.tags, "tags", "t", nil, "only tasks with one of these tags (repeatable, or a,b)")
+	fs.StringSliceVar(&f.skipTags, "skip-tags", nil, "no task with one of these tags (repeatable, or a,b)")
 }
 
 func (f *fleetFlags) addState(c *cobra.Command) {

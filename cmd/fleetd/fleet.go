@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -134,7 +135,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	}
 	maps.Copy(files, inv.Files())
 	p := &planned{desired: desired, source: rollout.Source{
-		Inventories: sources, Playbook: f.playbook, Limit: f.limit, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
+		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
 	}}
 	p.fleet, err = wire(c, f, r)
 	return p, err
@@ -178,8 +179,11 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	if err != nil {
 		return rollout.Desired{}, nil, err
 	}
+	if err := pb.KnowsTags(slices.Concat(f.tags, f.skipTags)); err != nil {
+		return rollout.Desired{}, nil, err
+	}
 	told := len(inv.Warnings())
-	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, ExtraVars: inv.ExtraVars()})
+	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: inv.ExtraVars()})
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}

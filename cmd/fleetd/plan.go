@@ -32,6 +32,7 @@ cannot be read or is not fit for its change.`,
 	f.addInventory(c)
 	f.addConnection(c)
 	f.addPlaybook(c)
+	f.addTags(c)
 	f.addState(c)
 	f.addOutput(c)
 	c.Flags().StringVar(&out, "out", "", "save the plan in this file")

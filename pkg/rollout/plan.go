@@ -43,6 +43,8 @@ type Source struct {
 	Inventories []string `json:"inventories"`
 	Playbook    string   `json:"playbook"`
 	Limit       []string `json:"limit,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	SkipTags    []string `json:"skip_tags,omitempty"`
 	ExtraVars   []string `json:"extra_vars,omitempty"`
 	Kubeconfig  string   `json:"kubeconfig,omitempty"`
 	// Files are the SHA-256 of every file that was read for it, by path.

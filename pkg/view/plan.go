@@ -24,6 +24,12 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 	if len(p.Source.Limit) > 0 {
 		fmt.Fprintf(w, "limited to %s\n", strings.Join(p.Source.Limit, ", "))
 	}
+	if len(p.Source.Tags) > 0 {
+		fmt.Fprintf(w, "only tasks tagged %s\n", strings.Join(p.Source.Tags, ", "))
+	}
+	if len(p.Source.SkipTags) > 0 {
+		fmt.Fprintf(w, "%s no task tagged %s\n", st.yellow("!"), strings.Join(p.Source.SkipTags, ", "))
+	}
 	planDown(w, st, p)
 	if line := controlPlane(p); line != "" {
 		fmt.Fprintf(w, "%s %s\n", st.yellow("!"), line)
