@@ -227,11 +227,16 @@ func (c *corpusCase) fleetdAnswer(command, dir string) string {
 	return b.String()
 }
 
-// shapeOf is an answer as a parser reads it: fleetd writes the shapes of
-// ansible-inventory, not its bytes. The graph is for people, and is its bytes.
-func shapeOf(t testing.TB, command, answer string) string {
+// unsorted are the cases with dictionaries whose keys Python cannot compare: then
+// Ansible sorts nothing in the whole document.
+var unsorted = map[string]bool{"project-ceph": true, "yaml-mixed-keys": true, "yaml-structures": true}
+
+// shapeOf is an answer as it is compared: to the byte, but for YAML, of which
+// fleetd writes the shape that ansible-inventory does.
+func shapeOf(t testing.TB, name, command, answer string) string {
 	t.Helper()
-	if strings.HasPrefix(answer, "exit ") || strings.HasPrefix(answer, "error") || strings.HasPrefix(command, "graph") || strings.HasPrefix(command, "match") {
+	isText := strings.HasPrefix(command, "graph") || strings.HasPrefix(command, "match") || strings.HasPrefix(answer, "exit ") || strings.HasPrefix(answer, "error")
+	if isText || !strings.Contains(command, "--yaml") && !unsorted[name] {
 		return answer
 	}
 	return shape(t, answer)
@@ -296,7 +301,8 @@ func TestCorpus(t *testing.T) {
 		t.Errorf("the corpus has %d inventories, 60 are the least", len(cases))
 	}
 	for _, c := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(c.path), ".txtar"), func(t *testing.T) {
+		name := strings.TrimSuffix(filepath.Base(c.path), ".txtar")
+		t.Run(name, func(t *testing.T) {
 			dir := c.unpack(t)
 			for _, command := range c.commands {
 				want, ok := c.file("want: " + command)
@@ -311,7 +317,7 @@ func TestCorpus(t *testing.T) {
 					want = own
 				}
 				got := c.fleetdAnswer(command, dir)
-				same := func(want string) string { return cmp.Diff(shapeOf(t, command, want), shapeOf(t, command, got)) }
+				same := func(want string) string { return cmp.Diff(shapeOf(t, name, command, want), shapeOf(t, name, command, got)) }
 				if d := same(want); d != "" {
 					t.Errorf("%s (-want +got):\n%s", command, d)
 				}

@@ -1,8 +1,8 @@
 // Package export writes inventories in the shapes of ansible-inventory, so that a
 // comparison of the two is a proof.
 //
-// The shapes are ansible-inventory's, not its bytes: a parser reads the same
-// from both. docs/ansible-differences.md names what differs.
+// JSON and the graph are ansible-inventory's to the byte; YAML has its shape: a
+// parser reads the same from both. docs/ansible-differences.md names what differs.
 package export
 
 import (

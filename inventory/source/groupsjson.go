@@ -48,9 +48,7 @@ func (r *reader) script(p string) error {
 // groupsReader reads an inventory in the form that scripts print and
 // ansible-inventory --list saves.
 type groupsReader struct {
-	*reader
-	src   *text.Source
-	doc   *yaml.Reader
+	document
 	hosts []string // in the order of their mention
 	seen  map[string]bool
 }
@@ -58,7 +56,7 @@ type groupsReader struct {
 // groupsJSON adds an inventory in that form. ask yields the variables of hosts
 // if there is no _meta.hostvars; nil is that they have none.
 func (r *reader) groupsJSON(d *yaml.Document, ask func(host string) (*value.Map, error)) error {
-	g := &groupsReader{reader: r, src: d.Source, doc: r.documentReader(d), seen: map[string]bool{}}
+	g := &groupsReader{document: r.document(d), seen: map[string]bool{}}
 	groups, err := g.mapping(d.Root, `Print {"web": {"hosts": ["node1"]}, "_meta": {"hostvars": {}}} or the like.`, "an inventory script must print a dictionary of groups")
 	if err != nil {
 		return err
@@ -178,13 +176,6 @@ func (g *groupsReader) group(e yaml.Entry) error {
 		}
 	}
 	return nil
-}
-
-func (g *groupsReader) tell(n *yaml.Node, err error) error {
-	if err == nil {
-		return nil
-	}
-	return g.src.Locate(n.Line, n.Column, err)
 }
 
 func (g *groupsReader) setVars(group string, n *yaml.Node) error {

@@ -12,9 +12,7 @@ import (
 
 // yamlReader reads one YAML inventory.
 type yamlReader struct {
-	*reader
-	src  *text.Source
-	doc  *yaml.Reader
+	document
 	open map[*yaml.Node]bool // groups that are being read
 }
 
@@ -23,7 +21,7 @@ const pluginHint = "Save what it yields and use that: ansible-inventory -i <this
 // groupsYAML adds a YAML inventory: groups at the top, each with hosts, vars and
 // children.
 func (r *reader) groupsYAML(d *yaml.Document) error {
-	y := &yamlReader{reader: r, src: d.Source, doc: r.documentReader(d), open: map[*yaml.Node]bool{}}
+	y := &yamlReader{r.document(d), map[*yaml.Node]bool{}}
 	empty := d.Source.Errorf(0, 0, "", "the file holds no YAML")
 	if d.Root == nil {
 		return empty
@@ -65,14 +63,6 @@ func (r *reader) groupsYAML(d *yaml.Document) error {
 		}
 	}
 	return nil
-}
-
-// tell gives an error of the inventory its place.
-func (y *yamlReader) tell(n *yaml.Node, err error) error {
-	if err == nil {
-		return nil
-	}
-	return y.src.Locate(n.Line, n.Column, err)
 }
 
 func (y *yamlReader) warn(n *yaml.Node, format string, args ...any) {

@@ -83,6 +83,25 @@ func (r *reader) executable(p string, src *text.Source, info fs.FileInfo) bool {
 	return info.Mode()&0o111 != 0 || strings.HasPrefix(src.Data, "#!")
 }
 
+// document is a parsed file that is read into the inventory.
+type document struct {
+	*reader
+	src *text.Source
+	doc *yaml.Reader
+}
+
+func (r *reader) document(d *yaml.Document) document {
+	return document{r, d.Source, r.documentReader(d)}
+}
+
+// tell gives an error of the inventory its place.
+func (d document) tell(n *yaml.Node, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.src.Locate(n.Line, n.Column, err)
+}
+
 // yaml reads a file as YAML or as JSON.
 func (r *reader) yaml(src *text.Source, ext string) error {
 	if ext == "" && plainlyINI(src.Data) {
