@@ -317,7 +317,9 @@ func TestCorpus(t *testing.T) {
 					want = own
 				}
 				got := c.fleetdAnswer(command, dir)
-				same := func(want string) string { return cmp.Diff(shapeOf(t, name, command, want), shapeOf(t, name, command, got)) }
+				same := func(want string) string {
+					return cmp.Diff(shapeOf(t, name, command, want), shapeOf(t, name, command, got))
+				}
 				if d := same(want); d != "" {
 					t.Errorf("%s (-want +got):\n%s", command, d)
 				}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"github.com/fleetd/fleetd/inventory/source"
 )
 
@@ -23,8 +25,8 @@ type program struct {
 	dir, name string
 	args      []string
 	limit     int64 // bytes that it may print
-	// terminal gives it this process's input and lets its complaints through at
-	// once, so that it can ask a person.
+	// terminal lets it ask the person at the terminal, if there is one: input that
+	// comes from a pipe is somebody else's answer.
 	terminal bool
 }
 
@@ -37,7 +39,10 @@ func (p program) run(ctx context.Context) (out []byte, complaints string, err er
 	printed, complained := &bounded{limit: p.limit, refuse: true}, &bounded{limit: complaintsKept}
 	cmd.Stdout, cmd.Stderr = printed, complained
 	if p.terminal {
-		cmd.Stdin, cmd.Stderr = os.Stdin, io.MultiWriter(os.Stderr, complained)
+		cmd.Stderr = io.MultiWriter(os.Stderr, complained)
+		if term.IsTerminal(int(os.Stdin.Fd())) {
+			cmd.Stdin = os.Stdin
+		}
 	}
 	err = cmd.Run()
 	complaints = strings.TrimSpace(complained.kept.String())
