@@ -316,3 +316,46 @@ func TestOutcomeConstructors(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// TestBecomeOfAHost: what a host says otherwise than its task is in the plan, in
+// its digest, in the file, and in the plan that takes it back.
+func TestBecomeOfAHost(t *testing.T) {
+	plan := func(on map[string]bool) Plan {
+		d := desired(map[string]string{"a": "2", "b": "2"})
+		d.Plays[0].Tasks[1].Become, d.Plays[0].Tasks[1].BecomeOn = true, on
+		p, err := Compute(d, observed(t, map[string]string{"a": "1", "b": "1"}), testModules, Basis{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	check := func(what string, p Plan, play, task int) {
+		t.Helper()
+		if !p.Becomes(StepID{play, task, "a"}) || p.Becomes(StepID{play, task, "b"}) {
+			t.Errorf("%s: a becomes %v, b %v", what, p.Becomes(StepID{play, task, "a"}), p.Becomes(StepID{play, task, "b"}))
+		}
+	}
+	p := plan(map[string]bool{"b": false})
+	check("the plan", p, 0, 1)
+	if all := plan(nil); all.Digest == p.Digest || !all.Becomes(StepID{0, 1, "b"}) {
+		t.Error("the digest does not tell it")
+	}
+	saved, err := ReadPlan(mustJSON(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("the file", saved, 0, 1)
+
+	s := newSim(map[StepID][]Outcome{}, func(int) int { return 0 })
+	p.Each(func(id StepID, _ PlannedStep) bool { s.script[id] = []Outcome{{Kind: Changed}}; return true })
+	r, err := s.execute(p, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Reverse("r1", r, nil, nil, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := len(back.Plays) - 1
+	check("the undo", back, last, len(back.Plays[last].Tasks)-1)
+}
