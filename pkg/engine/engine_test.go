@@ -453,3 +453,29 @@ func TestResumePastAHalt(t *testing.T) {
 		}
 	}
 }
+
+// TestBecome: a step acts as another user where its task does and the host does
+// not say otherwise.
+func TestBecome(t *testing.T) {
+	p := plan("a", "b")
+	no := false
+	p.Plays[0].Tasks = p.Plays[0].Tasks[:1]
+	p.Plays[0].Tasks[0].Become = true
+	s := p.Plays[0].Tasks[0].Steps["b"]
+	s.Become = &no
+	p.Plays[0].Tasks[0].Steps["b"] = s
+	var mu sync.Mutex
+	became := map[string]bool{}
+	e := Engine{Journal: &memory{}, Modules: modules(func(_ context.Context, s rollout.Step) rollout.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		became[s.Host] = s.Become
+		return rollout.Did("done")
+	})}
+	if _, err := e.Execute(t.Context(), p, 5); err != nil {
+		t.Fatal(err)
+	}
+	if !became["a"] || became["b"] || len(became) != 2 {
+		t.Errorf("got %v", became)
+	}
+}
