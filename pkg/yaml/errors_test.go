@@ -113,6 +113,14 @@ func TestExpansion(t *testing.T) {
 	}
 }
 
+// TestNumbersAreNoKeys: NaN is a value of Python's JSON, and no key.
+func TestNumbersAreNoKeys(t *testing.T) {
+	_, err := ParseJSON(&text.Source{Name: "v.json", Data: `{"a": NaN, NaN: 1}`}, testLimits)
+	if err == nil || !strings.HasPrefix(err.Error(), "v.json:1:12: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, m := range mistakes {
 		f.Add(m)

@@ -165,7 +165,11 @@ func (r *jsonReader) object(n *Node) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		key.Value, key.Style = tok.(string), yaml3.DoubleQuotedStyle // the decoder lets nothing else pass
+		name, ok := tok.(string)
+		if !ok { // NaN or Infinity, which quoteNumbers made a text for the decoder
+			return nil, r.src.Errorf(key.Line, key.Column, jsonHint, "this is not valid JSON: a key must be a text in double quotes")
+		}
+		key.Value, key.Style = name, yaml3.DoubleQuotedStyle
 		v, err := r.value()
 		if err != nil {
 			return nil, err
