@@ -8,10 +8,12 @@ import (
 )
 
 // inner runs a filter or a test by name on one item, with arguments that are
-// already evaluated.
+// already evaluated; none of them is given by name.
 func (c *call) inner(name string, in any, args []any, has []bool, s signature) (*call, error) {
+	named := s.named()
+	args, has = append(make([]any, named), args...), append(make([]bool, named), has...)
 	for i, n := range s {
-		if n != "*" && !strings.HasSuffix(n, "?") && (i >= len(has) || !has[i]) {
+		if n != "*" && !strings.HasSuffix(n, "?") && i >= named && (i >= len(has) || !has[i]) {
 			return nil, c.fail("%s needs %q", name, n)
 		}
 	}
