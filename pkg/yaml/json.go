@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -71,19 +70,25 @@ func (r *jsonReader) located(err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	at := r.next()
-	why := strings.TrimPrefix(err.Error(), "json: ")
+	// The decoder counts no bytes of tokens; read as one value, the text has the
+	// same error at its true offset.
+	var all json.RawMessage
+	if whole := json.Unmarshal([]byte(r.data), &all); whole != nil {
+		err = whole
+	}
+	at, why := r.next(), err.Error()
 	var syntax *json.SyntaxError
 	switch {
 	case strings.TrimSpace(r.src.Data) == "":
 		return r.src.Errorf(1, 1, "It must print at least {}.", "this is not valid JSON: nothing was printed")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		at, why = len(r.data), "the end is missing"
-	case errors.As(err, &syntax):
-		at = max(at, int(syntax.Offset)-1)
-		if r.src.Secret { // the cause names a character of the text
+	case errors.As(err, &syntax) && why != "unexpected end of JSON input":
+		at = int(syntax.Offset) - 1
+		// The cause names a character of the text, or a quote of quoteNumbers.
+		if r.src.Secret || r.data[at] != r.src.Data[at] {
 			why = "it is wrong here"
 		}
+	default:
+		at, why = len(r.data), "the end is missing"
 	}
 	return r.errorAt(at, "this is not valid JSON: %s", why)
 }
