@@ -16,6 +16,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/kernel"
+	"github.com/fleetd/fleetd/pkg/module"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -60,8 +61,18 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 		kernel.Modules(hosts),
 		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
 		bpf.Modules(bpf.Deps{Hosts: hosts}),
+		module.Modules(hosts),
 	} {
 		maps.Copy(out, set)
+	}
+	return out
+}
+
+// params are the parameters of all modules: they need neither cluster nor hosts.
+func params() map[string]rollout.Params {
+	out := map[string]rollout.Params{}
+	for name, m := range modules(nil, nil) {
+		out[name] = m.About().Params
 	}
 	return out
 }
@@ -171,10 +182,7 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 // compile reads the playbook and resolves it for every host. It also returns the
 // digests of the files that it is made of.
 func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout.Desired, map[string]string, error) {
-	params := map[string]rollout.Params{}
-	for name, m := range modules(nil, nil) { // parameters need neither cluster nor hosts
-		params[name] = m.About().Params
-	}
+	params := params()
 	pb, err := readPlaybook(f.playbook, params)
 	if err != nil {
 		return rollout.Desired{}, nil, err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 
@@ -17,6 +18,9 @@ type call struct {
 	// problem is why the host cannot be changed, for a step that only stands for
 	// that failure; no module is asked then.
 	problem *rollout.Problem
+	// open is what of the step only the run tells, results what it is told by.
+	open    *rollout.Open
+	results rollout.Results
 }
 
 // mostIntents bounds the intentions of one attempt: a module that intends the
@@ -52,6 +56,9 @@ func (c *call) run(ctx context.Context) {
 		}
 		o = c.outcome(ctx)
 	}
+	if o.Final() {
+		o = c.judged(o)
+	}
 	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
 }
 
@@ -84,7 +91,63 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
 	}
+	if c.open != nil && len(c.open.Unknown) > 0 {
+		if o, resolved := c.resolve(m); !resolved {
+			return o
+		}
+	}
 	return m.Do(ctx, c.step)
+}
+
+// resolvedNote is what keeps the change that an open step turned out to be.
+const resolvedNote = "fleetd.resolved"
+
+// resolve takes over what the open step is. Where it is not in the journal yet the
+// outcome says so: what was decided must be durable before it is done, so that a
+// resume does not decide otherwise.
+func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
+	if kept, ok := c.step.SoFar[resolvedNote]; ok {
+		if err := json.Unmarshal([]byte(kept), &c.step.Change); err != nil {
+			return rollout.Fail(fmt.Errorf("cannot read what %s on %s was to do: %w", c.task.Module, c.step.Host, err)), false
+		}
+		return o, true
+	}
+	args, skip, err := c.loop.Resolver.Resolve(c.task.Module, *c.open, c.results)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	if skip != "" {
+		return rollout.Outcome{Kind: rollout.Skipped, Message: skip}, false
+	}
+	change, _, err := m.Diff(c.step.Host, nil, args)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	raw, err := json.Marshal(change)
+	if err != nil {
+		return rollout.Fail(fmt.Errorf("cannot write down what %s on %s is to do: %w", c.task.Module, c.step.Host, err)), false
+	}
+	return rollout.Intend(resolvedNote, string(raw)), false
+}
+
+// judged is a final outcome as the playbook wants it judged, with a result where
+// the task keeps one.
+func (c *call) judged(o rollout.Outcome) rollout.Outcome {
+	if o.Kind == rollout.Unreachable || o.Kind == rollout.Skipped || c.problem != nil || c.task.Undo {
+		return o
+	}
+	if len(o.Result) == 0 {
+		// A struct of strings and booleans: it cannot fail.
+		o.Result, _ = json.Marshal(map[string]any{"changed": o.Kind == rollout.Changed, "failed": o.Kind == rollout.Failed, "msg": o.Message})
+	}
+	if c.open != nil {
+		o = c.loop.Resolver.Judge(*c.open, c.results, o)
+	}
+	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
+	if c.task.Register == "" && !c.task.Facts {
+		o.Result = nil
+	}
+	return o
 }
 
 // Record and Progress pass on what the step says while it runs.

@@ -26,6 +26,8 @@ func coerce(v, before any, p rollout.Param) (out any, err error) {
 		return nil, nil
 	}
 	switch p.Type {
+	case rollout.Any:
+		return v, nil
 	case rollout.String:
 		if _, ok := before.(float64); ok {
 			v = before

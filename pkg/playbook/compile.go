@@ -2,6 +2,7 @@ package playbook
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ type CompileOptions struct {
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}}
+	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -65,6 +66,8 @@ type compiler struct {
 	allHosts []string
 	known    map[string]hostVars // the inventory's variables by host
 	others   map[string]*scope   // for hostvars
+	// results are the variables that the tasks so far register or set.
+	results map[string]bool
 }
 
 func (c *compiler) prepare() error {
@@ -169,6 +172,11 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)
 		for _, t := range run {
+			if len(t.results) > len(hostScope.unknown) {
+				// What was resolved before may have another value now.
+				hostScope = c.scope(h, ph, layers...)
+				hostScope.unknown = t.results
+			}
 			s := hostScope
 			if len(t.vars) > 0 {
 				s = c.scopeOver(hostScope, t.vars)
@@ -179,8 +187,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			if t.once != nil && !t.once[h] {
 				continue
 			}
-			if args, ok := t.args(c, s); ok {
-				t.out.Args[h] = args
+			if t.compile(c, s) {
 				t.becomes(c, s)
 			}
 		}
@@ -195,7 +202,16 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 func (c *compiler) scopeOver(s *scope, taskVars []*value.Map) *scope {
 	layers := append([]*value.Map{c.opts.ExtraVars}, taskVars...)
 	layers = append(layers, s.layers[1:]...)
-	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}}
+	out := &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}, unknown: s.unknown}
+	for _, l := range taskVars {
+		for k := range l.All() {
+			if name, _ := k.(string); out.unknown[name] { // they win over results
+				out.unknown = maps.Clone(out.unknown)
+				delete(out.unknown, name)
+			}
+		}
+	}
+	return out
 }
 
 func toAny(names []string) []any {

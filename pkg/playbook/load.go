@@ -82,6 +82,11 @@ type task struct {
 	become, connection, runOnce *field
 
 	tags []string
+
+	// register is the variable that takes the result; "" = none.
+	register                string
+	changedWhen, failedWhen []*field
+	ignoreErrors            *field
 }
 
 // param is a parameter as it is written.

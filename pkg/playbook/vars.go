@@ -37,6 +37,8 @@ type scope struct {
 	err error
 	// done are the variables whose templates are resolved.
 	done map[string]any
+	// unknown are the variables that hold results of the run.
+	unknown map[string]bool
 	// active are the variables that are being resolved, to find those that
 	// refer to themselves.
 	active []string
@@ -67,6 +69,9 @@ func (s *scope) Raw(name string) (any, bool) {
 
 // Lookup is a variable with its templates resolved.
 func (s *scope) Lookup(name string) (any, bool, error) {
+	if s.unknown[name] {
+		return jinja.Opaque{Err: &unknownError{name}}, true, nil
+	}
 	if v, ok := s.done[name]; ok {
 		return v, true, nil
 	}

@@ -51,6 +51,16 @@ func KeyValues(args string) (*value.Map, error) {
 	return out, nil
 }
 
+// Split is the words of a line as KeyValues sees them, quotes kept; one word where
+// a quote is not closed.
+func Split(line string) []string {
+	words, err := splitArgs(line)
+	if err != nil {
+		return []string{line}
+	}
+	return words
+}
+
 func unquote(s string) string {
 	if len(s) > 1 && s[0] == s[len(s)-1] && (s[0] == '"' || s[0] == '\'') && s[len(s)-2] != '\\' {
 		return s[1 : len(s)-1]

@@ -1,0 +1,95 @@
+package playbook
+
+import (
+	"fmt"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/value"
+)
+
+// spec are the parameters of a module.
+type spec rollout.Params
+
+// of is the parameter of that name. A module may take any name.
+func (s spec) of(name string) rollout.Param {
+	if p, ok := s[name]; ok {
+		return p
+	}
+	return s[rollout.AnyName]
+}
+
+func (s spec) has(name string) bool {
+	_, named := s[name]
+	_, anyName := s[rollout.AnyName]
+	return named || anyName
+}
+
+// typeError is a value that a parameter does not take.
+type typeError struct{ error }
+
+func (e *typeError) Unwrap() error { return e.error }
+
+// argument is the value that a module gets for a parameter as it is written; nil
+// where it counts as not given.
+func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any, error) {
+	switch p.Type {
+	case rollout.Expression:
+		return evaluated(cache, expressions(raw)[0], s)
+	case rollout.Conditions:
+		var out []rollout.Evaluated
+		for _, src := range expressions(raw) {
+			e, err := evaluated(cache, src, s)
+			if err != nil {
+				return nil, err
+			}
+			e.Value = jinja.Truth(e.Value)
+			out = append(out, e)
+		}
+		return out, nil
+	}
+	v, before := raw, raw
+	var err error
+	if src, isText := raw.(string); isText && jinja.MaybeTemplate(src) {
+		var tmpl *jinja.Template
+		if tmpl, err = cache.Template(src); err == nil {
+			v, before, err = cache.Native(tmpl, s)
+		}
+	} else if hasTemplate(raw) {
+		v, err = cache.Data(raw, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o, ok := v.(jinja.Opaque); ok {
+		return nil, o.Err
+	}
+	if _, omitted := v.(jinja.Omit); omitted {
+		return nil, nil
+	}
+	out, err := coerce(v, before, p)
+	if err != nil {
+		return nil, &typeError{err}
+	}
+	if p.Type == rollout.Any {
+		_, err = jinja.JSON(jinja.Normalize(out)) // hostvars is no data
+		return jinja.Normalize(out), err
+	}
+	return value.Plain(out), nil
+}
+
+// evaluated is the value of an expression.
+func evaluated(cache *jinja.Cache, src string, s jinja.Scope) (rollout.Evaluated, error) {
+	e, err := cache.Expr(src)
+	if err != nil {
+		return rollout.Evaluated{}, err
+	}
+	v, err := e.Eval(s)
+	if err == nil {
+		_, err = jinja.JSON(v)
+	}
+	if err != nil {
+		return rollout.Evaluated{}, fmt.Errorf("%s: %w", src, err)
+	}
+	return rollout.Evaluated{Text: src, Value: v}, nil
+}
