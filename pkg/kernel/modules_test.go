@@ -78,11 +78,11 @@ func TestFaults(t *testing.T) {
 		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y kernel-ml-6.1.176", nil},
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
-		{"args not set", trial, func(b *kerneltest.Behaviour) { b.GrubbySetsNoArgs = true }, rollout.Failed, "cannot set panic=10 on the boot entry", "", neverDown},
+		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
 		{"next not set", trial, func(b *kerneltest.Behaviour) { b.Grub2RebootsNothing = true }, rollout.Failed, "next_entry is \"\"", "1024 bytes", neverDown},
 		{"panic", trial, newKernel(kerneltest.Panics), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "grub2-mkconfig", backOnOld},
-		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (next_entry is cleared)", "list-jobs", neverDown},
+		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (nothing is left of the attempt)", "list-jobs", neverDown},
 		{"init refused", trial, func(b *kerneltest.Behaviour) { b.InitRefuses = true }, rollout.Failed, "init 6", "", neverDown},
 		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 10m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
 		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 10m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
@@ -117,11 +117,13 @@ func newKernel(fate kerneltest.Fate) func(*kerneltest.Behaviour) {
 	return func(b *kerneltest.Behaviour) { b.Kernels[b.Repo[0].Release()] = fate }
 }
 
-// up tries to reach the node until it is up.
-func (b *bench) up(t *testing.T) *kerneltest.Fleet {
+// up tries to reach the node until it is up, and not on its way down.
+func (b *bench) up(t testing.TB) *kerneltest.Fleet {
 	t.Helper()
-	for range 20 {
-		if _, err := node.Gather(t.Context(), b.fleet, host, true); err == nil {
+	for answers, tries := 0, 0; tries < 20; tries++ {
+		if _, err := node.Gather(t.Context(), b.fleet, host, true); err != nil {
+			answers = 0
+		} else if answers++; answers == 4 {
 			return b.fleet
 		}
 	}
@@ -138,14 +140,14 @@ func untouched(t *testing.T, b *bench) {
 
 func neverDown(t *testing.T, b *bench) {
 	t.Helper()
-	if w := b.World(); b.Counts().Reboots != 0 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) {
+	if w := b.World(); b.Counts().Reboots != 0 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) || len(w.Entries) != 2 {
 		t.Errorf("the node went down, or would boot something else: %+v", w)
 	}
 }
 
 func backOnOld(t *testing.T, b *bench) {
 	t.Helper()
-	if w := b.World(); b.Counts().Reboots != 1 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) {
+	if w := b.World(); b.Counts().Reboots != 1 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) || len(w.Entries) != 2 {
 		t.Errorf("ended as %+v", w)
 	}
 }
@@ -181,6 +183,28 @@ func TestLiarsThatAreHelped(t *testing.T) {
 			t.Errorf("%s %s; %+v", out.Kind, out.Message, b.World())
 		}
 	})
+	t.Run("grubby makes the trial the default", func(t *testing.T) {
+		b := newBench(t, kerneltest.EL7)
+		b.Behave(func(b *kerneltest.Behaviour) { b.AddingMovesDefault = true })
+		step := b.before(t, wholePlay[2])
+		b.Behave(newKernel(kerneltest.Panics))
+		if out := b.do(step); out.Kind != rollout.Failed {
+			t.Errorf("%s %s", out.Kind, out.Message)
+		}
+		backOnOld(t, b)
+	})
+	t.Run("the default is an index", func(t *testing.T) {
+		for _, flavour := range flavours {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			b.SetSaved("1") // the old kernel's, until an entry is added before it
+			b.Behave(newKernel(kerneltest.Panics))
+			if out := b.do(step); out.Kind != rollout.Failed {
+				t.Errorf("%s %s", out.Kind, out.Message)
+			}
+			backOnOld(t, b)
+		}
+	})
 	t.Run("the default was changed by hand", func(t *testing.T) {
 		b := newBench(t, kerneltest.EL9)
 		b.before(t, wholePlay[2])
@@ -191,14 +215,15 @@ func TestLiarsThatAreHelped(t *testing.T) {
 		}
 		backOnOld(t, b)
 	})
-	t.Run("the site has panic= of its own", func(t *testing.T) {
-		b := newBench(t, kerneltest.EL9)
-		b.SetArgs(b.old, "ro panic=0 quiet")
-		step := b.before(t, wholePlay[2])
-		b.SetArgs(b.new, "ro quiet panic=0")
-		b.do(step)
-		if got := b.args(b.new); got != "ro quiet panic=0" {
-			t.Errorf("args afterwards: %q", got)
+	t.Run("entries with arguments of their own", func(t *testing.T) {
+		for _, flavour := range flavours {
+			b := newBench(t, flavour)
+			b.SetArgs(b.old, "ro panic=0 quiet debug")
+			step := b.before(t, wholePlay[2])
+			b.SetArgs(b.new, "ro quiet panic=0 console=tty0 console=ttyS0")
+			if out := b.do(step); out.Bad() || b.args(b.new) != "ro quiet panic=0 console=tty0 console=ttyS0" {
+				t.Errorf("%s: %s; args afterwards: %q", flavour, out.Message, b.args(b.new))
+			}
 		}
 	})
 }

@@ -124,7 +124,11 @@ func TestEntryPrefersThePackagesOwn(t *testing.T) {
 		{Index: 0, Kernel: "/boot/vmlinuz-" + release, Title: "broken init", Args: "init=/nonexistent"},
 		{Index: 1, Kernel: "/boot/vmlinuz-" + release, Title: "CentOS Linux (" + release + ") 7 (Core)"},
 		{Index: 2, Kernel: "/boot/vmlinuz-" + release + "+debug", Title: "debug"},
+		{Index: 3, Kernel: "/boot/vmlinuz-6.2", Title: "fleetd trial of 6.2", Args: "ro fleetd.trial=x"},
 	}}
+	if e, ok := b.Entry("6.2"); ok {
+		t.Errorf("Entry of a kernel that only has one on trial = %+v", e)
+	}
 	if e, ok := b.Entry(release); !ok || e.Index != 1 {
 		t.Errorf("Entry = %+v, %v; want index 1", e, ok)
 	}

@@ -61,8 +61,11 @@ type Behaviour struct {
 	Kernels map[string]Fate
 
 	// Tools that end with 0 and have done nothing.
-	GrubbySetsNoDefault, Grub2SetsNoDefault, GrubbySetsNoArgs, Grub2RebootsNothing bool
-	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing            bool
+	GrubbySetsNoDefault, Grub2SetsNoDefault, Grub2RebootsNothing        bool
+	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing bool
+	// NoTrialEntry: no entry for a trial can be made, TrialStays: none be removed.
+	// AddingMovesDefault: C grubby makes the entry that it adds the default.
+	NoTrialEntry, TrialStays, AddingMovesDefault bool
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
@@ -194,6 +197,13 @@ func (n *Node) SetDefault(release string) {
 	n.saved = entryName(n.entry(release))
 }
 
+// SetSaved is grub2-set-default by hand, with anything that GRUB takes.
+func (n *Node) SetSaved(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.saved = name
+}
+
 // SetArgs gives a kernel's boot entry other arguments, by hand.
 func (n *Node) SetArgs(release, args string) {
 	n.mu.Lock()
@@ -203,6 +213,13 @@ func (n *Node) SetArgs(release, args string) {
 			n.entries[i].Args = args
 		}
 	}
+}
+
+// SetNext is grub2-reboot by hand, with an entry's id or title.
+func (n *Node) SetNext(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next = name
 }
 
 // AddPackage installs a package by hand, and its boot entry if it brings a

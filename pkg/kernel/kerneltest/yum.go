@@ -120,7 +120,8 @@ func (n *Node) yumRemove(args []string) int {
 	}
 	n.packages = left
 	if !n.behaviour.YumLeavesEntry {
-		n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) })
+		// kernel-install knows only the file that it has made itself.
+		n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) && (n.flavour == EL7 || !e.Trial()) })
 	}
 	return 0
 }
