@@ -265,7 +265,7 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	m.t.Helper()
 	steps := m.plan()
 	m.cutOff(steps)
-	installed := m.bootFiles()
+	installed, boot := m.bootFiles(), m.facts().BootID
 	// The node's clock is years ahead, and jumps back while it reboots.
 	m.on("date -s '2040-01-01 00:00:00'")
 	if out := m.do(steps); out.Bad() {
@@ -278,7 +278,7 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	if f.Running == before.Running || f.Running != strings.TrimSpace(m.on("uname -r")) || f.Boot.DefaultRelease() != f.Running || f.BootID == before.BootID {
 		m.t.Errorf("running %s, default %s, boot_id %s", f.Running, f.Boot.DefaultRelease(), f.BootID)
 	}
-	if !strings.Contains(f.Cmdline, "fleetd.trial="+before.BootID) || !strings.Contains(f.Cmdline, "rd.emergency=reboot") {
+	if !strings.Contains(f.Cmdline, "fleetd.trial="+boot) || !strings.Contains(f.Cmdline, "rd.emergency=reboot") {
 		m.t.Errorf("the trial was booted without its arguments: %s", f.Cmdline)
 	}
 	m.nothingLeft(f)

@@ -164,7 +164,7 @@ func yumSaid(ctx context.Context, r node.Remote, s rollout.Step) string {
 	if err != nil || !res.OK() {
 		return "see " + yumLog + " there"
 	}
-	lines := strings.Split(strings.TrimSpace(string(res.Stdout)), "\n")
+	lines := strings.Split(strings.TrimSpace(sshexec.Printable(string(res.Stdout))), "\n")
 	for _, l := range lines {
 		if strings.Contains(l, "rror") {
 			return strings.TrimSpace(l)
@@ -193,7 +193,7 @@ func said(res sshexec.Result) string {
 	if text == "" {
 		text = strings.TrimSpace(string(res.Stdout))
 	}
-	first, _, _ := strings.Cut(text, "\n")
+	first, _, _ := strings.Cut(sshexec.Printable(text), "\n")
 	if first == "" {
 		return fmt.Sprintf("exit status %d", res.ExitStatus)
 	}

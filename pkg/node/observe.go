@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -135,8 +136,13 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 	if err == nil && res.Truncated {
 		err = fmt.Errorf("they are larger than %d MB", maxFacts>>20)
 	}
+	var unfit *rollout.Problem
+	if errors.As(err, &unfit) {
+		// The script is all there: it is the node that is broken.
+		return Facts{}, &rollout.Problem{Message: fmt.Sprintf("cannot read the facts of %s: %s", host, err), Hint: "on " + host + ": " + unfit.Hint}
+	}
 	if err != nil {
-		said := strings.TrimSpace(firstLine(string(res.Stderr)))
+		said := strings.TrimSpace(firstLine(sshexec.Printable(string(res.Stderr))))
 		if said != "" {
 			said = " (" + said + ")"
 		}

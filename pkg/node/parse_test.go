@@ -165,6 +165,27 @@ func TestParseAvailable(t *testing.T) {
 	}
 }
 
+// TestGPGCheck: a stanza that does not say takes [main]'s word, which every EL's
+// own configuration has; without one either it is off.
+func TestGPGCheck(t *testing.T) {
+	for _, c := range []struct {
+		main, stanza string
+		want         bool
+	}{
+		{"[main]\ngpgcheck=1\n[main]\ngpgcheck=1", "enabled=0", true},
+		{"[main]\ngpgcheck=1", "gpgcheck=0", false},
+		{"[main]\ngpgcheck=0", "gpgcheck = yes", true},
+		{"[main]\nkeepcache=0", "enabled=1", false},
+		{"[main]\ngpgcheck=1\n[other]\ngpgcheck=0", "enabled=1", true},
+	} {
+		f, err := Parse([]byte("fleetd-facts 1 N\nN begin running\nx\n\nN end 0\nN begin boot-id\ny\n\nN end 0\nN begin yum-conf\n" + c.main +
+			"\n\nN end 0\nN begin repo site\n" + c.stanza + "\n\nN end 0\nN done\n"))
+		if err != nil || f.Repos["site"].GPGCheck != c.want {
+			t.Errorf("%q, %q: %v, %v", c.main, c.stanza, f.Repos["site"].GPGCheck, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*.txtar")
 	for _, file := range files {

@@ -39,15 +39,16 @@ func (n *Node) facts(keys []string) string {
 	section("boot-id", n.bootID(), 0)
 	section("os-release", "ID=centos\nVERSION_ID="+major, 0)
 	section("tools", tools, 0)
-	section("rpm", n.rpmList(), 3)
+	section("rpm", n.rpmList()+"package kernel-lt is not installed\n", 1)
 	section("yum-conf", "[main]\ninstallonly_limit=5", 0)
 	section("lock-holder", n.lockHolder(), 0)
 	if len(keys) == 1 && keys[0] == "brief" {
 		return b.String() + nonce + " done\n"
 	}
 	section("grubby-info", n.info(), 0)
-	section("grubby-default", n.named(n.saved).Kernel, 0)
-	if n.flavour != EL7 {
+	if n.flavour == EL7 {
+		section("grubby-default", n.named(n.saved).Kernel, 0)
+	} else {
 		section("bls", "x.conf", 0)
 	}
 	section("grubenv", n.env(), 0)
