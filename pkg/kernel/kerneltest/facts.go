@@ -58,6 +58,9 @@ func (n *Node) facts(keys []string) string {
 	section("mounts", "/dev/vda2 / xfs rw 0 0\n/dev/vda1 /boot xfs rw 0 0", 0)
 	section("df", fmt.Sprintf("/dev/vda2 9999999 1 9999999 1%% /\n/dev/vda1 1038336 1 %d 1%% /boot", n.behaviour.BootFreeMB*1024), 0)
 	section("kernels", n.kernels(), 0)
+	if n.behaviour.Kubelet != "" {
+		section("kubelet", "Kubernetes v"+n.behaviour.Kubelet, 0)
+	}
 	for _, k := range keys {
 		kind, arg, _ := strings.Cut(k, "=")
 		switch kind {

@@ -79,6 +79,8 @@ type Behaviour struct {
 	GrubIgnoresNext, GrubKeepsNext bool
 	// Lock is who holds yum's lock: "812 packagekitd".
 	Lock string
+	// Kubelet is the version of the one that is installed, "" for none.
+	Kubelet string
 	// BootFreeMB is what is free in /boot.
 	BootFreeMB int
 	// Repo is what the repository elrepo-kernel has.
