@@ -37,7 +37,7 @@ type tester interface {
 // observe reads the facts as the plan does, with what the repository has.
 func observe(t tester, f *kerneltest.Fleet) rollout.State {
 	t.Helper()
-	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: {"", node.PackageKey("kernel-ml", "elrepo-kernel")}})[host]
+	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel")}})[host]
 	if so.Err != nil {
 		t.Fatal(so.Err)
 	}

@@ -95,7 +95,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	began := s.SoFar[noteYum] != ""
 	if began {
-		ended, out, over := yum(ctx, m.remote, s, "--enablerepo="+d.Repo, "install", "-y", d.Package.NEVRA())
+		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, "-y", d.Package)...)
 		if !over {
 			return out
 		}

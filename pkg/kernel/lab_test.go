@@ -59,6 +59,7 @@ func TestOnAMachine(t *testing.T) {
 			m.observes()
 			before := m.facts()
 			m.refusesFullBoot()
+			m.refusesDeadRepository()
 			m.panics(before)
 			steps := m.upgrades(before)
 			m.changesNothingMore()
@@ -111,7 +112,7 @@ func (m *machine) on(command string) string {
 
 func (m *machine) state() rollout.State {
 	m.t.Helper()
-	so := m.obs.Observe(m.t.Context(), map[string][]string{"node1": {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.FileKey("/etc/os-release")}})["node1"]
+	so := m.obs.Observe(m.t.Context(), map[string][]string{"node1": {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel"), node.FileKey("/etc/os-release")}})["node1"]
 	if so.Err != nil {
 		m.t.Fatal(so.Err)
 	}
@@ -135,8 +136,9 @@ func (m *machine) observes() {
 	f := m.facts()
 	m.t.Logf("facts with one repository took %.1f s", time.Since(started).Seconds())
 	// The journal and the login's own traces are sshd's and sudo's, as for any
-	// login; rpmdb.sqlite-shm is the lock table of every rpm -q.
-	written := m.on(`find / -xdev -newer /var/tmp/before -type f ! -path '/var/log/*' ! -path '/run/*' ! -path '/proc/*' ! -path '/var/lib/sudo/*' ! -path '/var/lib/systemd/*' ! -name rpmdb.sqlite-shm; ls -A /tmp | grep fleetd || true`)
+	// login; rpmdb.sqlite-shm is the lock table of every rpm -q; yum's cache is kept
+	// by whoever asks it.
+	written := m.on(`find / -xdev -newer /var/tmp/before -type f ! -path '/var/log/*' ! -path '/run/*' ! -path '/proc/*' ! -path '/var/lib/sudo/*' ! -path '/var/lib/systemd/*' ! -path '/var/cache/dnf/*' ! -name rpmdb.sqlite-shm; ls -A /tmp | grep fleetd || true`)
 	if strings.TrimSpace(written) != "" {
 		m.t.Errorf("reading the facts wrote:\n%s", written)
 	}
@@ -150,7 +152,7 @@ func (m *machine) observes() {
 	switch {
 	case f.BootID != id, f.Running != release, f.Boot.DefaultRelease() != release:
 		m.t.Errorf("boot_id %s, running %s; the facts say otherwise", id, release)
-	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
+	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, len(f.InstallErrors) > 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
 		m.t.Error("the repository was not read")
 	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubDefault != "saved", len(f.Boot.Entries) == 0:
 		m.t.Error("the boot loader was not read")
@@ -235,6 +237,21 @@ func (m *machine) refusesFullBoot() {
 	if err := m.lab.FreeDisk(m.t.Context(), 1, "/boot"); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// refusesDeadRepository: a repository that has nothing to do with kernels is dead,
+// as CentOS 7's own are. The kernel's can be listed all the same.
+func (m *machine) refusesDeadRepository() {
+	m.t.Helper()
+	const repo = "/etc/yum.repos.d/base.repo"
+	m.on("cp -p " + repo + " /root/base.repo; sed -i 's|^baseurl=.*|baseurl=http://127.0.0.1:1/|' " + repo)
+	state := m.state()
+	_, _, err := kernel.Modules(m.fleet)[play[0]].Diff("node1", state, args[play[0]])
+	m.t.Logf("a dead repository: %v", err)
+	if f, _ := node.Section.Get(state); len(f.Available["kernel-ml@elrepo-kernel"]) == 0 || err == nil || !strings.Contains(err.Error(), "yum would not") {
+		m.t.Errorf("passes the plan: %v; %v", err, f.InstallErrors)
+	}
+	m.on("mv /root/base.repo " + repo)
 }
 
 // panics: the node comes back on its old kernel, nobody helps it.

@@ -72,6 +72,8 @@ func TestFaults(t *testing.T) {
 		{"version gone", preflight, func(b *kerneltest.Behaviour) {
 			b.Repo = []node.Package{{Name: "kernel-ml", EVR: "6.2.0-1.el7.elrepo", Arch: "x86_64"}}
 		}, rollout.Failed, "repository elrepo-kernel has 6.2.0-1.el7.elrepo", "make a new plan", untouched},
+		{"another repository dead", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = baseDead }, rollout.Failed, "yum would not: Cannot find a valid baseurl for repo: base/7/x86_64", "vault.centos.org", untouched},
+		{"dependency missing", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = dependencyMissing }, rollout.Failed, "yum would not: nothing provides linux-firmware >= 20190516 needed by kernel-ml", "--assumeno", untouched},
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
@@ -109,6 +111,40 @@ func TestFaults(t *testing.T) {
 				c.check(t, b)
 			}
 		})
+	}
+}
+
+// What yum 3 and dnf 4 say.
+const (
+	baseDead          = "One of the configured repositories failed (Unknown),\nand yum doesn't have enough cached data to continue.\n\nCannot find a valid baseurl for repo: base/7/x86_64\n"
+	dependencyMissing = "Error: \n Problem: conflicting requests\n  - nothing provides linux-firmware >= 20190516 needed by kernel-ml-core-6.1.176-1.el8.elrepo.x86_64\n"
+)
+
+// TestPlanAsksWhatApplyDoes: what would fail the install fails the plan, but not
+// on a node on which nothing is to be installed.
+func TestPlanAsksWhatApplyDoes(t *testing.T) {
+	for _, says := range []string{baseDead, dependencyMissing} {
+		b := newBench(t, kerneltest.EL8)
+		diff := func() error {
+			_, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			return err
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
+		if err := diff(); err == nil || !strings.Contains(err.Error(), "yum would not: ") {
+			t.Errorf("%q passes the plan: %v", says, err)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.Lock = "812 packagekitd" })
+		if err := diff(); err != nil {
+			t.Errorf("with the lock in other hands: %v", err)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails, b.Lock = "", "" })
+		if out := b.do(b.steps...); out.Bad() {
+			t.Fatal(out.Message)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
+		if err := diff(); err != nil {
+			t.Errorf("with nothing to install: %v", err)
+		}
 	}
 }
 

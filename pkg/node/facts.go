@@ -39,6 +39,9 @@ type Facts struct {
 	Repos map[string]Repo `json:"repos,omitempty"`
 	// RepoErrors says, by repository, why it could not be asked.
 	RepoErrors map[string]string `json:"repo_errors,omitempty"`
+	// InstallErrors says why yum would not install a package, by
+	// "<package>@<repo>", of those that a read key install=<package>@<repo> named.
+	InstallErrors map[string]string `json:"install_errors,omitempty"`
 
 	Boot    Boot           `json:"boot"`
 	Kernels []Kernel       `json:"kernels,omitempty"`

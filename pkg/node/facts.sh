@@ -8,7 +8,7 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, file=PATH; and "brief", which
+# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH; and "brief", which
 # leaves all out that has nothing to do with packages. Plain POSIX shell: EL7
 # has bash 4.2 as sh, others dash or busybox. It only reads, and starts as few
 # processes as it can: three hundred busy nodes run it at the same time.
@@ -225,13 +225,25 @@ missing_keys() { # missing_keys REPO
 # age cannot hide a version that is gone (ELRepo keeps only the newest), and dnf
 # waits for no lock on it. yum 3 has one lock for all, whatever its cachedir, and
 # waits for it as long as it is let. skip_if_unavailable would turn a dead mirror
-# into "nothing available".
+# into "nothing available". A key for repo_gpgcheck is in yum's own cache only: the
+# packages themselves are checked when they are installed.
 available() { # available NAME REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
 	limited 150 yum --disablerepo='*' --enablerepo="$2" \
 		--setopt=cachedir="$tmp" --setopt=logdir="$tmp" --setopt="$2.skip_if_unavailable=0" \
-		--setopt=timeout=20 --setopt=retries=2 \
+		--setopt="$2.repo_gpgcheck=0" --setopt=timeout=20 --setopt=retries=2 \
 		list --showduplicates "$1"
+	status=$?
+	rm -rf "$tmp"
+	return $status
+}
+
+# What yum would do, asked as it will be told to, with all repositories and its
+# own cache, which is all that is written here: a dead repository that has nothing
+# to do with kernels, or a dependency that none has, fails the install as well.
+would_install() { # would_install PACKAGE REPO
+	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
+	limited 150 yum --setopt=logdir="$tmp" --enablerepo="$2" install --assumeno "$1"
 	status=$?
 	rm -rf "$tmp"
 	return $status
@@ -327,6 +339,7 @@ for key in "$@"; do
 		emit "repo ${k##*@}" stanza "${k##*@}"
 		emit "repo-missing-keys ${k##*@}" missing_keys "${k##*@}"
 		;;
+	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
 	esac
 done

@@ -171,6 +171,10 @@ var brief = []string{"brief"}
 // PackageKey is the read key for the versions of a package in a repository.
 func PackageKey(name, repo string) string { return "package=" + name + "@" + repo }
 
+// InstallKey is the read key for what yum would do if it were told to install a
+// package, with the version behind its name or without.
+func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo }
+
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
 
@@ -197,19 +201,19 @@ func checkKey(k string) error {
 			return nil
 		}
 		return fmt.Errorf("read key %q: the path is not absolute", k)
-	case "package":
+	case "package", "install":
 		name, repo, found := strings.Cut(arg, "@")
 		if found && isWord(name) && isWord(repo) {
 			return nil
 		}
-		return fmt.Errorf("read key %q is not package=<name>@<repo>", k)
+		return fmt.Errorf("read key %q is not %s=<name>@<repo>", k, kind)
 	}
-	return fmt.Errorf("read key %q is neither package=<name>@<repo> nor file=<path>", k)
+	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>", k)
 }
 
 // isWord tells a name that is safe as an unquoted word, a glob's letters and an
 // option's dash excluded: the repository's name becomes part of yum's options.
-func isWord(s string) bool { return s != "" && s[0] != '-' && madeOf(s, "._+-:") }
+func isWord(s string) bool { return s != "" && s[0] != '-' && madeOf(s, "._+-:~^") }
 
 // madeOf tells that s has only ASCII letters, digits and these others.
 func madeOf(s, others string) bool {

@@ -112,6 +112,15 @@ func parseRepos(s sections, f *Facts) {
 				f.RepoErrors = map[string]string{}
 			}
 			f.RepoErrors[repo] = why
+		case "install":
+			why := WouldInstall(x.text, x.status)
+			if why == "" {
+				continue
+			}
+			if f.InstallErrors == nil {
+				f.InstallErrors = map[string]string{}
+			}
+			f.InstallErrors[arg] = why
 		case "repo":
 			if f.Repos == nil {
 				f.Repos = map[string]Repo{}
@@ -132,6 +141,25 @@ func ParseAvailable(text string, status int, name, repo string) (packages []Pack
 		return packages, ""
 	}
 	return nil, repoError(text, status)
+}
+
+// WouldInstall reads what `yum --assumeno install` of yum 3 or dnf 4 printed, and
+// its exit status, which is 1 where all is well, too. It returns why nothing would
+// be installed, "" if it would, or is there already.
+func WouldInstall(text string, status int) string {
+	text = sshexec.Printable(text)
+	if strings.Contains(text, "Transaction Summary") || strings.Contains(text, "Nothing to do") {
+		return ""
+	}
+	// What a package lacks stands below "Error:", on a line of its own.
+	for _, mark := range []string{"nothing provides", "Requires: "} {
+		for _, l := range lines(text) {
+			if strings.Contains(l, mark) {
+				return strings.TrimLeft(strings.TrimSpace(l), "- ")
+			}
+		}
+	}
+	return repoError(text, status)
 }
 
 // parseYumList: below a heading stand three words for each package, "name.arch

@@ -165,6 +165,30 @@ func TestParseAvailable(t *testing.T) {
 	}
 }
 
+// TestWouldInstall: what yum 3 and dnf 4 say to an install that they are told not
+// to do.
+func TestWouldInstall(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		status     int
+		why        string
+	}{
+		{"yum 3", "Dependencies Resolved\n\nInstalling:\n kernel-ml x86_64 6.1.4-1.el7.elrepo elrepo-kernel 57 M\n\nTransaction Summary\nInstall  1 Package\nExiting on user command\n", 1, ""},
+		{"dnf 4", "Dependencies resolved.\nInstalling:\n kernel-ml x86_64 6.9.7-1.el8.elrepo elrepo-kernel 128 k\nTransaction Summary\nInstall  3 Packages\nOperation aborted.\n", 1, ""},
+		{"there already", "Package kernel-ml-6.9.7-1.el8.elrepo.x86_64 is already installed.\nDependencies resolved.\nNothing to do.\nComplete!\n", 0, ""},
+		{"yum 3, dead base", " One of the configured repositories failed (Unknown),\n\nCannot find a valid baseurl for repo: base/7/x86_64\n", 1, "Cannot find a valid baseurl for repo: base/7/x86_64"},
+		{"dnf 4, dead base", "Errors during downloading metadata for repository 'baseos':\n  - Curl error (6): Couldn't resolve host name\nError: Failed to download metadata for repo 'baseos': Cannot prepare internal mirrorlist\n", 1, "Error: Failed to download metadata for repo 'baseos': Cannot prepare internal mirrorlist"},
+		{"yum 3, dependency", "Error: Package: kernel-ml-6.1.4-1.el7.elrepo.x86_64 (elrepo-kernel)\n           Requires: linux-firmware >= 20190516\n You could try using --skip-broken\n", 1, "Requires: linux-firmware >= 20190516"},
+		{"dnf 4, dependency", "Error: \n Problem: conflicting requests\n  - nothing provides linux-firmware >= 1 needed by kernel-ml-core\n", 1, "nothing provides linux-firmware >= 1 needed by kernel-ml-core"},
+		{"no such package", "Error: Unable to find a match: kernel-ml-9\n", 1, "Error: Unable to find a match: kernel-ml-9"},
+		{"hangs", "", 124, "no answer within 150 s"},
+	} {
+		if why := WouldInstall(c.text, c.status); why != c.why {
+			t.Errorf("%s: %q, want %q", c.name, why, c.why)
+		}
+	}
+}
+
 // TestGPGCheck: a stanza that does not say takes [main]'s word, which every EL's
 // own configuration has; without one either it is off.
 func TestGPGCheck(t *testing.T) {

@@ -70,6 +70,9 @@ func (n *Node) facts(keys []string) string {
 			section("package "+arg, text, status)
 			section("repo "+repo, "["+repo+"]\nenabled=0\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-elrepo.org", 0)
 			section("repo-missing-keys "+repo, "", 0)
+		case "install":
+			text, status := n.wouldInstall()
+			section("install "+arg, text, status)
 		case "file":
 			section("file "+arg, n.fileFacts(arg), 0)
 		}

@@ -69,6 +69,10 @@ type Behaviour struct {
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
+	// InstallFails is what yum says instead of installing anything, where another
+	// repository is dead or a dependency is missing. The one repository can still
+	// be listed.
+	InstallFails string
 	// YumMovesDefault makes an installed kernel the default.
 	YumMovesDefault bool
 	// NoInitramfs and MissingDrivers are what a kernel from the repository lacks.
