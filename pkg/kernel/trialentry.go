@@ -37,7 +37,8 @@ const trialSuffix = "~fleetd"
 
 // addTrial makes the entry that is booted on trial, a copy of the real one, and
 // reads it back. from is the release of the default entry, run what the entry's
-// fleetd.trial= names.
+// fleetd.trial= names: the boot_id from which the trial is asked for, which the
+// journal has.
 func (l loader) addTrial(boot node.Boot, from, release, run string) (node.BootEntry, error) {
 	real, found := boot.Entry(release)
 	if !found {

@@ -8,10 +8,11 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH; and "brief", which
-# leaves all out that has nothing to do with packages. Plain POSIX shell: EL7
-# has bash 4.2 as sh, others dash or busybox. It only reads, and starts as few
-# processes as it can: three hundred busy nodes run it at the same time.
+# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH;
+# and "brief", which leaves all out that has nothing to do with packages. Plain
+# POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads
+# (install= lets yum keep its cache), and starts as few processes as it can: three
+# hundred busy nodes run it at the same time.
 
 LC_ALL=C; LANG=C; export LC_ALL LANG   # yum translates the headings that are parsed
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin; export PATH
@@ -238,9 +239,9 @@ available() { # available NAME REPO
 	return $status
 }
 
-# What yum would do, asked as it will be told to, with all repositories and its
-# own cache, which is all that is written here: a dead repository that has nothing
-# to do with kernels, or a dependency that none has, fails the install as well.
+# What yum would do, asked as it will be told to, with all repositories: a dead one
+# that has nothing to do with kernels, or a dependency that none has, fails the
+# install as well. This alone writes: yum keeps its cache, and dnf opens its history.
 would_install() { # would_install PACKAGE REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
 	limited 150 yum --setopt=logdir="$tmp" --enablerepo="$2" install --assumeno "$1"
