@@ -144,6 +144,17 @@ type hostPlay struct {
 // without the guard.
 func (h hostPlay) plan(before State) (map[int]PlannedStep, State, error) {
 	steps, after, err := h.diff(before)
+	var problem *Problem
+	if errors.As(err, &problem) {
+		// A guard that cannot do its work is no problem where it has none.
+		h.idle = map[Guards]bool{Disruptions: true}
+		var again error
+		if steps, after, again = h.diff(before); again == nil {
+			if _, disruption := h.has(steps); disruption == "" {
+				err = nil
+			}
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
