@@ -32,6 +32,9 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
 		return nil, &fault{kind: KindUsage, op: "connect", err: errors.New("both ProxyJump and ProxyCommand are set")}
 	}
+	if err := t.validateHost(); err != nil {
+		return nil, &fault{kind: KindUsage, op: "connect", err: err}
+	}
 	timeouts := 0
 	for attempt := 1; ; attempt++ {
 		c, err := p.dialInTurn(ctx, t)

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // hostKeys returns what checks t's host key, and the key algorithms to ask for:
@@ -81,7 +83,7 @@ func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEn
 	}
 	if t.HostKeyPolicy != AcceptNew {
 		return refuse(
-			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", portFlag(t), t.host(), files[0]),
+			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", portFlag(t), word(t.host()), word(expandHome(files[0]))),
 			"host key is not known: %s %s", key.Type(), ssh.FingerprintSHA256(key))
 	}
 	// Somebody else may have written since we looked, even another key.
@@ -95,6 +97,9 @@ func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEn
 	}
 	return p.changed(name, found.keys(), key, refuse)
 }
+
+// word is what a hint names, ready for the shell that it is copied to.
+func word(s string) string { return wire.Quote([]string{Printable(s)}) }
 
 func portFlag(t Target) string {
 	if t.port() == 22 {
@@ -111,7 +116,7 @@ func (p *Pool) changed(name string, known hostEntries, key ssh.PublicKey, refuse
 		had = append(had, fmt.Sprintf("%s %s (%s)", e.key.Type(), ssh.FingerprintSHA256(e.key), e.where()))
 	}
 	return refuse(
-		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R '%s' -f %s; otherwise somebody may be in the middle", name, known[0].file),
+		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R %s -f %s; otherwise somebody may be in the middle", word(name), word(known[0].file)),
 		"host key has changed: known %s, offered %s %s", strings.Join(had, ", "), key.Type(), ssh.FingerprintSHA256(key))
 }
 

@@ -38,6 +38,9 @@ type proxyConn struct {
 }
 
 func startProxyCommand(t Target) (net.Conn, error) {
+	if err := t.validateUser(); err != nil {
+		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
+	}
 	line, err := expandTokens(t.ProxyCommand, t)
 	if err != nil {
 		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
