@@ -34,7 +34,7 @@ func (h *handshake) authMethods() []ssh.AuthMethod {
 				// lock the account (pam_faillock) after half as many runs.
 				return "", errPasswordRefused
 			}
-			h.offer("password")
+			h.give("password")
 			return t.Password.Reveal(), nil
 		}))
 	}
@@ -53,6 +53,16 @@ func (h *handshake) offer(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.offered = append(h.offered, what)
+}
+
+// give is offer for what is counted where it is wrong, and perhaps where the login
+// only did not end well: pam_faillock locks the account after three. So a dial
+// that has given a password is not repeated.
+func (h *handshake) give(what string) {
+	h.offer(what)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gave = true
 }
 
 // authText says what was tried, so that nobody needs ssh -vvv to find out.
@@ -82,7 +92,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 			echo := i < len(echos) && echos[i]
 			switch {
 			case !echo && !sent && h.target.Password != "":
-				h.offer("keyboard-interactive")
+				h.give("keyboard-interactive")
 				answers[i] = h.target.Password.Reveal()
 				sent = true
 				h.asked = h.asked || isPasswordQuestion(q)
@@ -93,7 +103,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 				if err != nil {
 					return nil, err
 				}
-				h.offer("keyboard-interactive")
+				h.give("keyboard-interactive")
 				answers[i] = a.Reveal()
 			case sent && isPasswordQuestion(q):
 				return nil, errPasswordRefused

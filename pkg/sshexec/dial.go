@@ -263,6 +263,7 @@ type handshake struct {
 	keyOK   bool   // the host key was accepted: key exchange is over
 	authErr error  // why our side could not log in
 	offered []string
+	gave    bool   // a password, or an answer of a person, among them
 	signed  string // fingerprint of the key that signed last
 }
 
@@ -296,6 +297,20 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	err = h.explain(ctx, proxy, err)
+	if f, ok := errors.AsType[*fault](err); ok && h.gave && f.retry != retryNever {
+		once := *f
+		once.retry = retryNever
+		if once.hint == "" {
+			once.hint = "the password was sent, so the login is not tried again: each failure may count towards a lock of the account"
+		}
+		return &once
+	}
+	return err
+}
+
+// explain is called with h.mu held.
+func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) error {
 	t := h.target
 	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
 	switch {
