@@ -35,6 +35,9 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if err := t.validateHost(); err != nil {
 		return nil, &fault{kind: KindUsage, op: "connect", err: err}
 	}
+	if t.user() == "" {
+		return nil, &fault{kind: KindUsage, op: "connect", err: fmt.Errorf("no user name is set, and the local user %d has none", os.Getuid()), hint: "set ansible_user"}
+	}
 	timeouts := 0
 	for attempt := 1; ; attempt++ {
 		c, err := p.dialInTurn(ctx, t)

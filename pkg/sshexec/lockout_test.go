@@ -1,14 +1,22 @@
 package sshexec_test
 
 import (
+	"context"
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 )
 
 // TestPasswordIsSentOnce: whatever a peer does once it has a password, it does not
@@ -54,4 +62,42 @@ func TestPasswordIsSentOnce(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestUserWithoutAName: ssh says "No user exists for uid", and does not log in as
+// somebody else.
+func TestUserWithoutAName(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: it becomes a user that does not exist")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opensshtest.CopyFile(t, self, dir+"/test")
+	if err := os.Chmod(dir+"/test", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(dir + "/test")
+	cmd.Dir = "/"
+	cmd.Env = []string{"FLEETD_TEST_NAMELESS=1", "USER=root", "HOME=/", "PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 48599, Gid: 48599}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "cannot connect to web1: no user name is set, and the local user 48599 has none") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func connectNameless() int {
+	p := sshexec.NewPool(sshexec.Options{DialAttempts: 1})
+	defer p.Close()
+	err := p.Connect(context.Background(), sshexec.Target{Name: "web1", Address: "127.0.0.1", Port: 9})
+	fmt.Println(err)
+	return 0
 }

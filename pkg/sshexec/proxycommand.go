@@ -117,6 +117,9 @@ func expandTokens(s string, t Target) (string, error) {
 		case 'r':
 			sb.WriteString(t.user())
 		case 'u':
+			if localUser() == "" {
+				return "", fmt.Errorf("%%u in %q: the local user has no name", s)
+			}
 			sb.WriteString(localUser())
 		case 'd':
 			home, err := os.UserHomeDir()
