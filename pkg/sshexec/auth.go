@@ -140,7 +140,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 	seen := map[string]bool{}
 	add := func(s ssh.Signer, label string) {
 		id := string(s.PublicKey().Marshal())
-		if seen[id] {
+		if seen[id] || !h.pool.opts.Algorithms.allows(s.PublicKey().Type()) {
 			return
 		}
 		seen[id] = true
@@ -223,10 +223,11 @@ func (a *announced) Algorithms() []string {
 		a.tried()
 		a.tried = nil
 	}
+	own := algorithmsFor(a.PublicKey())
 	if m, ok := a.Signer.(ssh.MultiAlgorithmSigner); ok {
-		return m.Algorithms()
+		return slices.DeleteFunc(slices.Clone(m.Algorithms()), func(algo string) bool { return !slices.Contains(own, algo) })
 	}
-	return algorithmsFor(a.PublicKey())
+	return own
 }
 
 func (a *announced) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
@@ -242,17 +243,6 @@ func (a *announced) sign(rand io.Reader, data []byte, algo string) (*ssh.Signatu
 		return s.SignWithAlgorithm(rand, data, algo)
 	}
 	return a.Sign(rand, data)
-}
-
-func algorithmsFor(k ssh.PublicKey) []string {
-	typ := k.Type()
-	if c, ok := k.(*ssh.Certificate); ok {
-		typ = c.Key.Type()
-	}
-	if typ == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
-	}
-	return []string{typ}
 }
 
 func defaultIdentityFiles() []string {

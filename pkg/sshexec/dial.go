@@ -277,7 +277,7 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
 	return &ssh.ClientConfig{
-		Config:            ssh.Config{KeyExchanges: keyExchanges()},
+		Config:            h.pool.opts.Algorithms.config(),
 		User:              t.user(),
 		Auth:              h.authMethods(),
 		HostKeyAlgorithms: algos,

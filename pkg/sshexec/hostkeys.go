@@ -45,7 +45,7 @@ func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []str
 	verify = func(key ssh.PublicKey) error {
 		return p.verifyHostKey(t, files, name, known, key)
 	}
-	return verify, known.algorithms(t.HostKey), nil
+	return verify, known.algorithms(t.HostKey, p.opts.Algorithms.hostKeys()), nil
 }
 
 // knownName is what t is called in known_hosts: "host", or "[host]:port" where
@@ -141,6 +141,10 @@ func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate
 	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
 		return refuse("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
 	}
+	if how := cert.Signature.Format; !slices.Contains(p.opts.Algorithms.hostKeys(), how) {
+		return refuse("have the authority sign it with "+ssh.KeyAlgoRSASHA512+" (ssh-keygen -t "+ssh.KeyAlgoRSASHA512+")",
+			"host certificate %q is signed by the algorithm %s, which is not considered safe", cert.KeyId, how)
+	}
 	var checker ssh.CertChecker
 	if err := checker.CheckCert(principal, cert); err != nil {
 		return refuse("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
@@ -148,13 +152,11 @@ func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate
 	return nil
 }
 
-// algorithms returns the host key algorithms to offer, or nil for x/crypto's
-// defaults. The known key with the fingerprint bound, if any, comes first: a
+// algorithms returns those of def to offer, in their order for this host. The known key with the fingerprint bound, if any, comes first: a
 // host with several keys must not look like another one because a line was added
 // to known_hosts. Certificates are asked for only where an authority is known: a
 // server would show one to everybody who asks.
-func (es hostEntries) algorithms(bound string) []string {
-	def := ssh.SupportedAlgorithms().HostKeys
+func (es hostEntries) algorithms(bound string, def []string) []string {
 	var out []string
 	add := func(algos ...string) {
 		for _, a := range algos {

@@ -34,6 +34,8 @@ type Options struct {
 	// Challenge answers keyboard-interactive questions that are not the
 	// password (a one-time code). Nil means that such a question is an error.
 	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
+	// Algorithms says which algorithms connections may use.
+	Algorithms AlgorithmPolicy
 	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
 	// test of that way.
 	noSFTP string
