@@ -58,7 +58,8 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 // newPool makes the connections' owner. hold clears the screen for a question.
 func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *sshexec.Pool {
 	return sshexec.NewPool(sshexec.Options{
-		MaxDials: f.forks,
+		MaxDials:   f.forks,
+		Algorithms: f.sshAlgorithms,
 		Passphrase: func(file string) (sshexec.Secret, error) {
 			defer hold()()
 			return askSecret(c, fmt.Sprintf("Passphrase of %s: ", file))

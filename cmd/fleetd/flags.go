@@ -30,6 +30,7 @@ type fleetFlags struct {
 	vaultFiles     []string
 	vaultIDs       []string
 	acceptNewHosts bool
+	sshAlgorithms  sshexec.AlgorithmPolicy
 }
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {
@@ -51,7 +52,7 @@ func (f *fleetFlags) addVault(c *cobra.Command) {
 }
 
 // connectionFlags are the names of what addConnection adds.
-var connectionFlags = []string{"forks", "ask-pass", "ask-become-pass", "accept-new-host-keys"}
+var connectionFlags = []string{"forks", "ask-pass", "ask-become-pass", "accept-new-host-keys", "ssh-algorithms"}
 
 func (f *fleetFlags) addConnection(c *cobra.Command) {
 	fs := c.Flags()
@@ -59,6 +60,7 @@ func (f *fleetFlags) addConnection(c *cobra.Command) {
 	fs.BoolVarP(&f.askPass, "ask-pass", "k", false, "ask for the SSH password")
 	fs.BoolVarP(&f.askBecomePass, "ask-become-pass", "K", false, "ask for the sudo password")
 	fs.BoolVar(&f.acceptNewHosts, "accept-new-host-keys", false, "trust and remember host keys that known_hosts does not have; a changed key is refused all the same")
+	fs.Var(&f.sshAlgorithms, "ssh-algorithms", "SSH's algorithms: fips leaves out what FIPS 140-3 does not allow")
 }
 
 const defaultPlaybook = "playbooks/site.yml"

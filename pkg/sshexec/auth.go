@@ -34,7 +34,7 @@ func (h *handshake) authMethods() []ssh.AuthMethod {
 				// lock the account (pam_faillock) after half as many runs.
 				return "", errPasswordRefused
 			}
-			h.offer("password")
+			h.give("password")
 			return t.Password.Reveal(), nil
 		}))
 	}
@@ -53,6 +53,16 @@ func (h *handshake) offer(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.offered = append(h.offered, what)
+}
+
+// give is offer for what is counted where it is wrong, and perhaps where the login
+// only did not end well: pam_faillock locks the account after three. So a dial
+// that has given a password is not repeated.
+func (h *handshake) give(what string) {
+	h.offer(what)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gave = true
 }
 
 // authText says what was tried, so that nobody needs ssh -vvv to find out.
@@ -82,7 +92,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 			echo := i < len(echos) && echos[i]
 			switch {
 			case !echo && !sent && h.target.Password != "":
-				h.offer("keyboard-interactive")
+				h.give("keyboard-interactive")
 				answers[i] = h.target.Password.Reveal()
 				sent = true
 				h.asked = h.asked || isPasswordQuestion(q)
@@ -93,7 +103,7 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 				if err != nil {
 					return nil, err
 				}
-				h.offer("keyboard-interactive")
+				h.give("keyboard-interactive")
 				answers[i] = a.Reveal()
 			case sent && isPasswordQuestion(q):
 				return nil, errPasswordRefused
@@ -130,7 +140,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 	seen := map[string]bool{}
 	add := func(s ssh.Signer, label string) {
 		id := string(s.PublicKey().Marshal())
-		if seen[id] {
+		if seen[id] || !h.pool.opts.Algorithms.allows(s.PublicKey().Type()) {
 			return
 		}
 		seen[id] = true
@@ -213,10 +223,11 @@ func (a *announced) Algorithms() []string {
 		a.tried()
 		a.tried = nil
 	}
+	own := algorithmsFor(a.PublicKey())
 	if m, ok := a.Signer.(ssh.MultiAlgorithmSigner); ok {
-		return m.Algorithms()
+		return slices.DeleteFunc(slices.Clone(m.Algorithms()), func(algo string) bool { return !slices.Contains(own, algo) })
 	}
-	return algorithmsFor(a.PublicKey())
+	return own
 }
 
 func (a *announced) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
@@ -232,17 +243,6 @@ func (a *announced) sign(rand io.Reader, data []byte, algo string) (*ssh.Signatu
 		return s.SignWithAlgorithm(rand, data, algo)
 	}
 	return a.Sign(rand, data)
-}
-
-func algorithmsFor(k ssh.PublicKey) []string {
-	typ := k.Type()
-	if c, ok := k.(*ssh.Certificate); ok {
-		typ = c.Key.Type()
-	}
-	if typ == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
-	}
-	return []string{typ}
 }
 
 func defaultIdentityFiles() []string {

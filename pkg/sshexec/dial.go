@@ -32,6 +32,12 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
 		return nil, &fault{kind: KindUsage, op: "connect", err: errors.New("both ProxyJump and ProxyCommand are set")}
 	}
+	if err := t.validateHost(); err != nil {
+		return nil, &fault{kind: KindUsage, op: "connect", err: err}
+	}
+	if t.user() == "" {
+		return nil, &fault{kind: KindUsage, op: "connect", err: fmt.Errorf("no user name is set, and the local user %d has none", os.Getuid()), hint: "set ansible_user"}
+	}
 	timeouts := 0
 	for attempt := 1; ; attempt++ {
 		c, err := p.dialInTurn(ctx, t)
@@ -260,6 +266,7 @@ type handshake struct {
 	keyOK   bool   // the host key was accepted: key exchange is over
 	authErr error  // why our side could not log in
 	offered []string
+	gave    bool   // a password, or an answer of a person, among them
 	signed  string // fingerprint of the key that signed last
 }
 
@@ -270,7 +277,7 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
 	return &ssh.ClientConfig{
-		Config:            ssh.Config{KeyExchanges: keyExchanges()},
+		Config:            h.pool.opts.Algorithms.config(),
 		User:              t.user(),
 		Auth:              h.authMethods(),
 		HostKeyAlgorithms: algos,
@@ -293,6 +300,20 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	err = h.explain(ctx, proxy, err)
+	if f, ok := errors.AsType[*fault](err); ok && h.gave && f.retry != retryNever {
+		once := *f
+		once.retry = retryNever
+		if once.hint == "" {
+			once.hint = "the password was sent, so the login is not tried again: each failure may count towards a lock of the account"
+		}
+		return &once
+	}
+	return err
+}
+
+// explain is called with h.mu held.
+func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) error {
 	t := h.target
 	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
 	switch {

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // hostKeys returns what checks t's host key, and the key algorithms to ask for:
@@ -43,7 +45,7 @@ func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []str
 	verify = func(key ssh.PublicKey) error {
 		return p.verifyHostKey(t, files, name, known, key)
 	}
-	return verify, known.algorithms(t.HostKey), nil
+	return verify, known.algorithms(t.HostKey, p.opts.Algorithms.hostKeys()), nil
 }
 
 // knownName is what t is called in known_hosts: "host", or "[host]:port" where
@@ -81,7 +83,7 @@ func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEn
 	}
 	if t.HostKeyPolicy != AcceptNew {
 		return refuse(
-			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", portFlag(t), t.host(), files[0]),
+			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", portFlag(t), word(t.host()), word(expandHome(files[0]))),
 			"host key is not known: %s %s", key.Type(), ssh.FingerprintSHA256(key))
 	}
 	// Somebody else may have written since we looked, even another key.
@@ -95,6 +97,9 @@ func (p *Pool) verifyHostKey(t Target, files []string, name string, known hostEn
 	}
 	return p.changed(name, found.keys(), key, refuse)
 }
+
+// word is what a hint names, ready for the shell that it is copied to.
+func word(s string) string { return wire.Quote([]string{Printable(s)}) }
 
 func portFlag(t Target) string {
 	if t.port() == 22 {
@@ -111,7 +116,7 @@ func (p *Pool) changed(name string, known hostEntries, key ssh.PublicKey, refuse
 		had = append(had, fmt.Sprintf("%s %s (%s)", e.key.Type(), ssh.FingerprintSHA256(e.key), e.where()))
 	}
 	return refuse(
-		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R '%s' -f %s; otherwise somebody may be in the middle", name, known[0].file),
+		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R %s -f %s; otherwise somebody may be in the middle", word(name), word(known[0].file)),
 		"host key has changed: known %s, offered %s %s", strings.Join(had, ", "), key.Type(), ssh.FingerprintSHA256(key))
 }
 
@@ -136,6 +141,10 @@ func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate
 	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
 		return refuse("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
 	}
+	if how := cert.Signature.Format; !slices.Contains(p.opts.Algorithms.hostKeys(), how) {
+		return refuse("have the authority sign it with "+ssh.KeyAlgoRSASHA512+" (ssh-keygen -t "+ssh.KeyAlgoRSASHA512+")",
+			"host certificate %q is signed by the algorithm %s, which is not considered safe", cert.KeyId, how)
+	}
 	var checker ssh.CertChecker
 	if err := checker.CheckCert(principal, cert); err != nil {
 		return refuse("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
@@ -143,13 +152,11 @@ func (p *Pool) verifyHostCert(t Target, known hostEntries, cert *ssh.Certificate
 	return nil
 }
 
-// algorithms returns the host key algorithms to offer, or nil for x/crypto's
-// defaults. The known key with the fingerprint bound, if any, comes first: a
+// algorithms returns those of def to offer, in their order for this host. The known key with the fingerprint bound, if any, comes first: a
 // host with several keys must not look like another one because a line was added
 // to known_hosts. Certificates are asked for only where an authority is known: a
 // server would show one to everybody who asks.
-func (es hostEntries) algorithms(bound string) []string {
-	def := ssh.SupportedAlgorithms().HostKeys
+func (es hostEntries) algorithms(bound string, def []string) []string {
 	var out []string
 	add := func(algos ...string) {
 		for _, a := range algos {

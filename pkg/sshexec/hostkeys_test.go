@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"os"
 	"os/exec"
@@ -217,6 +218,22 @@ func hostCert(t testing.TB, ca ssh.Signer, edit func(*ssh.Certificate)) ssh.Sign
 func TestHostCertificate(t *testing.T) {
 	ca, other := sshtest.NewKey(), sshtest.NewKey()
 	trust := "@cert-authority * " + keyText(ca.PublicKey()) + "\n"
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaCA, err := ssh.NewSignerFromKey(rsaKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedBy := func(algorithm string) ssh.Signer {
+		s, err := ssh.NewSignerWithAlgorithms(rsaCA.(ssh.AlgorithmSigner), []string{algorithm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	trustRSA := "@cert-authority * " + keyText(rsaCA.PublicKey()) + "\n"
 	for _, tc := range []struct {
 		name   string
 		signer ssh.Signer
@@ -229,6 +246,8 @@ func TestHostCertificate(t *testing.T) {
 		{"another host's", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidPrincipals = []string{"x"} }), trust, "is for x, not for 127.0.0.1"},
 		{"for every host", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidPrincipals = nil }), trust, ""},
 		{"expired", hostCert(t, ca, func(c *ssh.Certificate) { c.ValidBefore = 1 }), trust, "cert has expired"},
+		{"signed with SHA-2", hostCert(t, signedBy(ssh.KeyAlgoRSASHA256), func(*ssh.Certificate) {}), trustRSA, ""},
+		{"signed with SHA-1", hostCert(t, signedBy(ssh.KeyAlgoRSA), func(*ssh.Certificate) {}), trustRSA, "is signed by the algorithm ssh-rsa"},
 		{"revoked authority", hostCert(t, ca, func(*ssh.Certificate) {}), trust + "@revoked * " + keyText(ca.PublicKey()) + "\n", "is revoked"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -77,7 +77,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 			err = fmt.Errorf("cannot read private key %s: %w", path, err)
 			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
 				return nil, &fault{kind: KindAuth, op: "log in", err: err,
-					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + path + "; or load it with ssh-add"}
+					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + word(path) + "; or load it with ssh-add"}
 			}
 			return nil, err
 		}
@@ -164,7 +164,7 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 	}
 	if err != nil {
 		s.failed(&fault{kind: KindAuth, op: "log in", err: err,
-			hint: "load the key into an agent first: ssh-add " + f.path})
+			hint: "load the key into an agent first: ssh-add " + word(f.path)})
 	}
 	return signer, err
 }

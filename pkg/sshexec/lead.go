@@ -21,7 +21,8 @@ type lead struct {
 
 	mu   sync.Mutex
 	held []byte
-	seen int // how much of held was looked at for prompts
+	seen int  // how much of held was looked at for prompts
+	su   bool // su was called
 	over bool
 }
 
@@ -69,27 +70,32 @@ func (l *lead) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// lookForPrompt tells of a question for the password: the one that sudo was told
+// to ask, or, in any language, su's, and of su's only what comes after the line
+// with which our own shell calls it. It is the last thing there, because who asks
+// waits: a login script may print what reads like one, or (set -x) the very
+// command line that holds sudo's.
 func (l *lead) lookForPrompt(text string) {
-	switch l.line.Method {
+	text = text[l.seen:]
+	switch p := l.line.Prompt(); l.line.Method {
 	case "sudo":
-		p := l.line.Prompt()
-		for {
-			i := strings.Index(text[l.seen:], p)
-			if i < 0 {
-				return
-			}
-			l.seen += i + len(p)
-			l.tell()
+		if !strings.HasSuffix(text, p) || strings.HasSuffix(text, "'"+p) {
+			return
 		}
 	case "su":
-		// su's prompt cannot be chosen and is translated, but in every
-		// language it is text without a newline that ends in a colon.
-		tail := strings.TrimRight(text[l.seen:], " ")
-		if strings.HasSuffix(tail, ":") || strings.HasSuffix(tail, "：") {
-			l.seen = len(text)
-			l.tell()
+		if !l.su {
+			_, after, found := strings.Cut(text, wire.SuPrefix(l.line.Nonce))
+			if !found {
+				return
+			}
+			l.su, text = true, after
+		}
+		if !isPasswordPrompt(text[strings.LastIndexByte(text, '\n')+1:]) {
+			return
 		}
 	}
+	l.seen = len(l.held)
+	l.tell()
 }
 
 func (l *lead) tell() {
@@ -103,7 +109,7 @@ func (l *lead) tell() {
 func (l *lead) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := strings.ReplaceAll(string(l.held), l.line.Prompt(), "")
+	text := strings.NewReplacer(l.line.Prompt(), "", wire.SuPrefix(l.line.Nonce), "").Replace(string(l.held))
 	var lines []string
 	for _, s := range strings.Split(text, "\n") {
 		if s = strings.TrimSpace(Printable(s)); s != "" {

@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv("FLEETD_TEST_LEARN"); job != "" {
 		os.Exit(learnHostKeys(job))
 	}
+	if os.Getenv("FLEETD_TEST_NAMELESS") != "" {
+		os.Exit(connectNameless())
+	}
 	goleak.VerifyTestMain(leakCheck{m})
 }
 

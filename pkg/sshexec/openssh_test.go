@@ -102,6 +102,57 @@ func TestOpenSSHBecomeFailures(t *testing.T) {
 	})
 }
 
+// TestOpenSSHLoginScriptIsNotGivenThePassword: what a login prints may read like a
+// prompt, and may read what is sent.
+func TestOpenSSHLoginScriptIsNotGivenThePassword(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{Users: true})
+	stolen := s.Write(t, "stolen", "")
+	if err := os.Chmod(stolen, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"su", "sudo"} {
+		for _, says := range []string{"Loading modules:", "Password: ", "[sudo] password for x: "} {
+			shell := fmt.Sprintf("#!/bin/sh\nprintf '%s' >&2\ntimeout 1 head -n 1 >>%s\nexec /bin/sh \"$@\"\n", says, stolen)
+			if err := os.WriteFile(s.Path("oddshell"), []byte(shell), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p := newPool(t, sshexec.Options{})
+			target := s.As(opensshtest.OddUser)
+			target.Become = sshexec.Become{Method: method, Password: opensshtest.DeployPassword}
+			res, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"id", "-un"}, Become: true})
+			if method == "su" && (err != nil || string(res.Stdout) != "root\n") {
+				t.Errorf("%s, %q: %+v, %v", method, says, res, err)
+			}
+			// The user may not sudo; she is asked all the same.
+			if method == "sudo" && (err == nil || !strings.Contains(err.Error(), "is not in the sudoers file")) {
+				t.Errorf("%s, %q: %v", method, says, err)
+			}
+			if b, err := os.ReadFile(stolen); err != nil || len(b) > 0 {
+				t.Fatalf("%s, %q: the login script was sent %q, %v", method, says, b, err)
+			}
+		}
+	}
+}
+
+// TestOpenSSHPasswordThatNobodyAskedFor: the program that stands for su takes no
+// password; the shell that reads one in its place shows and runs none of it.
+func TestOpenSSHPasswordThatNobodyAskedFor(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{})
+	su := s.Write(t, "su", "#!/bin/sh\nprintf 'Password: ' >&2\nsleep 1\nexec /bin/sh -c \"$4\"\n")
+	if err := os.Chmod(su, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := newPool(t, sshexec.Options{})
+	target := s.Target("web1")
+	target.Become = sshexec.Become{Method: "su", User: "nobody", Exe: su, Password: "echo s3cr3t"}
+	res, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+	if text := fmt.Sprintf("%s%s%v", res.Stdout, res.Stderr, err); strings.Contains(text, "s3cr3t") || res.ExitStatus != 125 && sshexec.KindOf(err) != sshexec.KindBecome {
+		t.Errorf("%s, %+v", text, res)
+	}
+}
+
 func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 	t.Parallel()
 	s := opensshtest.Start(t, opensshtest.Config{Users: true})

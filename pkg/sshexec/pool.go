@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"os/exec"
 	"os/user"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -30,6 +34,8 @@ type Options struct {
 	// Challenge answers keyboard-interactive questions that are not the
 	// password (a one-time code). Nil means that such a question is an error.
 	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
+	// Algorithms says which algorithms connections may use.
+	Algorithms AlgorithmPolicy
 	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
 	// test of that way.
 	noSFTP string
@@ -375,10 +381,17 @@ func (p *Pool) ping(c *conn) {
 	p.mu.Unlock()
 }
 
+// localUser is the name of who runs fleetd, "" if the user has none: then nobody
+// can tell as whom to log in, and ssh refuses as well. What $USER says counts for
+// nothing, it is inherited. A static program asks /etc/passwd only, so id(1) is
+// asked for a directory's users.
 var localUser = sync.OnceValue(func() string {
-	u, err := user.Current()
-	if err != nil {
-		return "root"
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		return u.Username
 	}
-	return u.Username
+	name, err := exec.Command("id", "-un").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
 })

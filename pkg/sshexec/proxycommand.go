@@ -38,6 +38,9 @@ type proxyConn struct {
 }
 
 func startProxyCommand(t Target) (net.Conn, error) {
+	if err := t.validateUser(); err != nil {
+		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
+	}
 	line, err := expandTokens(t.ProxyCommand, t)
 	if err != nil {
 		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
@@ -114,6 +117,9 @@ func expandTokens(s string, t Target) (string, error) {
 		case 'r':
 			sb.WriteString(t.user())
 		case 'u':
+			if localUser() == "" {
+				return "", fmt.Errorf("%%u in %q: the local user has no name", s)
+			}
 			sb.WriteString(localUser())
 		case 'd':
 			home, err := os.UserHomeDir()

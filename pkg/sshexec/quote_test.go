@@ -87,6 +87,7 @@ func FuzzProgram(f *testing.F) {
 			if err != nil || back.Script != p.Script || len(back.Argv) != len(p.Argv) || back.Env["FL_X"] != a || (p.Argv != nil && back.Argv[4] != b) {
 				t.Fatalf("decoded %+v, %v", back, err)
 			}
+			text = wire.Line{Nonce: "n"}.Program(text)
 			line := wire.Line{Nonce: "n"}.String()
 			line = strings.Replace(line, "exec /bin/sh", "exec SHELL", 1)
 			for _, sh := range shells() {
@@ -104,6 +105,7 @@ func TestCutProgramLineIsNotExecuted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	text = wire.Line{Nonce: "n"}.Program(text)
 	for _, sh := range shells() {
 		for cut := 0; cut < len(text); cut++ {
 			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", wire.Quote(sh), 1))
@@ -114,6 +116,22 @@ func TestCutProgramLineIsNotExecuted(t *testing.T) {
 			}
 			if cut > 20 && cut < len(text)-3 {
 				cut += 10
+			}
+		}
+	}
+}
+
+// TestOnlyAProgramIsEvaluated: what does not carry the nonce may be a password.
+func TestOnlyAProgramIsEvaluated(t *testing.T) {
+	for _, sh := range shells() {
+		for _, text := range []string{"echo pw", "pecho pw", "eecho pw", "mpecho pw", "n", "nxecho pw", "n pecho pw", "$(echo pw)", ""} {
+			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", wire.Quote(sh), 1))
+			cmd.Stdin = strings.NewReader(text + "\n")
+			var said strings.Builder
+			cmd.Stderr = &said
+			out, err := cmd.Output()
+			if len(out) > 0 || err == nil || cmd.ProcessState.ExitCode() != 125 || strings.Contains(said.String(), "pw") {
+				t.Errorf("%v: %q: %q, %q, %v", sh, text, out, said.String(), err)
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -180,6 +182,55 @@ func TestProxyCommandFailures(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.want) || sshexec.KindOf(err) != tc.kind {
 			t.Errorf("%s: got %v (%v), want %s", tc.command, err, sshexec.KindOf(err), tc.want)
 		}
+	}
+}
+
+// TestNoShellReadsAnInventorysNames: CVE-2023-51385, and the hints that are copied
+// into a shell.
+func TestNoShellReadsAnInventorysNames(t *testing.T) {
+	trace := filepath.Join(t.TempDir(), "trace")
+	ran := func() bool { _, err := os.Stat(trace); return err == nil }
+	for _, payload := range []string{
+		"$(touch TRACE)127.0.0.1", "`touch TRACE`", ";touch TRACE", "a|touch TRACE", "a&touch TRACE", "a\ntouch TRACE", "a>TRACE",
+		"'$(touch TRACE)'", "\"$(touch TRACE)", "-oProxyCommand=touch TRACE", "${IFS}touch${IFS}TRACE", "a -oProxyCommand=x", "a\\",
+	} {
+		payload = strings.ReplaceAll(payload, "TRACE", trace)
+		for _, command := range []string{"echo %h %r %n", "true %h", "true %r", "true %n"} {
+			for _, target := range []sshexec.Target{{Name: payload}, {Name: "a", Address: payload}, {Name: "a", User: payload}} {
+				target.ProxyCommand = command
+				p := newPool(t, sshexec.Options{DialAttempts: 1})
+				if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindUsage {
+					t.Errorf("%q in %+v: %v", payload, target, err)
+				}
+			}
+		}
+		if ran() {
+			t.Fatalf("%q was run", payload)
+		}
+		if strings.Contains(payload, "\n") {
+			continue // an alias of two lines is in no known_hosts
+		}
+		srv := sshtest.New(t)
+		target := srv.Target("web1")
+		target.HostKeyAlias = payload
+		target.KnownHosts = []string{filepath.Join(t.TempDir(), payload[:1]+"$(touch "+filepath.Base(trace)+")")}
+		hint := sshexec.HintOf(runTrue(t, newPool(t, sshexec.Options{}), target))
+		_, command, found := strings.Cut(hint, "add it: ")
+		command, _, _ = strings.Cut(command, "; or use")
+		if !found {
+			t.Fatalf("no command in %q", hint)
+		}
+		sh := exec.Command("/bin/sh", "-c", strings.Replace(command, "ssh-keyscan", "echo", 1))
+		sh.Dir = filepath.Dir(trace)
+		if out, err := sh.CombinedOutput(); err != nil || ran() {
+			t.Errorf("%s: %v, %s", command, err, out)
+		}
+	}
+	// A name of a Windows domain is one.
+	target := sshtest.New(t).Target("web1")
+	target.User, target.ProxyCommand = `CORP\deploy`, "echo %r >&2; exit 1"
+	if err := runTrue(t, newPool(t, sshexec.Options{DialAttempts: 1}), target); err == nil || !strings.Contains(err.Error(), "deploy") {
+		t.Error(err)
 	}
 }
 

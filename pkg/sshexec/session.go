@@ -183,7 +183,7 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 	t, line := l.target, s.lead.line
 	send := func() error {
 		s.sent = true
-		err := s.write(ctx, q, l.program, !l.input)
+		err := s.write(ctx, q, line.Program(l.program), !l.input)
 		if err != nil && ctx.Err() != nil && s.pid == 0 {
 			// It may have arrived all the same, and then it has to be killed.
 			s.markedBy(s.errDone, startGrace)
@@ -263,6 +263,9 @@ func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) er
 	}
 	if s.conn.isDead() || !s.status.seen {
 		return s.conn.lostErr()
+	}
+	if become && s.pid != 0 {
+		return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asked for a password and did not read it; the shell that did has refused it", line.Method)}
 	}
 	said := s.lead.text()
 	if become {

@@ -191,6 +191,34 @@ func (t Target) lastHop() (Target, bool) {
 	return hop, true
 }
 
+// validateHost refuses, as OpenSSH does since CVE-2023-51385, an address that a
+// shell could read something into: it is put into ProxyCommand, and into the
+// commands that hints name.
+func (t Target) validateHost() error {
+	if h := t.host(); h == "" || h[0] == '-' || strings.ContainsFunc(h, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune("'`\"$\\;&<>|(){},", r)
+	}) {
+		return fmt.Errorf("%q is no host name: it holds characters that are not allowed there", h)
+	}
+	return nil
+}
+
+// validateUser does the same for the login name, before a shell gets it. A
+// backslash stands in the names of a Windows domain.
+func (t Target) validateUser() error {
+	u := t.user()
+	for i, r := range u {
+		rest := u[i+len(string(r)):]
+		if r < ' ' || r == 0x7f || strings.ContainsRune("'`\"$;&<>|(){}", r) || r == ' ' && strings.HasPrefix(rest, "-") || r == '\\' && rest == "" {
+			return fmt.Errorf("%q is no user name: it holds characters that are not allowed there", u)
+		}
+	}
+	if strings.HasPrefix(u, "-") {
+		return fmt.Errorf("%q is no user name: it begins with \"-\"", u)
+	}
+	return nil
+}
+
 func (b Become) user() string {
 	if b.User != "" {
 		return b.User

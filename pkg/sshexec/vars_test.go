@@ -109,6 +109,10 @@ func TestTargetFromVarsRefuses(t *testing.T) {
 		{vars{"ansible_ssh_common_args": "-o StrictHostKeyChecking=maybe"}, "StrictHostKeyChecking=maybe is not known"},
 		{vars{"ansible_ssh_common_args": "-J a:0"}, "has a bad port"},
 		{vars{"ansible_ssh_common_args": "-J -oProxyCommand=x"}, "is no host"},
+		{vars{"ansible_host": "$(touch /tmp/x)127.0.0.1"}, "is no host name"},
+		{vars{"ansible_host": "-oProxyCommand=x"}, "is no host name"},
+		{vars{"ansible_host": "a\nb"}, "is no host name"},
+		{vars{"ansible_ssh_common_args": "-o HostName=a`b`"}, "is no host name"},
 		{vars{"ansible_become_method": "doas"}, `become method "doas" is not supported`},
 		{vars{"ansible_become_user": "a'b"}, "not allowed there"},
 	} {

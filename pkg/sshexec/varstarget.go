@@ -105,6 +105,9 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if config == nil {
 		config = NewSSHConfig()
 	}
+	if err := (Target{Address: dest}).validateHost(); err != nil {
+		return Target{}, err // before a Match exec of ssh_config sees it
+	}
 	if err := o.addConfig(config, dest); err != nil {
 		return Target{}, err
 	}
@@ -121,7 +124,10 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if h := o.get("hostname"); h != "" {
 		t.Address = strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
 	}
-	var err error
+	err := t.validateHost()
+	if err != nil {
+		return Target{}, err
+	}
 	if t.Port, err = o.number("port", 65535); err != nil {
 		return Target{}, err
 	}

@@ -166,6 +166,10 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 	if err != nil {
 		return Response{Exit: 125}
 	}
+	program, ours := strings.CutPrefix(program, line.Nonce)
+	if !ours {
+		return Response{Exit: 125}
+	}
 	p, err := wire.DecodeProgram(program)
 	if err != nil {
 		return Response{Stderr: err.Error() + "\n", Exit: 2}
@@ -219,7 +223,7 @@ func (s *Server) becomes(line wire.Line, stdin *bufio.Reader, stderr io.Writer) 
 		tries := 3
 		prompt := line.Prompt()
 		if line.Method == "su" {
-			tries, prompt = 1, "Password: "
+			tries, prompt = 1, wire.SuPrefix(line.Nonce)+"Password: "
 		}
 		for n := 1; ; n++ {
 			_, _ = io.WriteString(stderr, prompt)

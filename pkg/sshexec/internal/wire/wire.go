@@ -17,10 +17,19 @@ import (
 // read's exit status matters: at end of file without a newline it fails, so a
 // program that was cut in the middle by a lost connection is never executed.
 //
+// Every program line begins with the nonce, which only the sender of this command
+// line knows: whatever else arrives there (a password that nobody asked for) is
+// not evaluated, and not shown either.
+//
 // A program that needs no escaping is marked "p" and evaluated as it stands,
 // which saves the node a fork; the others are marked "e".
 const bootstrap = `echo "fleetd-$1 $$" >&2;IFS= read -r fl_p || exit 125;` +
-	`case $fl_p in p*) eval "set --;unset fl_p;${fl_p#p}";; *) eval "set --;unset fl_p;$(printf %b "${fl_p#e}")";; esac`
+	`case $fl_p in $1p*) eval "set --;unset fl_p;${fl_p#$1p}";; $1e*) eval "set --;unset fl_p;$(printf %b "${fl_p#$1e}")";; ` +
+	`*) echo "fleetd-$1: what came first is no program" >&2;exit 125;; esac`
+
+// asking runs on the node before su, whose prompt cannot be chosen: what a login
+// script printed before that line is no prompt.
+const asking = `echo "fleetd-$1: su" >&2;shift;exec "$@"`
 
 // Line is the command of an exec request.
 type Line struct {
@@ -36,6 +45,12 @@ type Line struct {
 
 // Prompt is what sudo is told to ask with.
 func (l Line) Prompt() string { return "[fleetd-" + l.Nonce + "] password:" }
+
+// Program is what goes to standard input, of what [Program.Encode] returned.
+func (l Line) Program(encoded string) string { return l.Nonce + encoded }
+
+// SuPrefix is the line after which su may ask.
+func SuPrefix(nonce string) string { return "fleetd-" + nonce + ": su\n" }
 
 // String returns the command line for the exec request.
 func (l Line) String() string {
@@ -60,7 +75,7 @@ func (l Line) String() string {
 		return sb.String()
 	case "su":
 		// -s: root's own shell may be csh or a menu.
-		words := append([]string{l.exe()}, l.Flags...)
+		words := append([]string{"/bin/sh", "-c", asking, "sh", l.Nonce, l.exe()}, l.Flags...)
 		words = append(words, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
 		return "exec " + Quote(words)
 	default:
@@ -97,6 +112,9 @@ func ParseLine(s string) (l Line, ok bool) {
 			l.Flags = l.Flags[:i]
 		}
 		return l, true
+	}
+	if len(words) > 5 && words[2] == asking {
+		words = words[5:]
 	}
 	if n := len(words) - 5; n >= 1 && words[n] == "-s" && words[n+2] == "-c" {
 		inner, ok := ParseLine(words[n+3])
