@@ -117,7 +117,11 @@ func (assert) Diff(_ string, before rollout.State, args rollout.Args) (rollout.C
 			o.Result = encode(map[string]any{"changed": false, "failed": true, "assertion": e.Text, "evaluated_to": false, "msg": msg})
 		}
 	}
-	c, err := said("assert: "+oneLine(strings.Join(all, " and ")), o)
+	what := "assert: "
+	if o.Kind == rollout.Failed {
+		what = "assert, which is false: "
+	}
+	c, err := said(what+oneLine(strings.Join(all, " and ")), o)
 	return c, before, err
 }
 

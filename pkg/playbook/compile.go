@@ -150,7 +150,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	out.Batches = batches(hosts, c.serial(p, vars))
 	out.MaxFailPercentage = c.maxFail(p, vars)
-	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars, false)
+	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars)
 	out.MaxUnavailable = c.maxUnavailable(p, out, vars, hosts)
 
 	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
@@ -386,19 +386,19 @@ func (c *compiler) maxFail(p *play, vars *scope) *float64 {
 	return &f
 }
 
-// flag is a keyword that is true or false.
-func (c *compiler) flag(f *field, s *scope, def bool) bool {
+// flag is a keyword that is true or false; without it, it is false.
+func (c *compiler) flag(f *field, s *scope) bool {
 	if f == nil {
-		return def
+		return false
 	}
 	v, ok := c.value(f, s)
 	if !ok || v == nil {
-		return def
+		return false
 	}
 	b, err := boolean(v)
 	if err != nil {
 		c.add(f.errorAt("this %v", err))
-		return def
+		return false
 	}
 	return b
 }

@@ -40,7 +40,7 @@ var base = map[string]string{
 	"environment":        noEnvironment,
 	"ignore_errors":      alwaysStrict,
 	"ignore_unreachable": alwaysStrict,
-	"no_log":             "fleetd never shows a secret",
+	"no_log":             "a command and what it prints are in the journal: keep secrets out of both",
 	"throttle":           "use serial, or --forks",
 	"timeout":            "modules that wait take a timeout of their own",
 	"module_defaults":    "write the parameters into the task",

@@ -44,7 +44,7 @@ type openStep struct {
 }
 
 // open is the open step of a task on a host, with what is unknown of it.
-func (t *taskRun) open(c *compiler, s *scope, when []*field, unknown []string) (rollout.Open, *Error) {
+func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open, *Error) {
 	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when)}
 	k := keeper{step: &d, s: s, seen: map[string]bool{}}
 	for _, list := range [][]string{d.When, d.ChangedWhen, d.FailedWhen} {

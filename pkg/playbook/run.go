@@ -28,12 +28,12 @@ type taskRun struct {
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
 	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars, false), Open: map[string]rollout.Open{},
-		Become: t.become != nil && c.flag(t.become, vars, false), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
+		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Open: map[string]rollout.Open{},
+		Become: t.become != nil && c.flag(t.become, vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
 	run.sets(c)
-	if c.flag(t.runOnce, vars, false) {
+	if c.flag(t.runOnce, vars) {
 		run.once = map[string]bool{}
 		for _, b := range p.Batches {
 			run.once[b[0]] = true
@@ -152,7 +152,7 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 		t.out.Args[s.host] = args
 	}
 	if len(unknowns)+len(t.changedWhen)+len(t.failedWhen) > 0 {
-		o, err := t.open(c, s, when, unknowns)
+		o, err := t.open(s, when, unknowns)
 		if err != nil {
 			err.Hosts = []string{s.host}
 			c.add(err)

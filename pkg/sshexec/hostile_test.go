@@ -70,32 +70,4 @@ func newHostile(t testing.TB, serve func(net.Conn, *ssh.ServerConfig)) *hostile 
 	}}
 }
 
-// program serves a connection whose every session runs f for its exec request.
-func program(f func(ch ssh.Channel, command string)) func(net.Conn, *ssh.ServerConfig) {
-	return func(c net.Conn, conf *ssh.ServerConfig) {
-		conf.NoClientAuth = true
-		_, chans, reqs, err := ssh.NewServerConn(c, conf)
-		if err != nil {
-			return
-		}
-		go ssh.DiscardRequests(reqs)
-		for nc := range chans {
-			ch, reqs, err := nc.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				for r := range reqs {
-					var m struct{ Text string }
-					_ = ssh.Unmarshal(r.Payload, &m)
-					_ = r.Reply(r.Type == "exec", nil)
-					if r.Type == "exec" {
-						go f(ch, m.Text)
-					}
-				}
-			}()
-		}
-	}
-}
-
 var errNo = errors.New("no")

@@ -76,19 +76,19 @@ func (r *jsonReader) located(err error) error {
 	if whole := json.Unmarshal([]byte(r.data), &all); whole != nil {
 		err = whole
 	}
-	at, why := r.next(), err.Error()
+	at, why := len(r.data), err.Error()
 	var syntax *json.SyntaxError
 	switch {
 	case strings.TrimSpace(r.src.Data) == "":
 		return r.src.Errorf(1, 1, "It must print at least {}.", "this is not valid JSON: nothing was printed")
 	case errors.As(err, &syntax) && why != "unexpected end of JSON input":
-		at = int(syntax.Offset) - 1
+		at = max(int(syntax.Offset)-1, 0)
 		// The cause names a character of the text, or a quote of quoteNumbers.
 		if r.src.Secret || r.data[at] != r.src.Data[at] {
 			why = "it is wrong here"
 		}
 	default:
-		at, why = len(r.data), "the end is missing"
+		why = "the end is missing"
 	}
 	return r.errorAt(at, "this is not valid JSON: %s", why)
 }
