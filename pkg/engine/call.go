@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -99,6 +100,9 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	return m.Do(ctx, c.step)
 }
 
+// triesNote keeps how often a step was done that is done until something is so.
+const triesNote = "fleetd.tries"
+
 // resolvedNote is what keeps the change that an open step turned out to be.
 const resolvedNote = "fleetd.resolved"
 
@@ -141,7 +145,11 @@ func (c *call) judged(o rollout.Outcome) rollout.Outcome {
 		o.Result, _ = json.Marshal(map[string]any{"changed": o.Kind == rollout.Changed, "failed": o.Kind == rollout.Failed, "msg": o.Message})
 	}
 	if c.open != nil {
-		o = c.loop.Resolver.Judge(*c.open, c.results, o)
+		before, _ := strconv.ParseInt(c.step.SoFar[triesNote], 10, 64) // none is 0
+		o = c.loop.Resolver.Judge(*c.open, c.results, o, before+1)
+		if !o.Final() {
+			return o.Note(triesNote, strconv.FormatInt(before+1, 10))
+		}
 	}
 	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
 	if c.task.Register == "" && !c.task.Facts {

@@ -39,8 +39,9 @@ type Engine struct {
 type Resolver interface {
 	// Resolve tells the arguments of a step of the module, or why it is skipped.
 	Resolve(module string, open rollout.Open, results rollout.Results) (args rollout.Args, skip string, err error)
-	// Judge is the outcome by the playbook's changed_when and failed_when.
-	Judge(open rollout.Open, results rollout.Results, o rollout.Outcome) rollout.Outcome
+	// Judge is the outcome by the playbook's changed_when, failed_when and until, of
+	// the tries-th time that the step was done.
+	Judge(open rollout.Open, results rollout.Results, o rollout.Outcome, tries int64) rollout.Outcome
 }
 
 // Clock is where the engine gets the time from.

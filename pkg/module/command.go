@@ -233,7 +233,7 @@ func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcom
 		o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%q failed on %s: %s", oneLine(c.Line), host, why)}
 	}
 	o.Result = encode(r)
-	return o
+	return o.Note(beganNote, "") // its end was seen
 }
 
 // printed is output as Ansible gives it: without the newlines at its end.

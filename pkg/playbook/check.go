@@ -67,10 +67,10 @@ func (t *task) checkJudgement(r *report) {
 	if strings.HasPrefix(t.module.name, builtinPrefix) {
 		return
 	}
-	for _, f := range append(append([]*field{t.ignoreErrors}, t.changedWhen...), t.failedWhen...) {
+	for _, f := range slices.Concat([]*field{t.ignoreErrors, t.retries, t.delay}, t.changedWhen, t.failedWhen, t.until) {
 		if f != nil {
 			r.add(f.errorAt("%s says itself whether it changed anything and whether it failed", t.module.name).
-				hint("changed_when, failed_when and ignore_errors are for tasks of ansible.builtin"))
+				hint("changed_when, failed_when, until and ignore_errors are for tasks of ansible.builtin; a step that waits has a timeout"))
 		}
 	}
 }

@@ -74,13 +74,11 @@ var blockKeywords = extend("block", map[string]string{
 
 var taskKeywords = extend("task", map[string]string{
 	"args": "", "when": "", "ignore_errors": "", "register": "", "changed_when": "", "failed_when": "",
+	"until": "", "retries": "", "delay": "",
 	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
 	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
-	"until":          "modules of fleetd wait by themselves, up to their timeout",
-	"retries":        "modules of fleetd wait by themselves, up to their timeout",
-	"delay":          "modules of fleetd wait by themselves, up to their timeout",
 	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"loop":           noLoops,

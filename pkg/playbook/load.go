@@ -84,9 +84,9 @@ type task struct {
 	tags []string
 
 	// register is the variable that takes the result; "" = none.
-	register                string
-	changedWhen, failedWhen []*field
-	ignoreErrors            *field
+	register                       string
+	changedWhen, failedWhen, until []*field
+	ignoreErrors, retries, delay   *field
 }
 
 // param is a parameter as it is written.

@@ -34,6 +34,11 @@ type openStep struct {
 	ChangedWhen []string `json:"changed_when,omitempty"`
 	FailedWhen  []string `json:"failed_when,omitempty"`
 	Register    string   `json:"register,omitempty"`
+	// Until says when the task need not be tried again: Tries times at most, Delay
+	// seconds apart.
+	Until []string `json:"until,omitempty"`
+	Tries int64    `json:"tries,omitempty"`
+	Delay int64    `json:"delay,omitempty"`
 	// Args are the parameters as they are written, where any of them or the
 	// condition is open.
 	Args map[string]json.RawMessage `json:"args,omitempty"`
@@ -46,8 +51,13 @@ type openStep struct {
 // open is the open step of a task on a host, with what is unknown of it.
 func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open, *Error) {
 	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when)}
+	if len(t.until) > 0 {
+		if err := t.repeat(s, &d); err != nil {
+			return rollout.Open{}, err
+		}
+	}
 	k := keeper{step: &d, s: s, seen: map[string]bool{}}
-	for _, list := range [][]string{d.When, d.ChangedWhen, d.FailedWhen} {
+	for _, list := range [][]string{d.When, d.ChangedWhen, d.FailedWhen, d.Until} {
 		for _, e := range list {
 			k.expression(e)
 		}
@@ -58,6 +68,9 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open,
 	}
 	for _, c := range d.FailedWhen {
 		out.Judged = append(out.Judged, "failed_when: "+c)
+	}
+	for _, c := range d.Until {
+		out.Judged = append(out.Judged, fmt.Sprintf("until: %s (%d tries, %d s apart)", c, d.Tries, d.Delay))
 	}
 	if len(unknown) > 0 {
 		d.Args = map[string]json.RawMessage{}
@@ -87,6 +100,42 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open,
 	out.Data = raw
 	return out, nil
 }
+
+// repeat reads until, retries and delay as Ansible does: it is tried once and then
+// retries times, but three times in all where retries is not given
+// (ansible/executor/task_executor.py).
+func (t *taskRun) repeat(s *scope, d *openStep) *Error {
+	d.Until, d.Tries, d.Delay = texts(t.until), 3, 5
+	for _, k := range []struct {
+		name  string
+		field *field
+		set   func(n int64)
+	}{
+		{"retries", t.retries, func(n int64) { d.Tries = max(n, 0) + 1 }},
+		{"delay", t.delay, func(n int64) { d.Delay = max(n, 0) }},
+	} {
+		if k.field == nil {
+			continue
+		}
+		v, ok := s.c.value(k.field, s)
+		if !ok || v == nil {
+			continue // told already, or not given
+		}
+		n, err := whole(v)
+		if err == nil && n > maxRepeat {
+			err = fmt.Errorf("is %d, and %d is the most", n, maxRepeat)
+		}
+		if err != nil {
+			return k.field.errorAt("%s %v", k.name, err)
+		}
+		k.set(n)
+	}
+	return nil
+}
+
+// maxRepeat bounds retries and seconds of delay: more is a mistake, and a run that
+// nobody sees the end of.
+const maxRepeat = 1_000_000
 
 // written is the call on one line, as it stands in the playbook.
 func (t *taskRun) written() string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -58,58 +59,105 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 	return args, "", nil
 }
 
-// Judge applies changed_when and failed_when to how a step ended.
-func (o *OpenSteps) Judge(open rollout.Open, results rollout.Results, out rollout.Outcome) rollout.Outcome {
+// Judge applies changed_when, failed_when and until to how a step ended the
+// tries-th time.
+func (o *OpenSteps) Judge(open rollout.Open, results rollout.Results, out rollout.Outcome, tries int64) rollout.Outcome {
 	step, s, err := o.scope(open, results)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if len(step.ChangedWhen)+len(step.FailedWhen) == 0 {
+	if len(step.ChangedWhen)+len(step.FailedWhen)+len(step.Until) == 0 {
 		return out
 	}
-	if step.Register != "" {
-		s.results[step.Register] = out.Result
-	}
-	var result map[string]json.RawMessage
-	if err := json.Unmarshal(out.Result, &result); err != nil {
+	j := judgement{OpenSteps: o, step: &step, scope: s, failed: out.Kind == rollout.Failed}
+	if err := json.Unmarshal(out.Result, &j.result); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read the task's own result: %w", err))
 	}
-	changed, failed := string(result["changed"]) == "true", out.Kind == rollout.Failed
-	if len(step.ChangedWhen) > 0 {
-		if changed, err = o.all(step.ChangedWhen, s); err != nil {
-			return undecided(out, "changed_when", err)
+	j.changed = string(j.result["changed"]) == "true"
+	return j.of(out, tries)
+}
+
+// judgement is a step's end while it is judged.
+type judgement struct {
+	*OpenSteps
+	step            *openStep
+	scope           *runScope
+	result          map[string]json.RawMessage
+	changed, failed bool
+}
+
+// note puts what is known so far where the conditions see it: the one after
+// changed_when sees what it decided, as in Ansible.
+func (j *judgement) note() (raw json.RawMessage, err error) {
+	j.result["changed"], j.result["failed"] = flag(j.changed), flag(j.failed)
+	if raw, err = json.Marshal(j.result); err == nil && j.step.Register != "" {
+		j.scope.results[j.step.Register] = raw
+	}
+	return raw, err
+}
+
+// of is the outcome as it is judged.
+func (j *judgement) of(out rollout.Outcome, tries int64) rollout.Outcome {
+	if len(j.step.Until) > 0 {
+		j.result["attempts"] = json.RawMessage(fmt.Sprint(tries))
+	}
+	var err error
+	decide := func(conditions []string, what *bool) {
+		if len(conditions) == 0 || err != nil {
+			return
+		}
+		if _, err = j.note(); err == nil {
+			*what, err = j.all(conditions, j.scope)
 		}
 	}
-	if len(step.FailedWhen) > 0 {
-		if failed, err = o.all(step.FailedWhen, s); err != nil {
-			return undecided(out, "failed_when", err)
-		}
-		if failed && out.Kind != rollout.Failed {
-			out.Message = strings.TrimSuffix("failed_when is true: "+strings.Join(step.FailedWhen, " and ")+"; "+out.Message, "; ")
-		}
-		result["failed_when_result"] = flag(failed)
+	decide(j.step.ChangedWhen, &j.changed)
+	decide(j.step.FailedWhen, &j.failed)
+	if len(j.step.FailedWhen) > 0 {
+		j.result["failed_when_result"] = flag(j.failed)
 	}
-	result["changed"], result["failed"] = flag(changed), flag(failed)
+	done := true
+	if j.step.Tries > 1 { // without retries Ansible does not ask
+		decide(j.step.Until, &done)
+	}
+	raw, badResult := j.note()
 	switch {
-	case failed:
+	case err != nil:
+		return undecided(out, err)
+	case badResult != nil:
+		return rollout.Fail(fmt.Errorf("cannot write down the task's result: %w", badResult))
+	case !done && tries < j.step.Tries:
+		out.Kind, out.Hint, out.Result, out.After = rollout.Retrying, "", nil, time.Duration(j.step.Delay)*time.Second
+		out.Message = said(fmt.Sprintf("try %d of %d: not yet %s", tries, j.step.Tries, strings.Join(j.step.Until, " and ")), out.Message)
+		return out
+	case !done:
+		j.failed = true
+		j.result["attempts"] = json.RawMessage(fmt.Sprint(tries - 1)) // the retries, as in Ansible
+		out.Message = said(fmt.Sprintf("tried %d times, and this is still false: %s", tries, strings.Join(j.step.Until, " and ")), out.Message)
+		if raw, err = j.note(); err != nil {
+			return rollout.Fail(fmt.Errorf("cannot write down the task's result: %w", err))
+		}
+	case j.failed && out.Kind != rollout.Failed:
+		out.Message = said("failed_when is true: "+strings.Join(j.step.FailedWhen, " and "), out.Message)
+	}
+	out.Result = raw
+	switch {
+	case j.failed:
 		out.Kind = rollout.Failed
-	case changed:
+	case j.changed:
 		out.Kind, out.Hint = rollout.Changed, ""
 	default:
 		out.Kind, out.Hint = rollout.Unchanged, ""
 	}
-	raw, err := json.Marshal(result)
-	if err != nil {
-		return rollout.Fail(fmt.Errorf("cannot write down the task's result: %w", err))
-	}
-	out.Result = raw
 	return out
 }
 
+// said is what was decided, with what the step said of itself.
+func said(why, message string) string { return strings.TrimSuffix(why+"; "+message, "; ") }
+
 // undecided is a step whose end cannot be judged: that is a failure, and what it
 // did is not forgotten for it.
-func undecided(out rollout.Outcome, keyword string, err error) rollout.Outcome {
-	out.Kind, out.Message = rollout.Failed, strings.TrimSuffix(fmt.Sprintf("%s: %v; %s", keyword, err, out.Message), "; ")
+func undecided(out rollout.Outcome, err error) rollout.Outcome {
+	out.Kind, out.Message = rollout.Failed, said("cannot judge how it ended: "+err.Error(), out.Message)
 	return out
 }
 
@@ -118,8 +166,11 @@ func flag(b bool) json.RawMessage { return json.RawMessage(fmt.Sprint(b)) }
 func (o *OpenSteps) all(conditions []string, s *runScope) (bool, error) {
 	for _, c := range conditions {
 		v, err := o.condition(c, s)
-		if err != nil || !v {
-			return false, err
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", c, err)
+		}
+		if !v {
+			return false, nil
 		}
 	}
 	return true, nil

@@ -151,7 +151,7 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 	if unknowns = append(unknowns, open...); len(unknowns) == 0 {
 		t.out.Args[s.host] = args
 	}
-	if len(unknowns)+len(t.changedWhen)+len(t.failedWhen) > 0 {
+	if len(unknowns)+len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
 		o, err := t.open(s, when, unknowns)
 		if err != nil {
 			err.Hosts = []string{s.host}

@@ -200,6 +200,12 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			t.changedWhen = l.judgement(f)
 		case e.name == "failed_when":
 			t.failedWhen = l.judgement(f)
+		case e.name == "until":
+			t.until = l.judgement(f)
+		case e.name == "retries":
+			t.retries = l.scalar(f)
+		case e.name == "delay":
+			t.delay = l.scalar(f)
 		case e.name == "ignore_errors":
 			t.ignoreErrors = l.scalar(f)
 		case taskKeywords.known(e.name):
