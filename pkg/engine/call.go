@@ -28,39 +28,56 @@ type call struct {
 // same thing again and again would never be heard of.
 const mostIntents = 100
 
-// run executes the step and reports how it ended. An intention is made durable,
-// and the module called again with it.
+// run executes the step and reports how it ended.
 func (c *call) run(ctx context.Context) {
 	ctx = rollout.WithRecorder(ctx, c)
+	var o rollout.Outcome
+	if c.open != nil && len(c.open.Loop) > 0 && c.problem == nil && !c.task.Undo {
+		o = c.each(ctx)
+	} else {
+		o = c.once(ctx)
+	}
+	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
+}
+
+// once does the step, for one item if it has several. An intention is made
+// durable, and the module called again with it.
+func (c *call) once(ctx context.Context) rollout.Outcome {
 	o := c.outcome(ctx)
 	for n := 0; o.Kind == rollout.Intends; n++ {
 		if n == mostIntents {
-			o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: it intends without end", c.task.Module, c.step.Host)}
-			break
+			return rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: it intends without end", c.task.Module, c.step.Host)}
 		}
-		if err := c.send(rollout.StepIntended, o); err != nil {
-			// It is not durable, so what was intended must not be done. The step
-			// stays open, and the loop ends the run.
-			o = rollout.RetryAfter(0, err)
-			break
-		}
-		c.step.SoFar = maps.Clone(c.step.SoFar)
-		if c.step.SoFar == nil {
-			c.step.SoFar = map[string]string{}
-		}
-		for k, v := range o.Notes {
-			if v == "" {
-				delete(c.step.SoFar, k)
-			} else {
-				c.step.SoFar[k] = v
-			}
+		if err := c.intend(o); err != nil {
+			return rollout.RetryAfter(0, err)
 		}
 		o = c.outcome(ctx)
 	}
 	if o.Final() {
 		o = c.judged(o)
 	}
-	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
+	return o
+}
+
+// intend makes the notes of an outcome durable, and keeps them for the next call.
+// Where that fails, what was intended must not be done: the step stays open, and
+// the loop ends the run.
+func (c *call) intend(o rollout.Outcome) error {
+	if err := c.send(rollout.StepIntended, o); err != nil {
+		return err
+	}
+	c.step.SoFar = maps.Clone(c.step.SoFar)
+	if c.step.SoFar == nil {
+		c.step.SoFar = map[string]string{}
+	}
+	for k, v := range o.Notes {
+		if v == "" {
+			delete(c.step.SoFar, k)
+		} else {
+			c.step.SoFar[k] = v
+		}
+	}
+	return nil
 }
 
 func (c *call) event(t rollout.EventType, o rollout.Outcome) rollout.Event {
@@ -92,7 +109,7 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
 	}
-	if c.open != nil && len(c.open.Unknown) > 0 {
+	if c.open != nil && c.open.Late {
 		if o, resolved := c.resolve(m); !resolved {
 			return o
 		}
@@ -151,6 +168,11 @@ func (c *call) judged(o rollout.Outcome) rollout.Outcome {
 			return o.Note(triesNote, strconv.FormatInt(before+1, 10))
 		}
 	}
+	return c.kept(o)
+}
+
+// kept is an outcome as the task wants it kept.
+func (c *call) kept(o rollout.Outcome) rollout.Outcome {
 	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
 	if c.task.Register == "" && !c.task.Facts {
 		o.Result = nil

@@ -39,6 +39,11 @@ type Engine struct {
 type Resolver interface {
 	// Resolve tells the arguments of a step of the module, or why it is skipped.
 	Resolve(module string, open rollout.Open, results rollout.Results) (args rollout.Args, skip string, err error)
+	// Items are, of a step with a loop, the results as each of its items finds them,
+	// with the variables of the loop among them.
+	Items(open rollout.Open, results rollout.Results) ([]rollout.Results, error)
+	// Together is the outcome of a step whose items ended so.
+	Together(open rollout.Open, items []rollout.Results, ends []rollout.Outcome) rollout.Outcome
 	// Judge is the outcome by the playbook's changed_when, failed_when and until, of
 	// the tries-th time that the step was done.
 	Judge(open rollout.Open, results rollout.Results, o rollout.Outcome, tries int64) rollout.Outcome

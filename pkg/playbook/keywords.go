@@ -18,7 +18,7 @@ type keywords struct {
 const (
 	soon          = "remove it; what it asks for cannot be done with fleetd"
 	noHandlers    = "fleetd runs no handlers: write what they do as a task"
-	noLoops       = "write one task for each item; fleetd.bpf.object takes a list"
+	noLoops       = "use loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
 	alwaysStrict  = "a failed host leaves the run, and the batch decides by max_fail_percentage"
 	noEnvironment = "modules of fleetd run with an environment of their own"
@@ -74,15 +74,13 @@ var blockKeywords = extend("block", map[string]string{
 
 var taskKeywords = extend("task", map[string]string{
 	"args": "", "when": "", "ignore_errors": "", "register": "", "changed_when": "", "failed_when": "",
-	"until": "", "retries": "", "delay": "",
+	"until": "", "retries": "", "delay": "", "loop": "", "loop_control": "",
 	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
 	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
 	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
-	"loop":           noLoops,
-	"loop_control":   noLoops,
 	"notify":         noHandlers,
 	"listen":         noHandlers,
 	"collections":    "write module names in full",

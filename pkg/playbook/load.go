@@ -87,6 +87,8 @@ type task struct {
 	register                       string
 	changedWhen, failedWhen, until []*field
 	ignoreErrors, retries, delay   *field
+	// loop is nil for a task that is done once.
+	loop *loop
 }
 
 // param is a parameter as it is written.

@@ -30,10 +30,11 @@ func unknown(err error) bool {
 // without inventory and playbook. Args, Vars and Templates are JSON as templates
 // write it.
 type openStep struct {
-	When        []string `json:"when,omitempty"`
-	ChangedWhen []string `json:"changed_when,omitempty"`
-	FailedWhen  []string `json:"failed_when,omitempty"`
-	Register    string   `json:"register,omitempty"`
+	When        []string  `json:"when,omitempty"`
+	ChangedWhen []string  `json:"changed_when,omitempty"`
+	FailedWhen  []string  `json:"failed_when,omitempty"`
+	Register    string    `json:"register,omitempty"`
+	Loop        *openLoop `json:"loop,omitempty"`
 	// Until says when the task need not be tried again: Tries times at most, Delay
 	// seconds apart.
 	Until []string `json:"until,omitempty"`
@@ -48,21 +49,31 @@ type openStep struct {
 	Templates map[string]json.RawMessage `json:"templates,omitempty"`
 }
 
-// open is the open step of a task on a host, with what is unknown of it.
-func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open, *Error) {
+// open is the open step of a task on a host, with what is unknown of it. late is
+// set where its arguments are made in the run.
+func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (rollout.Open, *Error) {
 	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when)}
 	if len(t.until) > 0 {
 		if err := t.repeat(s, &d); err != nil {
 			return rollout.Open{}, err
 		}
 	}
-	k := keeper{step: &d, s: s, seen: map[string]bool{}}
+	k := keeper{step: &d, s: t.loop.within(s), seen: map[string]bool{}}
 	for _, list := range [][]string{d.When, d.ChangedWhen, d.FailedWhen, d.Until} {
 		for _, e := range list {
 			k.expression(e)
 		}
 	}
-	out := rollout.Open{Unknown: unknown}
+	out := rollout.Open{Unknown: unknown, Late: late}
+	if t.loop != nil {
+		known, err := t.keepLoop(s, &d, &out)
+		if err != nil {
+			return out, err
+		}
+		if !known {
+			k.template(t.loop.value)
+		}
+	}
 	for _, c := range d.ChangedWhen {
 		out.Judged = append(out.Judged, "changed_when: "+c)
 	}
@@ -72,7 +83,7 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string) (rollout.Open,
 	for _, c := range d.Until {
 		out.Judged = append(out.Judged, fmt.Sprintf("until: %s (%d tries, %d s apart)", c, d.Tries, d.Delay))
 	}
-	if len(unknown) > 0 {
+	if out.Late {
 		d.Args = map[string]json.RawMessage{}
 		for _, p := range t.params {
 			raw, err := jinja.JSON(jinja.Normalize(p.value))

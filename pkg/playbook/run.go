@@ -129,6 +129,8 @@ func (t *taskRun) sets(c *compiler) {
 func (t *taskRun) compile(c *compiler, s *scope) bool {
 	var unknowns []string
 	var when []*field
+	host := s
+	s = t.loop.within(host)
 	for _, w := range t.when {
 		ok, err := c.condition(w, s)
 		switch {
@@ -148,11 +150,13 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 	if !ok {
 		return false
 	}
-	if unknowns = append(unknowns, open...); len(unknowns) == 0 {
+	unknowns = append(unknowns, open...)
+	late := len(unknowns) > 0 || t.loop != nil
+	if !late {
 		t.out.Args[s.host] = args
 	}
-	if len(unknowns)+len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
-		o, err := t.open(s, when, unknowns)
+	if late || len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
+		o, err := t.open(host, when, unknowns, late)
 		if err != nil {
 			err.Hosts = []string{s.host}
 			c.add(err)
@@ -178,6 +182,7 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 		case err == nil && spec.Required:
 			e = t.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
 		case err == nil:
+		case t.loop.own(err): // the plan shows the items
 		case unknown(err):
 			open = append(open, p.name)
 		case errors.As(err, &bad):

@@ -200,6 +200,10 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			t.changedWhen = l.judgement(f)
 		case e.name == "failed_when":
 			t.failedWhen = l.judgement(f)
+		case e.name == "loop", e.name == "with_items", e.name == "with_list":
+			l.loop(t, f, e.name == "with_items")
+		case e.name == "loop_control":
+			l.loopControl(t, f)
 		case e.name == "until":
 			t.until = l.judgement(f)
 		case e.name == "retries":
@@ -213,6 +217,10 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 		default:
 			others = append(others, e)
 		}
+	}
+	if t.loop != nil && t.loop.field == nil {
+		l.add(t.errorAt("loop_control without a loop"))
+		t.loop = nil
 	}
 	all := in.with(own)
 	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce

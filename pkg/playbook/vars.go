@@ -203,8 +203,8 @@ func (s *scope) undefinedHint(name string) string {
 	if near := jinja.Nearest(root, s.names()); near != "" {
 		return "did you mean " + near + "?"
 	}
-	if root == "item" || root == "ansible_loop" {
-		return "loops are not supported by fleetd yet"
+	if root == "ansible_loop" {
+		return "ansible_loop is not supported by fleetd yet; loop_control has index_var"
 	}
 	if strings.HasPrefix(root, "ansible_") {
 		return "fleetd gathers no facts for playbooks: a plan is complete before its first task runs; set a variable in the inventory instead"

@@ -3,6 +3,7 @@ package rollout
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -196,11 +197,11 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 		}
 		m := h.modules[task.Module]
 		open := task.open(h.host)
-		if open != nil && len(open.Unknown) > 0 {
+		if open != nil && open.Late {
 			action := m.About().Open
 			if action == "" {
-				return nil, nil, fmt.Errorf("%s: %s on %s would depend on a result of the run (%s); only tasks of ansible.builtin can, so far",
-					task.Position, task.Module, h.host, strings.Join(open.Unknown, ", "))
+				return nil, nil, fmt.Errorf("%s: %s on %s would depend on what only the run tells (%s); only tasks of ansible.builtin can, so far",
+					task.Position, task.Module, h.host, strings.Join(append(slices.Clone(open.Unknown), open.Loop...), ", "))
 			}
 			steps[ti] = PlannedStep{Change: Change{Action: action, Summary: open.Summary}, Open: open}
 			continue

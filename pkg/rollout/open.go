@@ -9,9 +9,13 @@ import (
 // its end is judged.
 type Open struct {
 	// Unknown are the conditions that a result of the run decides, as they are
-	// written ("when: probe.rc == 0"), and the names of such arguments. Without any,
-	// condition and change are known.
+	// written ("when: probe.rc == 0"), and the names of such arguments.
 	Unknown []string `json:"unknown,omitempty"`
+	// Late is set where the change is made in the run: for what is unknown, or
+	// because there is one for each item of a loop.
+	Late bool `json:"late,omitempty"`
+	// Loop are the items, each on a line, or the expression that gives them.
+	Loop []string `json:"loop,omitempty"`
 	// Judged is by what the step's end is judged, as it is written, such as
 	// "failed_when: probe.rc > 1".
 	Judged []string `json:"judged,omitempty"`

@@ -308,7 +308,7 @@ func groups(p *rollout.Plan, pi int) []group {
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s", ti, raw)
 				if s.Open != nil {
-					fmt.Fprintf(&key, " %q %q", s.Open.Unknown, s.Open.Judged)
+					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
 				}
 				key.WriteByte('\n')
 				g.steps = append(g.steps, ti)
@@ -355,12 +355,24 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	if s.Open != nil && len(s.Open.Unknown) > 0 {
 		indent(w, "        "+st.dim("known after apply:")+" ", strings.Join(s.Open.Unknown, "; "))
 	}
+	if s.Open != nil && len(s.Open.Loop) > 0 {
+		indent(w, "        "+st.dim("for each of")+" ", shortList(s.Open.Loop))
+	}
 	if s.Open != nil && len(s.Open.Judged) > 0 {
 		indent(w, "        "+st.dim("judged by")+" ", strings.Join(s.Open.Judged, "; "))
 	}
 	if t.IgnoreErrors {
 		fmt.Fprintf(w, "        %s\n", st.yellow("a failure is ignored"))
 	}
+}
+
+// shortList is the items of a loop, a long one cut short.
+func shortList(items []string) string {
+	const most = 10
+	if n := len(items); n > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), n-most)
+	}
+	return strings.Join(items, ", ")
 }
 
 func value(s string) string {
