@@ -4,13 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // itemNote keeps how an item of a loop ended.
-func itemNote(n int) string { return fmt.Sprintf("fleetd.item.%d", n) }
+func itemNote(n int) string { return fmt.Sprint(itemNotes, n) }
+
+const itemNotes = "fleetd.item."
 
 // each does the step for every item of its loop, one after the other, as Ansible
 // does also where one fails. How an item ended is durable before the next begins,
@@ -35,14 +37,17 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 		if !end.Final() || end.Kind == rollout.Unreachable || ctx.Err() != nil {
 			return end // not over, or nobody knows whether it is
 		}
-		notes := maps.Clone(end.Notes)
 		end.Notes = nil
 		raw, err := json.Marshal(end)
 		if err != nil {
 			return rollout.Fail(fmt.Errorf("cannot write down how item %d of %s on %s ended: %w", n+1, c.task.Module, c.step.Host, err))
 		}
-		o := rollout.Intend(itemNote(n), string(raw)).Note(resolvedNote, "").Note(triesNote, "")
-		maps.Copy(o.Notes, notes)
+		o := rollout.Intend(itemNote(n), string(raw))
+		for name := range c.step.SoFar {
+			if !strings.HasPrefix(name, itemNotes) {
+				o = o.Note(name, "") // it was this item's
+			}
+		}
 		if err := c.intend(o); err != nil {
 			return rollout.RetryAfter(0, err)
 		}
