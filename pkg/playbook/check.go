@@ -32,6 +32,10 @@ func (t *task) check(r *report, modules map[string]rollout.Params) {
 	names := slices.Sorted(maps.Keys(spec))
 	for _, p := range t.params {
 		s := spec.of(p.name)
+		if _, named := spec[p.name]; !named && spec.has(p.name) && !isName(p.name) {
+			r.add(t.src.errorAt(p.key, "%q is no name for a variable", p.name).hint("names are letters, digits and _, begin with no digit, and are written out"))
+			continue
+		}
 		if !spec.has(p.name) {
 			hint := didYouMean(p.name, names, "it takes: "+strings.Join(names, ", "))
 			if len(names) == 0 {

@@ -212,6 +212,7 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 	out := rollout.Outcome{Kind: rollout.Unchanged}
 	var results []map[string]json.RawMessage
 	var said []string
+	facts := map[string]json.RawMessage{}
 	skipped, failed := 0, 0
 	changed := false
 	for n, end := range ends {
@@ -231,6 +232,10 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		case rollout.Changed:
 			changed = true
 		}
+		var set map[string]json.RawMessage
+		if json.Unmarshal(r["ansible_facts"], &set) == nil {
+			maps.Copy(facts, set) // of two that set one variable the later counts
+		}
 		r[step.Loop.Item] = item
 		r["ansible_loop_var"], _ = json.Marshal(step.Loop.Item) // a text: it cannot fail
 		results = append(results, r)
@@ -246,6 +251,9 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		out.Message = fmt.Sprintf("%d items", len(ends))
 	}
 	whole := map[string]any{"results": results, "changed": changed, "failed": failed > 0, "msg": "All items completed"}
+	if len(facts) > 0 {
+		whole["ansible_facts"] = facts
+	}
 	if results == nil {
 		whole["results"] = []any{}
 	}
