@@ -162,12 +162,18 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	var run []*taskRun
 	for _, t := range p.tasks {
-		if c.tagged(t) {
+		// Handlers have no part in the choice by tags, as in Ansible.
+		if t.called != nil || c.tagged(t) {
 			run = append(run, c.newTaskRun(t, out, vars, hosts))
 		}
 	}
 	if len(run) == 0 {
 		return out, false
+	}
+	for i, t := range run {
+		if t.called != nil {
+			t.since = slices.IndexFunc(run[:i], func(o *taskRun) bool { return o.section == t.section })
+		}
 	}
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)

@@ -17,7 +17,7 @@ type keywords struct {
 
 const (
 	soon          = "remove it; what it asks for cannot be done with fleetd"
-	noHandlers    = "fleetd runs no handlers: write what they do as a task"
+	noHandlers    = "write it at each task; a host that failed runs no handlers"
 	noLoops       = "use loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
 	alwaysStrict  = "a failed host leaves the run, and the batch decides by max_fail_percentage"
@@ -49,10 +49,9 @@ var base = map[string]string{
 
 var playKeywords = extend("play", map[string]string{
 	"hosts": "", "vars_files": "", "tasks": "", "pre_tasks": "", "post_tasks": "", "serial": "", "strategy": "", "order": "",
-	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "",
+	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "", "handlers": "",
 
 	"roles":          "write the tasks into the play, or take them in with import_tasks",
-	"handlers":       noHandlers,
 	"force_handlers": noHandlers,
 	"vars_prompt":    "give the variable with -e",
 	"gather_subset":  "fleetd reads what its modules need",
@@ -74,15 +73,13 @@ var blockKeywords = extend("block", map[string]string{
 
 var taskKeywords = extend("task", map[string]string{
 	"args": "", "when": "", "ignore_errors": "", "register": "", "changed_when": "", "failed_when": "",
-	"until": "", "retries": "", "delay": "", "loop": "", "loop_control": "",
+	"until": "", "retries": "", "delay": "", "loop": "", "loop_control": "", "notify": "", "listen": "",
 	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
 	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
 	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
-	"notify":         noHandlers,
-	"listen":         noHandlers,
 	"collections":    "write module names in full",
 	"static":         soon,
 })
@@ -102,7 +99,6 @@ var actions = map[string]string{
 	"include_role":    "take the role's tasks in with import_tasks",
 	"import_role":     "take the role's tasks in with import_tasks",
 	"include_vars":    "use vars_files",
-	"meta":            "fleetd decides by serial, max_fail_percentage and any_errors_fatal when a run ends",
 	"add_host":        "the inventory says which hosts there are",
 	"group_by":        "the inventory says which groups there are",
 	"pause":           "fleetd asks before it changes anything, and halts at a failed batch",

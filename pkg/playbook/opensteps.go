@@ -30,6 +30,9 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 	if err != nil {
 		return nil, "", err
 	}
+	if len(step.Called) > 0 && !step.isCalled(results) {
+		return nil, "skipped, since nothing has notified it", nil
+	}
 	for _, w := range step.When {
 		v, err := o.condition(w, s)
 		if err != nil {
@@ -57,6 +60,18 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		}
 	}
 	return args, "", nil
+}
+
+// isCalled reports whether a task of the handler's part of the play has notified it.
+func (step *openStep) isCalled(results rollout.Results) bool {
+	var by map[string]int
+	if json.Unmarshal(results[rollout.Notified], &by) != nil {
+		return false // nothing was notified
+	}
+	return slices.ContainsFunc(step.Called, func(w string) bool {
+		task, ok := by[w]
+		return ok && task >= step.Since
+	})
 }
 
 // Judge applies changed_when, failed_when and until to how a step ended the

@@ -20,6 +20,9 @@ type taskRun struct {
 	out     rollout.Task
 	// once are the hosts that a task with run_once runs on; nil for all.
 	once map[string]bool
+	// since is, for a handler, the number of the first task that may call it; -1 if
+	// there is none.
+	since int
 	// fixed are the arguments of a task without templates, the same for every
 	// host.
 	fixed rollout.Args
@@ -28,7 +31,7 @@ type taskRun struct {
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
 	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Open: map[string]rollout.Open{},
+		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Notify: t.notify, Open: map[string]rollout.Open{},
 		Become: t.become != nil && c.flag(t.become, vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
@@ -131,6 +134,12 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 	var when []*field
 	host := s
 	s = t.loop.within(host)
+	if t.called != nil {
+		if t.since < 0 {
+			return false
+		}
+		unknowns = append(unknowns, calledBy(t.called))
+	}
 	for _, w := range t.when {
 		ok, err := c.condition(w, s)
 		switch {

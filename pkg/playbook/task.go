@@ -200,6 +200,12 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			t.changedWhen = l.judgement(f)
 		case e.name == "failed_when":
 			t.failedWhen = l.judgement(f)
+		case e.name == "notify":
+			t.notify = l.handlerNames(f)
+		case e.name == "listen":
+			t.listen = l.handlerNames(f)
+		case e.name == "meta", e.name == "ansible.builtin.meta", e.name == "ansible.legacy.meta":
+			t.flush = l.meta(f)
 		case e.name == "loop", e.name == "with_items", e.name == "with_list":
 			l.loop(t, f, e.name == "with_items")
 		case e.name == "loop_control":
@@ -224,6 +230,9 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 	}
 	all := in.with(own)
 	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce
+	if t.flush {
+		return t
+	}
 	l.chooseModule(t, entries, others)
 	if t.module != nil {
 		l.params(t)

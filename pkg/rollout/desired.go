@@ -48,6 +48,8 @@ type Task struct {
 	Open map[string]Open
 	// Register is the variable that takes the task's result; "" = none.
 	Register string
+	// Notify are the handlers that a change of the task calls.
+	Notify []string
 	// IgnoreErrors keeps a host in the run where the task failed on it.
 	IgnoreErrors bool
 }

@@ -41,6 +41,7 @@ type Results map[string]json.RawMessage
 // Results are those that a step finds. A task that was skipped registers so much.
 func (r *Run) Results(id StepID) Results {
 	out := Results{}
+	notified := map[string]int{}
 	number, ok := r.index.number[id.Host]
 	if !ok {
 		return out
@@ -56,6 +57,11 @@ func (r *Run) Results(id StepID) Results {
 		}
 		for ti, t := range tasks {
 			s := r.steps[pi][ti][place]
+			if pi == id.Play && s != nil && s.Outcome.Kind == Changed {
+				for _, handler := range t.Notify {
+					notified[handler] = ti
+				}
+			}
 			switch {
 			case t.Register == "" && !t.Facts:
 			case s == nil || s.Outcome.Kind == Skipped:
@@ -67,8 +73,15 @@ func (r *Run) Results(id StepID) Results {
 			}
 		}
 	}
+	if len(notified) > 0 {
+		out[Notified], _ = json.Marshal(notified) // texts and numbers: it cannot fail
+	}
 	return out
 }
+
+// Notified stands in Results for the handlers of the play that were notified: by
+// name, the number of the last task that did. No variable can have this name.
+const Notified = "(notified)"
 
 // skippedResult is what Ansible registers of a task whose condition was false.
 var skippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)

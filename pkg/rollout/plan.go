@@ -76,10 +76,13 @@ type PlannedTask struct {
 	Undo bool `json:"undo,omitempty"`
 	// Register is the variable that takes the task's result, Facts is set where
 	// the result is variables itself.
-	Register     string                 `json:"register,omitempty"`
-	Facts        bool                   `json:"facts,omitempty"`
-	IgnoreErrors bool                   `json:"ignore_errors,omitempty"`
-	Steps        map[string]PlannedStep `json:"steps"`
+	Register     string `json:"register,omitempty"`
+	Facts        bool   `json:"facts,omitempty"`
+	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
+	// Notify are the handlers that a change of the task calls: tasks behind it whose
+	// steps are open.
+	Notify []string               `json:"notify,omitempty"`
+	Steps  map[string]PlannedStep `json:"steps"`
 }
 
 // PlannedStep is one change on one host, or why the host cannot be changed.
