@@ -30,12 +30,19 @@ type typeError struct{ error }
 
 func (e *typeError) Unwrap() error { return e.error }
 
-// argument is the value that a module gets for a parameter as it is written; nil
-// where it counts as not given.
+// given reports whether an argument counts as given: null is a value only where any
+// value is one.
+func given(v any, p rollout.Param) bool {
+	_, omitted := v.(jinja.Omit)
+	return !omitted && (v != nil || p.Type == rollout.Any)
+}
+
+// argument is the value that a module gets for a parameter as it is written, Omit
+// where it is left out.
 func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any, error) {
 	switch p.Type {
 	case rollout.Expression:
-		return evaluated(cache, expressions(raw)[0], s)
+		return shown(cache, expressions(raw)[0], s)
 	case rollout.Conditions:
 		var out []rollout.Evaluated
 		for _, src := range expressions(raw) {
@@ -65,7 +72,7 @@ func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any,
 		return nil, o.Err
 	}
 	if _, omitted := v.(jinja.Omit); omitted {
-		return nil, nil
+		return v, nil
 	}
 	out, err := coerce(v, before, p)
 	if err != nil {
@@ -76,6 +83,20 @@ func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any,
 		return jinja.Normalize(out), err
 	}
 	return value.Plain(out), nil
+}
+
+// shown is the value of an expression as a template gives it: a number is a text.
+func shown(cache *jinja.Cache, src string, s jinja.Scope) (any, error) {
+	e, err := evaluated(cache, src, s)
+	if err != nil {
+		return nil, err
+	}
+	switch v := e.Value.(type) {
+	case bool, string, nil, []any, *value.Map:
+	default:
+		e.Value = jinja.Text(v)
+	}
+	return e, nil
 }
 
 // evaluated is the value of an expression.
