@@ -1,6 +1,8 @@
 package playbook
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
@@ -79,10 +81,23 @@ func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any,
 		return nil, &typeError{err}
 	}
 	if p.Type == rollout.Any {
-		_, err = jinja.JSON(jinja.Normalize(out)) // hostvars is no data
-		return jinja.Normalize(out), err
+		out = jinja.Normalize(out)
+		return out, kept(out)
 	}
 	return value.Plain(out), nil
+}
+
+// kept says why a value cannot be in a plan or a journal: it is no data, as
+// hostvars, or a number that JSON has not.
+func kept(v any) error {
+	if _, err := jinja.JSON(v); err != nil {
+		return err
+	}
+	_, err := json.Marshal(value.Plain(v))
+	if u := (*json.UnsupportedValueError)(nil); errors.As(err, &u) {
+		return fmt.Errorf("the number %s cannot be kept", u.Str)
+	}
+	return err
 }
 
 // shown is the value of an expression as a template gives it: a number is a text.
@@ -107,7 +122,7 @@ func evaluated(cache *jinja.Cache, src string, s jinja.Scope) (rollout.Evaluated
 	}
 	v, err := e.Eval(s)
 	if err == nil {
-		_, err = jinja.JSON(v)
+		err = kept(v)
 	}
 	if err != nil {
 		return rollout.Evaluated{}, fmt.Errorf("%s: %w", src, err)
