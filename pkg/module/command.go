@@ -43,8 +43,9 @@ type command struct {
 
 // call is what is run. All that Do needs is in it.
 type call struct {
-	// Line is the command as Ansible's result names it.
-	Line string `json:"line"`
+	// Line is the command on one line; Words are those of one that no shell reads.
+	Line  string   `json:"line"`
+	Words []string `json:"words,omitempty"`
 	// Script is what the node's shell runs.
 	Script  string `json:"script"`
 	Stdin   string `json:"stdin,omitempty"`
@@ -52,6 +53,16 @@ type call struct {
 	Removes string `json:"removes,omitempty"`
 	// Guard prints the files that creates and removes name, one letter each.
 	Guard string `json:"guard,omitempty"`
+	// KeepEnds keeps the newlines at the end of what it prints.
+	KeepEnds bool `json:"keep_ends,omitempty"`
+}
+
+// cmd is the command as Ansible's result names it.
+func (c call) cmd() any {
+	if c.Words != nil {
+		return c.Words
+	}
+	return c.Line
 }
 
 func (m command) About() rollout.About {
@@ -62,6 +73,7 @@ func (m command) About() rollout.About {
 		"removes":           {Type: rollout.String, Help: "a path or a pattern of paths: nothing is run where none is there"},
 		"stdin":             {Type: rollout.String, Help: "what it reads from its standard input"},
 		"stdin_add_newline": {Type: rollout.Bool, Help: "a newline at the end of stdin (true)"},
+		"strip_empty_ends":  {Type: rollout.Bool, Help: "no newlines at the end of what it prints (true)"},
 	}
 	if m.name == "command" {
 		p["argv"] = rollout.Param{Type: rollout.Strings, Help: "the program and its arguments, word for word, instead of cmd"}
@@ -104,8 +116,14 @@ func text(args rollout.Args, name string) string {
 	return s
 }
 
+// flag is a parameter that is true where it is not given.
+func flag(args rollout.Args, name string) bool {
+	b, given := args[name].(bool)
+	return b || !given
+}
+
 func (m command) call(args rollout.Args) (call, error) {
-	c := call{Line: strings.TrimSpace(text(args, "cmd")), Stdin: text(args, "stdin"), Creates: text(args, "creates"), Removes: text(args, "removes")}
+	c := call{Line: text(args, "cmd"), Stdin: text(args, "stdin"), Creates: text(args, "creates"), Removes: text(args, "removes")}
 	var run string
 	switch argv, _ := args["argv"].([]any); {
 	case m.name == "shell":
@@ -124,26 +142,31 @@ func (m command) call(args rollout.Args) (call, error) {
 		for i, w := range argv {
 			words[i], _ = w.(string) // the compiler has made them texts
 		}
-		c.Line = sshexec.QuoteArgv(words)
+		c.Line, c.Words = sshexec.QuoteArgv(words), words
 		run = program(words)
 	default:
-		words, err := split(c.Line)
-		if err != nil {
+		var err error
+		if c.Words, err = split(c.Line); err != nil {
 			return c, err
 		}
-		run = program(words)
+		run = program(c.Words)
 	}
-	if c.Line == "" {
+	if strings.TrimSpace(c.Line) == "" {
 		return c, errors.New("no command is given")
 	}
+	c.Guard = guard("c", c.Creates) + guard("r", c.Removes)
 	if dir := text(args, "chdir"); dir != "" {
-		run = "cd -- " + path(dir) + " || exit\n" + run
+		there := "CDPATH= cd -- " + folder(dir) + " || exit\n"
+		run = there + run
+		if c.Guard != "" {
+			c.Guard = there + c.Guard
+		}
 	}
 	c.Script = run
-	if newline, given := args["stdin_add_newline"].(bool); c.Stdin != "" && (!given || newline) {
+	if c.Stdin != "" && flag(args, "stdin_add_newline") {
 		c.Stdin += "\n"
 	}
-	c.Guard = guard("c", c.Creates) + guard("r", c.Removes)
+	c.KeepEnds = !flag(args, "strip_empty_ends")
 	return c, nil
 }
 
@@ -187,17 +210,19 @@ func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.O
 		return rollout.Fail(err), true
 	}
 	seen := string(res.Stdout)
-	var why string
+	file, why := c.Creates, "exists"
 	switch {
 	case c.Creates != "" && strings.Contains(seen, "c"):
-		why = fmt.Sprintf("skipped, since %s exists", c.Creates)
 	case c.Removes != "" && !strings.Contains(seen, "r"):
-		why = fmt.Sprintf("skipped, since %s does not exist", c.Removes)
+		file, why = c.Removes, "does not exist"
 	default:
 		return rollout.Outcome{}, false
 	}
-	o := rollout.AlreadyDone("%s", why)
-	o.Result = encode(result{Cmd: c.Line, Stdout: why, StdoutLines: []string{why}, StderrLines: []string{}})
+	o := rollout.AlreadyDone("skipped, since %s %s", file, why)
+	o.Result = encode(result{
+		Cmd: c.cmd(), Stdout: o.Message, StdoutLines: lines(o.Message), StderrLines: []string{},
+		Msg: fmt.Sprintf("Did not run command since '%s' %s", file, why),
+	})
 	return o, true
 }
 
@@ -205,7 +230,7 @@ func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.O
 type result struct {
 	Changed     bool     `json:"changed"`
 	Failed      bool     `json:"failed"`
-	Cmd         string   `json:"cmd"`
+	Cmd         any      `json:"cmd"` // a text for a shell, else a list of words
 	RC          int      `json:"rc"`
 	Stdout      string   `json:"stdout"`
 	StdoutLines []string `json:"stdout_lines"`
@@ -215,7 +240,10 @@ type result struct {
 }
 
 func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcome {
-	r := result{Changed: true, Cmd: c.Line, RC: res.ExitStatus, Stdout: printed(res.Stdout), Stderr: printed(res.Stderr)}
+	r := result{Changed: true, Cmd: c.cmd(), RC: res.ExitStatus, Stdout: printed(res.Stdout), Stderr: printed(res.Stderr)}
+	if !c.KeepEnds {
+		r.Stdout, r.Stderr = strings.TrimRight(r.Stdout, "\r\n"), strings.TrimRight(r.Stderr, "\r\n")
+	}
 	r.StdoutLines, r.StderrLines = lines(r.Stdout), lines(r.Stderr)
 	o := rollout.Did("exit status 0")
 	if last := lastLine(res.Stdout); last != "" {
@@ -223,6 +251,9 @@ func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcom
 	}
 	if !res.OK() {
 		r.Failed, r.Msg = true, "non-zero return code"
+		if res.Signal != "" && r.RC > 128 {
+			r.RC = 128 - r.RC // Python's way to tell a signal
+		}
 		why := fmt.Sprintf("exit status %d", res.ExitStatus)
 		if res.Signal != "" {
 			why = "ended by signal " + res.Signal
@@ -236,20 +267,30 @@ func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcom
 	return o.Note(beganNote, "") // its end was seen
 }
 
-// printed is output as Ansible gives it: without the newlines at its end.
+// printed is output as text, with U+FFFD for each byte that is none.
 func printed(b []byte) string {
-	s := string(b)
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
+	if utf8.Valid(b) {
+		return string(b)
 	}
-	return strings.TrimRight(s, "\r\n")
+	return string([]rune(string(b)))
 }
 
+// lines splits a text at all that Python's str.splitlines takes for a line's end.
 func lines(s string) []string {
-	if s == "" {
-		return []string{}
+	out := []string{}
+	for s != "" {
+		i := strings.IndexAny(s, "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029")
+		if i < 0 {
+			return append(out, s)
+		}
+		out = append(out, s[:i])
+		_, n := utf8.DecodeRuneInString(s[i:])
+		if strings.HasPrefix(s[i:], "\r\n") {
+			n = 2
+		}
+		s = s[i+n:]
 	}
-	return strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	return out
 }
 
 // lastLine is the last line of output that says anything, shortened.

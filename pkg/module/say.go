@@ -50,20 +50,21 @@ func (debug) About() rollout.About {
 }
 
 func (debug) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	key, v, prefix := "msg", args["msg"], ""
+	key, prefix := "msg", ""
+	v, given := args["msg"]
 	switch e, ok := args["var"].(rollout.Evaluated); {
-	case ok && v != nil:
+	case ok && given:
 		return rollout.Change{}, nil, &rollout.Problem{Message: "debug takes msg or var, not both"}
 	case ok:
 		key, v, prefix = e.Text, e.Value, e.Text+" = "
-	case v == nil:
+	case !given:
 		v = "Hello world!"
 	}
 	shown := prefix + shownValue(v)
 	o := rollout.AlreadyDone("%s", shown)
 	o.Result = encode(map[string]any{"changed": false, "failed": false, key: v})
 	if n, _ := args["verbosity"].(int64); n > 0 {
-		o.Message = ""
+		o = rollout.Outcome{Kind: rollout.Skipped, Message: "skipped, since it is for a higher verbosity"}
 	}
 	c, err := said("show: "+oneLine(shown), o)
 	return c, before, err
@@ -100,6 +101,7 @@ func (assert) About() rollout.About {
 	return rollout.About{Open: rollout.ReadOnly, Params: rollout.Params{
 		"that":        {Type: rollout.Conditions, Required: true, Help: "what has to be true: one expression or a list"},
 		"fail_msg":    {Type: rollout.String, Help: "what to say where it is not"},
+		"msg":         {Type: rollout.String, Help: "an older name of fail_msg"},
 		"success_msg": {Type: rollout.String, Help: "what to say where it is"},
 		"quiet":       {Type: rollout.Bool, Help: "say less"},
 	}}
@@ -112,7 +114,7 @@ func (assert) Diff(_ string, before rollout.State, args rollout.Args) (rollout.C
 	for _, e := range that {
 		all = append(all, e.Text)
 		if ok, _ := e.Value.(bool); !ok && o.Kind != rollout.Failed {
-			msg := or(text(args, "fail_msg"), "Assertion failed")
+			msg := or(text(args, "fail_msg"), or(text(args, "msg"), "Assertion failed"))
 			o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s: %s", msg, e.Text)}
 			o.Result = encode(map[string]any{"changed": false, "failed": true, "assertion": e.Text, "evaluated_to": false, "msg": msg})
 		}
@@ -144,8 +146,18 @@ func (setFact) Diff(_ string, before rollout.State, args rollout.Args) (rollout.
 	if len(args) == 0 {
 		return rollout.Change{}, nil, &rollout.Problem{Message: "set_fact sets no variable", Hint: "give it names and values"}
 	}
+	facts := maps.Clone(map[string]any(args))
+	for name, v := range facts {
+		// Ansible does so with texts that say true or false, whatever quotes they have.
+		switch s, _ := v.(string); strings.ToLower(s) {
+		case "true", "yes":
+			facts[name] = true
+		case "false", "no":
+			facts[name] = false
+		}
+	}
 	o := rollout.Outcome{Kind: rollout.Unchanged}
-	o.Result = encode(map[string]any{"changed": false, "failed": false, "ansible_facts": map[string]any(args)})
+	o.Result = encode(map[string]any{"changed": false, "failed": false, "ansible_facts": facts})
 	c, err := said("set "+strings.Join(slices.Sorted(maps.Keys(args)), ", "), o)
 	return c, before, err
 }

@@ -43,14 +43,20 @@ var name = regexp.MustCompile(`^[A-Za-z_]\w*$`)
 // expanded quotes a word for the shell but for the variables in it: one that is
 // not set stays as it is written (Python's os.path.expandvars).
 func expanded(w string) string {
+	return expand(w, `"`, func(plain string) string { return sshexec.QuoteArgv([]string{plain}) })
+}
+
+// expand is a word for the shell with its variables between marks, and all else as
+// quote has it.
+func expand(w, mark string, quote func(string) string) string {
 	var b strings.Builder
 	if w == "~" || strings.HasPrefix(w, "~/") {
-		b.WriteString(`"${HOME-}"`)
+		b.WriteString(mark + "${HOME-}" + mark)
 		w = w[1:]
 	}
-	quote := func(s string) {
+	plain := func(s string) {
 		if s != "" {
-			b.WriteString(sshexec.QuoteArgv([]string{s}))
+			b.WriteString(quote(s))
 		}
 	}
 	at := 0
@@ -59,45 +65,49 @@ func expanded(w string) string {
 		if !name.MatchString(v) {
 			continue
 		}
-		quote(w[at:m[0]])
-		b.WriteString(`"${` + v + `-\$` + strings.TrimPrefix(w[m[0]:m[1]], "$") + `}"`)
+		plain(w[at:m[0]])
+		written := strings.NewReplacer("$", `\$`, "}", `\}`).Replace(w[m[0]:m[1]])
+		b.WriteString(mark + "${" + v + "-" + written + "}" + mark)
 		at = m[1]
 	}
-	quote(w[at:])
+	plain(w[at:])
 	if b.Len() == 0 {
 		return "''"
 	}
 	return b.String()
 }
 
-// path is a path with a ~ in front expanded, for the shell.
-func path(p string) string { return expanded(p) }
+// folder is the folder's name for cd, to which - means another one.
+func folder(dir string) string {
+	if dir == "-" {
+		return "./-"
+	}
+	return expanded(dir)
+}
 
 // guard is the shell's line that prints mark where any file of a pattern is
-// there; "" without a pattern. All but * ? [ ] is quoted.
+// there; "" without a pattern. Variables and ~ are expanded first, and what comes
+// of them is a pattern, too; all else but * ? [ ] ! and - is quoted.
 func guard(mark, pattern string) string {
 	if pattern == "" {
 		return ""
 	}
-	var b, plain strings.Builder
-	flush := func() {
-		if plain.Len() > 0 {
-			b.WriteString(sshexec.QuoteArgv([]string{plain.String()}))
-			plain.Reset()
+	found := expand(pattern, "", func(plain string) string {
+		var b strings.Builder
+		for plain != "" {
+			i := strings.IndexAny(plain, "*?[]!-")
+			switch {
+			case i == 0:
+				b.WriteByte(plain[0])
+				plain = plain[1:]
+				continue
+			case i < 0:
+				i = len(plain)
+			}
+			b.WriteString(sshexec.QuoteArgv([]string{plain[:i]}))
+			plain = plain[i:]
 		}
-	}
-	if rest, ok := strings.CutPrefix(pattern, "~/"); ok {
-		b.WriteString(`"${HOME-}"/`)
-		pattern = rest
-	}
-	for _, r := range pattern {
-		if strings.ContainsRune("*?[]", r) {
-			flush()
-			b.WriteRune(r)
-			continue
-		}
-		plain.WriteRune(r)
-	}
-	flush()
-	return "for f in " + b.String() + `; do if [ -e "$f" ] || [ -L "$f" ]; then printf ` + mark + "; break; fi; done\n"
+		return b.String()
+	})
+	return "IFS=; for f in " + found + `; do if [ -e "$f" ] || [ -L "$f" ]; then printf ` + mark + "; break; fi; done\n"
 }

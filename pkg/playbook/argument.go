@@ -1,6 +1,8 @@
 package playbook
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
@@ -30,12 +32,19 @@ type typeError struct{ error }
 
 func (e *typeError) Unwrap() error { return e.error }
 
-// argument is the value that a module gets for a parameter as it is written; nil
-// where it counts as not given.
+// given reports whether an argument counts as given: null is a value only where any
+// value is one.
+func given(v any, p rollout.Param) bool {
+	_, omitted := v.(jinja.Omit)
+	return !omitted && (v != nil || p.Type == rollout.Any)
+}
+
+// argument is the value that a module gets for a parameter as it is written, Omit
+// where it is left out.
 func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any, error) {
 	switch p.Type {
 	case rollout.Expression:
-		return evaluated(cache, expressions(raw)[0], s)
+		return shown(cache, expressions(raw)[0], s)
 	case rollout.Conditions:
 		var out []rollout.Evaluated
 		for _, src := range expressions(raw) {
@@ -65,17 +74,44 @@ func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any,
 		return nil, o.Err
 	}
 	if _, omitted := v.(jinja.Omit); omitted {
-		return nil, nil
+		return v, nil
 	}
 	out, err := coerce(v, before, p)
 	if err != nil {
 		return nil, &typeError{err}
 	}
 	if p.Type == rollout.Any {
-		_, err = jinja.JSON(jinja.Normalize(out)) // hostvars is no data
-		return jinja.Normalize(out), err
+		out = jinja.Normalize(out)
+		return out, kept(out)
 	}
 	return value.Plain(out), nil
+}
+
+// kept says why a value cannot be in a plan or a journal: it is no data, as
+// hostvars, or a number that JSON has not.
+func kept(v any) error {
+	if _, err := jinja.JSON(v); err != nil {
+		return err
+	}
+	_, err := json.Marshal(value.Plain(v))
+	if u := (*json.UnsupportedValueError)(nil); errors.As(err, &u) {
+		return fmt.Errorf("the number %s cannot be kept", u.Str)
+	}
+	return err
+}
+
+// shown is the value of an expression as a template gives it: a number is a text.
+func shown(cache *jinja.Cache, src string, s jinja.Scope) (any, error) {
+	e, err := evaluated(cache, src, s)
+	if err != nil {
+		return nil, err
+	}
+	switch v := e.Value.(type) {
+	case bool, string, nil, []any, *value.Map:
+	default:
+		e.Value = jinja.Text(v)
+	}
+	return e, nil
 }
 
 // evaluated is the value of an expression.
@@ -86,7 +122,7 @@ func evaluated(cache *jinja.Cache, src string, s jinja.Scope) (rollout.Evaluated
 	}
 	v, err := e.Eval(s)
 	if err == nil {
-		_, err = jinja.JSON(v)
+		err = kept(v)
 	}
 	if err != nil {
 		return rollout.Evaluated{}, fmt.Errorf("%s: %w", src, err)

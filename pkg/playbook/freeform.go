@@ -51,7 +51,7 @@ func (l *loader) freeForm(t *task) bool {
 		v, _ := pairs.Get(k)
 		add(k, v)
 	}
-	if command != "" {
+	if strings.TrimSpace(command) != "" {
 		add(free, command)
 	}
 	return true
@@ -66,9 +66,6 @@ func (l *loader) command(line string, s spec, pairs *value.Map) (string, []strin
 			own = append(own, name)
 		}
 	}
-	if len(own) == 0 {
-		return strings.TrimSpace(line), nil
-	}
 	var kept []string
 	for _, w := range words.Split(line) {
 		name, _, isPair := strings.Cut(w, "=")
@@ -76,7 +73,7 @@ func (l *loader) command(line string, s spec, pairs *value.Map) (string, []strin
 			kept = append(kept, w)
 		}
 	}
-	return strings.TrimSpace(strings.Join(kept, " ")), own
+	return words.Join(kept), own
 }
 
 // variable is the name of a variable that a task sets.

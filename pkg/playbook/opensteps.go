@@ -53,7 +53,7 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		if err != nil {
 			return nil, "", fmt.Errorf("%s: parameter %q: %w", module, name, err)
 		}
-		if out != nil {
+		if given(out, spec) {
 			args[name] = out
 		} else if spec.Required {
 			return nil, "", fmt.Errorf("%s needs the parameter %q, and this is nothing", module, name)

@@ -186,7 +186,7 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 		var e *Error
 		var bad *typeError
 		switch {
-		case err == nil && v != nil:
+		case err == nil && given(v, spec):
 			args[p.name] = v
 		case err == nil && spec.Required:
 			e = t.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
