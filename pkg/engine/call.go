@@ -138,7 +138,11 @@ func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
 		return rollout.Fail(err), false
 	}
 	if skip != "" {
-		return rollout.Outcome{Kind: rollout.Skipped, Message: skip}, false
+		o := rollout.Outcome{Kind: rollout.Skipped, Message: skip}
+		if c.task.Register != "" && skip != rollout.NotNotified {
+			o.Result = rollout.SkippedResult
+		}
+		return o, false
 	}
 	change, _, err := m.Diff(c.step.Host, nil, args)
 	if err != nil {

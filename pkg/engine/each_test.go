@@ -47,16 +47,16 @@ func (looping) Together(_ rollout.Open, _ []rollout.Results, ends []rollout.Outc
 	return out
 }
 
-// mortal is a life of fleetd that ends at an event: nothing is written and
+// oneLife is a fleetd that ends at an event: nothing is written and
 // nothing is run after it.
-type mortal struct {
+type oneLife struct {
 	events []rollout.Event
 	killAt int
 	dead   bool
 	ran    *[]string
 }
 
-func (m *mortal) Append(_ context.Context, events []rollout.Event) error {
+func (m *oneLife) Append(_ context.Context, events []rollout.Event) error {
 	if m.dead {
 		return errDead
 	}
@@ -70,7 +70,7 @@ func (m *mortal) Append(_ context.Context, events []rollout.Event) error {
 	return nil
 }
 
-func (m *mortal) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
+func (m *oneLife) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	if m.dead {
 		return sshexec.Result{}, errDead
 	}
@@ -90,11 +90,11 @@ func TestLoopKilledAfterEveryEvent(t *testing.T) {
 	if err := p.Seal(); err != nil {
 		t.Fatal(err)
 	}
-	life := func(m *mortal, now string, do func(*engine.Engine) (*rollout.Run, error)) (*rollout.Run, error) {
+	life := func(m *oneLife, now string, do func(*engine.Engine) (*rollout.Run, error)) (*rollout.Run, error) {
 		return do(&engine.Engine{Modules: module.Modules(m), Journal: m, Resolver: looping{[]string{"1", "2", "3"}, now}})
 	}
 	var ran []string
-	whole := &mortal{ran: &ran}
+	whole := &oneLife{ran: &ran}
 	r, err := life(whole, "", func(e *engine.Engine) (*rollout.Run, error) { return e.Execute(t.Context(), p, 0) })
 	id := rollout.StepID{Host: "a"}
 	if err != nil || r.Step(id).Outcome.Message != "changed changed changed " || !slices.Equal(ran, []string{"1", "2", "3"}) {
@@ -105,7 +105,7 @@ func TestLoopKilledAfterEveryEvent(t *testing.T) {
 	}
 	for killAt := 1; killAt < len(whole.events); killAt++ {
 		ran = nil
-		first := &mortal{killAt: killAt, ran: &ran}
+		first := &oneLife{killAt: killAt, ran: &ran}
 		if _, err := life(first, "", func(e *engine.Engine) (*rollout.Run, error) { return e.Execute(t.Context(), p, 0) }); err == nil {
 			t.Fatalf("killed at %d: it did not notice", killAt)
 		}
@@ -119,7 +119,7 @@ func TestLoopKilledAfterEveryEvent(t *testing.T) {
 				decided++
 			}
 		}
-		second := &mortal{events: first.events, ran: &ran}
+		second := &oneLife{events: first.events, ran: &ran}
 		r, err := life(second, "other", func(e *engine.Engine) (*rollout.Run, error) { return e.Resume(t.Context(), back, 0, false) })
 		if err != nil {
 			t.Fatalf("killed at %d: %v", killAt, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -115,9 +116,10 @@ func TestOneQuestion(t *testing.T) {
 		t.Fatalf("%v, %v", err, f.InstallErrors)
 	}
 	asked, _ := os.ReadFile(filepath.Join(bin, "asked"))
-	_, question, _ := strings.Cut(string(asked), " ") // where its log goes
+	// Where the metadata and the log go is the question's own.
+	question := strings.Join(slices.DeleteFunc(strings.Fields(string(asked)), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
 	told := strings.Join(installArgs(w.Repo, "-y", node.Package{Name: w.Name, EVR: w.Version, Arch: "x86_64"}), " ")
-	if want := strings.Replace(strings.TrimSuffix(told, ".x86_64"), " -y ", " --assumeno ", 1) + "\n"; !strings.HasPrefix(string(asked), "--setopt=logdir=") || question != want {
+	if want := strings.Replace(strings.TrimSuffix(told, ".x86_64"), " -y ", " --assumeno ", 1); question != want {
 		t.Errorf("the plan asks yum %q, the apply tells it %q", asked, told)
 	}
 }

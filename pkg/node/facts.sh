@@ -10,9 +10,9 @@
 # missing makes a section that ends with 127, never a script that stops.
 # Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH;
 # and "brief", which leaves all out that has nothing to do with packages. Plain
-# POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads
-# (install= lets yum keep its cache), and starts as few processes as it can: three
-# hundred busy nodes run it at the same time.
+# POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
+# starts as few processes as it can: three hundred busy nodes run it at the same
+# time.
 
 LC_ALL=C; LANG=C; export LC_ALL LANG   # yum translates the headings that are parsed
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin; export PATH
@@ -241,10 +241,12 @@ available() { # available NAME REPO
 
 # What yum would do, asked as it will be told to, with all repositories: a dead one
 # that has nothing to do with kernels, or a dependency that none has, fails the
-# install as well. This alone writes: yum keeps its cache, and dnf opens its history.
+# install as well. Metadata and dnf's history go to a folder of their own, as above.
 would_install() { # would_install PACKAGE REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
-	limited 150 yum --setopt=logdir="$tmp" --enablerepo="$2" install --assumeno "$1"
+	limited 150 yum --setopt=cachedir="$tmp" --setopt=persistdir="$tmp" --setopt=logdir="$tmp" \
+		--setopt='*.repo_gpgcheck=0' --setopt=timeout=20 --setopt=retries=2 \
+		--enablerepo="$2" install --assumeno "$1"
 	status=$?
 	rm -rf "$tmp"
 	return $status

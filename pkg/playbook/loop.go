@@ -224,7 +224,9 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		switch end.Kind {
 		case rollout.Skipped:
 			skipped++
-			r["changed"], r["skipped"] = flag(false), flag(true)
+			if len(r) == 0 {
+				_ = json.Unmarshal(rollout.SkippedResult, &r) // JSON of our own
+			}
 		case rollout.Failed:
 			failed++
 			said = append(said, fmt.Sprintf("%s: %s", item, end.Message))
@@ -238,30 +240,35 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		}
 		r[step.Loop.Item] = item
 		r["ansible_loop_var"], _ = json.Marshal(step.Loop.Item) // a text: it cannot fail
+		if index := step.Loop.Index; index != "" {
+			r[index] = items[n][index]
+			r["ansible_index_var"], _ = json.Marshal(index)
+		}
 		results = append(results, r)
 	}
 	switch {
 	case failed > 0:
 		out.Kind, out.Message = rollout.Failed, fmt.Sprintf("%d of %d items failed: %s", failed, len(ends), strings.Join(slices.Compact(said), "; "))
-	case skipped == len(ends) && skipped > 0:
+	case len(ends) == 0:
+		out.Kind, out.Message = rollout.Skipped, "skipped, since the loop has no items"
+	case skipped == len(ends):
 		out.Kind, out.Message = rollout.Skipped, "skipped for every item"
 	case changed:
 		out.Kind, out.Message = rollout.Changed, fmt.Sprintf("%d items", len(ends))
 	default:
 		out.Message = fmt.Sprintf("%d items", len(ends))
 	}
-	whole := map[string]any{"results": results, "changed": changed, "failed": failed > 0, "msg": "All items completed"}
+	whole := map[string]any{"results": results, "changed": changed, "skipped": out.Kind == rollout.Skipped, "msg": "All items completed"}
+	switch {
+	case len(ends) == 0:
+		whole = map[string]any{"results": []any{}, "changed": false, "skipped": true, "skipped_reason": "No items in the list"}
+	case failed > 0:
+		whole["failed"], whole["msg"] = true, "One or more items failed"
+	case out.Kind == rollout.Skipped:
+		whole["msg"] = "All items skipped"
+	}
 	if len(facts) > 0 {
 		whole["ansible_facts"] = facts
-	}
-	if results == nil {
-		whole["results"] = []any{}
-	}
-	if out.Kind == rollout.Skipped {
-		whole["skipped"], whole["msg"] = true, "All items skipped"
-	}
-	if failed > 0 {
-		whole["msg"] = "One or more items failed"
 	}
 	raw, err := json.Marshal(whole)
 	if err != nil {

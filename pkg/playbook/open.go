@@ -117,10 +117,9 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 }
 
 // repeat reads until, retries and delay as Ansible does: it is tried once and then
-// retries times, but three times in all where retries is not given
-// (ansible/executor/task_executor.py).
+// retries times, three if that is not given (ansible/executor/task_executor.py).
 func (t *taskRun) repeat(s *scope, d *openStep) *Error {
-	d.Until, d.Tries, d.Delay = texts(t.until), 3, 5
+	d.Until, d.Tries, d.Delay = texts(t.until), 4, 5
 	for _, k := range []struct {
 		name  string
 		field *field

@@ -92,7 +92,7 @@ func resolved(t *testing.T, result json.RawMessage) string {
 			t.Errorf("%s: %v", module, jsonErr)
 		}
 		fmt.Fprintln(&out, string(raw), skip, err)
-		judged := o.Judge(step, results, rollout.Outcome{Kind: rollout.Changed, Result: result})
+		judged := o.Judge(step, results, rollout.Outcome{Kind: rollout.Changed, Result: result}, 1)
 		fmt.Fprintln(&out, judged.Kind, judged.Message, string(judged.Result))
 	}
 	return out.String()

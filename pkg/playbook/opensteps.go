@@ -31,7 +31,7 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		return nil, "", err
 	}
 	if len(step.Called) > 0 && !step.isCalled(results) {
-		return nil, "skipped, since nothing has notified it", nil
+		return nil, rollout.NotNotified, nil
 	}
 	for _, w := range step.When {
 		v, err := o.condition(w, s)

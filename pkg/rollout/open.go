@@ -64,11 +64,9 @@ func (r *Run) Results(id StepID) Results {
 			}
 			switch {
 			case t.Register == "" && !t.Facts:
-			case s == nil || s.Outcome.Kind == Skipped:
-				if t.Register != "" {
-					out[t.Register] = skippedResult
-				}
-			case s.Over():
+			case s == nil && t.Register != "":
+				out[t.Register] = SkippedResult
+			case s != nil && s.Over() && len(s.Outcome.Result) > 0:
 				out.take(t, s.Outcome.Result)
 			}
 		}
@@ -79,12 +77,16 @@ func (r *Run) Results(id StepID) Results {
 	return out
 }
 
+// NotNotified is why a handler is skipped that nothing has called: unlike others
+// that are skipped it registers nothing.
+const NotNotified = "skipped, since nothing has notified it"
+
 // Notified stands in Results for the handlers of the play that were notified: by
 // name, the number of the last task that did. No variable can have this name.
 const Notified = "(notified)"
 
-// skippedResult is what Ansible registers of a task whose condition was false.
-var skippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
+// SkippedResult is what Ansible registers of a task whose condition was false.
+var SkippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
 
 func (r Results) take(t PlannedTask, result json.RawMessage) {
 	if t.Register != "" {

@@ -37,7 +37,13 @@ class CallbackModule(CallbackBase):
 '''
 
 # Of a result, what no two runs have in common, and what is Ansible's own.
-DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpreter_python"}
+DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpreter_python", "invocation"}
+
+
+def kept(v):
+    if isinstance(v, dict):
+        return {k: kept(x) for k, x in v.items() if k not in DROPPED and not k.startswith("_ansible")}
+    return [kept(x) for x in v] if isinstance(v, list) else v
 
 
 def parse(text):
@@ -82,10 +88,8 @@ for path in sorted(sys.argv[1:] or glob.glob(os.path.join(here, "ansible", "*.tx
     for host, f in found.items():
         lines += json.dumps({"host": host, "recap": f["recap"]}, sort_keys=True) + "\n"
         for name, v in sorted(f["vars"].items()):
-            if isinstance(v, dict):
-                v = {k: x for k, x in v.items() if k not in DROPPED}
             if name not in DROPPED:
-                lines += json.dumps({"host": host, "var": name, "value": v}, sort_keys=True) + "\n"
+                lines += json.dumps({"host": host, "var": name, "value": kept(v)}, sort_keys=True) + "\n"
     files["ansible"] = lines
     with open(path, "w") as f:
         f.write(comment)
