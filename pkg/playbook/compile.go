@@ -2,7 +2,6 @@ package playbook
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 
@@ -208,16 +207,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 func (c *compiler) scopeOver(s *scope, taskVars []*value.Map) *scope {
 	layers := append([]*value.Map{c.opts.ExtraVars}, taskVars...)
 	layers = append(layers, s.layers[1:]...)
-	out := &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}, unknown: s.unknown}
-	for _, l := range taskVars {
-		for k := range l.All() {
-			if name, _ := k.(string); out.unknown[name] { // they win over results
-				out.unknown = maps.Clone(out.unknown)
-				delete(out.unknown, name)
-			}
-		}
-	}
-	return out
+	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}, unknown: s.unknown}
 }
 
 func toAny(names []string) []any {

@@ -88,6 +88,9 @@ func (o *OpenSteps) Judge(open rollout.Open, results rollout.Results, out rollou
 	if err := json.Unmarshal(out.Result, &j.result); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read the task's own result: %w", err))
 	}
+	if j.result == nil { // it was null
+		j.result = map[string]json.RawMessage{}
+	}
 	j.changed = string(j.result["changed"]) == "true"
 	return j.of(out, tries)
 }
@@ -105,9 +108,8 @@ type judgement struct {
 // changed_when sees what it decided, as in Ansible.
 func (j *judgement) note() (raw json.RawMessage, err error) {
 	j.result["changed"], j.result["failed"] = flag(j.changed), flag(j.failed)
-	if raw, err = json.Marshal(j.result); err == nil && j.step.Register != "" {
-		j.scope.results[j.step.Register] = raw
-	}
+	raw, err = json.Marshal(j.result)
+	j.scope.own = raw
 	return raw, err
 }
 
@@ -205,19 +207,17 @@ func (o *OpenSteps) scope(open rollout.Open, results rollout.Results) (openStep,
 	if err := json.Unmarshal(open.Data, &step); err != nil {
 		return step, nil, fmt.Errorf("cannot read what the plan holds of the step: %w", err)
 	}
-	own := rollout.Results{}
-	for name, raw := range results {
-		own[name] = raw
-	}
-	return step, &runScope{cache: o.cache, step: &step, results: own}, nil
+	return step, &runScope{cache: o.cache, step: &step, results: results}, nil
 }
 
-// runScope are the variables of a step in the run: results first, as registered
-// variables win over the inventory's in Ansible. The words of a node are data:
-// no text of a result is a template.
+// runScope are the variables of a step in the run. Those that the plan holds win:
+// no result has their name, or they were given with -e. (Others, also a task's own,
+// give way to results, as in Ansible.) How the step itself ended is seen before all.
+// The words of a node are data: no text of a result is a template.
 type runScope struct {
 	cache   *jinja.Cache
 	step    *openStep
+	own     json.RawMessage // the step's own result, while it is judged
 	results rollout.Results
 	active  []string
 }
@@ -227,17 +227,20 @@ func (s *runScope) Lookup(name string) (any, bool, error) {
 	if name == "omit" {
 		return jinja.Omit{}, true, nil
 	}
-	if raw, ok := s.results[name]; ok {
-		v, err := jinja.FromJSON(raw)
-		return v, err == nil, err
-	}
-	if raw, ok := s.step.Vars[name]; ok {
-		v, err := jinja.FromJSON(raw)
+	if s.own != nil && name == s.step.Register {
+		v, err := jinja.FromJSON(s.own)
 		return v, err == nil, err
 	}
 	raw, ok := s.step.Templates[name]
 	if !ok {
-		return nil, false, nil
+		if raw, ok = s.step.Vars[name]; !ok {
+			raw, ok = s.results[name]
+		}
+		if !ok {
+			return nil, false, nil
+		}
+		v, err := jinja.FromJSON(raw)
+		return v, err == nil, err
 	}
 	if slices.Contains(s.active, name) {
 		return nil, false, fmt.Errorf("variable %q refers to itself", name)
