@@ -22,6 +22,8 @@ type call struct {
 	// open is what of the step only the run tells, results what it is told by.
 	open    *rollout.Open
 	results rollout.Results
+	// rescuable is set where a rescue may want to know of a failure.
+	rescuable bool
 }
 
 // mostIntents bounds the intentions of one attempt: a module that intends the
@@ -178,7 +180,7 @@ func (c *call) judged(o rollout.Outcome) rollout.Outcome {
 // kept is an outcome as the task wants it kept.
 func (c *call) kept(o rollout.Outcome) rollout.Outcome {
 	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
-	if c.task.Register == "" && !c.task.Facts {
+	if c.task.Register == "" && !c.task.Facts && !(c.rescuable && o.Kind == rollout.Failed) {
 		o.Result = nil
 	}
 	return o

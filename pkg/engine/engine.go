@@ -200,6 +200,7 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 		l.active++
 		planned, _ := l.run.Plan.Step(id)
 		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open}
+		c.rescuable = len(l.run.Plan.Plays[id.Play].Blocks) > 0
 		if c.open != nil {
 			c.results = l.run.Results(id)
 		}

@@ -100,11 +100,17 @@ func fleetd(t *testing.T, r *rollout.Run, host, dir string) map[string]any {
 	lost, isLost := r.Lost(host)
 	for pi, p := range plays {
 		for ti := range p.Tasks {
-			if !slices.Contains(slices.Concat(p.Batches...), host) || isLost && (pi > lost.Play || pi == lost.Play && ti > lost.Task) {
+			if !slices.Contains(slices.Concat(p.Batches...), host) {
 				continue
 			}
-			s := r.Step(rollout.StepID{Play: pi, Task: ti, Host: host})
+			id := rollout.StepID{Play: pi, Task: ti, Host: host}
+			s := r.Step(id)
+			if s == nil && (r.Passes(id) || isLost && (pi > lost.Play || pi == lost.Play && ti > lost.Task)) {
+				continue
+			}
 			switch {
+			case r.Rescued(id):
+				c.Rescued++
 			case s != nil && s.Outcome.Message == rollout.NotNotified:
 				// Ansible does not count such handlers.
 			case s == nil || s.Outcome.Kind == rollout.Skipped:
@@ -129,6 +135,9 @@ func fleetd(t *testing.T, r *rollout.Run, host, dir string) map[string]any {
 	end := rollout.StepID{Play: len(plays) - 1, Task: len(plays[len(plays)-1].Tasks), Host: host}
 	if isLost {
 		end = rollout.StepID{Play: lost.Play, Task: lost.Task + 1, Host: host}
+		if len(plays[lost.Play].Blocks) > 0 {
+			end.Task = len(plays[lost.Play].Tasks) // always comes after the failure
+		}
 	}
 	for name, raw := range r.Results(end) {
 		if name == rollout.Notified {

@@ -58,6 +58,10 @@ func (t *task) check(r *report, modules map[string]rollout.Params) {
 		}
 	}
 	t.checkJudgement(r)
+	if t.rescued() && !strings.HasPrefix(t.module.name, builtinPrefix) {
+		r.add(t.src.errorAt(t.module.key, "%s cannot stand in a rescue: what it would change depends on what failed, and no plan could say it", t.module.name).
+			hint("fleetd undo takes changes back; tasks of ansible.builtin may stand here"))
+	}
 	for _, name := range names {
 		if spec[name].Required && !slices.ContainsFunc(t.params, func(p param) bool { return p.name == name }) {
 			r.add(t.missing(name, spec[name]))

@@ -170,9 +170,9 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 		return out, false
 	}
 	for i, t := range run {
-		if t.called != nil {
-			t.since = slices.IndexFunc(run[:i], func(o *taskRun) bool { return o.section == t.section })
-		}
+		t.idle = t.called != nil && !slices.ContainsFunc(run[:i], func(o *taskRun) bool {
+			return slices.ContainsFunc(o.notify, func(w string) bool { return slices.Contains(t.called, w) })
+		})
 	}
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)
@@ -197,6 +197,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			}
 		}
 	}
+	out.Blocks = blocksOf(run)
 	for _, t := range run {
 		out.Tasks = append(out.Tasks, t.out)
 	}

@@ -62,9 +62,7 @@ var playKeywords = extend("play", map[string]string{
 })
 
 var blockKeywords = extend("block", map[string]string{
-	"block": "", "when": "",
-	"rescue":         "a failed host leaves the run; fleetd undo takes changes back",
-	"always":         "a failed host leaves the run; fleetd undo takes changes back",
+	"block": "", "when": "", "rescue": "", "always": "",
 	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
 	"notify":         noHandlers,

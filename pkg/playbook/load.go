@@ -95,9 +95,11 @@ type task struct {
 	// flush is set for meta: flush_handlers, which is no task of its own.
 	flush bool
 	// called is set for a handler where it stands among the tasks: the words that
-	// call it. section counts the parts of a play after which handlers run.
+	// call it, and its number among the play's handlers, from 1.
 	called  []string
-	section int
+	handler int
+	// blocks are those with rescue or always that the task stands in.
+	blocks []inBlock
 }
 
 // param is a parameter as it is written.

@@ -35,10 +35,8 @@ type openStep struct {
 	FailedWhen  []string  `json:"failed_when,omitempty"`
 	Register    string    `json:"register,omitempty"`
 	Loop        *openLoop `json:"loop,omitempty"`
-	// Called are the words that call a handler, Since is the number of the first
-	// task of its play that may.
+	// Called are the words that call a handler.
 	Called []string `json:"called,omitempty"`
-	Since  int      `json:"since,omitempty"`
 	// Until says when the task need not be tried again: Tries times at most, Delay
 	// seconds apart.
 	Until []string `json:"until,omitempty"`
@@ -56,7 +54,7 @@ type openStep struct {
 // open is the open step of a task on a host, with what is unknown of it. late is
 // set where its arguments are made in the run.
 func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (rollout.Open, *Error) {
-	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when), Called: t.called, Since: t.since}
+	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when), Called: t.called}
 	if len(t.until) > 0 {
 		if err := t.repeat(s, &d); err != nil {
 			return rollout.Open{}, err

@@ -62,16 +62,13 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 	return args, "", nil
 }
 
-// isCalled reports whether a task of the handler's part of the play has notified it.
+// isCalled reports whether a task has notified the handler.
 func (step *openStep) isCalled(results rollout.Results) bool {
-	var by map[string]int
-	if json.Unmarshal(results[rollout.Notified], &by) != nil {
+	var words []string
+	if json.Unmarshal(results[rollout.Notified], &words) != nil {
 		return false // nothing was notified
 	}
-	return slices.ContainsFunc(step.Called, func(w string) bool {
-		task, ok := by[w]
-		return ok && task >= step.Since
-	})
+	return slices.ContainsFunc(step.Called, func(w string) bool { return slices.Contains(words, w) })
 }
 
 // Judge applies changed_when, failed_when and until to how a step ended the

@@ -20,9 +20,8 @@ type taskRun struct {
 	out     rollout.Task
 	// once are the hosts that a task with run_once runs on; nil for all.
 	once map[string]bool
-	// since is, for a handler, the number of the first task that may call it; -1 if
-	// there is none.
-	since int
+	// idle is set for a handler that no task calls, as --tags has left it.
+	idle bool
 	// fixed are the arguments of a task without templates, the same for every
 	// host.
 	fixed rollout.Args
@@ -31,10 +30,14 @@ type taskRun struct {
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
 	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Notify: t.notify, Open: map[string]rollout.Open{},
+		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Notify: t.notify, Handler: t.handler, Open: map[string]rollout.Open{},
 		Become: t.become != nil && c.flag(t.become, vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
+	if t.rescued() {
+		c.results[rollout.FailedTask], c.results[rollout.FailedResult] = true, true
+		run.results = maps.Clone(c.results)
+	}
 	run.sets(c)
 	if c.flag(t.runOnce, vars) {
 		run.once = map[string]bool{}
@@ -135,7 +138,7 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 	host := s
 	s = t.loop.within(host)
 	if t.called != nil {
-		if t.since < 0 {
+		if t.idle {
 			return false
 		}
 		unknowns = append(unknowns, calledBy(t.called))

@@ -18,6 +18,8 @@ type inherit struct {
 	become, connection, runOnce *field
 
 	tags []string
+	// blocks are those with rescue or always, the outermost first.
+	blocks []inBlock
 }
 
 // with is what a block, an import or a task adds.
@@ -29,6 +31,7 @@ func (in inherit) with(own inherit) inherit {
 		become:     own.become,
 		connection: own.connection,
 		runOnce:    own.runOnce,
+		blocks:     append(slices.Clip(in.blocks), own.blocks...),
 	}
 	if out.become == nil {
 		out.become = in.become
@@ -99,26 +102,6 @@ func (l *loader) tasks(f *field, in inherit) []*task {
 		}
 	}
 	return out
-}
-
-func (l *loader) block(src *source, entries []entry, in inherit) []*task {
-	var own inherit
-	var body *field
-	for _, e := range entries {
-		switch {
-		case own.take(l, src, e):
-		case e.name == "block":
-			body = &field{src, e.val}
-		case e.name == "name":
-			l.text(&field{src, e.val})
-		default:
-			l.keyword(src, e, blockKeywords)
-		}
-	}
-	if body == nil {
-		return nil
-	}
-	return l.tasks(body, in.with(own))
 }
 
 func (l *loader) importTasks(src *source, entries []entry, in inherit) []*task {
@@ -229,7 +212,7 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 		t.loop = nil
 	}
 	all := in.with(own)
-	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce
+	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce, t.blocks = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce, all.blocks
 	if t.flush {
 		return t
 	}

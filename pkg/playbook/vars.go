@@ -70,7 +70,7 @@ func (s *scope) Raw(name string) (any, bool) {
 // Lookup is a variable with its templates resolved.
 func (s *scope) Lookup(name string) (any, bool, error) {
 	if s.unknown[name] {
-		return jinja.Opaque{Err: &unknownError{name}}, true, nil
+		return jinja.Opaque{Err: &unknownError{name}, Maybe: true}, true, nil
 	}
 	if v, ok := s.done[name]; ok {
 		return v, true, nil

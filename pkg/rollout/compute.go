@@ -32,6 +32,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 		pp := PlannedPlay{
 			Name: play.Name, Position: play.Position, Strategy: play.Strategy, Batches: play.Batches,
 			MaxFailPercentage: play.MaxFailPercentage, AnyErrorsFatal: play.AnyErrorsFatal, MaxUnavailable: play.MaxUnavailable,
+			Blocks: play.Blocks,
 		}
 		for _, t := range play.Tasks {
 			if _, ok := modules[t.Module]; !ok {
@@ -39,7 +40,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify, Handler: t.Handler,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}
@@ -219,7 +220,9 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			}
 			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
 		}
-		state = after
+		if !h.play.Blocks.Rescue(ti) {
+			state = after // what a rescue does is not what will be
+		}
 		steps[ti] = PlannedStep{Change: change, Open: open}
 	}
 	return steps, state, nil

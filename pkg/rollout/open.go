@@ -3,6 +3,9 @@ package rollout
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // Open is what of a step only the run tells: its condition, its arguments, or how
@@ -41,7 +44,11 @@ type Results map[string]json.RawMessage
 // Results are those that a step finds. A task that was skipped registers so much.
 func (r *Run) Results(id StepID) Results {
 	out := Results{}
-	notified := map[string]int{}
+	notified := map[string]bool{}
+	handler := 0
+	if tasks := r.Plan.Plays[id.Play].Tasks; id.Task < len(tasks) {
+		handler = tasks[id.Task].Handler
+	}
 	number, ok := r.index.number[id.Host]
 	if !ok {
 		return out
@@ -57,32 +64,59 @@ func (r *Run) Results(id StepID) Results {
 		}
 		for ti, t := range tasks {
 			s := r.steps[pi][ti][place]
-			if pi == id.Play && s != nil && s.Outcome.Kind == Changed {
-				for _, handler := range t.Notify {
-					notified[handler] = ti
+			switch {
+			case pi < id.Play || s == nil || !s.Over():
+			case handler > 0 && t.Handler == handler:
+				clear(notified) // it has had its turn
+			case s.Outcome.Kind == Changed:
+				for _, word := range t.Notify {
+					notified[word] = true
 				}
+			}
+			if s != nil && r.Rescued(StepID{pi, ti, id.Host}) {
+				out[FailedResult] = s.Outcome.Result
+				out[FailedTask] = t.said()
 			}
 			switch {
 			case t.Register == "" && !t.Facts:
 			case s == nil && t.Register != "":
-				out[t.Register] = SkippedResult
+				if r.reaches(pi, place, ti) {
+					out[t.Register] = SkippedResult
+				}
 			case s != nil && s.Over() && len(s.Outcome.Result) > 0:
 				out.take(t, s.Outcome.Result)
 			}
 		}
 	}
 	if len(notified) > 0 {
-		out[Notified], _ = json.Marshal(notified) // texts and numbers: it cannot fail
+		out[Notified], _ = json.Marshal(slices.Sorted(maps.Keys(notified))) // texts: it cannot fail
 	}
 	return out
 }
+
+// said is a task as a rescue sees it.
+func (t *PlannedTask) said() json.RawMessage {
+	name := t.Name
+	if name == t.Module {
+		name = "" // it has none
+	}
+	raw, _ := json.Marshal(map[string]string{"name": name, "action": strings.TrimPrefix(t.Module, "ansible.builtin.")}) // texts: it cannot fail
+	return raw
+}
+
+// FailedTask and FailedResult are the variables in which a rescue finds what failed.
+const (
+	FailedTask   = "ansible_failed_task"
+	FailedResult = "ansible_failed_result"
+)
 
 // NotNotified is why a handler is skipped that nothing has called: unlike others
 // that are skipped it registers nothing.
 const NotNotified = "skipped, since nothing has notified it"
 
-// Notified stands in Results for the handlers of the play that were notified: by
-// name, the number of the last task that did. No variable can have this name.
+// Notified stands in Results for the handlers of the play that were notified, as a
+// list of their names: for a step of a handler, since it last had its turn. No
+// variable can have this name.
 const Notified = "(notified)"
 
 // SkippedResult is what Ansible registers of a task whose condition was false.

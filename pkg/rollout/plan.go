@@ -62,6 +62,7 @@ type PlannedPlay struct {
 	// MaxUnavailable is how many hosts of the play may be out of service at once,
 	// those that were so before included. 0 = as many as a batch has.
 	MaxUnavailable int           `json:"max_unavailable,omitempty"`
+	Blocks         Blocks        `json:"blocks,omitempty"`
 	Tasks          []PlannedTask `json:"tasks"`
 }
 
@@ -80,9 +81,11 @@ type PlannedTask struct {
 	Facts        bool   `json:"facts,omitempty"`
 	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
-	// steps are open.
-	Notify []string               `json:"notify,omitempty"`
-	Steps  map[string]PlannedStep `json:"steps"`
+	// steps are open. Handler is the number of a handler; where it stands in several
+	// places of its play, it is one.
+	Notify  []string               `json:"notify,omitempty"`
+	Handler int                    `json:"handler,omitempty"`
+	Steps   map[string]PlannedStep `json:"steps"`
 }
 
 // PlannedStep is one change on one host, or why the host cannot be changed.
@@ -136,10 +139,11 @@ func (p *Plan) Each(f func(id StepID, s PlannedStep) bool) {
 	}
 }
 
-// Changes counts the steps that write.
+// Changes counts the steps that write, but for those of a rescue: they are there
+// for what should not happen.
 func (p *Plan) Changes() (n int) {
-	p.Each(func(_ StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action.Writes() {
+	p.Each(func(id StepID, s PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action.Writes() && !p.Plays[id.Play].Blocks.Rescue(id.Task) {
 			n++
 		}
 		return true
@@ -147,10 +151,11 @@ func (p *Plan) Changes() (n int) {
 	return n
 }
 
-// Steps counts what is to be done: the steps that write, and the checks.
+// Steps counts what is to be done: the steps that write, and the checks, without
+// those of a rescue.
 func (p *Plan) Steps() (n int) {
-	p.Each(func(_ StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.counts() {
+	p.Each(func(id StepID, s PlannedStep) bool {
+		if s.Problem == nil && s.counts() && !p.Plays[id.Play].Blocks.Rescue(id.Task) {
 			n++
 		}
 		return true

@@ -265,7 +265,7 @@ func (r *Run) Lost(host string) (StepID, bool) {
 	if !ok || !r.work.hosts[n].lost {
 		return StepID{}, false
 	}
-	return r.work.hosts[n].lostAt, true
+	return r.work.hosts[n].failedAt, true
 }
 
 // LostHosts lists the hosts that failed or could not be reached, in the plan's

@@ -28,8 +28,9 @@ type work struct {
 }
 
 type hostWork struct {
-	lost   bool
-	lostAt StepID
+	lost bool
+	// failedAt is the last step that failed; where the host is lost, why.
+	failedAt StepID
 	// down says why the host is out of service: as it was observed, or since the
 	// run lost it. "" = it serves, as far as is known.
 	down string
@@ -88,14 +89,36 @@ func (r *Run) deriveHost(pi, place int) {
 		}
 		h.disrupted = h.disrupted || r.disrupts(id)
 		if s.Over() && s.Outcome.Bad() {
-			r.markLost(h, id, s)
-			r.work.lost[pi][x.batch[place]]++
-			return
+			h.failedAt = id
 		}
 	}
-	if begun && h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
+	failed := h.failed(pi)
+	if !begun || !failed && !h.disrupted {
+		return
+	}
+	next := r.nextTask(pi, place, 0)
+	switch {
+	case failed && r.loses(pi, place, next, h):
+		r.markLost(h)
+		r.work.lost[pi][x.batch[place]]++
+	case next == len(r.Plan.Plays[pi].Tasks):
 		h.through()
 	}
+}
+
+// failed reports whether a step of a play has failed on the host.
+func (h *hostWork) failed(pi int) bool { return h.failedAt.Host != "" && h.failedAt.Play == pi }
+
+// loses reports whether the run has lost the host at a place of a play, of which a
+// step failed and next is what could come now.
+func (r *Run) loses(pi, place, next int, h *hostWork) bool {
+	switch {
+	case r.index.plays[pi].nesting == nil, r.beyondRescue(h.failedAt):
+		return true
+	case next < len(r.Plan.Plays[pi].Tasks):
+		return false
+	}
+	return r.badly(pi, place)
 }
 
 // through says that the host has come to the end of a play. If the play took it
@@ -106,10 +129,10 @@ func (h *hostWork) through() {
 	}
 }
 
-func (r *Run) markLost(h *hostWork, id StepID, s *StepState) {
-	h.lost, h.lostAt = true, id
-	if h.disrupted || s.Outcome.Kind == Unreachable {
-		h.down = "was lost at " + r.Plan.Task(id).Name
+func (r *Run) markLost(h *hostWork) {
+	h.lost = true
+	if h.disrupted || r.Step(h.failedAt).Outcome.Kind == Unreachable {
+		h.down = "was lost at " + r.Plan.Task(h.failedAt).Name
 	}
 	h.disrupted = false
 }
@@ -128,7 +151,7 @@ func (r *Run) nextTask(pi, place, ti int) int {
 		if s := r.steps[pi][ti][place]; s != nil && s.Over() {
 			continue
 		}
-		if planned, ok := tasks[ti].Steps[host]; ok && planned.counts() {
+		if planned, ok := tasks[ti].Steps[host]; ok && planned.counts() && r.reaches(pi, place, ti) {
 			break
 		}
 	}
@@ -292,16 +315,20 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 		w.waits.add(i, s.NotBefore)
 		return
 	case s.Outcome.Bad():
-		r.lose(h, id, at, s)
-		w.cursor[i] = len(r.Plan.Plays[w.play].Tasks)
+		h.failedAt = id
+	}
+	last := len(r.Plan.Plays[w.play].Tasks)
+	w.cursor[i] = r.nextTask(w.play, at.place, id.Task+1)
+	switch {
+	case h.failed(w.play) && r.loses(w.play, at.place, w.cursor[i], h):
+		r.lose(h, at)
+		w.cursor[i] = last
+	case w.cursor[i] == last:
+		h.through()
+		r.land(h)
+		w.open--
 	default:
-		if w.cursor[i] = r.nextTask(w.play, w.base+i, id.Task+1); w.cursor[i] == len(r.Plan.Plays[w.play].Tasks) {
-			h.through()
-			r.land(h)
-			w.open--
-		} else {
-			r.place(i)
-		}
+		r.place(i)
 	}
 	if r.linear() && id.Task == w.level {
 		if w.atLevel--; w.atLevel == 0 {
@@ -312,9 +339,9 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 }
 
 // lose takes a host out of the run: none of its open steps will be executed.
-func (r *Run) lose(h *hostWork, id StepID, at spot, s *StepState) {
+func (r *Run) lose(h *hostWork, at spot) {
 	w := &r.work
-	r.markLost(h, id, s)
+	r.markLost(h)
 	r.land(h)
 	w.open--
 	w.lost[w.play][w.batch]++

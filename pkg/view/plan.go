@@ -152,6 +152,9 @@ func Summary(p *rollout.Plan) string {
 	if p.Undoes != "" {
 		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(hosts))
 	}
+	if n := rescues(p); n > 0 {
+		s += fmt.Sprintf("; where a block fails %d more", n)
+	}
 	clusterOut := disrupted[rollout.Localhost]
 	delete(disrupted, rollout.Localhost)
 	if n := len(disrupted); n > 0 {
@@ -164,6 +167,17 @@ func Summary(p *rollout.Plan) string {
 		s += fmt.Sprintf("; with a problem: %s", hostNames(bad))
 	}
 	return s + "."
+}
+
+// rescues counts the changes that are made only where others fail.
+func rescues(p *rollout.Plan) (n int) {
+	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action.Writes() && p.Plays[id.Play].Blocks.Rescue(id.Task) {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // checked are the hosts that have steps, though none that writes.
@@ -214,7 +228,7 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 		for _, ti := range g.steps {
 			t := play.Tasks[ti]
 			s := t.Steps[g.hosts[0]]
-			planStep(w, st, t, s)
+			planStep(w, st, t, s, play.Blocks.Part(ti))
 			for _, r := range s.Change.Risks {
 				if !slices.Contains(risks, r) {
 					risks = append(risks, r)
@@ -324,7 +338,13 @@ func groups(p *rollout.Plan, pi int) []group {
 	return out
 }
 
-func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedStep) {
+// partNotes say when the tasks of a block's parts are done.
+var partNotes = map[rollout.Part]string{
+	rollout.InRescue: "rescue: only where a task of its block fails",
+	rollout.InAlways: "always: also where a task of its block fails",
+}
+
+func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedStep, part rollout.Part) {
 	c := s.Change
 	mark := symbols[c.Action]
 	switch c.Action {
@@ -360,6 +380,9 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	}
 	if s.Open != nil && len(s.Open.Judged) > 0 {
 		indent(w, "        "+st.dim("judged by")+" ", strings.Join(s.Open.Judged, "; "))
+	}
+	if note, ok := partNotes[part]; ok {
+		fmt.Fprintf(w, "        %s\n", st.yellow(note))
 	}
 	if t.IgnoreErrors {
 		fmt.Fprintf(w, "        %s\n", st.yellow("a failure is ignored"))

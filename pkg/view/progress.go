@@ -84,6 +84,9 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 		if _, known := p.active[*e.Step]; !known {
 			p.active[*e.Step] = activity{since: r.Step(*e.Step).First}
 		}
+		if e.Attempt == 1 && r.Plan.Plays[e.Step.Play].Blocks.Rescue(e.Step.Task) {
+			p.total++
+		}
 	case rollout.StepProgress:
 		p.news(r, e, e.Text)
 	case rollout.StepEnded:
@@ -93,7 +96,7 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 
 func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if s.Problem != nil || s.Change.Action != rollout.NoOp {
+		if (s.Problem != nil || s.Change.Action != rollout.NoOp) && (r.Step(id) != nil || !r.Plan.Plays[id.Play].Blocks.Rescue(id.Task)) {
 			p.total++
 			if st := r.Step(id); st != nil && st.Over() {
 				p.over++
@@ -157,6 +160,8 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	p.over++
 	word := string(o.Kind)
 	switch {
+	case r.Rescued(*e.Step):
+		word = p.st.yellow(word + ", rescue follows")
 	case o.Bad():
 		word = p.st.red(word)
 	case o.Kind == rollout.Changed:

@@ -36,6 +36,7 @@ type tally struct {
 	OK          int `json:"ok"`
 	Skipped     int `json:"skipped,omitempty"`
 	Ignored     int `json:"ignored,omitempty"` // failed, and the playbook says that it does not matter
+	Rescued     int `json:"rescued,omitempty"` // failed, and a rescue was there
 	Failed      int `json:"failed"`
 	Unreachable int `json:"unreachable"`
 	NotDone     int `json:"not_done"`
@@ -73,7 +74,10 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 		t := c.Hosts[id.Host]
 		state := r.Step(id)
 		t.begun, t.problem = t.begun || state != nil, t.problem || s.Problem != nil
+		_, lost := r.Lost(id.Host)
 		switch {
+		case r.Passes(id) && (!lost || r.Plan.Plays[id.Play].Blocks.Rescue(id.Task)):
+			return true
 		case state == nil || !state.Over():
 			t.NotDone++
 		case state.Outcome.Kind == rollout.Changed:
@@ -84,6 +88,8 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 			t.Ignored++
 		case state.Outcome.Kind == rollout.Skipped:
 			t.Skipped++
+		case r.Rescued(id):
+			t.Rescued++
 		case state.Outcome.Kind == rollout.Failed:
 			t.Failed++
 		case state.Outcome.Kind == rollout.Unreachable:
@@ -114,6 +120,7 @@ func (t tally) text(st Style) string {
 	add(t.OK, plain, "ok")
 	add(t.Skipped, plain, "skipped")
 	add(t.Ignored, st.yellow, "ignored")
+	add(t.Rescued, st.yellow, "rescued")
 	add(t.Failed, st.red, "failed")
 	add(t.Unreachable, st.red, "unreachable")
 	add(t.NotDone, st.yellow, "not done")

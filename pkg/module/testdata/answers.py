@@ -41,6 +41,8 @@ DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpr
 
 
 def kept(v):
+    if isinstance(v, dict) and "action" in v and "any_errors_fatal" in v:
+        return {"name": v["name"], "action": v["action"]}  # a task: all that fleetd tells of it
     if isinstance(v, dict):
         return {k: kept(x) for k, x in v.items() if k not in DROPPED and not k.startswith("_ansible")}
     return [kept(x) for x in v] if isinstance(v, list) else v

@@ -14,8 +14,8 @@ var tests map[string]test
 
 func init() {
 	tests = map[string]test{
-		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), nil }},
-		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), nil }},
+		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), maybe(c) }},
+		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), maybe(c) }},
 
 		"none":     {sig: sig(), fn: typed("NoneType"), loose: true},
 		"boolean":  {sig: sig(), fn: typed("bool"), loose: true},
@@ -129,6 +129,14 @@ const noFiles = "fleetd's templates do not read files"
 func isUndefined(v any) bool {
 	_, ok := v.(Undefined)
 	return ok
+}
+
+// maybe refuses what nobody knows to be defined.
+func maybe(c *call) error {
+	if o, ok := c.in.(Opaque); ok && o.Maybe {
+		return use(c.in, c.at)
+	}
+	return nil
 }
 
 // typed tests look at the type only, which what is undefined has none of: as in
