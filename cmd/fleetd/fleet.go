@@ -236,17 +236,26 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	return d, pb.Files(), err
 }
 
-// hostsOf are the machines of the playbook: all its hosts but the cluster.
+// hostsOf are the machines of the playbook, also those that tasks are delegated to:
+// all but this one.
 func hostsOf(d rollout.Desired) []string {
 	var out []string
 	seen := map[string]bool{rollout.Localhost: true}
+	add := func(h string) {
+		if !seen[h] {
+			seen[h] = true
+			out = append(out, h)
+		}
+	}
 	for _, p := range d.Plays {
 		for _, b := range p.Batches {
 			for _, h := range b {
-				if !seen[h] {
-					seen[h] = true
-					out = append(out, h)
-				}
+				add(h)
+			}
+		}
+		for _, t := range p.Tasks {
+			for _, on := range slices.Sorted(maps.Values(t.On)) {
+				add(on)
 			}
 		}
 	}

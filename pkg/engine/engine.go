@@ -255,6 +255,10 @@ func (l *loop) take(n note) error {
 		}
 		return nil
 	}
+	if e.Step != nil && e.Outcome != nil && l.run.Plan.Task(*e.Step).NoLog {
+		hidden := e.Outcome.Hidden()
+		e.Outcome = &hidden
+	}
 	l.pending = append(l.pending, e)
 	if n.done != nil {
 		l.waiting = append(l.waiting, n.done)
@@ -317,7 +321,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Becomes(id),
+		ID: id, Host: planned.Where(id.Host), Change: planned.Change, Become: l.run.Plan.Becomes(id),
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

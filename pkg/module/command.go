@@ -52,7 +52,8 @@ type call struct {
 	Creates string `json:"creates,omitempty"`
 	Removes string `json:"removes,omitempty"`
 	// Guard prints the files that creates and removes name, one letter each.
-	Guard string `json:"guard,omitempty"`
+	Guard string            `json:"guard,omitempty"`
+	Env   map[string]string `json:"env,omitempty"`
 	// KeepEnds keeps the newlines at the end of what it prints.
 	KeepEnds bool `json:"keep_ends,omitempty"`
 }
@@ -75,6 +76,7 @@ func (m command) About() rollout.About {
 		"stdin_add_newline": {Type: rollout.Bool, Help: "a newline at the end of stdin (true)"},
 		"strip_empty_ends":  {Type: rollout.Bool, Help: "no newlines at the end of what it prints (true)"},
 	}
+	p[rollout.EnvironmentParam] = rollout.Param{Type: rollout.Environment, Help: "variables for its environment"}
 	if m.name == "command" {
 		p["argv"] = rollout.Param{Type: rollout.Strings, Help: "the program and its arguments, word for word, instead of cmd"}
 	} else {
@@ -122,6 +124,19 @@ func flag(args rollout.Args, name string) bool {
 	return b || !given
 }
 
+// env are the variables that the keyword environment gives.
+func env(args rollout.Args) map[string]string {
+	vars, _ := args[rollout.EnvironmentParam].(map[string]any)
+	if len(vars) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(vars))
+	for name, v := range vars {
+		out[name], _ = v.(string) // the compiler has made them texts
+	}
+	return out
+}
+
 func (m command) call(args rollout.Args) (call, error) {
 	c := call{Line: text(args, "cmd"), Stdin: text(args, "stdin"), Creates: text(args, "creates"), Removes: text(args, "removes")}
 	var run string
@@ -162,7 +177,7 @@ func (m command) call(args rollout.Args) (call, error) {
 			c.Guard = there + c.Guard
 		}
 	}
-	c.Script = run
+	c.Script, c.Env = run, env(args)
 	if c.Stdin != "" && flag(args, "stdin_add_newline") {
 		c.Stdin += "\n"
 	}
@@ -190,7 +205,7 @@ func (m command) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			Hint:    "look at the host; then apply again, or give the task creates or removes, by which fleetd can tell whether it has to run",
 		}
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: strings.NewReader(c.Stdin), Become: s.Become, MaxOutput: mostOutput})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: strings.NewReader(c.Stdin), Env: c.Env, Become: s.Become, MaxOutput: mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -202,7 +217,7 @@ const beganNote = "began"
 
 // guarded looks whether creates or removes say that there is nothing to run.
 func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.Outcome, bool) {
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Become: s.Become})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Env: c.Env, Become: s.Become})
 	if err == nil && !res.OK() {
 		err = fmt.Errorf("cannot look for %s on %s: exit status %d: %s", oneLine(c.Creates+" "+c.Removes), s.Host, res.ExitStatus, lastLine(res.Stderr))
 	}

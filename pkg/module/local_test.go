@@ -32,6 +32,9 @@ func (l local) Run(ctx context.Context, _ string, c sshexec.Command) (sshexec.Re
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.Script)
 	cmd.Dir, cmd.Stdin = l.dir, c.Stdin
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(l.dir, "home"), "LC_ALL=C.UTF-8", "WORDS=two  words", "EMPTY=", "STAR=*"}
+	for name, v := range c.Env {
+		cmd.Env = append(cmd.Env, name+"="+v)
+	}
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	err := cmd.Run()

@@ -149,7 +149,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	out.Batches = batches(hosts, c.serial(p, vars))
 	out.MaxFailPercentage = c.maxFail(p, vars)
-	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars)
+	out.AnyErrorsFatal = c.flag(p.inherited.keywords["any_errors_fatal"], vars)
 	out.MaxUnavailable = c.maxUnavailable(p, out, vars, hosts)
 
 	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
@@ -189,16 +189,14 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			if h == hosts[0] && t.name != nil {
 				t.out.Name = c.name(t.name, s)
 			}
-			if t.once != nil && !t.once[h] {
-				continue
-			}
-			if t.compile(c, s) {
+			if t.compile(c, s) && t.delegate(c, s) {
 				t.becomes(c, s)
 			}
 		}
 	}
 	out.Blocks = blocksOf(run)
 	for _, t := range run {
+		t.once(out.Batches)
 		out.Tasks = append(out.Tasks, t.out)
 	}
 	return out, true

@@ -54,9 +54,10 @@ type play struct {
 	// of vars_files, which win over them.
 	vars, fileVars []layer
 
-	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
+	serial, strategy, order, maxFail *field
+	// inherited is what its tasks take over.
+	inherited inherit
 
-	tags  []string
 	tasks []*task
 }
 
@@ -69,24 +70,16 @@ type layer struct {
 // task is a task with all that it inherits from blocks and imports.
 type task struct {
 	field
+	inherit
 	name *field
 	// module is the key that is no keyword.
 	module *entry
 	args   *field
 	params []param
-	// when are all conditions, the outermost first.
-	when []*field
-	// vars are the layers of variables, those that win first.
-	vars []*value.Map
-
-	become, connection, runOnce *field
-
-	tags []string
-
 	// register is the variable that takes the result; "" = none.
 	register                       string
 	changedWhen, failedWhen, until []*field
-	ignoreErrors, retries, delay   *field
+	retries, delay                 *field
 	// loop is nil for a task that is done once.
 	loop *loop
 	// notify are the handlers that a change calls; listen are the words by which a
@@ -98,12 +91,11 @@ type task struct {
 	// call it, and its number among the play's handlers, from 1.
 	called  []string
 	handler int
-	// blocks are those with rescue or always that the task stands in.
-	blocks []inBlock
 }
 
 // param is a parameter as it is written.
 type param struct {
+	src *source
 	entry
 	value any
 }
@@ -252,7 +244,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "vars_files":
 			p.fileVars = l.varsFiles(f)
 		case "tags":
-			p.tags = l.tags(f)
+			p.inherited.tags = l.tags(f)
 		case "serial":
 			l.parseTemplates(src, f.node)
 			p.serial = f
@@ -262,36 +254,31 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 			p.order = l.text(f)
 		case "max_fail_percentage":
 			p.maxFail = l.scalar(f)
-		case "any_errors_fatal":
-			p.anyErrorsFatal = l.scalar(f)
-		case "become":
-			p.become = l.scalar(f)
-		case "connection":
-			p.connection = l.text(f)
-		case "run_once":
-			p.runOnce = l.scalar(f)
+		case "environment":
+			p.inherited.take(l, src, e)
 		case "gather_facts":
 			l.scalar(f)
 		case "tasks", "pre_tasks", "post_tasks", "handlers":
 		default:
-			l.keyword(src, e, playKeywords)
+			if !playKeywords.known(e.name) || !p.inherited.keyword(l, f, e.name) {
+				l.keyword(src, e, playKeywords)
+			}
 		}
 	}
 	if !containsKey(entries, "hosts") && !slices.ContainsFunc(entries, misspeltHosts) {
 		l.add(src.errorAt(n, "this play has no hosts").hint("say where it runs: \"hosts: all\", a group, or localhost for the cluster"))
 	}
-	inherited := inherit{tags: p.tags, become: p.become, connection: p.connection, runOnce: p.runOnce}
 	for _, e := range entries {
 		f := &field{src, e.val}
 		switch e.name {
 		case "pre_tasks":
-			pre = l.tasks(f, inherited)
+			pre = l.tasks(f, p.inherited)
 		case "tasks":
-			main = l.tasks(f, inherited)
+			main = l.tasks(f, p.inherited)
 		case "post_tasks":
-			post = l.tasks(f, inherited)
+			post = l.tasks(f, p.inherited)
 		case "handlers":
-			handlers = l.tasks(f, inherited)
+			handlers = l.tasks(f, p.inherited)
 		}
 	}
 	p.tasks = l.withHandlers([][]*task{pre, main, post}, handlers)
@@ -342,7 +329,6 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 	plays := l.playbook(l.beside(src, name), f)
 	for _, p := range plays {
 		p.vars = slices.Concat(vars, p.vars)
-		p.tags = append(append([]string{}, tags...), p.tags...)
 		for _, t := range p.tasks {
 			t.tags = append(append([]string{}, tags...), t.tags...)
 			t.when = append(append([]*field{}, when...), t.when...)

@@ -90,7 +90,7 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 		for _, p := range t.params {
 			raw, err := jinja.JSON(jinja.Normalize(p.value))
 			if err != nil || holdsUnsafe(p.value) {
-				return out, t.src.errorAt(p.val, "the parameter %q cannot be kept for the run: it is marked !unsafe or no plain data", p.name)
+				return out, p.src.errorAt(p.val, "the parameter %q cannot be kept for the run: it is marked !unsafe or no plain data", p.name)
 			}
 			d.Args[p.name] = raw
 			if s := t.spec.of(p.name); s.Type == rollout.Expression || s.Type == rollout.Conditions {

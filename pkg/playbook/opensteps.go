@@ -221,8 +221,11 @@ type runScope struct {
 
 // Lookup is a variable with its templates resolved.
 func (s *runScope) Lookup(name string) (any, bool, error) {
-	if name == "omit" {
+	switch name {
+	case "omit":
 		return jinja.Omit{}, true, nil
+	case "ansible_check_mode", "ansible_diff_mode":
+		return false, true, nil
 	}
 	if s.own != nil && name == s.step.Register {
 		v, err := jinja.FromJSON(s.own)

@@ -108,6 +108,8 @@ func (s *scope) magic(name string) (any, bool) {
 	switch name {
 	case "omit":
 		return jinja.Omit{}, true
+	case "ansible_check_mode", "ansible_diff_mode":
+		return false, true // a plan says what apply will do
 	case "groups":
 		return s.c.groups, true
 	case "hostvars":

@@ -133,11 +133,16 @@ func (r *Run) reaches(pi, place, task int) bool {
 	return x == nil || x.reaches(task, r.failedAt(pi, place))
 }
 
-// failedAt reports of a task whether the host at the place failed there.
+// failedAt reports of a task whether it failed for the host at the place. One that
+// another host did for it has not, where that could not be reached.
 func (r *Run) failedAt(pi, place int) func(ti int) bool {
 	return func(ti int) bool {
-		s := r.steps[pi][ti][place]
-		return s != nil && s.Over() && s.Outcome.Bad()
+		by := r.doer(pi, ti, place)
+		if by < 0 {
+			return false
+		}
+		s := r.steps[pi][ti][by]
+		return s.Over() && s.Outcome.Bad() && (by == place || s.Outcome.Kind == Failed)
 	}
 }
 
@@ -165,10 +170,16 @@ func (r *Run) beyondRescue(id StepID) bool {
 }
 
 // Passes reports whether the run goes past a step that it has not begun: by what
-// failed and what did not, the host does not come to it.
+// failed and what did not, the host does not come to it, or another one does it.
 func (r *Run) Passes(id StepID) bool {
 	at := r.index.find(id)
-	return at.place >= 0 && r.Step(id) == nil && !r.reaches(id.Play, at.place, id.Task)
+	if at.place < 0 || r.Step(id) != nil {
+		return false
+	}
+	if !r.reaches(id.Play, at.place, id.Task) {
+		return true
+	}
+	return r.Plan.Task(id).Once && r.chosen(onceID{id.Play, id.Task, r.index.plays[id.Play].batch[at.place]}) != at.place
 }
 
 // Rescue reports whether a task is done only where another one failed.

@@ -40,14 +40,14 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify, Handler: t.Handler,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}
 		p.Plays = append(p.Plays, pp)
 	}
 	for _, host := range p.Hosts() {
-		if err := planHost(&p, d, host, observed[host], modules); err != nil {
+		if err := planHost(&p, d, host, observed, modules); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -59,9 +59,13 @@ func newPlan(b Basis) Plan {
 }
 
 // planHost fills in the steps of one host in all plays.
-func planHost(p *Plan, d Desired, host string, o Observation, modules map[string]Differ) error {
+func planHost(p *Plan, d Desired, host string, observed map[string]Observation, modules map[string]Differ) error {
+	o := observed[host]
 	problem := p.bind(host, o)
 	state := o.State
+	if problem == nil {
+		problem = p.bindDelegates(d, host, observed)
+	}
 	for pi, play := range d.Plays {
 		if problem != nil {
 			break
@@ -80,12 +84,32 @@ func planHost(p *Plan, d Desired, host string, o Observation, modules map[string
 			if b, says := play.Tasks[ti].BecomeOn[host]; says {
 				s.Become = &b
 			}
+			s.On = play.Tasks[ti].On[host]
 			p.Plays[pi].Tasks[ti].Steps[host] = s
 		}
 	}
 	if problem != nil {
 		here := func(pi, ti int) bool { return d.Plays[pi].Tasks[ti].on(host) }
 		p.refuse(host, problem, here)
+	}
+	return nil
+}
+
+// bindDelegates takes over what was seen of the machines on which tasks act for a
+// host, and says why one of them cannot.
+func (p *Plan) bindDelegates(d Desired, host string, observed map[string]Observation) *Problem {
+	for _, play := range d.Plays {
+		for _, t := range play.Tasks {
+			on := t.On[host]
+			if on == "" || !t.on(host) {
+				continue
+			}
+			if problem := p.bind(on, observed[on]); problem != nil {
+				return &Problem{
+					Message: fmt.Sprintf("cannot do %q, which is delegated to %s: %s", t.Name, on, problem.Message), Hint: problem.Hint,
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -212,7 +236,14 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			steps[ti] = PlannedStep{Change: Change{Action: NoOp, Summary: idleText[g]}}
 			continue
 		}
-		change, after, err := m.Diff(h.host, state, args)
+		on, seen := task.On[h.host], state
+		if on != "" {
+			if m.About().Open == "" {
+				return nil, nil, fmt.Errorf("%s: %s cannot be delegated", task.Position, task.Module)
+			}
+			seen = nil // the state is another host's
+		}
+		change, after, err := m.Diff(h.host, seen, args)
 		if err != nil {
 			var problem *Problem
 			if errors.As(err, &problem) {
@@ -220,7 +251,7 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			}
 			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
 		}
-		if !h.play.Blocks.Rescue(ti) {
+		if on == "" && !h.play.Blocks.Rescue(ti) {
 			state = after // what a rescue does is not what will be
 		}
 		steps[ti] = PlannedStep{Change: change, Open: open}

@@ -55,8 +55,9 @@ type Task struct {
 	// Handler is set for a handler, where it stands among the tasks: its number, the
 	// same wherever it stands in the play.
 	Handler int
-	// IgnoreErrors keeps a host in the run where the task failed on it.
-	IgnoreErrors bool
+	Manner
+	// On are, by host, the hosts on which the task acts for it (delegate_to).
+	On map[string]string
 }
 
 // on reports whether the task is one for the host.

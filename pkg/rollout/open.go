@@ -63,35 +63,43 @@ func (r *Run) Results(id StepID) Results {
 			tasks = tasks[:id.Task]
 		}
 		for ti, t := range tasks {
-			s := r.steps[pi][ti][place]
+			own := r.steps[pi][ti][place]
 			switch {
-			case pi < id.Play || s == nil || !s.Over():
+			case pi < id.Play || own == nil || !own.Over():
 			case handler > 0 && t.Handler == handler:
 				clear(notified) // it has had its turn
-			case s.Outcome.Kind == Changed:
+			case own.Outcome.Kind == Changed:
 				for _, word := range t.Notify {
 					notified[word] = true
 				}
 			}
-			if s != nil && r.Rescued(StepID{pi, ti, id.Host}) {
-				out[FailedResult] = s.Outcome.Result
-				out[FailedTask] = t.said()
-			}
-			switch {
-			case t.Register == "" && !t.Facts:
-			case s == nil && t.Register != "":
-				if r.reaches(pi, place, ti) {
-					out[t.Register] = SkippedResult
-				}
-			case s != nil && s.Over() && len(s.Outcome.Result) > 0:
-				out.take(t, s.Outcome.Result)
-			}
+			r.registered(out, pi, ti, place)
 		}
 	}
 	if len(notified) > 0 {
 		out[Notified], _ = json.Marshal(slices.Sorted(maps.Keys(notified))) // texts: it cannot fail
 	}
 	return out
+}
+
+// registered adds what one task registered for the host at a place, or another host
+// for it.
+func (r *Run) registered(out Results, pi, ti, place int) {
+	t := &r.Plan.Plays[pi].Tasks[ti]
+	by := r.doer(pi, ti, place)
+	if by < 0 {
+		if t.Register != "" && r.reaches(pi, place, ti) {
+			out[t.Register] = SkippedResult
+		}
+		return
+	}
+	s := r.steps[pi][ti][by]
+	if r.Rescued(StepID{pi, ti, r.index.hosts[r.index.plays[pi].hosts[by]]}) {
+		out[FailedResult], out[FailedTask] = s.Outcome.Result, t.said()
+	}
+	if s.Over() && len(s.Outcome.Result) > 0 {
+		out.take(t, s.Outcome.Result)
+	}
 }
 
 // said is a task as a rescue sees it.
@@ -122,7 +130,7 @@ const Notified = "(notified)"
 // SkippedResult is what Ansible registers of a task whose condition was false.
 var SkippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
 
-func (r Results) take(t PlannedTask, result json.RawMessage) {
+func (r Results) take(t *PlannedTask, result json.RawMessage) {
 	if t.Register != "" {
 		r[t.Register] = result
 	}

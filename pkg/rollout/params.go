@@ -41,7 +41,14 @@ const (
 	// Conditions is an expression that is true or false, or a list of them; they
 	// reach the module as a list of Evaluated.
 	Conditions ParamType = "conditions"
+	// Environment are variables for the environment of a command, by name; they
+	// reach the module as a map[string]any of texts.
+	Environment ParamType = "environment"
 )
+
+// EnvironmentParam is the parameter that takes the keyword environment. No task can
+// write it as one.
+const EnvironmentParam = "(environment)"
 
 // Evaluated is an expression of a playbook and its value, in the language of
 // encoding/json.

@@ -77,9 +77,9 @@ type PlannedTask struct {
 	Undo bool `json:"undo,omitempty"`
 	// Register is the variable that takes the task's result, Facts is set where
 	// the result is variables itself.
-	Register     string `json:"register,omitempty"`
-	Facts        bool   `json:"facts,omitempty"`
-	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
+	Register string `json:"register,omitempty"`
+	Facts    bool   `json:"facts,omitempty"`
+	Manner
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
 	// steps are open. Handler is the number of a handler; where it stands in several
 	// places of its play, it is one.
@@ -95,8 +95,18 @@ type PlannedStep struct {
 	// Become is set where the host says otherwise than its task whether to act as
 	// another user.
 	Become *bool `json:"become,omitempty"`
+	// On is the host that the step acts on where it is another one (delegate_to).
+	On string `json:"on,omitempty"`
 	// Open is what of the step only the run tells.
 	Open *Open `json:"open,omitempty"`
+}
+
+// Where is the host that a step of a host acts on.
+func (s PlannedStep) Where(host string) string {
+	if s.On != "" {
+		return s.On
+	}
+	return host
 }
 
 // Becomes reports whether the step acts as another user.
@@ -139,11 +149,10 @@ func (p *Plan) Each(f func(id StepID, s PlannedStep) bool) {
 	}
 }
 
-// Changes counts the steps that write, but for those of a rescue: they are there
-// for what should not happen.
+// Changes counts the steps that write, but for those that stand by.
 func (p *Plan) Changes() (n int) {
 	p.Each(func(id StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action.Writes() && !p.Plays[id.Play].Blocks.Rescue(id.Task) {
+		if s.Problem == nil && s.Change.Action.Writes() && !p.Standby(id) {
 			n++
 		}
 		return true
@@ -152,10 +161,10 @@ func (p *Plan) Changes() (n int) {
 }
 
 // Steps counts what is to be done: the steps that write, and the checks, without
-// those of a rescue.
+// those that stand by.
 func (p *Plan) Steps() (n int) {
 	p.Each(func(id StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.counts() && !p.Plays[id.Play].Blocks.Rescue(id.Task) {
+		if s.Problem == nil && s.counts() && !p.Standby(id) {
 			n++
 		}
 		return true

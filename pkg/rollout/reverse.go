@@ -22,7 +22,7 @@ func Reverse(run string, r *Run, hosts []string, observed map[string]Observation
 			for host := range back.hosts() {
 				id := StepID{pi, ti, host}
 				if s := r.Step(id); s != nil && s.mayHaveChanged(task.Steps[host].Change) {
-					steps[host] = PlannedStep{Change: task.Steps[host].Change.Reversed(), Become: task.Steps[host].Become}
+					steps[host] = PlannedStep{Change: task.Steps[host].Change.Reversed(), Become: task.Steps[host].Become, On: task.Steps[host].On}
 				}
 			}
 			if len(steps) == 0 {

@@ -1,20 +1,26 @@
 package rollout
 
+import "slices"
+
 // work is where a run stands, worked out from plan and step states: the batch
 // that is being worked on and what its hosts wait for. It is kept up event by
 // event, so that Next looks at what is ready and not at what is planned; derive
 // works all of it out anew, and must come to the same.
 type work struct {
 	hosts []hostWork // by number
-	// lost counts the hosts that each batch lost, size those that were there when
-	// its play began, by play and batch.
-	lost, size [][]int
-	running    int // steps that are being executed
+	// lost counts the hosts that each batch lost, fatal those of them of which none
+	// may be (any_errors_fatal), size those that were there when its play began, by
+	// play and batch.
+	lost, fatal, size [][]int
+	running           int // steps that are being executed
 
 	play, batch int
 	base        int // the batch's first place; the sets below count from there
 	open        int // hosts of the batch that have steps left
 	cursor      []int
+	// middle counts, by task, the hosts of the batch that have begun it and are not
+	// through with it.
+	middle []int
 	// ready are hosts in the middle of their steps, fresh those that begin with
 	// the next one, freshDown those of them that are out of service already.
 	ready, fresh, freshDown places
@@ -55,55 +61,74 @@ func (r *Run) derive() {
 		for bi, b := range play.Batches {
 			sizes[bi] = len(b)
 		}
-		w.size, w.lost = append(w.size, sizes), append(w.lost, make([]int, len(play.Batches)))
+		w.size, w.lost, w.fatal = append(w.size, sizes), append(w.lost, make([]int, len(play.Batches))), append(w.fatal, make([]int, len(play.Batches)))
 	}
 	r.work = w
 	for pi := range r.Plan.Plays {
-		for place := range r.index.plays[pi].hosts {
-			r.deriveHost(pi, place)
-		}
+		r.derivePlay(pi)
 	}
 	r.work.play, r.work.batch = 0, -1
 	r.nextBatch()
 	r.advance()
 }
 
-// deriveHost takes over what one play has done to one host.
-func (r *Run) deriveHost(pi, place int) {
+// derivePlay takes over what one play has done to its hosts.
+func (r *Run) derivePlay(pi int) {
 	x := &r.index.plays[pi]
-	h := &r.work.hosts[x.hosts[place]]
-	if h.lost {
-		r.work.size[pi][x.batch[place]]--
-		return
+	var left []int
+	for place, n := range x.hosts {
+		if r.work.hosts[n].lost {
+			r.work.size[pi][x.batch[place]]--
+		} else if r.deriveHost(pi, place) {
+			left = append(left, place)
+		}
 	}
+	// Who does a task for others depends on who is left.
+	for again := true; again; {
+		again = false
+		left = slices.DeleteFunc(left, func(place int) bool {
+			h := &r.work.hosts[x.hosts[place]]
+			if !h.failed(pi) || !r.loses(pi, place, r.nextTask(pi, place, 0), h) {
+				return false
+			}
+			r.markLost(h)
+			r.countLost(pi, x.batch[place], h)
+			again = r.Plan.Plays[pi].hasOnce()
+			return true
+		})
+	}
+	for _, place := range left {
+		if h := &r.work.hosts[x.hosts[place]]; h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
+			h.through()
+		}
+	}
+}
+
+// deriveHost takes over what a play has done to one host. It reports whether
+// anything follows from it.
+func (r *Run) deriveHost(pi, place int) bool {
+	n := r.index.plays[pi].hosts[place]
+	h := &r.work.hosts[n]
 	begun := false
 	for ti := range r.Plan.Plays[pi].Tasks {
+		r.sharesFailure(pi, ti, place, h)
 		s := r.steps[pi][ti][place]
 		if s == nil {
 			continue
 		}
 		begun = true
-		id := StepID{pi, ti, r.index.hosts[x.hosts[place]]}
+		id := StepID{pi, ti, r.index.hosts[n]}
 		if s.Active {
 			r.work.running++
 		}
 		h.disrupted = h.disrupted || r.disrupts(id)
 		if s.Over() && s.Outcome.Bad() {
-			h.failedAt = id
+			if h.failedAt = id; r.index.plays[pi].nesting == nil || r.beyondRescue(id) {
+				break // what others did after that does not concern it
+			}
 		}
 	}
-	failed := h.failed(pi)
-	if !begun || !failed && !h.disrupted {
-		return
-	}
-	next := r.nextTask(pi, place, 0)
-	switch {
-	case failed && r.loses(pi, place, next, h):
-		r.markLost(h)
-		r.work.lost[pi][x.batch[place]]++
-	case next == len(r.Plan.Plays[pi].Tasks):
-		h.through()
-	}
+	return h.failed(pi) || begun && h.disrupted
 }
 
 // failed reports whether a step of a play has failed on the host.
@@ -137,6 +162,13 @@ func (r *Run) markLost(h *hostWork) {
 	h.disrupted = false
 }
 
+func (r *Run) countLost(pi, bi int, h *hostWork) {
+	r.work.lost[pi][bi]++
+	if r.Plan.Plays[pi].AnyErrorsFatal || r.Plan.Task(h.failedAt).AnyErrorsFatal {
+		r.work.fatal[pi][bi]++
+	}
+}
+
 func (r *Run) disrupts(id StepID) bool {
 	s, _ := r.Plan.Step(id)
 	return s.Change.Disruptive
@@ -149,6 +181,12 @@ func (r *Run) nextTask(pi, place, ti int) int {
 	host := r.index.hosts[r.index.plays[pi].hosts[place]]
 	for ; ti < len(tasks); ti++ {
 		if s := r.steps[pi][ti][place]; s != nil && s.Over() {
+			continue
+		}
+		if tasks[ti].Once {
+			if r.awaits(pi, ti, place) && r.reaches(pi, place, ti) {
+				break
+			}
 			continue
 		}
 		if planned, ok := tasks[ti].Steps[host]; ok && planned.counts() && r.reaches(pi, place, ti) {
@@ -194,6 +232,14 @@ func (r *Run) enter() {
 	w.cursor = make([]int, size)
 	w.ready, w.fresh, w.freshDown, w.waits = newPlaces(size), newPlaces(size), newPlaces(size), waits{}
 	last := len(r.Plan.Plays[w.play].Tasks)
+	w.middle = make([]int, last)
+	for ti, states := range r.steps[w.play] {
+		for _, s := range states[w.base : w.base+size] {
+			if s != nil && !s.Over() {
+				w.middle[ti]++
+			}
+		}
+	}
 	for i := range size {
 		h := &w.hosts[x.hosts[w.base+i]]
 		w.cursor[i] = last
@@ -247,6 +293,14 @@ func (r *Run) place(i int) {
 	}
 }
 
+// does reports whether the host at a place of the batch does the task that it is at
+// itself.
+func (r *Run) does(i int) bool {
+	w := &r.work
+	ti := w.cursor[i]
+	return !r.Plan.Plays[w.play].Tasks[ti].Once || r.chosen(onceID{w.play, ti, w.batch}) == w.base+i
+}
+
 // level finds, under strategy linear, the task that the batch is at, and lets
 // the hosts that are at it start.
 func (r *Run) level() {
@@ -264,7 +318,7 @@ func (r *Run) level() {
 		}
 	}
 	for i, ti := range w.cursor {
-		if ti == w.level && r.state(i) == nil {
+		if ti == w.level && r.state(i) == nil && r.does(i) {
 			w.ready.add(i)
 		}
 	}
@@ -283,6 +337,9 @@ func (r *Run) takeOff(h *hostWork) {
 }
 
 func (r *Run) land(h *hostWork) {
+	if !h.flight {
+		return // another host has done all for it
+	}
 	h.flight = false
 	r.work.flight--
 	if h.down != "" {
@@ -291,8 +348,11 @@ func (r *Run) land(h *hostWork) {
 }
 
 // started follows up on a step that begins.
-func (r *Run) started(at spot, disruptive bool) {
+func (r *Run) started(id StepID, at spot, first, disruptive bool) {
 	w := &r.work
+	if first {
+		w.middle[id.Task]++
+	}
 	i := at.place - w.base
 	h := &w.hosts[at.number]
 	w.running++
@@ -317,11 +377,12 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 	case s.Outcome.Bad():
 		h.failedAt = id
 	}
+	w.middle[id.Task]--
 	last := len(r.Plan.Plays[w.play].Tasks)
 	w.cursor[i] = r.nextTask(w.play, at.place, id.Task+1)
 	switch {
 	case h.failed(w.play) && r.loses(w.play, at.place, w.cursor[i], h):
-		r.lose(h, at)
+		r.lose(h, at.place)
 		w.cursor[i] = last
 	case w.cursor[i] == last:
 		h.through()
@@ -330,7 +391,10 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 	default:
 		r.place(i)
 	}
-	if r.linear() && id.Task == w.level {
+	if r.Plan.Plays[w.play].hasOnce() && (s.Outcome.Bad() || r.Plan.Task(id).Once) {
+		r.release()
+		r.level()
+	} else if r.linear() && id.Task == w.level {
 		if w.atLevel--; w.atLevel == 0 {
 			r.level()
 		}
@@ -339,14 +403,15 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 }
 
 // lose takes a host out of the run: none of its open steps will be executed.
-func (r *Run) lose(h *hostWork, at spot) {
+func (r *Run) lose(h *hostWork, place int) {
 	w := &r.work
 	r.markLost(h)
 	r.land(h)
 	w.open--
-	w.lost[w.play][w.batch]++
+	r.countLost(w.play, w.batch, h)
+	n := r.index.plays[w.play].hosts[place]
 	for pi := w.play + 1; pi < len(r.Plan.Plays); pi++ {
-		if place := r.index.plays[pi].places[at.number]; place >= 0 {
+		if place := r.index.plays[pi].places[n]; place >= 0 {
 			w.size[pi][r.index.plays[pi].batch[place]]--
 		}
 	}
@@ -356,5 +421,5 @@ func (r *Run) lose(h *hostWork, at spot) {
 func (r *Run) turn(id StepID, at spot) bool {
 	w := &r.work
 	i := at.place - w.base
-	return id.Play == w.play && i >= 0 && i < len(w.cursor) && w.cursor[i] == id.Task
+	return id.Play == w.play && i >= 0 && i < len(w.cursor) && w.cursor[i] == id.Task && r.does(i)
 }

@@ -129,7 +129,7 @@ func Summary(p *rollout.Plan) string {
 	case changes == 0 && p.Steps() > 0 && p.Undoes != "":
 		return "Nothing can be taken back: nobody knows what undoes the commands of the playbook."
 	case changes == 0 && p.Steps() > 0 && len(bad) == 0:
-		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(checked(p)))
+		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(p, checked(p)))
 	case changes == 0 && len(bad) == 0 && p.Undoes != "":
 		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", p.Undoes)
 	case changes == 0 && len(bad) == 0:
@@ -140,7 +140,7 @@ func Summary(p *rollout.Plan) string {
 	hosts := map[string]bool{}
 	disrupted := map[string]bool{}
 	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action.Writes() {
+		if s.Problem == nil && s.Change.Action.Writes() && !p.Standby(id) {
 			hosts[id.Host] = true
 			if s.Change.Disruptive {
 				disrupted[id.Host] = true
@@ -148,9 +148,9 @@ func Summary(p *rollout.Plan) string {
 		}
 		return true
 	})
-	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), places(hosts))
+	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), places(p, hosts))
 	if p.Undoes != "" {
-		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(hosts))
+		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(p, hosts))
 	}
 	if n := rescues(p); n > 0 {
 		s += fmt.Sprintf("; where a block fails %d more", n)
@@ -194,7 +194,7 @@ func checked(p *rollout.Plan) map[string]bool {
 
 func hostsAre(p *rollout.Plan) string {
 	n := len(p.Hosts())
-	if slices.Contains(p.Hosts(), rollout.Localhost) {
+	if slices.Contains(p.Hosts(), rollout.Localhost) && aboutCluster(p) {
 		return fmt.Sprintf("%s and the cluster are", count(n-1, "host"))
 	}
 	if n == 1 {
@@ -220,7 +220,7 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 		fmt.Fprintln(w, "  every host of this play has a problem, see below")
 	}
 	for _, g := range gs {
-		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(g.hosts)))
+		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(named(p, g.hosts))))
 		if len(g.steps) == 0 {
 			fmt.Fprintln(w, "    nothing to do")
 		}
@@ -321,6 +321,7 @@ func groups(p *rollout.Plan, pi int) []group {
 				c.Data = nil
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s", ti, raw)
+				fmt.Fprintf(&key, " %q", s.On)
 				if s.Open != nil {
 					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
 				}
@@ -358,6 +359,9 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		mark = st.dim(mark)
 	}
 	summary := sshexec.Printable(c.Summary)
+	if t.NoLog {
+		summary = strings.TrimPrefix(t.Module, builtin) + ": (hidden: no_log)"
+	}
 	if c.Disruptive {
 		summary += "  " + st.yellow("[out of service]")
 	}
@@ -384,9 +388,31 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	if note, ok := partNotes[part]; ok {
 		fmt.Fprintf(w, "        %s\n", st.yellow(note))
 	}
-	if t.IgnoreErrors {
-		fmt.Fprintf(w, "        %s\n", st.yellow("a failure is ignored"))
+	for _, note := range mannerNotes(t.Manner, s) {
+		fmt.Fprintf(w, "        %s\n", st.yellow(note))
 	}
+}
+
+// mannerNotes say how a task is done, if otherwise than others.
+func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
+	for _, n := range []struct {
+		is   bool
+		text string
+	}{
+		{s.On != "", "on " + s.On + " (delegated)"},
+		{m.Once, "once: the first host of a batch that is left does it for all"},
+		{m.Throttle > 0, fmt.Sprintf("throttle: %s at once", count(m.Throttle, "host"))},
+		{m.Timeout > 0, "timeout: " + took(m.Timeout)},
+		{m.AnyErrorsFatal, "any failure here halts the run"},
+		{m.IgnoreErrors, "a failure is ignored"},
+		{m.IgnoreUnreachable, "a host that cannot be reached here goes on"},
+		{m.NoLog, "no_log: what it does and prints is not kept"},
+	} {
+		if n.is {
+			out = append(out, n.text)
+		}
+	}
+	return out
 }
 
 // shortList is the items of a loop, a long one cut short.
