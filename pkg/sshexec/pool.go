@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"os/exec"
-	"os/user"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -382,13 +379,10 @@ func (p *Pool) ping(c *conn) {
 }
 
 // localUser is the name of who runs fleetd, "" if the user has none: then nobody
-// can tell as whom to log in, and ssh refuses as well. What $USER says counts for
-// nothing, it is inherited. A static program asks /etc/passwd only, so id(1) is
-// asked for a directory's users.
+// can tell as whom to log in, and ssh refuses as well. id(1) is asked, which knows
+// a directory's users too: package os/user of a static program takes the name of
+// a user without one from $USER, which is inherited and counts for nothing.
 var localUser = sync.OnceValue(func() string {
-	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
-		return u.Username
-	}
 	name, err := exec.Command("id", "-un").Output()
 	if err != nil {
 		return ""
