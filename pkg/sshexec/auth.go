@@ -12,31 +12,41 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// authMethods returns the ways to log in, in OpenSSH's order: public keys,
-// keyboard-interactive, password.
+// defaultAuthentications are the ways to log in, in OpenSSH's order.
+var defaultAuthentications = []string{"publickey", "keyboard-interactive", "password"}
+
+// authMethods returns the ways to log in.
 func (h *handshake) authMethods() []ssh.AuthMethod {
 	t := h.target
-	methods := []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
-		signers, err := h.signers()
-		if err != nil {
-			h.failAuth(err)
-		}
-		return signers, err
-	})}
-	if t.Password == "" && h.pool.opts.Challenge == nil {
-		return methods
+	names := t.Authentications
+	if names == nil {
+		names = defaultAuthentications
 	}
-	methods = append(methods, ssh.KeyboardInteractive(h.answer()))
-	if t.Password != "" {
-		methods = append(methods, ssh.PasswordCallback(func() (string, error) {
-			if h.asked {
-				// It was refused: once more would count as a second try, and
-				// lock the account (pam_faillock) after half as many runs.
-				return "", errPasswordRefused
-			}
-			h.give("password")
-			return t.Password.Reveal(), nil
-		}))
+	var methods []ssh.AuthMethod
+	for _, name := range names {
+		switch {
+		case name == "publickey":
+			methods = append(methods, ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+				signers, err := h.signers()
+				if err != nil {
+					h.failAuth(err)
+				}
+				return signers, err
+			}))
+		case name == "keyboard-interactive" && (t.Password != "" || h.pool.opts.Challenge != nil):
+			methods = append(methods, ssh.KeyboardInteractive(h.answer()))
+		case name == "password" && t.Password != "":
+			methods = append(methods, ssh.PasswordCallback(func() (string, error) {
+				if h.asked {
+					// It was refused: once more would count as a second try, and
+					// lock the account (pam_faillock) after half as many runs.
+					return "", errPasswordRefused
+				}
+				h.asked = true
+				h.give("password")
+				return t.Password.Reveal(), nil
+			}))
+		}
 	}
 	return methods
 }
@@ -68,9 +78,16 @@ func (h *handshake) give(what string) {
 // authText says what was tried, so that nobody needs ssh -vvv to find out.
 func (h *handshake) authText() error {
 	if len(h.offered) == 0 {
-		return errors.New("the host refuses the login, and there was no key or password to try")
+		return errors.New("the host refuses the login, and there was no key or password to try" + h.notTried())
 	}
-	return fmt.Errorf("the host refuses the login (tried %s)", strings.Join(h.offered, ", "))
+	return fmt.Errorf("the host refuses the login (tried %s)%s", strings.Join(h.offered, ", "), h.notTried())
+}
+
+func (h *handshake) notTried() string {
+	if !h.target.GSSAPI {
+		return ""
+	}
+	return "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
 }
 
 func (h *handshake) authHint() string {
@@ -87,6 +104,7 @@ func (h *handshake) authHint() string {
 func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 	sent := false
 	return func(_, instruction string, questions []string, echos []bool) ([]string, error) {
+		sent = sent || h.asked
 		answers := make([]string, len(questions))
 		for i, q := range questions {
 			echo := i < len(echos) && echos[i]

@@ -258,7 +258,7 @@ type handshake struct {
 	target   Target
 	deadline *deadline
 	pass     *pass
-	asked    bool // the password was sent by keyboard-interactive; x/crypto calls one method at a time
+	asked    bool // the password was sent; x/crypto calls one method at a time
 
 	mu      sync.Mutex
 	hostKey string // fingerprint of the host key that was accepted
@@ -274,6 +274,9 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 	t := h.target
 	verify, algos, err := h.pool.hostKeys(t)
 	if err != nil {
+		if f, ok := errors.AsType[*fault](err); ok {
+			return nil, f
+		}
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
 	return &ssh.ClientConfig{

@@ -19,14 +19,6 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
-// configKeys are the options of ssh_config that say how a host is reached; the
-// others do not concern fleetd.
-var configKeys = []string{
-	"hostname", "port", "user", "identityfile", "certificatefile", "identitiesonly", "identityagent",
-	"proxyjump", "proxycommand", "hostkeyalias", "stricthostkeychecking", "userknownhostsfile",
-	"globalknownhostsfile", "connecttimeout", "addressfamily",
-}
-
 // DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
 // exist: the user's, then the system's.
 func DefaultSSHConfig() []string {
@@ -131,6 +123,13 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 				continue
 			}
 			key := strings.ToLower(kv.Key)
+			switch useOf(key, kv.Value) {
+			case refused:
+				return fmt.Errorf("ssh_config's option %s %s is not supported", key, kv.Value)
+			case unknown, differs:
+				o.warnings = append(o.warnings, fmt.Sprintf("ssh_config's option %s %s is not followed", key, kv.Value))
+				continue
+			}
 			if key == "identityfile" && !fileExists(kv.Value, Target{Address: dest}) {
 				// ssh passes over a key that is not there when ssh_config, not
 				// the command line, names it.
@@ -202,9 +201,12 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 			if err := c.include(file, rest, depth, inHost); err != nil {
 				return err
 			}
-		case !slices.Contains(configKeys, key):
+		case !c.matters(file, key, rest):
 		case c.inMatch:
 			c.needSSH = fmt.Sprintf("%s:%d sets %s under Match", file, n+1, key)
+			return nil
+		case key == "canonicalizehostname":
+			c.needSSH = fmt.Sprintf("%s:%d sets %s", file, n+1, key)
 			return nil
 		default:
 			c.out.WriteString(key + " " + unquote(rest, key) + "\n")
@@ -218,6 +220,19 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 		c.out.WriteString("Host *\n")
 	}
 	return nil
+}
+
+// matters tells that an option concerns fleetd. What a distribution's own files
+// say of algorithms and locales is no wish of the person's that a warning would
+// have to say is not followed.
+func (c *flatConfig) matters(file, key, value string) bool {
+	switch useOf(key, unquote(value, key)) {
+	case harmless:
+		return false
+	case unknown, differs:
+		return !c.inMatch && !strings.HasPrefix(file, "/etc/")
+	}
+	return true
 }
 
 func (c *flatConfig) include(file, patterns string, depth int, within bool) error {
@@ -305,13 +320,12 @@ func (o *sshOptions) askSSH(files []string, dest, why string) error {
 		}
 		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, Printable(said))
 	}
-	o.addAnswer(string(out), dest)
-	return nil
+	return o.addAnswer(string(out), dest)
 }
 
 // addAnswer reads the output of ssh -G. It names every option; what is only
 // ssh's default must not hide the caller's own defaults.
-func (o *sshOptions) addAnswer(out, dest string) {
+func (o *sshOptions) addAnswer(out, dest string) error {
 	home, _ := os.UserHomeDir()
 	for line := range strings.Lines(out) {
 		key, value := configLine(line)
@@ -339,8 +353,16 @@ func (o *sshOptions) addAnswer(out, dest string) {
 		case "identityfile":
 			isDefault = !fileExists(value, Target{Address: dest}) || slices.Contains(defaultIdentityFiles(), strings.Replace(value, "~", home, 1))
 		}
-		if !isDefault && slices.Contains(configKeys, key) {
-			o.add(key, value)
+		switch useOf(key, value) {
+		case followed:
+			if !isDefault {
+				o.add(key, value)
+			}
+		case refused:
+			if key != "canonicalizehostname" { // ssh has done it
+				return fmt.Errorf("ssh_config's option %s %s is not supported", key, value)
+			}
 		}
 	}
+	return nil
 }

@@ -38,6 +38,13 @@ type Target struct {
 	// Password is used for password and keyboard-interactive logins. Empty
 	// means that these are not tried.
 	Password Secret `json:"-"`
+	// Authentications are the ways to log in, in the order in which they are
+	// tried, by the names of PreferredAuthentications. Nil means publickey,
+	// keyboard-interactive and password.
+	Authentications []string `json:"authentications,omitzero"`
+	// GSSAPI tells that ssh would log in by Kerberos, which fleetd does not: a
+	// login that fails says so.
+	GSSAPI bool `json:"gssapi,omitzero"`
 	// Become says how to become another user, for commands and uploads that
 	// ask for it.
 	Become Become `json:"become,omitzero"`
@@ -52,6 +59,9 @@ type Target struct {
 	// where AcceptNew writes. Nil means ~/.ssh/known_hosts and
 	// /etc/ssh/ssh_known_hosts.
 	KnownHosts []string `json:"known_hosts,omitzero"`
+	// RevokedHostKeys are files of public keys, one a line, that no host may have.
+	// One that cannot be read refuses every host.
+	RevokedHostKeys []string `json:"revoked_host_keys,omitzero"`
 	// HostKeyPolicy says what to do with a host that is in no file.
 	HostKeyPolicy HostKeyPolicy `json:"host_key_policy,omitzero"`
 	// HostKeyAlias is looked up in KnownHosts in place of the address.
@@ -163,9 +173,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t %q %q\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare, t.Authentications, t.RevokedHostKeys)
 	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)

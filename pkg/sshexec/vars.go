@@ -118,3 +118,28 @@ func (r *varReader) number(lo, hi int, names ...string) int {
 	}
 	return n
 }
+
+// become reads how to become another user. As in Ansible the variables that name
+// the method are stronger, and none of another method counts: its password may
+// be somebody else's.
+func (r *varReader) become() Become {
+	b := Become{Method: strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin.")}
+	names := func(endings ...string) (out []string) {
+		for _, of := range []string{b.method(), "become"} {
+			for _, e := range endings {
+				out = append(out, "ansible_"+of+"_"+e)
+			}
+		}
+		return out
+	}
+	b.User, b.Exe = r.text(names("user")...), r.text(names("exe")...)
+	b.Password = Secret(r.text(names("password", "pass")...))
+	if name, v := r.get(names("flags")...); v != nil {
+		flags, err := splitFlags(r.text(name))
+		if err != nil {
+			r.fail(name, "%w", err)
+		}
+		b.Flags = flags
+	}
+	return b
+}

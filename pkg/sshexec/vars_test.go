@@ -214,7 +214,9 @@ func TestSSHConfigAsSSH(t *testing.T) {
 					return
 				}
 				asked := &sshOptions{}
-				asked.addAnswer(string(out), host)
+				if err := asked.addAnswer(string(out), host); err != nil {
+					t.Fatal(err)
+				}
 				want, err := asked.target(host, VarOptions{}, 0)
 				if err != nil {
 					t.Fatal(err)

@@ -50,6 +50,11 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 			r.fail(v, "%q is no option of ssh", o.dest)
 		}
 	}
+	switch exe := r.text("ansible_ssh_executable"); exe {
+	case "", "ssh", "/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh":
+	default:
+		r.fail("ansible_ssh_executable", "fleetd is its own SSH client and cannot call %q", exe)
+	}
 	args("ansible_ssh_args")
 	if n, v := r.get("ansible_ssh_host_key_checking", "ansible_host_key_checking"); v != nil && !r.boolean(n) {
 		o.add("stricthostkeychecking", "no")
@@ -57,23 +62,14 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	o.addNumber("port", r.number(1, 65535, "ansible_port", "ansible_ssh_port"))
 	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
 	o.add("user", r.text("ansible_user", "ansible_ssh_user"))
+	if p := r.text("ansible_ssh_pkcs11_provider"); p != "" {
+		o.warnings = append(o.warnings, "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s "+word(p))
+	}
 	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
 	args("ansible_ssh_common_args")
 	args("ansible_ssh_extra_args")
 	password := r.text("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
-	become := Become{
-		Method:   strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin."),
-		User:     r.text("ansible_become_user"),
-		Password: Secret(r.text("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass", "ansible_su_pass")),
-		Exe:      r.text("ansible_become_exe"),
-	}
-	if _, v := r.get("ansible_become_flags"); v != nil {
-		flags, err := splitFlags(r.text("ansible_become_flags"))
-		if err != nil {
-			r.fail("ansible_become_flags", "%w", err)
-		}
-		become.Flags = flags
-	}
+	become := r.become()
 	if r.err != nil {
 		return Target{}, r.err
 	}
@@ -156,6 +152,12 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if strings.HasPrefix(t.IdentityAgent, "$") {
 		t.IdentityAgent = envValue(t.IdentityAgent[1:])
 	}
+	if t.Authentications, err = o.authentications(); err != nil {
+		return Target{}, err
+	}
+	if t.GSSAPI, err = o.boolean("gssapiauthentication"); err != nil {
+		return Target{}, err
+	}
 	if err := o.family(&t); err != nil {
 		return Target{}, err
 	}
@@ -193,6 +195,9 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 		user = slices.DeleteFunc(user, func(f string) bool { return f == "/dev/null" })
 	}
 	t.KnownHosts = slices.Clone(opts.KnownHosts)
+	if t.RevokedHostKeys, err = o.fileList("revokedhostkeys", *t); err != nil {
+		return err
+	}
 	if len(user)+len(global) == 0 {
 		return nil
 	}
