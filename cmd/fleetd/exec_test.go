@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -50,6 +51,15 @@ func TestExecScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "expand": expand},
 	})
+}
+
+// TestErrorsAreShownAsText: what an error names may be anybody's.
+func TestErrorsAreShownAsText(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	code := run([]string{"exec", "x", "all", "-o", "\x1b]0;owned\x07yaml", "--", "true"}, strings.NewReader(""), &stdout, &stderr)
+	if code != exitError || !strings.Contains(stderr.String(), "yaml: the output is text or json") || strings.ContainsAny(stderr.String(), "\x1b\x07") {
+		t.Errorf("exit %d, %q", code, stderr.String())
+	}
 }
 
 // answers plays a machine with the given kernel; what it does not know goes

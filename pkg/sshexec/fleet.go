@@ -130,7 +130,7 @@ func causeOf(err error) (Kind, string) {
 	}
 	text := "cannot " + e.Op
 	if e.Err != nil {
-		text += ": " + e.Err.Error()
+		text += ": " + e.cause()
 	}
 	if e.addr != "" {
 		text = strings.ReplaceAll(text, e.addr, "the host")

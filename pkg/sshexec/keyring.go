@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -55,7 +57,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if f := k.files[name]; f != nil && f.modified.Equal(st.ModTime()) {
-		return f, nil
+		return f, f.checkMode(st)
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -87,7 +89,17 @@ func (k *keyring) load(path string) (*keyFile, error) {
 		f.cert = c
 	}
 	k.files[name] = f
-	return f, nil
+	return f, f.checkMode(st)
+}
+
+// checkMode refuses, as ssh does, a private key of ours that others can get at.
+func (f *keyFile) checkMode(st fs.FileInfo) error {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if f.publicOnly || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
+		return nil
+	}
+	return &fault{kind: KindAuth, op: "log in", err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()),
+		hint: "chmod 600 " + word(f.path)}
 }
 
 func readPublic(file string) ssh.PublicKey {

@@ -67,7 +67,8 @@ type Command struct {
 type Result struct {
 	// ExitStatus is the exit status; 128 plus its number after a signal.
 	ExitStatus int
-	// Signal is the name of the signal that ended the command, such as "KILL".
+	// Signal is the name of the signal that ended the command, such as "KILL";
+	// "unknown" if what the host says is no name.
 	Signal string
 	// Stdout and Stderr are the bytes printed. When Truncated is set, a line
 	// "[... N bytes left out ...]" stands for the middle part of at least one.
