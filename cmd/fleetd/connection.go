@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,14 +56,43 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 	return sshexec.Secret(line), nil
 }
 
+// askSecretUntil is askSecret until ctx ends, which gives the terminal its echo
+// back. What still reads then, nobody can interrupt.
+func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string) (sshexec.Secret, error) {
+	restore := func() {}
+	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
+		before, err := term.GetState(int(in.Fd()))
+		if err != nil {
+			return "", fmt.Errorf("cannot read the password: %w", err)
+		}
+		restore = func() { _ = term.Restore(int(in.Fd()), before) }
+	}
+	type answer struct {
+		secret sshexec.Secret
+		err    error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		secret, err := askSecret(c, prompt)
+		done <- answer{secret, err}
+	}()
+	select {
+	case a := <-done:
+		return a.secret, a.err
+	case <-ctx.Done():
+		restore()
+		return "", context.Cause(ctx)
+	}
+}
+
 // newPool makes the connections' owner. hold clears the screen for a question.
 func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *sshexec.Pool {
 	return sshexec.NewPool(sshexec.Options{
 		MaxDials:   f.forks,
 		Algorithms: f.sshAlgorithms,
-		Passphrase: func(file string) (sshexec.Secret, error) {
+		Passphrase: func(ctx context.Context, file string) (sshexec.Secret, error) {
 			defer hold()()
-			return askSecret(c, fmt.Sprintf("Passphrase of %s: ", file))
+			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", file))
 		},
 	})
 }

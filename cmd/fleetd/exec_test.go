@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -59,6 +63,34 @@ func TestErrorsAreShownAsText(t *testing.T) {
 	code := run([]string{"exec", "x", "all", "-o", "\x1b]0;owned\x07yaml", "--", "true"}, strings.NewReader(""), &stdout, &stderr)
 	if code != exitError || !strings.Contains(stderr.String(), "yaml: the output is text or json") || strings.ContainsAny(stderr.String(), "\x1b\x07") {
 		t.Errorf("exit %d, %q", code, stderr.String())
+	}
+}
+
+// TestPromptEndsWithItsContext: Ctrl-C at a question.
+func TestPromptEndsWithItsContext(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	c := &cobra.Command{}
+	c.SetIn(r)
+	c.SetErr(io.Discard)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := askSecretUntil(ctx, c, "Passphrase: ")
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the prompt hangs")
 	}
 }
 

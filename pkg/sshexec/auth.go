@@ -84,10 +84,14 @@ func (h *handshake) authText() error {
 }
 
 func (h *handshake) notTried() string {
-	if !h.target.GSSAPI {
-		return ""
+	out := ""
+	if h.agentErr != nil {
+		out += "; " + h.agentErr.Error()
 	}
-	return "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
+	if h.target.GSSAPI {
+		out += "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
+	}
+	return out
 }
 
 func (h *handshake) authHint() string {
@@ -143,7 +147,15 @@ func isPasswordQuestion(q string) bool { return strings.Contains(strings.ToLower
 // file first, a full agent cannot use up sshd's MaxAuthTries.
 func (h *handshake) signers() ([]ssh.Signer, error) {
 	t := h.target
-	agentKeys, agentErr := h.pool.keys.agentSigners(t)
+	agentKeys, agentErr := h.pool.keys.agentSigners(h.deadline.ctx, t)
+	for i, a := range agentKeys {
+		agentKeys[i] = &agentSigner{a, h}
+	}
+	if agentErr != nil && !errors.Is(agentErr, errNoAgent) {
+		h.mu.Lock()
+		h.agentErr = agentErr
+		h.mu.Unlock()
+	}
 	files := t.IdentityFiles
 	explicit := len(files) > 0
 	if !explicit {
@@ -204,7 +216,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 				}
 				continue
 			}
-			s = h.pool.keys.signer(k, h.deadline.hold, h.failAuth)
+			s = h.pool.keys.signer(h.deadline.ctx, k, h.deadline.hold, h.failAuth)
 			if s == nil {
 				continue
 			}

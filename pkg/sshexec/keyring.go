@@ -2,34 +2,33 @@ package sshexec
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 )
 
 // A keyring reads private keys once, asks for each passphrase once, and holds
 // the connections to agents.
 type keyring struct {
-	ask func(string) (Secret, error)
+	ask func(context.Context, string) (Secret, error)
 
 	mu     sync.Mutex
 	files  map[string]*keyFile
 	agents map[string]*agentConn
 
-	asking sync.Mutex // one question at a time on the person's terminal
+	asking chan struct{} // holds one token: one question at a time on the person's terminal
 }
 
-func newKeyring(ask func(string) (Secret, error)) *keyring {
-	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentConn{}}
+func newKeyring(ask func(context.Context, string) (Secret, error)) *keyring {
+	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentConn{}, asking: make(chan struct{}, 1)}
 }
 
 // A keyFile is a private key file, as far as it can be read without asking.
@@ -116,13 +115,13 @@ func readPublic(file string) ssh.PublicKey {
 
 // signer returns the signer of f. An encrypted key is decrypted when the host
 // has accepted its public part, not before: the person is asked only for what
-// is needed. hold stops the dial's clock meanwhile; failed is told why there
-// is no signature.
-func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
+// is needed. hold stops the clock of the dial, which ctx bounds, meanwhile; failed
+// is told why there is no signature.
+func (k *keyring) signer(ctx context.Context, f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
 	if signer, _ := f.opened(); signer != nil {
 		return signer
 	}
-	lazy := &sealedSigner{k, f, hold, failed}
+	lazy := &sealedSigner{ctx, k, f, hold, failed}
 	if f.public == nil {
 		// The old PEM form hides the public part too.
 		s, err := lazy.open()
@@ -135,6 +134,7 @@ func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh
 }
 
 type sealedSigner struct {
+	ctx    context.Context
 	ring   *keyring
 	file   *keyFile
 	hold   func() func()
@@ -164,12 +164,21 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 func (s *sealedSigner) open() (ssh.Signer, error) {
 	resume := s.hold()
 	defer resume()
-	s.ring.asking.Lock()
-	defer s.ring.asking.Unlock()
+	select {
+	case s.ring.asking <- struct{}{}:
+		defer func() { <-s.ring.asking }()
+	case <-s.ctx.Done():
+	}
+	if s.ctx.Err() != nil {
+		return nil, context.Cause(s.ctx)
+	}
 	f := s.file
 	signer, err := f.opened()
 	if signer == nil && err == nil {
-		signer, err = s.ring.unseal(f)
+		signer, err = s.ring.unseal(s.ctx, f)
+		if s.ctx.Err() != nil {
+			return nil, context.Cause(s.ctx) // no answer of the person's
+		}
 		f.mu.Lock()
 		f.signer, f.err = signer, err
 		f.mu.Unlock()
@@ -189,13 +198,13 @@ func (f *keyFile) opened() (ssh.Signer, error) {
 	return f.signer, f.err
 }
 
-func (k *keyring) unseal(f *keyFile) (ssh.Signer, error) {
+func (k *keyring) unseal(ctx context.Context, f *keyFile) (ssh.Signer, error) {
 	if k.ask == nil {
 		return nil, fmt.Errorf("private key %s is encrypted, and there is nobody to ask for its passphrase", f.path)
 	}
 	// Three tries, as ssh allows; then the answer holds for the whole run.
 	for range 3 {
-		pass, err := k.ask(f.path)
+		pass, err := k.ask(ctx, f.path)
 		if err != nil {
 			return nil, fmt.Errorf("no passphrase for private key %s: %w", f.path, err)
 		}
@@ -205,69 +214,4 @@ func (k *keyring) unseal(f *keyFile) (ssh.Signer, error) {
 		}
 	}
 	return nil, fmt.Errorf("wrong passphrase for private key %s", f.path)
-}
-
-// An agentConn is a connection to an ssh-agent, shared by all dials.
-type agentConn struct {
-	agent.ExtendedAgent
-	conn net.Conn
-}
-
-var errNoAgent = errors.New("SSH_AUTH_SOCK is not set")
-
-func (k *keyring) agentSigners(t Target) ([]ssh.Signer, error) {
-	sock := expandHome(t.IdentityAgent)
-	switch sock {
-	case "", "SSH_AUTH_SOCK":
-		sock = os.Getenv("SSH_AUTH_SOCK")
-	case "none":
-		sock = ""
-	}
-	if sock == "" {
-		return nil, errNoAgent
-	}
-	for attempt := 0; ; attempt++ {
-		a, err := k.agent(sock)
-		if err != nil {
-			return nil, err
-		}
-		signers, err := a.Signers()
-		if err == nil {
-			return signers, nil
-		}
-		// The agent was restarted, perhaps: one fresh connection.
-		k.mu.Lock()
-		if k.agents[sock] == a {
-			delete(k.agents, sock)
-		}
-		k.mu.Unlock()
-		a.conn.Close()
-		if attempt > 0 {
-			return nil, err
-		}
-	}
-}
-
-func (k *keyring) agent(sock string) (*agentConn, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if a := k.agents[sock]; a != nil {
-		return a, nil
-	}
-	c, err := net.DialTimeout("unix", sock, 5*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	a := &agentConn{agent.NewClient(c), c}
-	k.agents[sock] = a
-	return a, nil
-}
-
-func (k *keyring) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for s, a := range k.agents {
-		a.conn.Close()
-		delete(k.agents, s)
-	}
 }

@@ -26,8 +26,9 @@ type Options struct {
 	// it fails with KindLost. 0 means 15 seconds.
 	KeepAlive time.Duration
 	// Passphrase asks for the passphrase of an encrypted private key, once per
-	// file, from one goroutine at a time. Nil means that such a key is an error.
-	Passphrase func(file string) (Secret, error)
+	// file, from one goroutine at a time; it must return when ctx ends. Nil means
+	// that such a key is an error.
+	Passphrase func(ctx context.Context, file string) (Secret, error)
 	// Challenge answers keyboard-interactive questions that are not the
 	// password (a one-time code). Nil means that such a question is an error.
 	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
