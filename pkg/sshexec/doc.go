@@ -48,7 +48,8 @@
 //
 // Output is streamed by line to [Command.OnLine] and captured within
 // [Command.MaxOutput] bytes per stream: the beginning and the end are kept, a
-// marker stands for what was cut.
+// marker stands for what was cut. Output that a process holds open after the
+// command's end is given up after four quiet seconds, and [Result.Unfinished] set.
 //
 // When the context ends or [Command.Timeout] passes, the process group of the
 // command gets SIGTERM and, three seconds later, SIGKILL, with the same

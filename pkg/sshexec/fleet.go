@@ -94,7 +94,7 @@ func (b Block) Range() string { return HostRange(b.Hosts) }
 // host.
 func FoldResults(results []HostResult) []Block {
 	type key struct {
-		failed         bool
+		failed, open   bool
 		status         int
 		signal         string
 		stdout, stderr string
@@ -102,7 +102,7 @@ func FoldResults(results []HostResult) []Block {
 	var blocks []Block
 	index := map[key]int{}
 	for _, r := range results {
-		k := key{status: r.Result.ExitStatus, signal: r.Result.Signal, stdout: string(r.Result.Stdout), stderr: string(r.Result.Stderr)}
+		k := key{open: r.Result.Unfinished, status: r.Result.ExitStatus, signal: r.Result.Signal, stdout: string(r.Result.Stdout), stderr: string(r.Result.Stderr)}
 		if r.Err != nil {
 			kind, cause := causeOf(r.Err)
 			k = key{failed: true, status: int(kind), stderr: cause}

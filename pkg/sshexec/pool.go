@@ -346,7 +346,7 @@ func (p *Pool) sweep(now time.Time) {
 			c.lastPing = now
 			c.missed++
 			if c.missed == 1 { // no earlier question is still open
-				p.work.Go(func() { p.ping(c) })
+				p.work.Go(func() { _ = c.ping() })
 			}
 		}
 	}
@@ -367,16 +367,17 @@ var (
 
 // ping asks c for a sign of life. The question blocks until it is answered or
 // the connection is closed; sweep counts how long that takes.
-func (p *Pool) ping(c *conn) {
+func (c *conn) ping() error {
 	// sshd answers "failure" to a request it does not know: an answer as good
 	// as any.
 	_, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil)
 	if err != nil {
-		return
+		return err
 	}
-	p.mu.Lock()
+	c.pool.mu.Lock()
 	c.missed = 0
-	p.mu.Unlock()
+	c.pool.mu.Unlock()
+	return nil
 }
 
 // localUser is the name of who runs fleetd, "" if the user has none: then nobody

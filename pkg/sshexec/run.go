@@ -74,6 +74,10 @@ type Result struct {
 	// "[... N bytes left out ...]" stands for the middle part of at least one.
 	Stdout, Stderr []byte
 	Truncated      bool
+	// Unfinished tells that the output was still open when it was given up, four
+	// quiet seconds after the command's end, or was cut by the connection's end: a
+	// process that the command left behind has it. What comes later is not here.
+	Unfinished bool
 	// Started is when the command's shell ran, by our clock. Duration is
 	// measured from there.
 	Started  time.Time
@@ -142,6 +146,7 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 	if !r.started.IsZero() {
 		res.Duration = time.Since(r.started)
 	}
+	res.Unfinished = r.unfinished
 	res.ExitStatus, res.Signal = r.status.code, r.status.signal
 	return res, err
 }
@@ -202,6 +207,7 @@ type runner struct {
 	out, errOut *capture
 	started     time.Time
 	status      exitStatus
+	unfinished  bool
 }
 
 func (r *runner) run(ctx context.Context, c *conn, program string) error {
@@ -292,9 +298,9 @@ func feed(s *session, stdin io.Reader) {
 	_ = s.ch.CloseWrite()
 }
 
-// drainQuiet is how long output may be silent, after the exit status came,
-// until it is taken as complete. A daemon that the command left behind can hold
-// the streams open for ever.
+// drainQuiet is how long output may be silent, after the exit status came, until
+// the host is asked whether the line is; and once more until the output is given
+// up. A daemon that the command left behind can hold it open for ever.
 const drainQuiet = 2 * time.Second
 
 func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{}) {
@@ -309,10 +315,13 @@ func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{})
 			errDone = nil
 		case <-ctx.Done():
 			quiet.Stop()
+			r.unfinished = true
 			return
 		case <-quiet.C:
 			now := r.out.size() + r.errOut.size()
-			if now == before {
+			// The answer comes behind what the host had sent before.
+			if now == before || s.conn.answers(ctx) != nil {
+				r.unfinished = true
 				return
 			}
 			before = now

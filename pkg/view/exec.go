@@ -39,6 +39,9 @@ func Exec(w io.Writer, st Style, results []sshexec.HostResult) error {
 		if b.Result.Truncated {
 			fmt.Fprintln(w, st.dim("(the middle of a longer output was left out)"))
 		}
+		if b.Result.Unfinished {
+			fmt.Fprintln(w, st.dim("(a process that the command left behind still had the output: what it printed later is not here)"))
+		}
 	}
 	if len(errs) > 0 {
 		fmt.Fprintln(w, sshexec.Printable(sshexec.FormatErrors(errs)))
@@ -48,15 +51,16 @@ func Exec(w io.Writer, st Style, results []sshexec.HostResult) error {
 
 // execRow is one host of `exec -o json`.
 type execRow struct {
-	Host      string  `json:"host"`
-	RC        *int    `json:"rc,omitempty"`
-	Signal    string  `json:"signal,omitempty"`
-	Stdout    string  `json:"stdout"`
-	Stderr    string  `json:"stderr"`
-	Truncated bool    `json:"truncated,omitempty"`
-	Seconds   float64 `json:"seconds"`
-	Error     string  `json:"error,omitempty"`
-	Hint      string  `json:"hint,omitempty"`
+	Host       string  `json:"host"`
+	RC         *int    `json:"rc,omitempty"`
+	Signal     string  `json:"signal,omitempty"`
+	Stdout     string  `json:"stdout"`
+	Stderr     string  `json:"stderr"`
+	Truncated  bool    `json:"truncated,omitempty"`
+	Unfinished bool    `json:"unfinished,omitempty"`
+	Seconds    float64 `json:"seconds"`
+	Error      string  `json:"error,omitempty"`
+	Hint       string  `json:"hint,omitempty"`
 }
 
 // ExecJSON writes the results as JSON lines, one per host.
@@ -65,7 +69,7 @@ func ExecJSON(w io.Writer, results []sshexec.HostResult) error {
 	enc.SetEscapeHTML(false)
 	for _, r := range results {
 		row := execRow{Host: r.Host, Signal: r.Result.Signal, Stdout: string(r.Result.Stdout), Stderr: string(r.Result.Stderr),
-			Truncated: r.Result.Truncated, Seconds: r.Result.Duration.Seconds()}
+			Truncated: r.Result.Truncated, Unfinished: r.Result.Unfinished, Seconds: r.Result.Duration.Seconds()}
 		if r.Err != nil {
 			row.Error, row.Hint = r.Err.Error(), sshexec.HintOf(r.Err)
 		} else {
