@@ -153,6 +153,30 @@ func TestOpenSSHPasswordThatNobodyAskedFor(t *testing.T) {
 	}
 }
 
+// TestOpenSSHQuestionThatNobodyAnswers: pam_sss asks in its own words, whatever -p
+// says, and no timeout is set.
+func TestOpenSSHQuestionThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{})
+	for _, tc := range []struct{ program, want string }{
+		{"printf 'First Factor: \\033[2J' >&2; head -n 1 >&2; sleep 1", `sudo asks "First Factor:", which is not the question for the password`},
+		{"read x", "sudo did not come to an end within 2s"},
+	} {
+		sudo := s.Write(t, "sudo", "#!/bin/sh\n"+tc.program+"\n")
+		if err := os.Chmod(sudo, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var o sshexec.Options
+		sshexec.BecomeWithin(&o, 2*time.Second)
+		target := s.Target("web1")
+		target.Become = sshexec.Become{User: "nobody", Exe: sudo, Password: "s3cr3t"}
+		_, err := newPool(t, o).Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+		if err == nil || sshexec.KindOf(err) != sshexec.KindBecome || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.program, err)
+		}
+	}
+}
+
 func TestOpenSSHKillsTheProcessGroup(t *testing.T) {
 	t.Parallel()
 	s := opensshtest.Start(t, opensshtest.Config{Users: true})

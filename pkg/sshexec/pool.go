@@ -37,6 +37,10 @@ type Options struct {
 	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
 	// test of that way.
 	noSFTP string
+	// becomeBound is how long sudo and su may take until our shell runs, where a
+	// password can be asked for. 0 means 30 seconds, three times what Ansible
+	// waits for the prompt.
+	becomeBound time.Duration
 	// Logger gets debug records about connections. Nil means none.
 	Logger *slog.Logger
 }
@@ -84,6 +88,9 @@ func NewPool(o Options) *Pool {
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 15 * time.Second
+	}
+	if o.becomeBound <= 0 {
+		o.becomeBound = 30 * time.Second
 	}
 	log := o.Logger
 	if log == nil {

@@ -208,8 +208,17 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 		}
 	}
 	asked := 0
+	// Not after the program was sent: it might run all the same.
+	var late <-chan time.Time
+	if !s.sent {
+		timer := time.NewTimer(s.conn.pool.opts.becomeBound)
+		defer timer.Stop()
+		late = timer.C
+	}
 	for {
 		select {
+		case <-late:
+			return becomeLate(t, line.Method, s.lead.question(), s.conn.pool.opts.becomeBound)
 		case s.pid = <-s.lead.marked:
 			if !s.sent {
 				return send()
