@@ -5,8 +5,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -95,6 +97,30 @@ func program(f func(ch ssh.Channel, command string)) func(net.Conn, *ssh.ServerC
 				}
 			}()
 		}
+	}
+}
+
+// answerProgram does what the node's shell does at the beginning of a program.
+func answerProgram(ch ssh.Channel, command string) {
+	fields := strings.Fields(command)
+	_, _ = ch.Stderr().Write([]byte("fleetd-" + fields[len(fields)-1] + " 4711\n"))
+}
+
+// TestLoginThatPrintsBeforeAPlainCommand: what comes in pieces before the shell
+// runs is no question for a password.
+func TestLoginThatPrintsBeforeAPlainCommand(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t, program(func(ch ssh.Channel, command string) {
+		_, _ = ch.Stderr().Write([]byte("Loading mod"))
+		time.Sleep(100 * time.Millisecond)
+		_, _ = ch.Stderr().Write([]byte("ules: password:\n"))
+		answerProgram(ch, command)
+		_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{0}))
+		ch.Close()
+	}))
+	res, err := newPool(t, sshexec.Options{}).Run(testContext(t), h.target, sshexec.Command{Script: "true"})
+	if err != nil || string(res.Stderr) != "Loading modules: password:\n" {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
 

@@ -94,6 +94,8 @@ func (l *lead) lookForPrompt(text string) {
 		if !isPasswordPrompt(text[strings.LastIndexByte(text, '\n')+1:]) {
 			return
 		}
+	default:
+		return // nothing asks
 	}
 	l.seen = len(l.held)
 	l.tell()

@@ -96,12 +96,6 @@ func TestPeersWordsAreShownAsText(t *testing.T) {
 	}
 }
 
-// answerProgram does what the node's shell does at the beginning of a program.
-func answerProgram(ch ssh.Channel, command string) {
-	fields := strings.Fields(command)
-	_, _ = ch.Stderr().Write([]byte("fleetd-" + fields[len(fields)-1] + " 4711\n"))
-}
-
 // TestKeyThatOthersCanRead: ssh does not use it.
 func TestKeyThatOthersCanRead(t *testing.T) {
 	srv := sshtest.New(t)
