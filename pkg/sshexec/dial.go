@@ -293,9 +293,14 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 				err = verify(key)
 			}
 			h.mu.Lock()
-			defer h.mu.Unlock()
+			again := h.keyOK // the keys of a connection are changed from time to time
 			h.hostKey, h.keyErr, h.keyOK = fingerprint(key), err, err == nil
-			return err
+			h.mu.Unlock()
+			if err != nil || again {
+				return err
+			}
+			defer h.deadline.hold()()
+			return h.pass.toLogin(h.deadline.ctx)
 		},
 	}, nil
 }
