@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -110,12 +111,25 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	}
 	out := make(map[string]sshexec.Target, len(hosts))
 	var errs []error
+	var warnings []string
+	warned := map[string][]string{} // the hosts of each
 	for _, h := range hosts {
+		o.Warn = func(text string) {
+			if warned[text] == nil {
+				warnings = append(warnings, text)
+			}
+			if !slices.Contains(warned[text], h) {
+				warned[text] = append(warned[text], h)
+			}
+		}
 		own, err := connectionVars(inv, vars, h, defaults)
 		if err == nil {
 			out[h], err = targetOf(inv, h, own, asked, o)
 		}
 		errs = append(errs, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", sshexec.HostRange(warned[w]), sshexec.Printable(w))
 	}
 	return out, sshexec.FleetError(errs...)
 }

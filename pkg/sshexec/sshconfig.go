@@ -2,17 +2,14 @@ package sshexec
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/kevinburke/ssh_config"
 
@@ -113,8 +110,35 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 		// itself evaluates rightly.
 		return o.askSSH(files, dest, p.needSSH)
 	}
-	for _, h := range p.conf.Hosts {
-		if !h.Matches(dest) {
+	if err := o.addMatching(p.conf, dest, false); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.conf.Hosts, isFinal) {
+		return nil
+	}
+	// "Match final" has the whole read once more, and Host looked up by the name
+	// that was found.
+	if h := o.get("hostname"); h != "" {
+		dest = expandHostName(h, dest)
+	}
+	return o.addMatching(p.conf, dest, true)
+}
+
+// finalPass is the Host that stands for "Match final all" in what is parsed.
+const finalPass = "^final^"
+
+func isFinal(h *ssh_config.Host) bool {
+	return len(h.Patterns) == 1 && h.Patterns[0].String() == finalPass
+}
+
+func expandHostName(h, dest string) string {
+	return strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
+}
+
+// addMatching adds what conf says of dest in the first or the final pass.
+func (o *sshOptions) addMatching(conf *ssh_config.Config, dest string, final bool) error {
+	for _, h := range conf.Hosts {
+		if isFinal(h) && !final || !isFinal(h) && !h.Matches(dest) {
 			continue
 		}
 		for _, n := range h.Nodes {
@@ -176,6 +200,13 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 		key, rest := configLine(line)
 		switch {
 		case key == "":
+		case key == "match" && alwaysMatches(rest) != "":
+			if within {
+				c.needSSH = fmt.Sprintf("%s:%d has a Match within an Include within a Host", file, n+1)
+				return nil
+			}
+			inHost, c.inMatch = true, false
+			c.out.WriteString("Host " + alwaysMatches(rest) + "\n")
 		case key == "match":
 			c.inMatch = true
 			// Only what stands under it can need ssh.
@@ -220,6 +251,18 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 		c.out.WriteString("Host *\n")
 	}
 	return nil
+}
+
+// alwaysMatches is the Host that is the same as a Match of these criteria, "" if it
+// depends on more than the pass.
+func alwaysMatches(criteria string) string {
+	switch strings.Join(strings.Fields(strings.ToLower(criteria)), " ") {
+	case "all":
+		return "*"
+	case "final", "final all":
+		return finalPass
+	}
+	return ""
 }
 
 // matters tells that an option concerns fleetd. What a distribution's own files
@@ -290,79 +333,4 @@ func unquote(v, key string) string {
 		return words[0]
 	}
 	return v
-}
-
-// askSSH has ssh itself evaluate its configuration (ssh -G), which needs no
-// connection.
-func (o *sshOptions) askSSH(files []string, dest, why string) error {
-	args := []string{"-G"}
-	switch {
-	case len(files) == 1 && !slices.Equal(files, DefaultSSHConfig()):
-		args = append(args, "-F", files[0])
-	case slices.Equal(files, DefaultSSHConfig()):
-	default:
-		return fmt.Errorf("%s, and ssh -G reads one file only", why)
-	}
-	// A Match may depend on them.
-	if u := o.get("user"); u != "" {
-		args = append(args, "-l", u)
-	}
-	if p := o.get("port"); p != "" {
-		args = append(args, "-p", p)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "ssh", append(args, "--", dest)...).Output()
-	if err != nil {
-		said := ""
-		if e, ok := errors.AsType[*exec.ExitError](err); ok {
-			said = ": " + strings.TrimSpace(string(e.Stderr))
-		}
-		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, Printable(said))
-	}
-	return o.addAnswer(string(out), dest)
-}
-
-// addAnswer reads the output of ssh -G. It names every option; what is only
-// ssh's default must not hide the caller's own defaults.
-func (o *sshOptions) addAnswer(out, dest string) error {
-	home, _ := os.UserHomeDir()
-	for line := range strings.Lines(out) {
-		key, value := configLine(line)
-		isDefault := false
-		switch key {
-		case "user":
-			isDefault = value == localUser()
-		case "hostname":
-			isDefault = value == dest
-		case "port":
-			isDefault = value == "22"
-		case "stricthostkeychecking":
-			isDefault = value == "ask"
-		case "connecttimeout", "proxyjump", "proxycommand":
-			isDefault = value == "none"
-		case "addressfamily":
-			isDefault = value == "any"
-		case "identitiesonly":
-			isDefault = value == "no"
-		case "userknownhostsfile":
-			plain := strings.ReplaceAll(value, "~", home)
-			isDefault = plain == home+"/.ssh/known_hosts "+home+"/.ssh/known_hosts2"
-		case "globalknownhostsfile":
-			isDefault = value == "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
-		case "identityfile":
-			isDefault = !fileExists(value, Target{Address: dest}) || slices.Contains(defaultIdentityFiles(), strings.Replace(value, "~", home, 1))
-		}
-		switch useOf(key, value) {
-		case followed:
-			if !isDefault {
-				o.add(key, value)
-			}
-		case refused:
-			if key != "canonicalizehostname" { // ssh has done it
-				return fmt.Errorf("ssh_config's option %s %s is not supported", key, value)
-			}
-		}
-	}
-	return nil
 }

@@ -178,6 +178,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 	}
 	write("plain.inc", "User included\nPort 2299\n")
 	write("hosts.inc", "Host web*\n  User fromhosts\n  Include DIR/plain.inc\nHost db\n  Port 2201\n")
+	write("final.inc", "Match final all\n  User f\n")
 	write("keys.inc", "IdentityFile DIR/k2\n")
 	configs := map[string]string{
 		"simple":           "Host web1\n  HostName 10.0.0.1\n  User a\n  Port 2201\nHost *\n  User b\n  Port 2202\n  IdentityFile DIR/k1\n",
@@ -198,6 +199,10 @@ func TestSSHConfigAsSSH(t *testing.T) {
 		"host in include":  "Host web1 db\n  Include DIR/hosts.inc\nHost *\n  User last\n",
 		"match":            "Match host web1\n  User matched\nMatch all\n  Port 2209\n",
 		"match user":       "Host web1\n  User a\nMatch user a\n  Port 2209\n",
+		"match all":        "Match all\n  Port 2209\nHost web1\n  User a\nMatch all\n  User b\n",
+		"match final":      "Host web1\n  HostName db\nHost db\n  Port 2299\nMatch final all\n  User f\n  Include DIR/keys.inc\nHost *\n  User last\n",
+		"match final, map": "Match final\n  User f\nHost web*\n  HostName %h.example.org\nHost *.example.org\n  ProxyJump bastion\n",
+		"match in include": "Host web1\n  Include DIR/final.inc\nHost *\n  User last\n",
 		"match irrelevant": "Host web1\n  User a\nMatch final all\n  GSSAPIAuthentication yes\n",
 		"comments":         "# Host web1\nHost web1 # trailing\n  User a # b\n",
 		"glob include":     "Include DIR/*.inc\n",
@@ -240,6 +245,36 @@ func TestSSHConfigAsSSH(t *testing.T) {
 					t.Errorf("(-ssh +fleetd)\n%s", diff)
 				}
 			})
+		}
+	}
+}
+
+// TestStockConfigsNeedNoSSH: the ssh_config of EL8 and EL9 has "Match final all",
+// and a process per host would be a minute for thousands.
+func TestStockConfigsNeedNoSSH(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir) // no ssh there
+	write := func(name, text string) string {
+		f := filepath.Join(dir, name)
+		if err := os.WriteFile(f, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	// Of openssh-clients 8.0p1 (EL8) and 8.7p1 (EL9) with crypto-policies.
+	write("el8.policy", "Ciphers aes256-gcm@openssh.com\nMACs hmac-sha2-256-etm@openssh.com\nGSSAPIKexAlgorithms gss-curve25519-sha256-\n"+
+		"KexAlgorithms curve25519-sha256\nPubkeyAcceptedKeyTypes ssh-ed25519\nCASignatureAlgorithms ssh-ed25519\n")
+	write("el9.policy", "Ciphers aes256-gcm@openssh.com\nMACs hmac-sha2-256-etm@openssh.com\nGSSAPIKexAlgorithms gss-curve25519-sha256-\n"+
+		"KexAlgorithms curve25519-sha256\nHostKeyAlgorithms ssh-ed25519\nPubkeyAcceptedAlgorithms ssh-ed25519\nCASignatureAlgorithms ssh-ed25519\nRequiredRSASize 2048\n")
+	for _, el := range []string{"el8", "el9"} {
+		redhat := write(el+".redhat.conf", "# The options here are in the \"Match final block\" to be applied as the last\nMatch final all\n"+
+			"\t# Follow system-wide Crypto Policy, if defined:\n\tInclude DIR/"+el+".policy\n\n\tGSSAPIAuthentication yes\n\n\tForwardX11Trusted yes\n\n"+
+			"\tSendEnv LANG LC_CTYPE LC_NUMERIC\n\tSendEnv XMODIFIERS\n")
+		system := write(el+".conf", "# Include is first\nInclude "+redhat+"\n")
+		user := write(el+".user", "Host web*\n  User deploy\n  ProxyJump bastion\n")
+		got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(user, system)})
+		if err != nil || got.User != "deploy" || len(got.ProxyJump) != 1 || !got.GSSAPI {
+			t.Errorf("%s: %+v, %v", el, got, err)
 		}
 	}
 }

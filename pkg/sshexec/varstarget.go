@@ -118,7 +118,7 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 		t.User = opts.User
 	}
 	if h := o.get("hostname"); h != "" {
-		t.Address = strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
+		t.Address = expandHostName(h, dest)
 	}
 	err := t.validateHost()
 	if err != nil {
