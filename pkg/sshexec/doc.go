@@ -56,8 +56,8 @@
 // privileges that the command had. Which group that is, the node looks up then.
 //
 // sudo is called without a terminal: a sudoers rule "requiretty" refuses that,
-// and the error says so. su hands the program through the login shell in nested
-// quotes, which csh and fish do not read; sudo and plain commands work under
+// and the error says so. su and sudo -i hand it through a shell in nested
+// quotes, which csh and fish do not read; other sudo and plain commands work under
 // every login shell.
 //
 // A command is repeated on a fresh connection only when the old one turned out

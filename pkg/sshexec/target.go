@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // A Target says how to reach one host. The zero value of a field means what
@@ -96,7 +98,8 @@ type Become struct {
 	// Password is the login user's (sudo) or the other user's (su). Empty
 	// means that no password is needed.
 	Password Secret `json:"-"`
-	// Exe is the program to call. Empty means the method's name.
+	// Exe is the program to call, perhaps with arguments ("sudo su -"): words as a
+	// shell splits them. Empty means the method's name.
 	Exe string `json:"exe,omitzero"`
 	// Flags are the program's options. Nil means -H for sudo.
 	Flags []string `json:"flags,omitzero"`
@@ -246,6 +249,9 @@ func (b Become) method() string {
 func (b Become) validate() error {
 	if m := b.method(); m != "sudo" && m != "su" {
 		return fmt.Errorf("become method %q is not supported: use sudo or su", m)
+	}
+	if _, err := wire.Split(b.Exe); err != nil {
+		return fmt.Errorf("become exe %q: %w", b.Exe, err)
 	}
 	for _, s := range append([]string{b.User, b.Exe}, b.Flags...) {
 		if strings.ContainsAny(s, "\x00\n\r'") {
