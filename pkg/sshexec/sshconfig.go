@@ -1,7 +1,6 @@
 package sshexec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/kevinburke/ssh_config"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
@@ -50,7 +47,7 @@ func NewSSHConfig(files ...string) *SSHConfig { return &SSHConfig{files: files} 
 
 // A parsedConfig is files with their Includes, read as one.
 type parsedConfig struct {
-	conf    *ssh_config.Config
+	blocks  []*configBlock
 	needSSH string // why only ssh can read it; empty if it need not
 	err     error
 }
@@ -71,25 +68,33 @@ func (c *SSHConfig) parsed(files []string) *parsedConfig {
 	return p
 }
 
+// A configBlock is the options under one Host.
+type configBlock struct {
+	patterns []string
+	final    bool // it stands for a "Match final all"
+	options  []sshOption
+}
+
+func (b *configBlock) matches(host string) bool {
+	return (&hostEntry{patterns: b.patterns}).matches(host)
+}
+
 func parseConfig(files []string) *parsedConfig {
-	var text bytes.Buffer
+	p := &parsedConfig{}
 	for _, f := range files {
-		flat := &flatConfig{}
+		flat := &flatConfig{blocks: []*configBlock{everyHost()}}
 		if err := flat.read(f, 0, false); err != nil {
 			return &parsedConfig{err: err}
 		}
 		if flat.needSSH != "" {
 			return &parsedConfig{needSSH: flat.needSSH}
 		}
-		text.WriteString("Host *\n")
-		text.Write(flat.out.Bytes())
+		p.blocks = append(p.blocks, flat.blocks...)
 	}
-	conf, err := ssh_config.DecodeBytes(text.Bytes())
-	if err != nil {
-		return &parsedConfig{err: fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)}
-	}
-	return &parsedConfig{conf: conf}
+	return p
 }
+
+func everyHost() *configBlock { return &configBlock{patterns: []string{"*"}} }
 
 // addConfig adds what the files say about dest, after what is there.
 func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
@@ -110,10 +115,10 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 		// itself evaluates rightly.
 		return o.askSSH(files, dest, p.needSSH)
 	}
-	if err := o.addMatching(p.conf, dest, false); err != nil {
+	if err := o.addMatching(p.blocks, dest, false); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(p.conf.Hosts, isFinal) {
+	if !slices.ContainsFunc(p.blocks, func(b *configBlock) bool { return b.final }) {
 		return nil
 	}
 	// "Match final" has the whole read once more, and Host looked up by the name
@@ -121,45 +126,33 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 	if h := o.get("hostname"); h != "" {
 		dest = expandHostName(h, dest)
 	}
-	return o.addMatching(p.conf, dest, true)
-}
-
-// finalPass is the Host that stands for "Match final all" in what is parsed.
-const finalPass = "^final^"
-
-func isFinal(h *ssh_config.Host) bool {
-	return len(h.Patterns) == 1 && h.Patterns[0].String() == finalPass
+	return o.addMatching(p.blocks, dest, true)
 }
 
 func expandHostName(h, dest string) string {
 	return strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
 }
 
-// addMatching adds what conf says of dest in the first or the final pass.
-func (o *sshOptions) addMatching(conf *ssh_config.Config, dest string, final bool) error {
-	for _, h := range conf.Hosts {
-		if isFinal(h) && !final || !isFinal(h) && !h.Matches(dest) {
+// addMatching adds what the blocks say of dest in the first or the final pass.
+func (o *sshOptions) addMatching(blocks []*configBlock, dest string, final bool) error {
+	for _, b := range blocks {
+		if b.final && !final || !b.final && !b.matches(dest) {
 			continue
 		}
-		for _, n := range h.Nodes {
-			kv, ok := n.(*ssh_config.KV)
-			if !ok {
-				continue
-			}
-			key := strings.ToLower(kv.Key)
-			switch useOf(key, kv.Value) {
+		for _, x := range b.options {
+			switch useOf(x.key, x.value) {
 			case refused:
-				return fmt.Errorf("ssh_config's option %s %s is not supported", key, kv.Value)
+				return fmt.Errorf("ssh_config's option %s %s is not supported", x.key, x.value)
 			case unknown, differs:
-				o.warnings = append(o.warnings, fmt.Sprintf("ssh_config's option %s %s is not followed", key, kv.Value))
+				o.warnings = append(o.warnings, fmt.Sprintf("ssh_config's option %s %s is not followed", x.key, x.value))
 				continue
 			}
-			if key == "identityfile" && !fileExists(kv.Value, Target{Address: dest}) {
+			if x.key == "identityfile" && !fileExists(x.value, Target{Address: dest}) {
 				// ssh passes over a key that is not there when ssh_config, not
 				// the command line, names it.
 				continue
 			}
-			o.add(key, kv.Value)
+			o.add(x.key, x.value)
 		}
 	}
 	return nil
@@ -176,7 +169,7 @@ func fileExists(name string, t Target) bool {
 
 // flatConfig is one ssh_config file with its Includes put in their place.
 type flatConfig struct {
-	out     bytes.Buffer
+	blocks  []*configBlock
 	inMatch bool
 	needSSH string // why only ssh can read it; empty if it need not
 }
@@ -200,13 +193,13 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 		key, rest := configLine(line)
 		switch {
 		case key == "":
-		case key == "match" && alwaysMatches(rest) != "":
+		case key == "match" && alwaysMatches(rest) != nil:
 			if within {
 				c.needSSH = fmt.Sprintf("%s:%d has a Match within an Include within a Host", file, n+1)
 				return nil
 			}
 			inHost, c.inMatch = true, false
-			c.out.WriteString("Host " + alwaysMatches(rest) + "\n")
+			c.blocks = append(c.blocks, alwaysMatches(rest))
 		case key == "match":
 			c.inMatch = true
 			// Only what stands under it can need ssh.
@@ -216,14 +209,18 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 				return nil
 			}
 			inHost, c.inMatch = true, false
-			c.out.WriteString(line + "\n")
+			patterns, err := wire.Split(withoutComment(rest))
+			if err != nil {
+				return fmt.Errorf("%s:%d: %w", file, n+1, err)
+			}
+			c.blocks = append(c.blocks, &configBlock{patterns: patterns})
 		case key == "include":
 			if c.inMatch {
-				sub := &flatConfig{inMatch: true}
+				sub := &flatConfig{inMatch: true, blocks: []*configBlock{everyHost()}}
 				if err := sub.include(file, rest, depth, false); err != nil {
 					return err
 				}
-				if sub.needSSH != "" || sub.out.Len() > 0 {
+				if sub.needSSH != "" || len(sub.blocks) > 1 || sub.blocks[0].options != nil {
 					c.needSSH = fmt.Sprintf("%s:%d has an Include within a Match", file, n+1)
 					return nil
 				}
@@ -240,7 +237,8 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 			c.needSSH = fmt.Sprintf("%s:%d sets %s", file, n+1, key)
 			return nil
 		default:
-			c.out.WriteString(key + " " + unquote(rest, key) + "\n")
+			last := c.blocks[len(c.blocks)-1]
+			last.options = append(last.options, sshOption{key, unquote(rest, key)})
 		}
 		if c.needSSH != "" {
 			return nil
@@ -248,21 +246,21 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 	}
 	if depth > 0 && !within {
 		// What follows the Include is for every host again.
-		c.out.WriteString("Host *\n")
+		c.blocks = append(c.blocks, everyHost())
 	}
 	return nil
 }
 
-// alwaysMatches is the Host that is the same as a Match of these criteria, "" if it
+// alwaysMatches is the Host that is the same as a Match of these criteria, nil if it
 // depends on more than the pass.
-func alwaysMatches(criteria string) string {
-	switch strings.Join(strings.Fields(strings.ToLower(criteria)), " ") {
+func alwaysMatches(criteria string) *configBlock {
+	switch strings.Join(strings.Fields(strings.ToLower(withoutComment(criteria))), " ") {
 	case "all":
-		return "*"
+		return everyHost()
 	case "final", "final all":
-		return finalPass
+		return &configBlock{final: true}
 	}
-	return ""
+	return nil
 }
 
 // matters tells that an option concerns fleetd. What a distribution's own files
@@ -323,10 +321,31 @@ func configLine(line string) (key, rest string) {
 	return strings.ToLower(line[:i]), rest
 }
 
-// unquote takes the quotes off a value that is one quoted word. Options that
-// hold a command or a list keep theirs.
+// withoutComment cuts a value at a "#" that begins a word outside quotes.
+func withoutComment(v string) string {
+	quote := byte(0)
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c == '#' && quote == 0 && (i == 0 || v[i-1] == ' ' || v[i-1] == '\t'):
+			return strings.TrimSpace(v[:i])
+		case c == '\\':
+			i++
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		}
+	}
+	return v
+}
+
+// unquote takes the comment and the quotes off a value that is one quoted word.
+// Options that hold a command or a list keep their quotes.
 func unquote(v, key string) string {
-	if key == "proxycommand" || strings.HasSuffix(key, "knownhostsfile") {
+	if key == "proxycommand" {
+		return v
+	}
+	if v = withoutComment(v); strings.HasSuffix(key, "knownhostsfile") || key == "revokedhostkeys" {
 		return v
 	}
 	if words, err := wire.Split(v); err == nil && len(words) == 1 {

@@ -18,6 +18,7 @@ type sshOptions struct {
 	dest     string // the host, where arguments named one
 	config   string // -F
 	forward  string // -W
+	control  bool   // a control socket is named: the login may be another ssh's
 	warnings []string
 }
 
@@ -267,7 +268,9 @@ func (o *sshOptions) addFlagValue(flag byte, value string) error {
 		o.forward = value
 	case 'o':
 		return o.addOption(value)
-	case 'E', 'e', 'S': // log file, escape character, control socket
+	case 'S':
+		o.control = o.control || value != "none"
+	case 'E', 'e': // log file, escape character
 	case 'c', 'm':
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's -%c %s is not followed: fleetd chooses the algorithms", flag, value))
 	default:
@@ -298,6 +301,8 @@ func (o *sshOptions) addOption(s string) error {
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's option %s is not followed", s))
 	case followed:
 		o.add(key, value)
+	case harmless:
+		o.control = o.control || key == "controlpath" && value != "none"
 	}
 	return nil
 }
@@ -319,7 +324,7 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 		return nil, false
 	}
 	o := &sshOptions{}
-	if err := o.addWords(words[1:]); err != nil || o.dest == "" || strings.Contains(o.dest, "%") {
+	if err := o.addWords(words[1:]); err != nil || o.dest == "" || strings.Contains(o.dest, "%") || o.warnings != nil || o.control {
 		return nil, false
 	}
 	if o.forward != "%h:%p" && o.forward != "[%h]:%p" {

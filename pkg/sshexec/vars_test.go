@@ -52,6 +52,17 @@ func TestTargetFromVars(t *testing.T) {
 		}, Target{Address: "web1", ProxyJump: []Target{
 			{Name: "bastion", Address: "bastion", Port: 2022, User: "ops", IdentityFiles: []string{"/k/bastion"}},
 		}}, 0},
+		{"a jump host named by the target", vars{"ansible_user": "u", "ansible_ssh_common_args": "-J %r@b-%h"}, Target{Address: "web1", User: "u", ProxyJump: []Target{
+			{Name: "b-web1", Address: "b-web1", User: "u"},
+		}}, 0},
+		{"a proxy that uses another ssh's login", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o ControlPath=/tmp/m -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -o ControlPath=/tmp/m -W %h:%p b"}, 0},
+		{"a proxy of another socket", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -S /tmp/m -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -S /tmp/m -W %h:%p b"}, 0},
+		{"a proxy with algorithms of its own", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -c aes128-ctr -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -c aes128-ctr -W %h:%p b"}, 0},
+		{"a proxy with an option that only ssh has", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"}, 0},
 		{"two proxies deep", vars{
 			"ansible_ssh_common_args": `-o ProxyCommand="ssh -W %h:%p -J outer inner"`,
 		}, Target{Address: "web1", ProxyJump: []Target{{Name: "outer", Address: "outer"}, {Name: "inner", Address: "inner"}}}, 0},
@@ -204,6 +215,8 @@ func TestSSHConfigAsSSH(t *testing.T) {
 		"match final, map": "Match final\n  User f\nHost web*\n  HostName %h.example.org\nHost *.example.org\n  ProxyJump bastion\n",
 		"match in include": "Host web1\n  Include DIR/final.inc\nHost *\n  User last\n",
 		"match irrelevant": "Host web1\n  User a\nMatch final all\n  GSSAPIAuthentication yes\n",
+		"signs":            "Host \"web1\" # x\n  User \"a#b\"\nHost !web1 web* db\n  User a#c\n  IdentityFile DIR/k1 # key\n",
+		"jump tokens":      "Host web1\n  HostName 10.0.0.1\n  Port 2200\n  User u\n  ProxyJump %r@b-%h,%r@c\n",
 		"comments":         "# Host web1\nHost web1 # trailing\n  User a # b\n",
 		"glob include":     "Include DIR/*.inc\n",
 	}

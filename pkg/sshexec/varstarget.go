@@ -29,7 +29,8 @@ import (
 // here, and a UserKnownHostsFile of /dev/null means the default files: there
 // is no way to switch host keys off. opts.Warn is told of both. A ProxyCommand
 // of the form "ssh … -W %h:%p BASTION" becomes a jump host, so that all hosts
-// behind it share one connection.
+// behind it share one connection, unless it has options that only ssh follows:
+// algorithms, a control socket.
 func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, error) {
 	r := &varReader{host: name, vars: vars}
 	switch c := r.text("ansible_connection"); c {
@@ -228,11 +229,22 @@ func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 		}
 		jump, err := hop.target(hop.dest, opts, depth+1)
 		if err != nil {
-			return fmt.Errorf("ProxyCommand: %w", err)
+			// Only ssh itself can do what this asks for.
+			t.ProxyCommand = value
+			return nil //nolint:nilerr // see above
 		}
 		t.ProxyJump = flatten(jump)
 		return nil
 	}
+	value, err := expandTokens(value, *t)
+	if err != nil {
+		return fmt.Errorf("ProxyJump: %w", err)
+	}
+	return jumps(value, t, opts, depth)
+}
+
+// jumps reads the value of ProxyJump, without its tokens.
+func jumps(value string, t *Target, opts VarOptions, depth int) error {
 	var chain []Target
 	for i, spec := range strings.Split(value, ",") {
 		hop := &sshOptions{}
