@@ -59,7 +59,7 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 
 // askSecretUntil is askSecret until ctx ends, which gives the terminal its echo
 // back. What still reads then, nobody can interrupt.
-func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string) (sshexec.Secret, error) {
+func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo bool) (sshexec.Secret, error) {
 	restore := func() {}
 	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
 		before, err := term.GetState(int(in.Fd()))
@@ -74,8 +74,14 @@ func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string) (sshex
 	}
 	done := make(chan answer, 1)
 	go func() {
-		secret, err := askSecret(c, prompt)
-		done <- answer{secret, err}
+		if !echo {
+			secret, err := askSecret(c, prompt)
+			done <- answer{secret, err}
+			return
+		}
+		fmt.Fprint(c.ErrOrStderr(), prompt)
+		line, err := readLine(c.InOrStdin())
+		done <- answer{sshexec.Secret(line), err}
 	}()
 	select {
 	case a := <-done:
@@ -88,14 +94,28 @@ func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string) (sshex
 
 // newPool makes the connections' owner. hold clears the screen for a question.
 func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *sshexec.Pool {
-	return sshexec.NewPool(sshexec.Options{
+	o := sshexec.Options{
 		MaxDials:   f.forks,
 		Algorithms: f.sshAlgorithms,
 		Passphrase: func(ctx context.Context, file string) (sshexec.Secret, error) {
 			defer hold()()
-			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", file))
+			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", file), false)
 		},
-	})
+	}
+	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
+		o.Challenge = func(ctx context.Context, t sshexec.Target, instruction, question string, echo bool) (sshexec.Secret, error) {
+			defer hold()()
+			return askSecretUntil(ctx, c, challenge(t.Name, instruction, question), echo)
+		}
+	}
+	return sshexec.NewPool(o)
+}
+
+// challenge is what a host asks, each line with the host's name: a person must not
+// take it for fleetd's own words.
+func challenge(host, instruction, question string) string {
+	text := strings.TrimLeft(strings.TrimSpace(instruction)+"\n", "\n") + question
+	return host + ": " + strings.ReplaceAll(text, "\n", "\n"+host+": ")
 }
 
 // targetsOf says how each host is reached. All hosts whose variables are wrong

@@ -81,7 +81,7 @@ func TestPromptEndsWithItsContext(t *testing.T) {
 	cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := askSecretUntil(ctx, c, "Passphrase: ")
+		_, err := askSecretUntil(ctx, c, "Passphrase: ", false)
 		done <- err
 	}()
 	select {
@@ -91,6 +91,19 @@ func TestPromptEndsWithItsContext(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the prompt hangs")
+	}
+}
+
+// TestChallengeNamesItsHost: on every line, so that none reads like fleetd's own.
+func TestChallengeNamesItsHost(t *testing.T) {
+	for _, tc := range [][3]string{
+		{"", "Code: ", "web1: Code: "},
+		{"Open the app.\n", "Code: ", "web1: Open the app.\nweb1: Code: "},
+		{"a\nPassphrase of ~/.ssh/id_rsa: ", "\n", "web1: a\nweb1: Passphrase of ~/.ssh/id_rsa:\nweb1: \nweb1: "},
+	} {
+		if got := challenge("web1", tc[0], tc[1]); got != tc[2] {
+			t.Errorf("%q, want %q", got, tc[2])
+		}
 	}
 }
 

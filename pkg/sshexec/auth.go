@@ -83,15 +83,22 @@ func (h *handshake) authText() error {
 	return fmt.Errorf("the host refuses the login (tried %s)%s", strings.Join(h.offered, ", "), h.notTried())
 }
 
+// skip records why something was not tried, for a login that fails.
+func (h *handshake) skip(why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.skipped = append(h.skipped, why)
+}
+
 func (h *handshake) notTried() string {
-	out := ""
-	if h.agentErr != nil {
-		out += "; " + h.agentErr.Error()
-	}
+	skipped := h.skipped
 	if h.target.GSSAPI {
-		out += "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
+		skipped = append(skipped, "GSSAPIAuthentication is set, but fleetd does not log in by Kerberos")
 	}
-	return out
+	if len(skipped) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(skipped, "; ")
 }
 
 func (h *handshake) authHint() string {
@@ -101,46 +108,69 @@ func (h *handshake) authHint() string {
 	return "check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add"
 }
 
-// answer returns the keyboard-interactive callback: the password for the first
-// question without echo, anything else to Options.Challenge. A second question
-// for the password means that it was wrong; sending it again could lock the
-// account.
+// answer returns the keyboard-interactive callback: the password for the question
+// for it, anything else to Options.Challenge. What is asked a second time was wrong,
+// and another answer could lock the account.
 func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
-	sent := false
+	answered := map[string]bool{}
 	return func(_, instruction string, questions []string, echos []bool) ([]string, error) {
-		sent = sent || h.asked
 		answers := make([]string, len(questions))
 		for i, q := range questions {
 			echo := i < len(echos) && echos[i]
+			isPassword := !echo && isPasswordQuestion(q)
+			if answered[q] || isPassword && (h.asked || h.target.Password == "") {
+				return nil, errPasswordRefused
+			}
+			answered[q] = true
+			var a Secret
 			switch {
-			case !echo && !sent && h.target.Password != "":
-				h.give("keyboard-interactive")
-				answers[i] = h.target.Password.Reveal()
-				sent = true
-				h.asked = h.asked || isPasswordQuestion(q)
-			case h.pool.opts.Challenge != nil && !(sent && isPasswordQuestion(q)):
-				resume := h.deadline.hold()
-				a, err := h.pool.opts.Challenge(h.target, instruction, q, echo)
-				resume()
-				if err != nil {
+			case isPassword:
+				a, h.asked = h.target.Password, true
+			case h.pool.opts.Challenge == nil:
+				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+			default:
+				var err error
+				if a, err = h.challenge(instruction, q, echo); err != nil {
 					return nil, err
 				}
-				h.give("keyboard-interactive")
-				answers[i] = a.Reveal()
-			case sent && isPasswordQuestion(q):
-				return nil, errPasswordRefused
-			default:
-				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
 			}
+			h.give("keyboard-interactive")
+			answers[i] = a.Reveal()
 		}
 		return answers, nil
 	}
 }
 
-// errPasswordRefused ends a login whose password was sent and not accepted.
+// challenge asks the person, when nobody else is asked anything.
+func (h *handshake) challenge(instruction, question string, echo bool) (Secret, error) {
+	defer h.deadline.hold()()
+	done, err := h.pool.keys.takeTurn(h.deadline.ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	a, err := h.pool.opts.Challenge(h.deadline.ctx, h.target, Printable(instruction), Printable(question), echo)
+	if err != nil {
+		h.failAuth(&fault{kind: KindAuth, op: "log in as " + h.target.user(), err: fmt.Errorf("the host asks %q, and there is no answer: %w", strings.TrimSpace(question), err)})
+	}
+	return a, err
+}
+
+// errPasswordRefused ends a login whose password was sent and not accepted, or that
+// has none to send.
 var errPasswordRefused = errors.New("the password was not accepted")
 
-func isPasswordQuestion(q string) bool { return strings.Contains(strings.ToLower(q), "password") }
+// isPasswordQuestion tells the question for the password from one for the code of a
+// second factor, which may be called a one-time password.
+func isPasswordQuestion(q string) bool {
+	low := strings.ToLower(q)
+	for _, other := range []string{"one-time", "one time", "otp", "oath", "token", "code", "verification"} {
+		if strings.Contains(low, other) {
+			return false
+		}
+	}
+	return strings.Contains(low, "password") || isPasswordPrompt(q)
+}
 
 // signers returns the keys to try: certificates and files of the target first,
 // then the agent's other keys. OpenSSH tries the agent's first; with the named
@@ -152,9 +182,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 		agentKeys[i] = &agentSigner{a, h}
 	}
 	if agentErr != nil && !errors.Is(agentErr, errNoAgent) {
-		h.mu.Lock()
-		h.agentErr = agentErr
-		h.mu.Unlock()
+		h.skip(agentErr.Error())
 	}
 	files := t.IdentityFiles
 	explicit := len(files) > 0
@@ -210,6 +238,11 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 			s = inAgent(k.public)
 		}
 		if s == nil {
+			if k.fido {
+				// Another key may do, as with ssh.
+				h.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + word(f))
+				continue
+			}
 			if k.publicOnly {
 				if agentErr != nil {
 					return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: fmt.Errorf("%s is a public key, and there is no agent: %w", f, agentErr)}

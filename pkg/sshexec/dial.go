@@ -260,15 +260,15 @@ type handshake struct {
 	pass     *pass
 	asked    bool // the password was sent; x/crypto calls one method at a time
 
-	mu       sync.Mutex
-	hostKey  string // fingerprint of the host key that was accepted
-	keyErr   error  // the host key was refused
-	keyOK    bool   // the host key was accepted: key exchange is over
-	authErr  error  // why our side could not log in
-	agentErr error  // why no key of the agent's was tried
-	offered  []string
-	gave     bool   // a password, or an answer of a person, among them
-	signed   string // fingerprint of the key that signed last
+	mu      sync.Mutex
+	hostKey string // fingerprint of the host key that was accepted
+	keyErr  error  // the host key was refused
+	keyOK   bool   // the host key was accepted: key exchange is over
+	authErr error  // why our side could not log in
+	offered []string
+	skipped []string // what was not offered, and why
+	gave    bool     // a password, or an answer of a person, among them
+	signed  string   // fingerprint of the key that signed last
 }
 
 func (h *handshake) config() (*ssh.ClientConfig, error) {

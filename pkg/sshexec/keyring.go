@@ -3,11 +3,13 @@ package sshexec
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +38,8 @@ type keyFile struct {
 	path       string
 	modified   time.Time
 	public     ssh.PublicKey // nil only for an encrypted key of the old PEM form
-	publicOnly bool          // the file is a public key
+	publicOnly bool          // the file is a public key, or a FIDO key: only an agent can sign
+	fido       bool
 	cert       *ssh.Certificate
 	sealed     []byte // the file, if it is encrypted
 
@@ -67,11 +70,13 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	switch missing, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); {
 	case err == nil:
 		f.signer, f.public = signer, signer.PublicKey()
-	case encrypted:
+	case encrypted && fidoKey(b) == nil:
 		f.sealed, f.public = b, missing.PublicKey
 		if f.public == nil {
 			f.public = readPublic(name + ".pub")
 		}
+	case fidoKey(b) != nil:
+		f.public, f.publicOnly, f.fido = fidoKey(b), true, true
 	default:
 		pub, _, _, _, perr := ssh.ParseAuthorizedKey(b)
 		if perr != nil {
@@ -94,11 +99,35 @@ func (k *keyring) load(path string) (*keyFile, error) {
 // checkMode refuses, as ssh does, a private key of ours that others can get at.
 func (f *keyFile) checkMode(st fs.FileInfo) error {
 	sys, ok := st.Sys().(*syscall.Stat_t)
-	if f.publicOnly || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
+	if f.publicOnly && !f.fido || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
 		return nil
 	}
 	return &fault{kind: KindAuth, op: "log in", err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()),
 		hint: "chmod 600 " + word(f.path)}
+}
+
+// fidoKey is the public part of a private key file whose key is in a FIDO token,
+// nil if the file is anything else. Source: OpenSSH's PROTOCOL.key.
+func fidoKey(b []byte) ssh.PublicKey {
+	block, _ := pem.Decode(b)
+	const magic = "openssh-key-v1\x00"
+	if block == nil || !bytes.HasPrefix(block.Bytes, []byte(magic)) {
+		return nil
+	}
+	var k struct {
+		Cipher, KDF, KDFOptions string
+		Keys                    uint32
+		Public                  []byte
+		Private                 []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(block.Bytes[len(magic):], &k) != nil {
+		return nil
+	}
+	pub, err := ssh.ParsePublicKey(k.Public)
+	if err != nil || !strings.HasPrefix(pub.Type(), "sk-") {
+		return nil
+	}
+	return pub
 }
 
 func readPublic(file string) ssh.PublicKey {
@@ -164,14 +193,11 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 func (s *sealedSigner) open() (ssh.Signer, error) {
 	resume := s.hold()
 	defer resume()
-	select {
-	case s.ring.asking <- struct{}{}:
-		defer func() { <-s.ring.asking }()
-	case <-s.ctx.Done():
+	done, err := s.ring.takeTurn(s.ctx)
+	if err != nil {
+		return nil, err
 	}
-	if s.ctx.Err() != nil {
-		return nil, context.Cause(s.ctx)
-	}
+	defer done()
 	f := s.file
 	signer, err := f.opened()
 	if signer == nil && err == nil {
@@ -188,6 +214,21 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 			hint: "load the key into an agent first: ssh-add " + word(f.path)})
 	}
 	return signer, err
+}
+
+// takeTurn waits until nobody is asked anything; done must be called.
+func (k *keyring) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case k.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	done = func() { <-k.asking }
+	if ctx.Err() != nil {
+		done()
+		return nil, context.Cause(ctx)
+	}
+	return done, nil
 }
 
 // opened returns what is known without asking. It does not wait while a person

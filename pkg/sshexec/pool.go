@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os/exec"
-	"strings"
 	"sync"
 	"time"
 )
@@ -30,8 +28,10 @@ type Options struct {
 	// that such a key is an error.
 	Passphrase func(ctx context.Context, file string) (Secret, error)
 	// Challenge answers keyboard-interactive questions that are not the
-	// password (a one-time code). Nil means that such a question is an error.
-	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
+	// password (a one-time code), from one goroutine at a time and never beside
+	// Passphrase; it must return when ctx ends. Nil means that such a question is
+	// an error.
+	Challenge func(ctx context.Context, t Target, instruction, question string, echo bool) (Secret, error)
 	// Algorithms says which algorithms connections may use.
 	Algorithms AlgorithmPolicy
 	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
@@ -386,15 +386,3 @@ func (c *conn) ping() error {
 	c.pool.mu.Unlock()
 	return nil
 }
-
-// localUser is the name of who runs fleetd, "" if the user has none: then nobody
-// can tell as whom to log in, and ssh refuses as well. id(1) is asked, which knows
-// a directory's users too: package os/user of a static program takes the name of
-// a user without one from $USER, which is inherited and counts for nothing.
-var localUser = sync.OnceValue(func() string {
-	name, err := exec.Command("id", "-un").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(name))
-})

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
@@ -260,3 +262,15 @@ func (b Become) validate() error {
 	}
 	return nil
 }
+
+// localUser is the name of who runs fleetd, "" if the user has none: then nobody
+// can tell as whom to log in, and ssh refuses as well. id(1) is asked, which knows
+// a directory's users too: package os/user of a static program takes the name of
+// a user without one from $USER, which is inherited and counts for nothing.
+var localUser = sync.OnceValue(func() string {
+	name, err := exec.Command("id", "-un").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
+})
