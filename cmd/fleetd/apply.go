@@ -108,7 +108,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 	if reviewed == nil && f.output != "json" {
 		x.show(&plan)
 	}
-	if plan.Changes() == 0 {
+	if plan.Steps() == 0 {
 		x.showNow()
 		if len(plan.Problems()) > 0 {
 			return exitCode(exitError)
@@ -118,7 +118,7 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 		}
 		return nil
 	}
-	if !a.yes && !known {
+	if !a.yes && !known && plan.Changes() > 0 {
 		x.showNow()
 		if err := confirm(c, h.interrupted); err != nil {
 			return err

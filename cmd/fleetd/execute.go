@@ -15,6 +15,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/journal"
+	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -95,7 +96,7 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 	}
 	out := view.NewOutput(x.c.OutOrStdout())
 	_, _ = x.preface.WriteTo(out)
-	e := &engine.Engine{Modules: x.fl.modules, Journal: w, Ease: ease, By: x.by}
+	e := &engine.Engine{Modules: x.fl.modules, Resolver: playbook.NewOpenSteps(params()), Journal: w, Ease: ease, By: x.by}
 	report := x.screen(out, e)
 	r, err := start(ctx, e)
 	if r.Status != "" && r.Status != rollout.Running {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/kernel"
+	"github.com/fleetd/fleetd/pkg/module"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -47,7 +49,9 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.pool = newPool(c, f, fl.looking.Hold)
 	hosts := node.NewFleet(fl.pool, r.Targets)
 	fl.modules = modules(fl.client, hosts)
-	fl.observers = append(cluster.Observers(fl.client, r.Nodes), node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done})
+	// The first problem of a host is the one that is shown: its own come before
+	// those that it shares with all others.
+	fl.observers = append([]rollout.Observer{node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done}}, cluster.Observers(fl.client, r.Nodes)...)
 	return fl, nil
 }
 
@@ -60,8 +64,18 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 		kernel.Modules(hosts),
 		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
 		bpf.Modules(bpf.Deps{Hosts: hosts}),
+		module.Modules(hosts),
 	} {
 		maps.Copy(out, set)
+	}
+	return out
+}
+
+// params are the parameters of all modules: they need neither cluster nor hosts.
+func params() map[string]rollout.Params {
+	out := map[string]rollout.Params{}
+	for name, m := range modules(nil, nil) {
+		out[name] = m.About().Params
 	}
 	return out
 }
@@ -137,8 +151,29 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	p := &planned{desired: desired, source: rollout.Source{
 		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
 	}}
-	p.fleet, err = wire(c, f, r)
-	return p, err
+	if p.fleet, err = wire(c, f, r); err != nil {
+		return nil, err
+	}
+	if p.client == nil && p.wantsNodes() {
+		fmt.Fprintln(c.ErrOrStderr(), "warning: "+cluster.NoCluster)
+	}
+	return p, nil
+}
+
+// wantsNodes tells whether a task is about a host's Node, and the host may have
+// one.
+func (p *planned) wantsNodes() bool {
+	for _, play := range p.desired.Plays {
+		for _, t := range play.Tasks {
+			for host, args := range t.Args {
+				m, ok := p.modules[t.Module]
+				if ok && !p.reach.Nodes[host].NoNode && slices.ContainsFunc(m.Reads(args), func(r rollout.Read) bool { return r.Section == cluster.Kubernetes.Name() }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func newResolver(inv *inventory.Inventory) (*playbook.Resolver, error) {
@@ -162,19 +197,27 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 		if err != nil {
 			return r, err
 		}
-		r.Nodes[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}}
+		// Anything but a plain no is somebody else's variable of this name.
+		is, _, err := vars.Variable(h, "kubernetes")
+		if err != nil {
+			return r, fmt.Errorf("cannot tell kubernetes of %s: %w", h, err)
+		}
+		r.Nodes[h] = cluster.HostRef{NodeName: name, Addresses: []string{t.Address}, NoNode: isNo(is)}
 	}
 	r.Kubeconfig, err = kubeconfigOf(f, vars)
 	return r, err
 }
 
+// isNo tells false, or the text that an INI file has for it.
+func isNo(v any) bool {
+	text, _ := v.(string)
+	return v == false || slices.Contains([]string{"false", "no"}, strings.ToLower(text))
+}
+
 // compile reads the playbook and resolves it for every host. It also returns the
 // digests of the files that it is made of.
 func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout.Desired, map[string]string, error) {
-	params := map[string]rollout.Params{}
-	for name, m := range modules(nil, nil) { // parameters need neither cluster nor hosts
-		params[name] = m.About().Params
-	}
+	params := params()
 	pb, err := readPlaybook(f.playbook, params)
 	if err != nil {
 		return rollout.Desired{}, nil, err
@@ -250,7 +293,8 @@ func (p *planned) plan(c *cobra.Command) (rollout.Plan, error) {
 		return rollout.Plan{}, err
 	}
 	cp, err := p.controlPlane(c.Context())
-	if err != nil {
+	// Where no host can be touched, the plan is there to say why of each.
+	if err != nil && slices.ContainsFunc(slices.Collect(maps.Values(observed)), func(o rollout.Observation) bool { return o.Problem == nil }) {
 		return rollout.Plan{}, err
 	}
 	return rollout.Compute(p.desired, observed, p.differs(), basis(p.source, cp))

@@ -85,7 +85,7 @@ func showPlan(w io.Writer, output string, plan *rollout.Plan) error {
 func nextAfterPlan(c *cobra.Command, plan *rollout.Plan, out string) {
 	w := c.OutOrStdout()
 	switch {
-	case plan.Changes() == 0:
+	case plan.Steps() == 0:
 	case out != "":
 		apply := sshexec.QuoteArgv(append([]string{"fleetd", "apply", out}, access(c)...))
 		fmt.Fprintf(w, "Next: %s    does exactly this\n", apply)

@@ -99,6 +99,8 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			nodesOf(ts).hanging.Store(args[0])
 		case "answers":
 			nodesOf(ts).hanging.Store("")
+		case "kubelet": // one is installed
+			b.Kubelet = "1.34.4"
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:

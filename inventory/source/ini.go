@@ -264,7 +264,7 @@ func (r *iniReader) value(s string, at int) (any, error) {
 
 func (r *iniReader) hosts(group string) error {
 	var err error
-	if r.words, err = words.Shell(r.words[:0], r.line); err != nil {
+	if r.words, err = words.Shell(r.words[:0], r.line, true); err != nil {
 		return r.fail(strings.LastIndexAny(r.line, `'"\`), "Close the quote, or put a backslash before it.", "cannot split the line into words: %s", err)
 	}
 	first := r.words[0]

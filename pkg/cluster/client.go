@@ -66,7 +66,14 @@ func Connect(kubeconfig string, o Options) (*Client, error) {
 	return connect(cfg, o)
 }
 
-const noKubeconfigHint = "give --kubeconfig FILE, set the inventory variable kubeconfig for group all, or set KUBECONFIG; machines without Kubernetes take a playbook without fleetd.cluster and fleetd.calico tasks"
+const (
+	kubeconfigHint   = "give --kubeconfig FILE, set the inventory variable kubeconfig for group all, or set KUBECONFIG"
+	noKubeconfigHint = kubeconfigHint + "; machines without Kubernetes take playbooks/kernels.yml"
+)
+
+// NoCluster is the warning for a playbook that has to do with nodes where no
+// cluster is configured.
+const NoCluster = "no cluster is configured, so no node is drained, waited for or uncordoned: " + kubeconfigHint + "; of machines that are no nodes the variable kubernetes: false says so"
 
 func connect(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.Timeout = DefaultTimeout

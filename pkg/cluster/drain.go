@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kubectl/pkg/drain"
 
+	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -53,8 +54,13 @@ func (drainModule) About() rollout.About {
 	}
 }
 
-func (drainModule) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: Kubernetes.Name()}}
+// Reads asks also for the machine itself where there is no cluster to ask.
+func (m drainModule) Reads(rollout.Args) []rollout.Read {
+	out := []rollout.Read{{Section: Kubernetes.Name()}}
+	if m.d.Client == nil {
+		out = append(out, rollout.Read{Section: node.Section.Name()})
+	}
+	return out
 }
 
 func drainOptions(a rollout.Args) (o DrainOptions, err error) {
@@ -77,8 +83,20 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
+	if n.Unknown {
+		f, err := node.Section.Get(before)
+		if err != nil {
+			return rollout.Change{}, nil, err
+		}
+		if f.Kubelet != "" {
+			return rollout.Change{}, nil, &rollout.Problem{
+				Message: fmt.Sprintf("cannot take %s out of service: it has a kubelet (%s), and no cluster is configured that could be told", host, f.Kubelet),
+				Hint:    kubeconfigHint + "; or the variable kubernetes: false for it, if it is no node of a cluster",
+			}
+		}
+	}
 	if n.Name == "" {
-		return noOp("%s is no node of the cluster: there is nothing to drain", host), before, nil
+		return noOp("%s: there is nothing to drain", n.none(host)), before, nil
 	}
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true,

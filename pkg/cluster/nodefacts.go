@@ -21,7 +21,9 @@ const cordonedByFleetd = "fleetd"
 // cluster.
 type Node struct {
 	Name string `json:"name"`
-	UID  string `json:"uid,omitempty"`
+	// Unknown is set where no cluster is configured that could be asked.
+	Unknown bool   `json:"unknown,omitempty"`
+	UID     string `json:"uid,omitempty"`
 	// InternalIPs are the node's addresses of that type.
 	InternalIPs []string `json:"internal_ips,omitempty"`
 	Ready       bool     `json:"ready"`
@@ -50,6 +52,14 @@ type Node struct {
 // the API server, or etcd alone (RKE2 has such nodes).
 func (n Node) ControlPlane() bool {
 	return slices.ContainsFunc(n.Roles, func(r string) bool { return r == "control-plane" || r == "master" || r == "etcd" })
+}
+
+// none says why there is nothing to do for a host without a Node.
+func (n Node) none(host string) string {
+	if n.Unknown {
+		return "no cluster is configured"
+	}
+	return host + " is no node of the cluster"
 }
 
 // Down says why the node is out of service, "" if it serves. A cordon is no

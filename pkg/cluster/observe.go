@@ -21,11 +21,14 @@ type HostRef struct {
 	// Addresses are the host's addresses (ansible_host), compared with the
 	// Nodes' InternalIPs.
 	Addresses []string
+	// NoNode is set where the inventory says so (kubernetes: false).
+	NoNode bool `json:",omitempty"`
 }
 
 // Observers returns the observers of the sections "kubernetes" and "calico".
-// With a nil client every observation is the error that no cluster is
-// configured: a missing kubeconfig must not look like a host without pods.
+// With a nil client no host is known to be a node or none ([Node.Unknown]), and
+// the observation of the cluster is the error that none is configured: a missing
+// kubeconfig must not look like hosts without pods.
 func Observers(c *Client, hosts map[string]HostRef) []rollout.Observer {
 	return []rollout.Observer{&nodeObserver{c, hosts}, &clusterObserver{c}}
 }
@@ -39,18 +42,22 @@ func (*nodeObserver) Section() string { return Kubernetes.Name() }
 
 func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
 	out := make(map[string]rollout.SectionObservation, len(keys))
-	var nodes []Node
-	var id map[string]string
-	err := error(&Error{Doing: "read the cluster's nodes", Err: errNoCluster, What: noKubeconfigHint})
-	if o.client != nil {
-		nodes, err = o.client.Nodes(ctx) // one list for the whole fleet
+	if o.client == nil {
+		for h := range keys {
+			out[h] = observation(Node{Unknown: !o.hosts[h].NoNode}, nil)
+		}
+		return out
 	}
+	var id map[string]string
+	nodes, err := o.client.Nodes(ctx) // one list for the whole fleet
 	if err == nil {
 		id, err = o.client.identity(ctx)
 	}
 	if err != nil {
 		for h := range keys {
-			out[h] = rollout.SectionObservation{Err: err}
+			if out[h] = observation(Node{}, nil); !o.hosts[h].NoNode {
+				out[h] = rollout.SectionObservation{Err: err}
+			}
 		}
 		return out
 	}
@@ -103,6 +110,13 @@ func matchNodes(hosts []string, refs map[string]HostRef, nodes []Node) map[strin
 			if ip := canonicalIP(ref.Addresses[i]); ip != "" {
 				n, ok = byIP[ip]
 			}
+		}
+		if ok && ref.NoNode {
+			out[h] = match{err: &rollout.Problem{
+				Message: fmt.Sprintf("cannot tell whether %s is a node: its variable kubernetes is false, and the cluster has Node %s", h, n.Name),
+				Hint:    "remove the variable, or the Node if the machine has left the cluster (kubectl delete node " + n.Name + ")",
+			}}
+			continue
 		}
 		if ok && owner[n.Name] != "" {
 			err := &rollout.Problem{

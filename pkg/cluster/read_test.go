@@ -17,6 +17,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -187,11 +188,73 @@ func TestObservers(t *testing.T) {
 	if uids != 1 {
 		t.Errorf("the cluster's UID was read %d times", uids)
 	}
-	for _, o := range Observers(nil, nil) {
-		so := o.Observe(context.Background(), map[string][]string{rollout.Localhost: {""}})[rollout.Localhost]
-		if p := rollout.AsProblem(errors.Join(so.Err)); so.Err == nil || !strings.Contains(p.Message, "no cluster is configured") || !strings.Contains(p.Hint, "--kubeconfig") {
-			t.Errorf("%s without a cluster: %+v", o.Section(), so)
+	without := Observers(nil, map[string]HostRef{"el-0002": {NoNode: true}})
+	so := without[1].Observe(context.Background(), map[string][]string{rollout.Localhost: {""}})[rollout.Localhost]
+	if p := rollout.AsProblem(errors.Join(so.Err)); so.Err == nil || !strings.Contains(p.Message, "no cluster is configured") || !strings.Contains(p.Hint, "--kubeconfig") {
+		t.Errorf("without a cluster: %+v", so)
+	}
+	got = without[0].Observe(context.Background(), map[string][]string{"el-0001": {""}, "el-0002": {""}})
+	for host, unknown := range map[string]bool{"el-0001": true, "el-0002": false} {
+		if n := nodeOf(t, got[host]); n.Name != "" || n.Unknown != unknown {
+			t.Errorf("%s without a cluster: %+v", host, n)
 		}
+	}
+	// A machine of which the inventory says that it is no node is none, whether
+	// the cluster answers or not; but it must not be wrong about it.
+	nodes := Observers(c.Client, map[string]HostRef{"bastion": {NoNode: true}, "el-0001": {NoNode: true}})[0]
+	got = nodes.Observe(context.Background(), map[string][]string{"bastion": {""}, "el-0001": {""}})
+	if n := nodeOf(t, got["bastion"]); n.Name != "" || n.Unknown {
+		t.Errorf("a machine that is no node: %+v", n)
+	}
+	if err := got["el-0001"].Err; err == nil || !strings.Contains(err.Error(), "its variable kubernetes is false, and the cluster has Node el-0001") {
+		t.Errorf("a node that is said to be none: %v", err)
+	}
+	c.kube.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, errors.New("connection refused")
+	})
+	got = nodes.Observe(context.Background(), map[string][]string{"bastion": {""}, "el-0003": {""}})
+	if got["bastion"].Err != nil || got["el-0003"].Err == nil {
+		t.Errorf("a cluster that does not answer: %+v", got)
+	}
+}
+
+func nodeOf(t *testing.T, so rollout.SectionObservation) Node {
+	t.Helper()
+	n, err := Kubernetes.Get(rollout.State{Kubernetes.Name(): so.Value})
+	if so.Err != nil || err != nil {
+		t.Fatal(so.Err, err)
+	}
+	return n
+}
+
+// TestWithoutACluster: the steps about a Node are left out, but not where there
+// is a kubelet that somebody's pods may run on.
+func TestWithoutACluster(t *testing.T) {
+	modules := Modules(Deps{})
+	diff := func(name string, n Node, f node.Facts) (rollout.Change, error) {
+		t.Helper()
+		state, err := Kubernetes.With(nil, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err = node.Section.With(state, f); err != nil {
+			t.Fatal(err)
+		}
+		change, _, err := modules["fleetd.cluster."+name].Diff("n7", state, rollout.Args{})
+		return change, err
+	}
+	for _, name := range []string{"drain", "ready", "uncordon"} {
+		c, err := diff(name, Node{Unknown: true}, node.Facts{})
+		if err != nil || c.Action != rollout.NoOp || !strings.Contains(c.Summary, "no cluster is configured") {
+			t.Errorf("%s: %s %q, %v", name, c.Action, c.Summary, err)
+		}
+	}
+	_, err := diff("drain", Node{Unknown: true}, node.Facts{Kubelet: "1.34.4"})
+	if p := rollout.AsProblem(errors.Join(err)); err == nil || !strings.Contains(p.Message, "n7 out of service: it has a kubelet (1.34.4)") || !strings.Contains(p.Hint, "kubernetes: false") {
+		t.Errorf("a machine with a kubelet: %v", err)
+	}
+	if c, err := diff("drain", Node{}, node.Facts{Kubelet: "1.34.4"}); err != nil || c.Action != rollout.NoOp {
+		t.Errorf("one that the inventory says is no node: %v", err)
 	}
 }
 

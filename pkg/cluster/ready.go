@@ -50,7 +50,7 @@ func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	switch {
 	case n.Name == "":
-		return noOp("%s is no node of the cluster", host), before, nil
+		return noOp("%s", n.none(host)), before, nil
 	case n.Drained == nil:
 		return noOp("Node %s was not drained: it is not waited for", n.Name), before, nil
 	}

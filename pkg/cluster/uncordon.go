@@ -50,7 +50,7 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 	c := rollout.Change{Action: rollout.Update}
 	switch {
 	case n.Name == "":
-		return noOp("%s is no node of the cluster: there is nothing to uncordon", host), before, nil
+		return noOp("%s: there is nothing to uncordon", n.none(host)), before, nil
 	case n.Cordon().Ours():
 		c.Summary = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
 		c.Back, c.BackDisruptive = fmt.Sprintf("cordon and drain Node %s again", n.Name), true

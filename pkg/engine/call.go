@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -17,42 +19,65 @@ type call struct {
 	// problem is why the host cannot be changed, for a step that only stands for
 	// that failure; no module is asked then.
 	problem *rollout.Problem
+	// open is what of the step only the run tells, results what it is told by.
+	open    *rollout.Open
+	results rollout.Results
 }
 
 // mostIntents bounds the intentions of one attempt: a module that intends the
 // same thing again and again would never be heard of.
 const mostIntents = 100
 
-// run executes the step and reports how it ended. An intention is made durable,
-// and the module called again with it.
+// run executes the step and reports how it ended.
 func (c *call) run(ctx context.Context) {
 	ctx = rollout.WithRecorder(ctx, c)
+	var o rollout.Outcome
+	if c.open != nil && len(c.open.Loop) > 0 && c.problem == nil && !c.task.Undo {
+		o = c.each(ctx)
+	} else {
+		o = c.once(ctx)
+	}
+	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
+}
+
+// once does the step, for one item if it has several. An intention is made
+// durable, and the module called again with it.
+func (c *call) once(ctx context.Context) rollout.Outcome {
 	o := c.outcome(ctx)
 	for n := 0; o.Kind == rollout.Intends; n++ {
 		if n == mostIntents {
-			o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: it intends without end", c.task.Module, c.step.Host)}
-			break
+			return rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: it intends without end", c.task.Module, c.step.Host)}
 		}
-		if err := c.send(rollout.StepIntended, o); err != nil {
-			// It is not durable, so what was intended must not be done. The step
-			// stays open, and the loop ends the run.
-			o = rollout.RetryAfter(0, err)
-			break
-		}
-		c.step.SoFar = maps.Clone(c.step.SoFar)
-		if c.step.SoFar == nil {
-			c.step.SoFar = map[string]string{}
-		}
-		for k, v := range o.Notes {
-			if v == "" {
-				delete(c.step.SoFar, k)
-			} else {
-				c.step.SoFar[k] = v
-			}
+		if err := c.intend(o); err != nil {
+			return rollout.RetryAfter(0, err)
 		}
 		o = c.outcome(ctx)
 	}
-	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
+	if o.Final() {
+		o = c.judged(o)
+	}
+	return o
+}
+
+// intend makes the notes of an outcome durable, and keeps them for the next call.
+// Where that fails, what was intended must not be done: the step stays open, and
+// the loop ends the run.
+func (c *call) intend(o rollout.Outcome) error {
+	if err := c.send(rollout.StepIntended, o); err != nil {
+		return err
+	}
+	c.step.SoFar = maps.Clone(c.step.SoFar)
+	if c.step.SoFar == nil {
+		c.step.SoFar = map[string]string{}
+	}
+	for k, v := range o.Notes {
+		if v == "" {
+			delete(c.step.SoFar, k)
+		} else {
+			c.step.SoFar[k] = v
+		}
+	}
+	return nil
 }
 
 func (c *call) event(t rollout.EventType, o rollout.Outcome) rollout.Event {
@@ -84,7 +109,79 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
 	}
+	if c.open != nil && c.open.Late {
+		if o, resolved := c.resolve(m); !resolved {
+			return o
+		}
+	}
 	return m.Do(ctx, c.step)
+}
+
+// triesNote keeps how often a step was done that is done until something is so.
+const triesNote = "fleetd.tries"
+
+// resolvedNote is what keeps the change that an open step turned out to be.
+const resolvedNote = "fleetd.resolved"
+
+// resolve takes over what the open step is. Where it is not in the journal yet the
+// outcome says so: what was decided must be durable before it is done, so that a
+// resume does not decide otherwise.
+func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
+	if kept, ok := c.step.SoFar[resolvedNote]; ok {
+		if err := json.Unmarshal([]byte(kept), &c.step.Change); err != nil {
+			return rollout.Fail(fmt.Errorf("cannot read what %s on %s was to do: %w", c.task.Module, c.step.Host, err)), false
+		}
+		return o, true
+	}
+	args, skip, err := c.loop.Resolver.Resolve(c.task.Module, *c.open, c.results)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	if skip != "" {
+		o := rollout.Outcome{Kind: rollout.Skipped, Message: skip}
+		if c.task.Register != "" && skip != rollout.NotNotified {
+			o.Result = rollout.SkippedResult
+		}
+		return o, false
+	}
+	change, _, err := m.Diff(c.step.Host, nil, args)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	raw, err := json.Marshal(change)
+	if err != nil {
+		return rollout.Fail(fmt.Errorf("cannot write down what %s on %s is to do: %w", c.task.Module, c.step.Host, err)), false
+	}
+	return rollout.Intend(resolvedNote, string(raw)), false
+}
+
+// judged is a final outcome as the playbook wants it judged, with a result where
+// the task keeps one.
+func (c *call) judged(o rollout.Outcome) rollout.Outcome {
+	if o.Kind == rollout.Unreachable || o.Kind == rollout.Skipped || c.problem != nil || c.task.Undo {
+		return o
+	}
+	if len(o.Result) == 0 {
+		// A struct of strings and booleans: it cannot fail.
+		o.Result, _ = json.Marshal(map[string]any{"changed": o.Kind == rollout.Changed, "failed": o.Kind == rollout.Failed, "msg": o.Message})
+	}
+	if c.open != nil {
+		before, _ := strconv.ParseInt(c.step.SoFar[triesNote], 10, 64) // none is 0
+		o = c.loop.Resolver.Judge(*c.open, c.results, o, before+1)
+		if !o.Final() {
+			return o.Note(triesNote, strconv.FormatInt(before+1, 10))
+		}
+	}
+	return c.kept(o)
+}
+
+// kept is an outcome as the task wants it kept.
+func (c *call) kept(o rollout.Outcome) rollout.Outcome {
+	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
+	if c.task.Register == "" && !c.task.Facts {
+		o.Result = nil
+	}
+	return o
 }
 
 // Record and Progress pass on what the step says while it runs.

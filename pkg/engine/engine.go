@@ -18,7 +18,9 @@ type Journal interface {
 // Engine executes plans.
 type Engine struct {
 	Modules map[string]rollout.Module
-	Journal Journal
+	// Resolver answers for the open steps; a plan without any needs none.
+	Resolver Resolver
+	Journal  Journal
 	// Clock is the time; nil means the machine's.
 	Clock Clock
 	// By is who runs the plan.
@@ -30,6 +32,21 @@ type Engine struct {
 	// Ease, if set, ends the run gently when it is closed: steps that are being
 	// executed come to their end, no other is started.
 	Ease <-chan struct{}
+}
+
+// Resolver turns an open step into what it is, and judges its end. It is pure:
+// what it says depends on nothing but its arguments.
+type Resolver interface {
+	// Resolve tells the arguments of a step of the module, or why it is skipped.
+	Resolve(module string, open rollout.Open, results rollout.Results) (args rollout.Args, skip string, err error)
+	// Items are, of a step with a loop, the results as each of its items finds them,
+	// with the variables of the loop among them.
+	Items(open rollout.Open, results rollout.Results) ([]rollout.Results, error)
+	// Together is the outcome of a step whose items ended so.
+	Together(open rollout.Open, items []rollout.Results, ends []rollout.Outcome) rollout.Outcome
+	// Judge is the outcome by the playbook's changed_when, failed_when and until, of
+	// the tries-th time that the step was done.
+	Judge(open rollout.Open, results rollout.Results, o rollout.Outcome, tries int64) rollout.Outcome
 }
 
 // Clock is where the engine gets the time from.
@@ -182,7 +199,10 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 	for _, id := range ready {
 		l.active++
 		planned, _ := l.run.Plan.Step(id)
-		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem}
+		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open}
+		if c.open != nil {
+			c.results = l.run.Results(id)
+		}
 		go c.run(ctx)
 	}
 	return nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 
@@ -65,7 +66,8 @@ func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rol
 			if !ok {
 				return nil, fmt.Errorf("%s: there is no module %q", t.Position, t.Module)
 			}
-			for host, args := range t.Args {
+			for host := range hostsOf(t) {
+				args := t.Args[host] // none where the run decides them
 				for _, r := range m.Reads(args) {
 					hosts, ok := known[r.Section]
 					if !ok {
@@ -84,6 +86,22 @@ func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rol
 		}
 	}
 	return known, nil
+}
+
+// hostsOf are the hosts that a task is for.
+func hostsOf(t rollout.Task) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for host := range t.Args {
+			if !yield(host) {
+				return
+			}
+		}
+		for host := range t.Open {
+			if _, seen := t.Args[host]; !seen && !yield(host) {
+				return
+			}
+		}
+	}
 }
 
 func merge(out map[string]rollout.Observation, host, section string, so rollout.SectionObservation) {

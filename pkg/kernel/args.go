@@ -93,11 +93,14 @@ func wantedArgs(args rollout.Args) (w Wanted, err error) {
 	return w, nil
 }
 
-// packageReads asks for the base facts and for what the repository has.
+// packageReads asks for the base facts, for what the repository has, and for what
+// yum would do with it.
 func packageReads(args rollout.Args) []rollout.Read {
 	reads := []rollout.Read{{Section: node.Section.Name()}}
 	if w, err := wantedArgs(args); err == nil {
-		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.PackageKey(w.Name, w.Repo)})
+		for _, key := range []string{node.PackageKey(w.Name, w.Repo), node.InstallKey(w.spec(), w.Repo)} {
+			reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: key})
+		}
 	}
 	return reads
 }

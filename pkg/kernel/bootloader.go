@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +22,26 @@ type loader struct {
 
 func (l loader) run(argv ...string) (sshexec.Result, error) {
 	return run(l.ctx, l.remote, l.step, 2*time.Minute, argv...)
+}
+
+// write runs a command that writes to /boot, and syncs it: GRUB reads the disk,
+// and does not replay a journal.
+func (l loader) write(argv ...string) (sshexec.Result, error) {
+	res, err := l.run(argv...)
+	if err != nil {
+		return res, err
+	}
+	return res, l.sync()
+}
+
+// sync writes /boot out, and the EFI partition where grubenv is a link to it.
+// EL7's sync (coreutils 8.22) knows no -f and takes all file systems.
+func (l loader) sync() error {
+	res, err := l.run("sh", "-c", "sync -f /boot /boot/grub2/grubenv 2>/dev/null || sync")
+	if err == nil && !res.OK() {
+		err = fmt.Errorf("cannot sync /boot of %s: %s", l.step.Host, said(res))
+	}
+	return err
 }
 
 // entries are those of grubby --info=ALL.
@@ -79,7 +98,7 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 	if !found {
 		return noEntry(l.step.Host, release)
 	}
-	res, err := l.run("grubby", "--set-default="+entry.Kernel)
+	res, err := l.write("grubby", "--set-default="+entry.Kernel)
 	if err != nil {
 		return err
 	}
@@ -87,7 +106,7 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 		return err
 	}
 	// The tool below grubby, which writes saved_entry and nothing else.
-	if _, err := l.run("grub2-set-default", entryName(entry)); err != nil {
+	if _, err := l.write("grub2-set-default", entryName(entry)); err != nil {
 		return err
 	}
 	if ok, err := l.isDefault(boot, release); ok || err != nil {
@@ -103,6 +122,14 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 	}
 }
 
+// keepDefault makes a kernel the default unless it is that already, by name.
+func (l loader) keepDefault(boot node.Boot, release string) error {
+	if ok, err := l.isDefault(boot, release); ok || err != nil {
+		return err
+	}
+	return l.setDefault(boot, release)
+}
+
 // isDefault believes grubby's word only if saved_entry, which is what GRUB
 // itself reads, says the same.
 func (l loader) isDefault(boot node.Boot, release string) (bool, error) {
@@ -114,71 +141,23 @@ func (l loader) isDefault(boot node.Boot, release string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return boots(boot, env["saved_entry"], release), nil
+	return names(boot, env["saved_entry"], release), nil
 }
 
-// boots tells whether GRUB boots this kernel when saved_entry has this value:
-// a BLS id, a title (after the submenu's, if it is in one) or an index.
-func boots(boot node.Boot, saved, release string) bool {
-	for i, e := range boot.Entries {
-		if e.Release() != release {
-			continue
-		}
-		switch {
-		case saved == "":
-			// GRUB takes its first entry.
-			return i == 0
-		case saved == e.ID, saved == e.Title, saved == strconv.Itoa(e.Index), strings.HasSuffix(saved, ">"+e.Title) && e.Title != "":
-			return true
-		}
-	}
-	return false
-}
-
-// setArgs adds and removes kernel arguments of one kernel's entries, and reads
-// them back.
-func (l loader) setArgs(release string, add, remove []string) error {
-	path := "/boot/vmlinuz-" + release
-	argv := []string{"grubby", "--update-kernel=" + path}
-	if len(remove) > 0 {
-		argv = append(argv, "--remove-args="+strings.Join(remove, " "))
-	}
-	if len(add) > 0 {
-		argv = append(argv, "--args="+strings.Join(add, " "))
-	}
-	if len(argv) == 2 {
-		return nil
-	}
-	res, err := l.run(argv...)
-	if err != nil {
-		return err
-	}
-	boot, err := l.entries()
-	if err != nil {
-		return err
-	}
-	entry, found := boot.Entry(release)
-	if !found {
-		return noEntry(l.step.Host, release)
-	}
-	have := strings.Fields(entry.Args)
-	for _, a := range add {
-		if !slices.Contains(have, a) {
-			return fmt.Errorf("cannot set %s on the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
-		}
-	}
-	for _, a := range remove {
-		if slices.Contains(have, a) {
-			return fmt.Errorf("cannot take %s off the boot entry of %s on %s: grubby ended with %s, and the entry has %q", a, release, l.step.Host, said(res), entry.Args)
-		}
-	}
-	return nil
+// names tells whether saved_entry has the name of this kernel's entry: its BLS
+// id, or its title, after the submenu's if it is in one. An index, or nothing, is
+// no name: what it stands for moves when a trial's entry comes and goes.
+func names(boot node.Boot, saved, release string) bool {
+	return saved != "" && slices.ContainsFunc(boot.Entries, func(e node.BootEntry) bool {
+		return e.Release() == release && !e.Trial() &&
+			(saved == e.ID || saved == e.Title || e.Title != "" && strings.HasSuffix(saved, ">"+e.Title))
+	})
 }
 
 // bootOnce makes GRUB boot the entry once, at the next boot.
 func (l loader) bootOnce(e node.BootEntry) error {
 	name := entryName(e)
-	res, err := l.run("grub2-reboot", name)
+	res, err := l.write("grub2-reboot", name)
 	if err != nil {
 		return err
 	}
@@ -197,7 +176,7 @@ func (l loader) bootOnce(e node.BootEntry) error {
 
 // forgetNext takes a next_entry back that was not used up.
 func (l loader) forgetNext() error {
-	res, err := l.run("grub2-editenv", "-", "unset", "next_entry")
+	res, err := l.write("grub2-editenv", "-", "unset", "next_entry")
 	if err != nil {
 		return err
 	}

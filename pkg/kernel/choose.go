@@ -57,7 +57,30 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 		return Choice{}, w.nothing(host, f, offered)
 	}
 	p := newest(candidates)
-	return w.checked(host, Choice{p, slices.Contains(installed, p)})
+	c := Choice{p, slices.Contains(installed, p)}
+	// While somebody else has yum's lock it cannot be told; the preflight asks
+	// again before anything is done.
+	if why := f.InstallErrors[w.spec()+"@"+w.Repo]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
+		return Choice{}, wouldNot(host, w.Repo, p, why)
+	}
+	return w.checked(host, c)
+}
+
+// spec is the package as yum is asked for it when the plan is made.
+func (w Wanted) spec() string {
+	if w.Version == Latest {
+		return w.Name
+	}
+	return w.Name + "-" + w.Version
+}
+
+// wouldNot says why yum would not install what its repository has.
+func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
+	return &rollout.Problem{
+		Message: fmt.Sprintf("cannot install %s on %s: yum would not: %s", p.NEVRA(), host, why),
+		Hint: fmt.Sprintf("on %s, try: yum --enablerepo=%s install --assumeno %s; a repository that is dead and not needed: yum-config-manager --disable ID; CentOS 7's own are at vault.centos.org now",
+			host, repo, p.NEVRA()),
+	}
 }
 
 // present picks the release for a task that boots a kernel or makes it the

@@ -16,6 +16,10 @@
 // sets Facts.Running, default sets Boot.Default. So they can be planned in a row
 // before anything has run.
 //
+// A kernel on trial has a boot entry of its own, copied from the real one, which
+// is never edited (trialentry.go). What is left of a trial that was cut off is
+// seen in the facts, and taken away by the next apply or undo.
+//
 // Exit codes of yum, grubby and new-kernel-pkg are not believed: the package,
 // the entry, the initramfs, the default and grubenv are read back each time.
 //

@@ -26,17 +26,25 @@ type planned struct {
 	change rollout.Change
 }
 
+// tester is what a test, a fuzz target and a property have in common.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // observe reads the facts as the plan does, with what the repository has.
-func observe(t testing.TB, f *kerneltest.Fleet) rollout.State {
+func observe(t tester, f *kerneltest.Fleet) rollout.State {
 	t.Helper()
-	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: {"", node.PackageKey("kernel-ml", "elrepo-kernel")}})[host]
+	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel")}})[host]
 	if so.Err != nil {
 		t.Fatal(so.Err)
 	}
 	return rollout.State{node.Section.Name(): json.RawMessage(so.Value)}
 }
 
-func plan(t testing.TB, f *kerneltest.Fleet, play ...string) []planned {
+func plan(t tester, f *kerneltest.Fleet, play ...string) []planned {
 	t.Helper()
 	state := observe(t, f)
 	var out []planned
@@ -112,6 +120,18 @@ func (d *driver) do(steps ...planned) (last rollout.Outcome) {
 }
 
 func (d *driver) step(p planned) rollout.Outcome {
+	o, _ := d.until(p, false)
+	return o
+}
+
+// once does a step until it ends, or fleetd is killed for good.
+func (d *driver) once(p planned) (o rollout.Outcome, killed bool) {
+	o, killed = d.until(p, true)
+	d.remote.dead = false
+	return o, killed
+}
+
+func (d *driver) until(p planned, mortal bool) (o rollout.Outcome, killed bool) {
 	m := Modules(d.remote)[p.name]
 	act := m.Do
 	if d.undo {
@@ -123,9 +143,12 @@ func (d *driver) step(p planned) rollout.Outcome {
 		if d.calls > 5000 {
 			panic("the step does not end")
 		}
-		o := act(context.Background(), rollout.Step{
+		o = act(context.Background(), rollout.Step{
 			Host: host, Change: p.change, Become: true, Attempt: attempt, Now: d.now, Elapsed: d.now - first, SoFar: maps.Clone(soFar),
 		})
+		if d.remote.dead && mortal {
+			return o, true
+		}
 		if d.remote.dead || slices.Contains(d.loseAt, d.calls) {
 			d.remote.dead = false
 			attempt++
@@ -138,7 +161,7 @@ func (d *driver) step(p planned) rollout.Outcome {
 			}
 		}
 		if o.Final() {
-			return o
+			return o, false
 		}
 		if o.Kind != rollout.Intends {
 			attempt++

@@ -95,7 +95,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	began := s.SoFar[noteYum] != ""
 	if began {
-		ended, out, over := yum(ctx, m.remote, s, "--enablerepo="+d.Repo, "install", "-y", d.Package.NEVRA())
+		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, "-y", d.Package)...)
 		if !over {
 			return out
 		}
@@ -128,8 +128,13 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := entryIsThere(l, boot, d.Package); err != nil {
 		return rollout.Fail(err)
 	}
-	if err := keepDefault(l, boot, d); err != nil {
-		return rollout.Fail(err)
+	// The package's scripts move it (DEFAULTKERNEL=kernel-ml does): a node that
+	// reboots by itself in the middle of the night must not end up in a kernel that
+	// nobody tried.
+	if d.Default != "" {
+		if err := l.keepDefault(boot, d.Default); err != nil {
+			return rollout.Fail(err)
+		}
 	}
 	if began || s.SoFar[noteFailed] != "" {
 		return rollout.Did("installed %s", d.Package.NEVRA())
@@ -198,17 +203,6 @@ func sizeOf(stat, path string) int64 {
 		}
 	}
 	return 0
-}
-
-// keepDefault puts the default entry back if the package's scripts moved it
-// (DEFAULTKERNEL=kernel-ml does): a node that reboots by itself in the middle
-// of the night must not end up in a kernel that nobody tried.
-func keepDefault(l loader, boot node.Boot, d installData) error {
-	now, err := l.defaultRelease()
-	if err != nil || d.Default == "" || now == d.Default {
-		return err
-	}
-	return l.setDefault(boot, d.Default)
 }
 
 // noteRemove are the packages that an undo removes.

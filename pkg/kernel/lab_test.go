@@ -5,6 +5,7 @@ package kernel_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -58,6 +59,7 @@ func TestOnAMachine(t *testing.T) {
 			m.observes()
 			before := m.facts()
 			m.refusesFullBoot()
+			m.refusesDeadRepository()
 			m.panics(before)
 			steps := m.upgrades(before)
 			m.changesNothingMore()
@@ -110,7 +112,7 @@ func (m *machine) on(command string) string {
 
 func (m *machine) state() rollout.State {
 	m.t.Helper()
-	so := m.obs.Observe(m.t.Context(), map[string][]string{"node1": {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.FileKey("/etc/os-release")}})["node1"]
+	so := m.obs.Observe(m.t.Context(), map[string][]string{"node1": {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel"), node.FileKey("/etc/os-release")}})["node1"]
 	if so.Err != nil {
 		m.t.Fatal(so.Err)
 	}
@@ -149,7 +151,7 @@ func (m *machine) observes() {
 	switch {
 	case f.BootID != id, f.Running != release, f.Boot.DefaultRelease() != release:
 		m.t.Errorf("boot_id %s, running %s; the facts say otherwise", id, release)
-	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
+	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, len(f.InstallErrors) > 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
 		m.t.Error("the repository was not read")
 	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubDefault != "saved", len(f.Boot.Entries) == 0:
 		m.t.Error("the boot loader was not read")
@@ -236,6 +238,21 @@ func (m *machine) refusesFullBoot() {
 	}
 }
 
+// refusesDeadRepository: a repository that has nothing to do with kernels is dead,
+// as CentOS 7's own are. The kernel's can be listed all the same.
+func (m *machine) refusesDeadRepository() {
+	m.t.Helper()
+	const repo = "/etc/yum.repos.d/base.repo"
+	m.on("cp -p " + repo + " /root/base.repo; sed -i 's|^baseurl=.*|baseurl=http://127.0.0.1:1/|' " + repo)
+	state := m.state()
+	_, _, err := kernel.Modules(m.fleet)[play[0]].Diff("node1", state, args[play[0]])
+	m.t.Logf("a dead repository: %v", err)
+	if f, _ := node.Section.Get(state); len(f.Available["kernel-ml@elrepo-kernel"]) == 0 || err == nil || !strings.Contains(err.Error(), "yum would not") {
+		m.t.Errorf("passes the plan: %v; %v", err, f.InstallErrors)
+	}
+	m.on("mv /root/base.repo " + repo)
+}
+
 // panics: the node comes back on its old kernel, nobody helps it.
 func (m *machine) panics(before node.Facts) {
 	m.t.Helper()
@@ -249,10 +266,10 @@ func (m *machine) panics(before node.Facts) {
 		m.t.Fatalf("%s %s", out.Kind, out.Message)
 	}
 	after := m.facts()
-	entry, _ := after.Boot.Entry(strings.TrimPrefix(steps[2].Fields[1].After, "/boot/vmlinuz-"))
-	if after.Running != before.Running || after.Boot.DefaultRelease() != before.Running || after.Boot.NextEntry != "" || strings.Contains(entry.Args, "rd.shell") {
-		m.t.Errorf("after the panic: running %s, default %s, next %q, args %q", after.Running, after.Boot.DefaultRelease(), after.Boot.NextEntry, entry.Args)
+	if after.Running != before.Running || after.Boot.DefaultRelease() != before.Running {
+		m.t.Errorf("after the panic: running %s, default %s", after.Running, after.Boot.DefaultRelease())
 	}
+	m.nothingLeft(after)
 	// A kernel that panics is one that was built so; the next one is not.
 	if err := m.lab.PanicOn(ctx, 1, ""); err != nil {
 		m.t.Fatal(err)
@@ -263,6 +280,8 @@ func (m *machine) panics(before node.Facts) {
 func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	m.t.Helper()
 	steps := m.plan()
+	m.cutOff(steps)
+	installed, boot := m.bootFiles(), m.facts().BootID
 	// The node's clock is years ahead, and jumps back while it reboots.
 	m.on("date -s '2040-01-01 00:00:00'")
 	if out := m.do(steps); out.Bad() {
@@ -275,13 +294,85 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	if f.Running == before.Running || f.Running != strings.TrimSpace(m.on("uname -r")) || f.Boot.DefaultRelease() != f.Running || f.BootID == before.BootID {
 		m.t.Errorf("running %s, default %s, boot_id %s", f.Running, f.Boot.DefaultRelease(), f.BootID)
 	}
-	if !strings.Contains(f.Cmdline, "rd.shell=0") {
+	if !strings.Contains(f.Cmdline, "fleetd.trial="+boot) || !strings.Contains(f.Cmdline, "rd.emergency=reboot") {
 		m.t.Errorf("the trial was booted without its arguments: %s", f.Cmdline)
 	}
-	if e, _ := f.Boot.Entry(f.Running); strings.Contains(e.Args, "rd.shell=0") {
-		m.t.Errorf("the trial's arguments stayed: %s", e.Args)
+	m.nothingLeft(f)
+	if now := m.bootFiles(); now != installed {
+		m.t.Errorf("the boot entries were\n%s\nbefore the trial, and are\n%s", installed, now)
 	}
 	return steps
+}
+
+// nothingLeft: no trial has left anything on the node.
+func (m *machine) nothingLeft(f node.Facts) {
+	m.t.Helper()
+	for _, e := range f.Boot.Entries {
+		if strings.Contains(e.Args, "rd.shell=0") {
+			m.t.Errorf("left: an entry %q with args %q", e.Title, e.Args)
+		}
+	}
+	if f.Boot.NextEntry != "" {
+		m.t.Errorf("left: next_entry %q", f.Boot.NextEntry)
+	}
+}
+
+// bootFiles is what GRUB reads of entries: files, or the menu in grub.cfg.
+func (m *machine) bootFiles() string {
+	return m.on("cd /boot/loader/entries 2>/dev/null && exec tail -n +1 *; sed -n '/^menuentry/,/^}/p' /boot/grub2/grub.cfg")
+}
+
+// killedAfter is fleetd's way to a node until it is killed: after a command of
+// this name, whose answer it does not get.
+type killedAfter struct {
+	node.Remote
+	command string
+	dead    bool
+}
+
+func (k *killedAfter) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	if k.dead {
+		return sshexec.Result{}, errors.New("fleetd was killed")
+	}
+	res, err := k.Remote.Run(ctx, host, c)
+	if len(c.Argv) > 0 && c.Argv[0] == k.command {
+		k.dead = true
+		return sshexec.Result{}, errors.New("fleetd was killed")
+	}
+	return res, err
+}
+
+// cutOff kills fleetd between grub2-reboot and the reboot: the next plan shows
+// what it left, and an undo takes it away.
+func (m *machine) cutOff(steps []rollout.Change) {
+	m.t.Helper()
+	if out := m.do(steps[:2]); out.Bad() {
+		m.t.Fatal("the package was not installed")
+	}
+	was := m.bootFiles()
+	k := &killedAfter{Remote: m.fleet, command: "grub2-reboot"}
+	if out := m.drive("trial_boot, cut off", kernel.Modules(k)[play[2]].Do, steps[2]); !k.dead || !out.Bad() {
+		m.t.Fatalf("%s %s", out.Kind, out.Message)
+	}
+	f := m.facts()
+	i := slices.IndexFunc(f.Boot.Entries, node.BootEntry.Trial)
+	if i < 0 || f.Boot.NextEntry == "" {
+		m.t.Fatalf("the facts show no trial: next %q, entries %+v", f.Boot.NextEntry, f.Boot.Entries)
+	}
+	files := m.bootFiles()
+	m.t.Logf("left behind: next_entry %q\n%s", f.Boot.NextEntry, files)
+	if strings.Contains(was, "$kernelopts") && !strings.Contains(files, "$kernelopts $tuned_params fleetd.trial=") {
+		m.t.Error("the trial's entry does not follow $kernelopts and $tuned_params")
+	}
+	again := m.plan()
+	if fields := again[2].Fields; fields[1].Before != f.Boot.NextEntry || !strings.Contains(fields[len(fields)-1].Name, "earlier trial") {
+		m.t.Errorf("the plan does not show it: %+v", fields)
+	}
+	m.undo(2, steps[2])
+	m.nothingLeft(m.facts())
+	if now := m.bootFiles(); now != was {
+		m.t.Errorf("the boot entries were\n%s\nand are\n%s", was, now)
+	}
 }
 
 func (m *machine) changesNothingMore() {

@@ -72,17 +72,19 @@ func TestFaults(t *testing.T) {
 		{"version gone", preflight, func(b *kerneltest.Behaviour) {
 			b.Repo = []node.Package{{Name: "kernel-ml", EVR: "6.2.0-1.el7.elrepo", Arch: "x86_64"}}
 		}, rollout.Failed, "repository elrepo-kernel has 6.2.0-1.el7.elrepo", "make a new plan", untouched},
+		{"another repository dead", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = baseDead }, rollout.Failed, "yum would not: Cannot find a valid baseurl for repo: base/7/x86_64", "vault.centos.org", untouched},
+		{"dependency missing", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = dependencyMissing }, rollout.Failed, "yum would not: nothing provides linux-firmware >= 20190516 needed by kernel-ml", "--assumeno", untouched},
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
 		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y kernel-ml-6.1.176", nil},
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
-		{"args not set", trial, func(b *kerneltest.Behaviour) { b.GrubbySetsNoArgs = true }, rollout.Failed, "cannot set panic=10 on the boot entry", "", neverDown},
+		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
 		{"next not set", trial, func(b *kerneltest.Behaviour) { b.Grub2RebootsNothing = true }, rollout.Failed, "next_entry is \"\"", "1024 bytes", neverDown},
 		{"panic", trial, newKernel(kerneltest.Panics), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "grub2-mkconfig", backOnOld},
-		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (next_entry is cleared)", "list-jobs", neverDown},
+		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (nothing is left of the attempt)", "list-jobs", neverDown},
 		{"init refused", trial, func(b *kerneltest.Behaviour) { b.InitRefuses = true }, rollout.Failed, "init 6", "", neverDown},
 		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 10m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
 		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 10m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
@@ -112,16 +114,52 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// What yum 3 and dnf 4 say.
+const (
+	baseDead          = "One of the configured repositories failed (Unknown),\nand yum doesn't have enough cached data to continue.\n\nCannot find a valid baseurl for repo: base/7/x86_64\n"
+	dependencyMissing = "Error: \n Problem: conflicting requests\n  - nothing provides linux-firmware >= 20190516 needed by kernel-ml-core-6.1.176-1.el8.elrepo.x86_64\n"
+)
+
+// TestPlanAsksWhatApplyDoes: what would fail the install fails the plan, but not
+// on a node on which nothing is to be installed.
+func TestPlanAsksWhatApplyDoes(t *testing.T) {
+	for _, says := range []string{baseDead, dependencyMissing} {
+		b := newBench(t, kerneltest.EL8)
+		diff := func() error {
+			_, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			return err
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
+		if err := diff(); err == nil || !strings.Contains(err.Error(), "yum would not: ") {
+			t.Errorf("%q passes the plan: %v", says, err)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.Lock = "812 packagekitd" })
+		if err := diff(); err != nil {
+			t.Errorf("with the lock in other hands: %v", err)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails, b.Lock = "", "" })
+		if out := b.do(b.steps...); out.Bad() {
+			t.Fatal(out.Message)
+		}
+		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
+		if err := diff(); err != nil {
+			t.Errorf("with nothing to install: %v", err)
+		}
+	}
+}
+
 // newKernel gives the kernel in the repository a fate.
 func newKernel(fate kerneltest.Fate) func(*kerneltest.Behaviour) {
 	return func(b *kerneltest.Behaviour) { b.Kernels[b.Repo[0].Release()] = fate }
 }
 
-// up tries to reach the node until it is up.
-func (b *bench) up(t *testing.T) *kerneltest.Fleet {
+// up tries to reach the node until it is up, and not on its way down.
+func (b *bench) up(t testing.TB) *kerneltest.Fleet {
 	t.Helper()
-	for range 20 {
-		if _, err := node.Gather(t.Context(), b.fleet, host, true); err == nil {
+	for answers, tries := 0, 0; tries < 20; tries++ {
+		if _, err := node.Gather(t.Context(), b.fleet, host, true); err != nil {
+			answers = 0
+		} else if answers++; answers == 4 {
 			return b.fleet
 		}
 	}
@@ -138,14 +176,14 @@ func untouched(t *testing.T, b *bench) {
 
 func neverDown(t *testing.T, b *bench) {
 	t.Helper()
-	if w := b.World(); b.Counts().Reboots != 0 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) {
+	if w := b.World(); b.Counts().Reboots != 0 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) || len(w.Entries) != 2 {
 		t.Errorf("the node went down, or would boot something else: %+v", w)
 	}
 }
 
 func backOnOld(t *testing.T, b *bench) {
 	t.Helper()
-	if w := b.World(); b.Counts().Reboots != 1 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) {
+	if w := b.World(); b.Counts().Reboots != 1 || w.Running != b.old || w.Next != "" || b.defaultRelease() != b.old || b.args(b.new) != b.args(b.old) || len(w.Entries) != 2 {
 		t.Errorf("ended as %+v", w)
 	}
 }
@@ -181,6 +219,28 @@ func TestLiarsThatAreHelped(t *testing.T) {
 			t.Errorf("%s %s; %+v", out.Kind, out.Message, b.World())
 		}
 	})
+	t.Run("grubby makes the trial the default", func(t *testing.T) {
+		b := newBench(t, kerneltest.EL7)
+		b.Behave(func(b *kerneltest.Behaviour) { b.AddingMovesDefault = true })
+		step := b.before(t, wholePlay[2])
+		b.Behave(newKernel(kerneltest.Panics))
+		if out := b.do(step); out.Kind != rollout.Failed {
+			t.Errorf("%s %s", out.Kind, out.Message)
+		}
+		backOnOld(t, b)
+	})
+	t.Run("the default is an index", func(t *testing.T) {
+		for _, flavour := range flavours {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			b.SetSaved("1") // the old kernel's, until an entry is added before it
+			b.Behave(newKernel(kerneltest.Panics))
+			if out := b.do(step); out.Kind != rollout.Failed {
+				t.Errorf("%s %s", out.Kind, out.Message)
+			}
+			backOnOld(t, b)
+		}
+	})
 	t.Run("the default was changed by hand", func(t *testing.T) {
 		b := newBench(t, kerneltest.EL9)
 		b.before(t, wholePlay[2])
@@ -191,14 +251,15 @@ func TestLiarsThatAreHelped(t *testing.T) {
 		}
 		backOnOld(t, b)
 	})
-	t.Run("the site has panic= of its own", func(t *testing.T) {
-		b := newBench(t, kerneltest.EL9)
-		b.SetArgs(b.old, "ro panic=0 quiet")
-		step := b.before(t, wholePlay[2])
-		b.SetArgs(b.new, "ro quiet panic=0")
-		b.do(step)
-		if got := b.args(b.new); got != "ro quiet panic=0" {
-			t.Errorf("args afterwards: %q", got)
+	t.Run("entries with arguments of their own", func(t *testing.T) {
+		for _, flavour := range flavours {
+			b := newBench(t, flavour)
+			b.SetArgs(b.old, "ro panic=0 quiet debug")
+			step := b.before(t, wholePlay[2])
+			b.SetArgs(b.new, "ro quiet panic=0 console=tty0 console=ttyS0")
+			if out := b.do(step); out.Bad() || b.args(b.new) != "ro quiet panic=0 console=tty0 console=ttyS0" {
+				t.Errorf("%s: %s; args afterwards: %q", flavour, out.Message, b.args(b.new))
+			}
 		}
 	})
 }

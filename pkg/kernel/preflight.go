@@ -91,7 +91,11 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		if out, ok := waitForLock(s, f); !ok {
 			return out
 		}
-		if err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f); err != nil {
+		err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
+		if err == nil {
+			err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg)
+		}
+		if err != nil {
 			return rollout.Fail(err)
 		}
 	}

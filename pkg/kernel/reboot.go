@@ -14,7 +14,7 @@ import (
 type journey struct {
 	from, to string
 	timeout  time.Duration
-	// trial sets the trial's arguments and makes from the default to fall back to.
+	// trial boots an entry of its own and makes from the default to fall back to.
 	trial bool
 }
 
@@ -66,7 +66,14 @@ func (j journey) intend(l loader) rollout.Outcome {
 		return rollout.Fail(err)
 	}
 	if f.Running == j.to {
-		return rollout.AlreadyDone("%s runs %s", host, j.to)
+		left, err := l.cleanUp()
+		switch {
+		case err != nil:
+			return rollout.Fail(err)
+		case left.none():
+			return rollout.AlreadyDone("%s runs %s", host, j.to)
+		}
+		return rollout.Did("%s runs %s; what a trial had left there is taken away", host, j.to)
 	}
 	if f.Running != j.from {
 		return rollout.Fail(&rollout.Problem{
@@ -88,7 +95,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		return j.judge(l)
 	}
 	if err == nil {
-		err = j.prepare(l, f)
+		err = j.prepare(l, f, before)
 	}
 	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
@@ -104,7 +111,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		return j.await(l, err)
 	}
 	// No reboot comes now, so none later may take the next entry.
-	if _, left := j.cleanUp(l); left != nil {
+	if _, left := l.cleanUp(); left != nil {
 		err = fmt.Errorf("%w; %w", err, left)
 	}
 	return rollout.Fail(err)
@@ -116,22 +123,43 @@ func passing(err error) bool {
 	return err != nil && rollout.AsProblem(err).Unreachable && sshexec.KindOf(err) != sshexec.KindHostKey
 }
 
-// prepare sets the stage: a default to fall back to, the trial's arguments, and
-// the next entry. Each is read back.
-func (j journey) prepare(l loader, f node.Facts) error {
+// prepare sets the stage: nothing is left of an earlier trial, there is a default
+// to fall back to, and an entry for the trial is the next entry. Each is read
+// back.
+func (j journey) prepare(l loader, f node.Facts, before string) error {
 	if err := canTry(l.step.Host, f, j.to); err != nil {
 		return err
 	}
 	entry, _ := f.Boot.Entry(j.to)
 	if j.trial {
-		if !boots(f.Boot, f.Boot.SavedEntry, j.from) || f.Boot.DefaultRelease() != j.from {
-			if err := l.setDefault(f.Boot, j.from); err != nil {
-				return err
-			}
-		}
-		if err := l.setArgs(j.to, trialArgs, nil); err != nil {
+		entry, _ = trialOf(f.Boot, j.to)
+	}
+	// A call that was killed may have come this far and asked: the node, on its
+	// way down already, must not find the next entry missing.
+	ready := f.Boot.NextEntry != "" && f.Boot.NextEntry == entryName(entry) && (!j.trial || entry.TrialRun() == before)
+	if !ready {
+		if _, err := l.cleanUp(); err != nil {
 			return err
 		}
+	}
+	if !j.trial {
+		return l.bootOnce(entry)
+	}
+	boot, err := l.entries()
+	if err != nil {
+		return err
+	}
+	if !ready {
+		if err := l.keepDefault(boot, j.from); err != nil {
+			return err
+		}
+		if entry, err = l.addTrial(boot, j.from, j.to, before); err != nil {
+			return err
+		}
+	}
+	// C grubby writes saved_entry anew when it adds an entry.
+	if err := l.keepDefault(boot, j.from); err != nil {
+		return err
 	}
 	return l.bootOnce(entry)
 }
@@ -183,8 +211,8 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 	}
 	// Left there, the next entry would be booted at somebody's next reboot, weeks
 	// from now.
-	cleared := "next_entry is cleared"
-	if _, err := j.cleanUp(l); err != nil {
+	cleared := "nothing is left of the attempt"
+	if _, err := l.cleanUp(); err != nil {
 		cleared = err.Error()
 	}
 	return rollout.Fail(&rollout.Problem{
@@ -203,7 +231,11 @@ func (j journey) judge(l loader) rollout.Outcome {
 	running, err := l.running()
 	stuck, left := false, err
 	if err == nil {
-		stuck, left = j.cleanUp(l)
+		var found leftover
+		found, left = l.cleanUp()
+		// GRUB cleared it neither before the boot nor at all, and would boot it for
+		// ever.
+		stuck = found.next != ""
 	}
 	switch {
 	case l.ctx.Err() != nil:
@@ -217,7 +249,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 	if running == j.to {
 		switch {
 		case left != nil:
-			return rollout.Did("%s runs %s (was %s), but its boot entry was not put back as it was: %v", host, j.to, j.from, left)
+			return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
 		case stuck:
 			return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
 		}
@@ -237,29 +269,4 @@ func (j journey) judge(l loader) rollout.Outcome {
 		p.Message += "; " + left.Error()
 	}
 	return rollout.Fail(p)
-}
-
-// cleanUp takes the trial's traces off the node. stuck says that next_entry was
-// still set: GRUB cleared it neither before the boot nor at all, and would boot
-// it for ever.
-func (j journey) cleanUp(l loader) (stuck bool, err error) {
-	env, err := l.env()
-	if err != nil {
-		return false, err
-	}
-	if env["next_entry"] != "" {
-		stuck = true
-		if err := l.forgetNext(); err != nil {
-			return stuck, err
-		}
-	}
-	if !j.trial {
-		return stuck, nil
-	}
-	boot, err := l.entries()
-	if err != nil {
-		return stuck, err
-	}
-	remove, restore := addedBy(boot, j.from, j.to)
-	return stuck, l.setArgs(j.to, restore, remove)
 }

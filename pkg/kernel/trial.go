@@ -12,10 +12,12 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// trialBoot is fleetd.kernel.trial_boot: the chosen kernel is booted once, as
-// GRUB's next entry, and is proven by a new boot_id and the exact `uname -r`.
-// The default entry stays the kernel that runs now, so that a panic, a failed
-// root or a power cycle brings that one back.
+// trialBoot is fleetd.kernel.trial_boot: the chosen kernel is booted once, from
+// an entry of its own that is GRUB's next entry and is deleted afterwards, and is
+// proven by a new boot_id and the exact `uname -r`. The default entry stays the
+// kernel that runs now, so that a panic, a failed root or a power cycle brings
+// that one back. What a trial that was cut off has left on the node is taken away
+// also where nothing is booted.
 type trialBoot struct{ remote node.Remote }
 
 type trialData struct {
@@ -26,11 +28,6 @@ type trialData struct {
 	// From.
 	Default string `json:"default,omitempty"`
 }
-
-// trialArgs make a kernel that cannot boot return by itself: a panic reboots
-// after 10 s, and dracut panics where it would open an emergency shell and wait
-// for somebody at the console for ever.
-var trialArgs = []string{"panic=10", "rd.shell=0", "rd.retry=10"}
 
 const defaultTrialTimeout = 10 * time.Minute
 
@@ -55,21 +52,25 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	if f.Running == to {
+	left := leftBehind(f.Boot)
+	if f.Running == to && left.none() {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
+	}
+	d := trialData{From: f.Running, To: to, Timeout: timeout}
+	if f.Running == to {
+		return tidy(before, f, d, left)
 	}
 	if err := canTry(host, f, to); err != nil {
 		return rollout.Change{}, nil, err
 	}
-	d := trialData{From: f.Running, To: to, Timeout: timeout}
 	c := rollout.Change{
 		Action:  rollout.Update,
 		Summary: fmt.Sprintf("reboot into %s, on trial", to),
 		Fields: []rollout.Field{
 			{Name: "running kernel", Before: f.Running, After: to},
-			{Name: "next boot entry", Before: f.Boot.NextEntry, After: "/boot/vmlinuz-" + to},
+			{Name: "next boot entry", Before: f.Boot.NextEntry, After: trialTitle(to)},
 		},
-		Reasons:    []string{fmt.Sprintf("the entry is booted once with %s; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running)},
+		Reasons:    []string{fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running)},
 		Risks:      []string{"a kernel that hangs without a panic needs a reset by hand"},
 		Disruptive: true, BackDisruptive: true,
 		Back: "reboot into " + f.Running,
@@ -79,12 +80,42 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		c.Fields = append(c.Fields, rollout.Field{Name: "default kernel during the trial", Before: was, After: f.Running})
 		c.Back += ", and make " + was + " the default kernel"
 	}
+	c.Fields = append(c.Fields, left.fields()...)
+	f.Running, f.BootID = to, ""
+	f.Boot.Default = "/boot/vmlinuz-" + d.From
+	return planTrial(before, f, d, c)
+}
+
+// tidy plans to take away what is left of a trial on a node that runs the kernel.
+func tidy(before rollout.State, f node.Facts, d trialData, left leftover) (rollout.Change, rollout.State, error) {
+	c := rollout.Change{
+		Action: rollout.Update, Summary: "take away what an earlier trial has left",
+		Reasons: []string{"a trial that was cut off has left it, and could be booted by the next reboot"},
+		Back:    "nothing: what a trial has left stays away",
+	}
+	if left.next != "" {
+		c.Fields = append(c.Fields, rollout.Field{Name: "next boot entry", Before: left.next})
+	}
+	c.Fields = append(c.Fields, left.fields()...)
+	return planTrial(before, f, d, c)
+}
+
+// planTrial is the change, and the state after it, in which no trial has left
+// anything.
+func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change) (rollout.Change, rollout.State, error) {
+	var err error
 	if c.Data, err = json.Marshal(d); err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f.Running, f.BootID = to, ""
 	f.Boot.NextEntry = ""
-	f.Boot.Default = "/boot/vmlinuz-" + d.From
+	f.Boot.Entries = slices.DeleteFunc(slices.Clone(f.Boot.Entries), node.BootEntry.Trial)
+	for _, old := range leftBehind(f.Boot).args {
+		for i, e := range f.Boot.Entries {
+			if e.Kernel == old.kernel {
+				f.Boot.Entries[i].Args = with(strings.Join(minus(strings.Fields(e.Args), old.remove), " "), old.restore)
+			}
+		}
+	}
 	after, err := node.Section.With(before, f)
 	return c, after, err
 }
@@ -144,51 +175,28 @@ func (m trialBoot) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
 	out := bootInto(ctx, m.remote, s, journey{from: d.To, to: d.From, timeout: d.Timeout})
-	if !out.Final() || out.Bad() {
+	if !out.Final() || out.Bad() || d.Default == "" {
 		return out
 	}
-	if err := d.restore(loader{ctx, m.remote, s}); err != nil {
+	switch moved, err := d.restoreDefault(loader{ctx, m.remote, s}); {
+	case err != nil:
 		return rollout.Fail(err)
+	case moved && out.Kind == rollout.Unchanged:
+		return rollout.Did("%s, and %s is the default again", out.Message, d.Default)
 	}
 	return out
 }
 
-// restore takes off the node what a trial that did not come to its end has left
-// there, and gives back the default that it moved.
-func (d trialData) restore(l loader) error {
-	if _, err := (journey{from: d.From, to: d.To, trial: true}).cleanUp(l); err != nil || d.Default == "" {
-		return err
-	}
+// restoreDefault gives back the default that the trial moved, unless somebody
+// has moved it since.
+func (d trialData) restoreDefault(l loader) (moved bool, err error) {
 	now, err := l.defaultRelease()
 	if err != nil || now != d.From {
-		return err
+		return false, err
 	}
 	boot, err := l.entries()
 	if err != nil {
-		return err
+		return false, err
 	}
-	return l.setDefault(boot, d.Default)
-}
-
-// addedBy lists which of the trial's arguments are the trial's alone on the
-// entry, and what stood in their place: whatever the fallback entry has too is
-// the site's own and stays.
-func addedBy(boot node.Boot, from, to string) (remove, restore []string) {
-	fallback, _ := boot.Entry(from)
-	entry, _ := boot.Entry(to)
-	own := strings.Fields(fallback.Args)
-	have := strings.Fields(entry.Args)
-	for _, a := range trialArgs {
-		if slices.Contains(own, a) || !slices.Contains(have, a) {
-			continue
-		}
-		name, _, _ := strings.Cut(a, "=")
-		i := slices.IndexFunc(own, func(o string) bool { return strings.HasPrefix(o, name+"=") })
-		if i >= 0 {
-			restore = append(restore, own[i])
-		} else {
-			remove = append(remove, a)
-		}
-	}
-	return remove, restore
+	return true, l.setDefault(boot, d.Default)
 }

@@ -55,6 +55,25 @@ func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo stri
 	return err
 }
 
+// installArgs are yum's for an install, from one repository that may be disabled
+// and all that are not. The plan asks the same (would_install in pkg/node/facts.sh).
+func installArgs(repo, answer string, p node.Package) []string {
+	return []string{"--enablerepo=" + repo, "install", answer, p.NEVRA()}
+}
+
+// yumWould asks yum once more what it would do, of exactly what it will be told
+// to do: once a node is drained, an install that fails costs an outage.
+func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package) error {
+	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, installArgs(repo, "--assumeno", p)...)...)
+	if err != nil {
+		return fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
+	}
+	if why := node.WouldInstall(string(res.Stdout)+string(res.Stderr), res.ExitStatus); why != "" {
+		return wouldNot(s.Host, repo, p, why)
+	}
+	return nil
+}
+
 // installed asks rpm whether the package is there.
 func installed(ctx context.Context, r node.Remote, s rollout.Step, p node.Package) (bool, error) {
 	res, err := run(ctx, r, s, time.Minute, "rpm", "-q", p.NEVRA())
@@ -164,7 +183,7 @@ func yumSaid(ctx context.Context, r node.Remote, s rollout.Step) string {
 	if err != nil || !res.OK() {
 		return "see " + yumLog + " there"
 	}
-	lines := strings.Split(strings.TrimSpace(string(res.Stdout)), "\n")
+	lines := strings.Split(strings.TrimSpace(sshexec.Printable(string(res.Stdout))), "\n")
 	for _, l := range lines {
 		if strings.Contains(l, "rror") {
 			return strings.TrimSpace(l)
@@ -193,7 +212,7 @@ func said(res sshexec.Result) string {
 	if text == "" {
 		text = strings.TrimSpace(string(res.Stdout))
 	}
-	first, _, _ := strings.Cut(text, "\n")
+	first, _, _ := strings.Cut(sshexec.Printable(text), "\n")
 	if first == "" {
 		return fmt.Sprintf("exit status %d", res.ExitStatus)
 	}

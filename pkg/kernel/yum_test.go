@@ -4,12 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -92,6 +94,34 @@ func TestYumOutlivesFleetd(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); look("FOURTH") == "working" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 	}
 	want("FOURTH", "ended 3")
+}
+
+// TestOneQuestion: what the facts ask yum is what it is told to do, but for the
+// answer and the version, which is not known yet.
+func TestOneQuestion(t *testing.T) {
+	bin := t.TempDir()
+	for name, script := range map[string]string{
+		"yum": "echo \"$@\" >>" + bin + "/asked; echo Transaction Summary; exit 1", "rpm": "echo 'package kernel is not installed'; exit 1", "grubby": "",
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := sshtest.New(t, sshtest.Env("PATH="+bin+":"+os.Getenv("PATH")))
+	pool := sshexec.NewPool(sshexec.Options{})
+	defer pool.Close()
+	w := Wanted{Name: "kernel-ml", Repo: "elrepo-kernel", Version: "6.1.4-1.el7.elrepo"}
+	f, err := node.Gather(t.Context(), node.NewFleet(pool, map[string]sshexec.Target{"node1": server.Target("node1")}), "node1", false, node.InstallKey(w.spec(), w.Repo))
+	if err != nil || len(f.InstallErrors) > 0 {
+		t.Fatalf("%v, %v", err, f.InstallErrors)
+	}
+	asked, _ := os.ReadFile(filepath.Join(bin, "asked"))
+	// Where the metadata and the log go is the question's own.
+	question := strings.Join(slices.DeleteFunc(strings.Fields(string(asked)), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
+	told := strings.Join(installArgs(w.Repo, "-y", node.Package{Name: w.Name, EVR: w.Version, Arch: "x86_64"}), " ")
+	if want := strings.Replace(strings.TrimSuffix(told, ".x86_64"), " -y ", " --assumeno ", 1); question != want {
+		t.Errorf("the plan asks yum %q, the apply tells it %q", asked, told)
+	}
 }
 
 func waitFor(t *testing.T, file string) {

@@ -39,6 +39,9 @@ type Facts struct {
 	Repos map[string]Repo `json:"repos,omitempty"`
 	// RepoErrors says, by repository, why it could not be asked.
 	RepoErrors map[string]string `json:"repo_errors,omitempty"`
+	// InstallErrors says why yum would not install a package, by
+	// "<package>@<repo>", of those that a read key install=<package>@<repo> named.
+	InstallErrors map[string]string `json:"install_errors,omitempty"`
 
 	Boot    Boot           `json:"boot"`
 	Kernels []Kernel       `json:"kernels,omitempty"`
@@ -152,6 +155,28 @@ func (e BootEntry) Release() string {
 	return release
 }
 
+// TrialArg begins the kernel argument, and TrialTitle the title, of an entry that
+// was made for one boot on trial.
+const (
+	TrialArg   = "fleetd.trial="
+	TrialTitle = "fleetd trial of "
+)
+
+// Trial tells an entry that was made for one boot on trial. The argument alone
+// does not: kernel-install gives the running kernel's to a new kernel's entry
+// where /etc/kernel/cmdline is missing.
+func (e BootEntry) Trial() bool { return strings.HasPrefix(e.Title, TrialTitle) && e.TrialRun() != "" }
+
+// TrialRun is what the entry's last TrialArg names, "" if it has none.
+func (e BootEntry) TrialRun() string {
+	for _, a := range slices.Backward(strings.Fields(e.Args)) {
+		if run, found := strings.CutPrefix(a, TrialArg); found {
+			return run
+		}
+	}
+	return ""
+}
+
 // Grubenv is the file in which GRUB keeps the default and the next entry.
 type Grubenv struct {
 	// Path is its real place, links resolved; "" = there is none.
@@ -255,11 +280,11 @@ func (f Facts) Kernel(release string) (Kernel, bool) {
 // Entry returns the boot entry for a kernel. Several entries may boot the same
 // image (a rescue copy, one added by hand): the one that the package made is
 // taken, which carries the release in its BLS id or its title; index order
-// says nothing, because entries sort by file name.
+// says nothing, because entries sort by file name. One on trial is never it.
 func (b Boot) Entry(release string) (BootEntry, bool) {
 	best, rank := BootEntry{}, 0
 	for _, e := range b.Entries {
-		if e.Release() != release {
+		if e.Release() != release || e.Trial() {
 			continue
 		}
 		r := 1

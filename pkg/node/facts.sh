@@ -8,10 +8,11 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, file=PATH; and "brief", which
-# leaves all out that has nothing to do with packages. Plain POSIX shell: EL7
-# has bash 4.2 as sh, others dash or busybox. It only reads, and starts as few
-# processes as it can: three hundred busy nodes run it at the same time.
+# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH;
+# and "brief", which leaves all out that has nothing to do with packages. Plain
+# POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
+# starts as few processes as it can: three hundred busy nodes run it at the same
+# time.
 
 LC_ALL=C; LANG=C; export LC_ALL LANG   # yum translates the headings that are parsed
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin; export PATH
@@ -52,7 +53,7 @@ kernel_packages() {
 	for k in kernel kernel-lt kernel-ml kernel-rt kernel-uek $kernels; do
 		set -- "$@" "$k" "$k-core" "$k-modules" "$k-modules-core"
 	done
-	# Exit status 1 only says that some of them are not installed.
+	# The exit status only counts those that are not installed.
 	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH}\n' "$@"
 }
 
@@ -69,6 +70,11 @@ for f in /boot/grub2/grubenv /boot/efi/EFI/*/grubenv /boot/grub/grubenv; do
 	[ -e "$f" ] && { grubenv=$(readlink -f "$f"); break; }
 done
 grubenv_path() { [ -n "$grubenv" ] && stat -c '%s %n' "$grubenv"; }
+say() { # say STATUS TEXT
+	printf '%s\n' "$2"
+	return "$1"
+}
+
 # As grub2-editenv list prints it. That program creates a file that is missing,
 # and nothing here may write.
 editenv() { [ -n "$grubenv" ] && grep = "$grubenv"; }
@@ -217,15 +223,30 @@ missing_keys() { # missing_keys REPO
 }
 
 # Metadata goes to a folder of its own: the package cache stays as it is, its
-# age cannot hide a version that is gone (ELRepo keeps only the newest), and no
-# lock on it is waited for. skip_if_unavailable would turn a dead mirror into
-# "nothing available".
+# age cannot hide a version that is gone (ELRepo keeps only the newest), and dnf
+# waits for no lock on it. yum 3 has one lock for all, whatever its cachedir, and
+# waits for it as long as it is let. skip_if_unavailable would turn a dead mirror
+# into "nothing available". A key for repo_gpgcheck is in yum's own cache only: the
+# packages themselves are checked when they are installed.
 available() { # available NAME REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
 	limited 150 yum --disablerepo='*' --enablerepo="$2" \
 		--setopt=cachedir="$tmp" --setopt=logdir="$tmp" --setopt="$2.skip_if_unavailable=0" \
-		--setopt=timeout=20 --setopt=retries=2 \
+		--setopt="$2.repo_gpgcheck=0" --setopt=timeout=20 --setopt=retries=2 \
 		list --showduplicates "$1"
+	status=$?
+	rm -rf "$tmp"
+	return $status
+}
+
+# What yum would do, asked as it will be told to, with all repositories: a dead one
+# that has nothing to do with kernels, or a dependency that none has, fails the
+# install as well. Metadata and dnf's history go to a folder of their own, as above.
+would_install() { # would_install PACKAGE REPO
+	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
+	limited 150 yum --setopt=cachedir="$tmp" --setopt=persistdir="$tmp" --setopt=logdir="$tmp" \
+		--setopt='*.repo_gpgcheck=0' --setopt=timeout=20 --setopt=retries=2 \
+		--enablerepo="$2" install --assumeno "$1"
 	status=$?
 	rm -rf "$tmp"
 	return $status
@@ -258,8 +279,18 @@ emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
 emit lock-holder lock_holder
 [ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }
 emit machine-id machine_id
-emit grubby-info limited 60 grubby --info=ALL
-emit grubby-default limited 60 grubby --default-kernel
+
+# The script of EL8 and later forks 50 times for each entry, whatever it is asked,
+# and its default is what saved_entry names of the entries that it shows, each
+# with its id. EL7's C program reads grub.cfg, too, and has to be asked.
+grubby_says=$(limited 60 grubby --info=ALL </dev/null 2>&1)
+grubby_status=$?
+emit grubby-info say "$grubby_status" "$grubby_says"
+case $grubby_says in
+*'
+id='*) ;;
+*) emit grubby-default limited 60 grubby --default-kernel ;;
+esac
 emit bls entries
 emit grubenv editenv
 emit grubenv-path grubenv_path
@@ -311,6 +342,7 @@ for key in "$@"; do
 		emit "repo ${k##*@}" stanza "${k##*@}"
 		emit "repo-missing-keys ${k##*@}" missing_keys "${k##*@}"
 		;;
+	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
 	esac
 done

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -79,6 +80,12 @@ func (o Observer) one(ctx context.Context, host string, keys []string, slots cha
 	if err := checkKeys(host, keys); err != nil {
 		return rollout.SectionObservation{Err: err}
 	}
+	if host == rollout.Localhost {
+		return rollout.SectionObservation{Err: &rollout.Problem{
+			Message: "a task of this play is for a node, and localhost stands for the cluster: fleetd runs nothing on the machine that it is on",
+			Hint:    "give the play the hosts that the task is for; what belongs to this machine run before fleetd or after it",
+		}}
+	}
 	if err := o.Remote.Connect(ctx, host); err != nil {
 		return rollout.SectionObservation{Err: fmt.Errorf("cannot read the facts of %s: %w", host, err)}
 	}
@@ -135,8 +142,13 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 	if err == nil && res.Truncated {
 		err = fmt.Errorf("they are larger than %d MB", maxFacts>>20)
 	}
+	var unfit *rollout.Problem
+	if errors.As(err, &unfit) {
+		// The script is all there: it is the node that is broken.
+		return Facts{}, &rollout.Problem{Message: fmt.Sprintf("cannot read the facts of %s: %s", host, err), Hint: "on " + host + ": " + unfit.Hint}
+	}
 	if err != nil {
-		said := strings.TrimSpace(firstLine(string(res.Stderr)))
+		said := strings.TrimSpace(firstLine(sshexec.Printable(string(res.Stderr))))
 		if said != "" {
 			said = " (" + said + ")"
 		}
@@ -165,6 +177,10 @@ var brief = []string{"brief"}
 // PackageKey is the read key for the versions of a package in a repository.
 func PackageKey(name, repo string) string { return "package=" + name + "@" + repo }
 
+// InstallKey is the read key for what yum would do if it were told to install a
+// package, with the version behind its name or without.
+func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo }
+
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
 
@@ -191,19 +207,19 @@ func checkKey(k string) error {
 			return nil
 		}
 		return fmt.Errorf("read key %q: the path is not absolute", k)
-	case "package":
+	case "package", "install":
 		name, repo, found := strings.Cut(arg, "@")
 		if found && isWord(name) && isWord(repo) {
 			return nil
 		}
-		return fmt.Errorf("read key %q is not package=<name>@<repo>", k)
+		return fmt.Errorf("read key %q is not %s=<name>@<repo>", k, kind)
 	}
-	return fmt.Errorf("read key %q is neither package=<name>@<repo> nor file=<path>", k)
+	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>", k)
 }
 
 // isWord tells a name that is safe as an unquoted word, a glob's letters and an
 // option's dash excluded: the repository's name becomes part of yum's options.
-func isWord(s string) bool { return s != "" && s[0] != '-' && madeOf(s, "._+-:") }
+func isWord(s string) bool { return s != "" && s[0] != '-' && madeOf(s, "._+-:~^") }
 
 // madeOf tells that s has only ASCII letters, digits and these others.
 func madeOf(s, others string) bool {

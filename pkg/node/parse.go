@@ -8,13 +8,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 const header = "fleetd-facts 1 "
 
-// Parse turns the output of the facts script into Facts. It fails only if the
-// output is not the script's or was cut off; a section that a node could not
-// answer leaves its fields empty.
+// Parse turns the output of the facts script into Facts. It fails if the output
+// is not the script's or was cut off, and with a [rollout.Problem] if rpm or
+// grubby is broken: no kernel and no boot entry would be facts to plan on. Another
+// section that a node could not answer leaves its fields empty.
 func Parse(output []byte) (Facts, error) {
 	sections, err := split(output)
 	if err != nil {
@@ -32,6 +35,9 @@ func Parse(output []byte) (Facts, error) {
 	// a broken node and not a fact.
 	if f.Running == "" || f.BootID == "" {
 		return Facts{}, errors.New("the node named neither its running kernel nor its boot_id")
+	}
+	if err := errors.Join(brokenRPM(sections.find("rpm")), brokenGrubby(sections.find("grubby-info")), brokenGrubby(sections.find("grubby-default"))); err != nil {
+		return Facts{}, err
 	}
 	f.OS = parseOSRelease(sections.text("os-release"))
 	f.MachineID = parseMachineID(sections.text("machine-id"))
@@ -124,7 +130,8 @@ func split(output []byte) (sections, error) {
 			if err != nil {
 				return nil, fmt.Errorf("section %q of the facts ends with %q, which is no exit status", arg, status)
 			}
-			out = append(out, section{name: arg, text: strings.Trim(text, "\n"), status: code})
+			// What a repository or a boot entry says comes to a terminal.
+			out = append(out, section{name: arg, text: sshexec.Printable(strings.Trim(text, "\n")), status: code})
 			rest = after
 		}
 	}

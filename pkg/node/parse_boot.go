@@ -14,18 +14,44 @@ func parseBoot(s sections) Boot {
 	env := ParseGrubenv(s.ok("grubenv"))
 	b := Boot{
 		Entries:       ParseBootEntries(s.text("grubby-info")),
-		Default:       ParseDefaultKernel(s.ok("grubby-default")),
 		SavedEntry:    env["saved_entry"],
 		NextEntry:     env["next_entry"],
 		GrubDefault:   grub["GRUB_DEFAULT"],
 		UpdateDefault: sysconfig["UPDATEDEFAULT"],
 		DefaultKernel: sysconfig["DEFAULTKERNEL"],
 	}
+	if s.find("grubby-default").name != "" {
+		b.Default = ParseDefaultKernel(s.ok("grubby-default"))
+	} else {
+		b.Default = b.saved().Kernel
+	}
 	// EL8 and later have the folder and at least a rescue entry in it; an EL7
 	// that once was upgraded in place may have an empty one.
 	b.BLS = slices.ContainsFunc(lines(s.ok("bls")), func(l string) bool { return strings.HasSuffix(l, ".conf") }) &&
 		grub["GRUB_ENABLE_BLSCFG"] != "false"
 	return b
+}
+
+// brokenGrubby: an exit status of 0 proves nothing, another one does. A node
+// without grubby has no entries, which the preflight says.
+func brokenGrubby(s section) error {
+	if s.status == 0 || s.status == 127 {
+		return nil
+	}
+	return broken("grubby", s, "", "grubby --info=ALL; ls -l /boot/loader/entries /boot/grub2; yum reinstall -y grubby")
+}
+
+// saved is the default entry as grubby's script finds it (get_default_index in
+// grubby-bls): by saved_entry as an index, an id or a title, the first if there is
+// none, and no entry if it names none.
+func (b Boot) saved() BootEntry {
+	for _, e := range b.Entries {
+		switch b.SavedEntry {
+		case "", e.ID, e.Title, strconv.Itoa(e.Index):
+			return e
+		}
+	}
+	return BootEntry{}
 }
 
 // ParseBootEntries reads `grubby --info=ALL` in both dialects: EL7's C program

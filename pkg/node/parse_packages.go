@@ -1,8 +1,12 @@
 package node
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // parseRPM reads "NAME EPOCH VERSION RELEASE ARCH"; lines of another shape say
@@ -25,6 +29,40 @@ func parseRPM(text string) []Package {
 	return slices.Compact(out)
 }
 
+// brokenRPM tells a database that rpm cannot read from one that lacks packages:
+// `rpm -q` ends with how many were not found, and says so of each, also where it
+// could open nothing: then it says "error: " before. A node without rpm is no EL
+// machine, and no broken one.
+func brokenRPM(s section) error {
+	missing, why := false, ""
+	for _, l := range lines(s.text) {
+		switch {
+		case strings.HasSuffix(l, " is not installed"):
+			missing = true
+		case why == "" && strings.HasPrefix(l, "error: "):
+			why = l
+		}
+	}
+	killed := s.status >= 124 && s.status != 127
+	if why == "" && !killed && (s.status == 0 || s.status == 127 || missing) {
+		return nil
+	}
+	return broken("rpm -q", s, why, "rpm -qa >/dev/null; then as it says: rpm --rebuilddb; df -h /var; ps -ef | grep -e yum -e dnf -e rpm")
+}
+
+// broken says that a tool ended badly, in its own words: the line why, or the
+// last one.
+func broken(tool string, s section, why, hint string) error {
+	if all := lines(strings.TrimSpace(s.text)); why == "" && len(all) > 0 {
+		why = all[len(all)-1]
+	}
+	switch s.status {
+	case 124, 137: // timeout's, by TERM and by KILL
+		why = "no answer in time"
+	}
+	return &rollout.Problem{Message: fmt.Sprintf("%s ended with exit status %d: %s", tool, s.status, strings.TrimSpace(why)), Hint: hint}
+}
+
 func parseYum(s sections) PackageManager {
 	var p PackageManager
 	has := lines(s.text("tools"))
@@ -36,7 +74,7 @@ func parseYum(s sections) PackageManager {
 	}
 	// yum's and dnf's own default, for a configuration that does not say.
 	p.InstallonlyLimit = 3
-	conf := iniValues(s.text("yum-conf"))
+	conf := mainValues(s)
 	if v := conf["installonly_limit"]; len(v) > 0 {
 		p.InstallonlyLimit = number(v[0])
 	}
@@ -74,11 +112,20 @@ func parseRepos(s sections, f *Facts) {
 				f.RepoErrors = map[string]string{}
 			}
 			f.RepoErrors[repo] = why
+		case "install":
+			why := WouldInstall(x.text, x.status)
+			if why == "" {
+				continue
+			}
+			if f.InstallErrors == nil {
+				f.InstallErrors = map[string]string{}
+			}
+			f.InstallErrors[arg] = why
 		case "repo":
 			if f.Repos == nil {
 				f.Repos = map[string]Repo{}
 			}
-			f.Repos[arg] = parseRepo(x.text, s.text("repo-missing-keys "+arg))
+			f.Repos[arg] = parseRepo(x.text, s.text("repo-missing-keys "+arg), mainValues(s))
 		}
 	}
 }
@@ -88,11 +135,31 @@ func parseRepos(s sections, f *Facts) {
 // repository could not be asked; a repository that has no such package has
 // nothing available, and no why.
 func ParseAvailable(text string, status int, name, repo string) (packages []Package, why string) {
+	text = sshexec.Printable(text)
 	packages, listed := parseYumList(text, name, repo)
 	if listed || status == 0 || nothingMatches(text) {
 		return packages, ""
 	}
 	return nil, repoError(text, status)
+}
+
+// WouldInstall reads what `yum --assumeno install` of yum 3 or dnf 4 printed, and
+// its exit status, which is 1 where all is well, too. It returns why nothing would
+// be installed, "" if it would, or is there already.
+func WouldInstall(text string, status int) string {
+	text = sshexec.Printable(text)
+	if strings.Contains(text, "Transaction Summary") || strings.Contains(text, "Nothing to do") {
+		return ""
+	}
+	// What a package lacks stands below "Error:", on a line of its own.
+	for _, mark := range []string{"nothing provides", "Requires: "} {
+		for _, l := range lines(text) {
+			if strings.Contains(l, mark) {
+				return strings.TrimLeft(strings.TrimSpace(l), "- ")
+			}
+		}
+	}
+	return repoError(text, status)
 }
 
 // parseYumList: below a heading stand three words for each package, "name.arch
@@ -158,8 +225,26 @@ func repoError(text string, status int) string {
 	return strings.TrimSpace(all[len(all)-1])
 }
 
-func parseRepo(stanza, missing string) Repo {
+// mainValues is [main] of yum's and dnf's configuration, without the stanzas of
+// repositories that it may hold, too.
+func mainValues(s sections) map[string][]string {
+	var text strings.Builder
+	main := false
+	for _, l := range lines(s.text("yum-conf")) {
+		if strings.HasPrefix(l, "[") {
+			main = strings.HasPrefix(l, "[main]")
+		} else if main {
+			text.WriteString(l + "\n")
+		}
+	}
+	return iniValues(text.String())
+}
+
+func parseRepo(stanza, missing string, inherited map[string][]string) Repo {
 	conf := iniValues(stanza)
+	if len(conf["gpgcheck"]) == 0 {
+		conf["gpgcheck"] = inherited["gpgcheck"]
+	}
 	r := Repo{
 		Enabled:  truth(conf["enabled"]),
 		GPGCheck: truth(conf["gpgcheck"]),
@@ -201,6 +286,7 @@ func iniValues(text string) map[string][]string {
 	return out
 }
 
+// truth is the last of the values: a file that is read twice has them twice.
 func truth(v []string) bool {
-	return len(v) == 1 && slices.Contains([]string{"1", "yes", "true", "on", "enabled"}, strings.ToLower(v[0]))
+	return len(v) > 0 && slices.Contains([]string{"1", "yes", "true", "on", "enabled"}, strings.ToLower(v[len(v)-1]))
 }

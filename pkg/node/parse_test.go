@@ -124,7 +124,11 @@ func TestEntryPrefersThePackagesOwn(t *testing.T) {
 		{Index: 0, Kernel: "/boot/vmlinuz-" + release, Title: "broken init", Args: "init=/nonexistent"},
 		{Index: 1, Kernel: "/boot/vmlinuz-" + release, Title: "CentOS Linux (" + release + ") 7 (Core)"},
 		{Index: 2, Kernel: "/boot/vmlinuz-" + release + "+debug", Title: "debug"},
+		{Index: 3, Kernel: "/boot/vmlinuz-6.2", Title: "fleetd trial of 6.2", Args: "ro fleetd.trial=x"},
 	}}
+	if e, ok := b.Entry("6.2"); ok {
+		t.Errorf("Entry of a kernel that only has one on trial = %+v", e)
+	}
 	if e, ok := b.Entry(release); !ok || e.Index != 1 {
 		t.Errorf("Entry = %+v, %v; want index 1", e, ok)
 	}
@@ -157,6 +161,51 @@ func TestParseAvailable(t *testing.T) {
 		packages, why := ParseAvailable(c.text, c.status, "kernel-ml", "elrepo-kernel")
 		if why != c.why || len(packages) != c.n {
 			t.Errorf("%s: %v, %q; want %d packages, %q", c.name, packages, why, c.n, c.why)
+		}
+	}
+}
+
+// TestWouldInstall: what yum 3 and dnf 4 say to an install that they are told not
+// to do.
+func TestWouldInstall(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		status     int
+		why        string
+	}{
+		{"yum 3", "Dependencies Resolved\n\nInstalling:\n kernel-ml x86_64 6.1.4-1.el7.elrepo elrepo-kernel 57 M\n\nTransaction Summary\nInstall  1 Package\nExiting on user command\n", 1, ""},
+		{"dnf 4", "Dependencies resolved.\nInstalling:\n kernel-ml x86_64 6.9.7-1.el8.elrepo elrepo-kernel 128 k\nTransaction Summary\nInstall  3 Packages\nOperation aborted.\n", 1, ""},
+		{"there already", "Package kernel-ml-6.9.7-1.el8.elrepo.x86_64 is already installed.\nDependencies resolved.\nNothing to do.\nComplete!\n", 0, ""},
+		{"yum 3, dead base", " One of the configured repositories failed (Unknown),\n\nCannot find a valid baseurl for repo: base/7/x86_64\n", 1, "Cannot find a valid baseurl for repo: base/7/x86_64"},
+		{"dnf 4, dead base", "Errors during downloading metadata for repository 'baseos':\n  - Curl error (6): Couldn't resolve host name\nError: Failed to download metadata for repo 'baseos': Cannot prepare internal mirrorlist\n", 1, "Error: Failed to download metadata for repo 'baseos': Cannot prepare internal mirrorlist"},
+		{"yum 3, dependency", "Error: Package: kernel-ml-6.1.4-1.el7.elrepo.x86_64 (elrepo-kernel)\n           Requires: linux-firmware >= 20190516\n You could try using --skip-broken\n", 1, "Requires: linux-firmware >= 20190516"},
+		{"dnf 4, dependency", "Error: \n Problem: conflicting requests\n  - nothing provides linux-firmware >= 1 needed by kernel-ml-core\n", 1, "nothing provides linux-firmware >= 1 needed by kernel-ml-core"},
+		{"no such package", "Error: Unable to find a match: kernel-ml-9\n", 1, "Error: Unable to find a match: kernel-ml-9"},
+		{"hangs", "", 124, "no answer within 150 s"},
+	} {
+		if why := WouldInstall(c.text, c.status); why != c.why {
+			t.Errorf("%s: %q, want %q", c.name, why, c.why)
+		}
+	}
+}
+
+// TestGPGCheck: a stanza that does not say takes [main]'s word, which every EL's
+// own configuration has; without one either it is off.
+func TestGPGCheck(t *testing.T) {
+	for _, c := range []struct {
+		main, stanza string
+		want         bool
+	}{
+		{"[main]\ngpgcheck=1\n[main]\ngpgcheck=1", "enabled=0", true},
+		{"[main]\ngpgcheck=1", "gpgcheck=0", false},
+		{"[main]\ngpgcheck=0", "gpgcheck = yes", true},
+		{"[main]\nkeepcache=0", "enabled=1", false},
+		{"[main]\ngpgcheck=1\n[other]\ngpgcheck=0", "enabled=1", true},
+	} {
+		f, err := Parse([]byte("fleetd-facts 1 N\nN begin running\nx\n\nN end 0\nN begin boot-id\ny\n\nN end 0\nN begin yum-conf\n" + c.main +
+			"\n\nN end 0\nN begin repo site\n" + c.stanza + "\n\nN end 0\nN done\n"))
+		if err != nil || f.Repos["site"].GPGCheck != c.want {
+			t.Errorf("%q, %q: %v, %v", c.main, c.stanza, f.Repos["site"].GPGCheck, err)
 		}
 	}
 }

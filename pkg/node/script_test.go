@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // shells are those that EL nodes and their relatives have as /bin/sh.
@@ -44,7 +49,7 @@ func TestScript(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bin, tmp := t.TempDir(), t.TempDir()
 			tool(t, bin, "rpm", `[ "$1" = -q ] || exit 9
-for a in "$@"; do case $a in kernel-ml) echo "kernel-ml 0 6.1.4 1.el7.elrepo x86_64";; esac; done; exit 23`)
+for a in "$@"; do case $a in kernel-ml) echo "kernel-ml 0 6.1.4 1.el7.elrepo x86_64";; kernel*) echo "package $a is not installed";; esac; done; exit 23`)
 			tool(t, bin, "yum", `cat; echo "$@" > `+tmp+`/asked
 for a in "$@"; do case $a in --setopt=cachedir=*) touch "${a#--setopt=cachedir=}/metadata";; esac; done
 echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo "      elrepo-kernel"`)
@@ -101,7 +106,18 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 func TestScriptWithoutTools(t *testing.T) {
 	for name, shell := range shells(t) {
 		t.Run(name, func(t *testing.T) {
-			f := runScript(t, shell, t.TempDir(), t.TempDir(), programFor([]string{PackageKey("kernel-ml", "no-such-repo")}))
+			out := scriptOutput(t, shell, t.TempDir(), t.TempDir(), programFor([]string{PackageKey("kernel-ml", "no-such-repo")}))
+			f, err := Parse(out)
+			if name == "busybox" {
+				// Its own rpm has no -q of this kind, and says how it is used.
+				if err == nil || !strings.Contains(err.Error(), "rpm -q ended with exit status 1") {
+					t.Errorf("an rpm that is none: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			if f.Running == "" || f.RepoErrors["no-such-repo"] == "" {
 				t.Errorf("running %q, repository errors %v", f.Running, f.RepoErrors)
 			}
@@ -124,9 +140,84 @@ func tool(t *testing.T, dir, name, script string) {
 	}
 }
 
-// runScript feeds the script to a shell's standard input, the hardest way to
-// run it: a command that reads its own input would eat the rest of it.
+// TestScriptOfABrokenNode: a tool that is there and fails is an error of the
+// host, in the tool's words; nothing that it says reaches a terminal raw.
+func TestScriptOfABrokenNode(t *testing.T) {
+	const rpm = `echo "kernel 0 3.10.0 1160.el7 x86_64"; echo "package kernel-lt is not installed"; exit 1`
+	const grubby = `case $1 in --info=ALL) printf 'index=0\nkernel="/boot/vmlinuz-6.1.4"\nargs="ro"\ntitle="Linux"\nid="x-6.1.4"\n'; esac`
+	for _, c := range []struct{ name, rpm, grubby, want string }{
+		{"rpmdb", `echo "error: rpmdb: BDB0113 Thread/process 812/1 failed: BDB1507 Thread died in Berkeley DB library" >&2
+echo "error: cannot open Packages database in /var/lib/rpm" >&2; for a in kernel kernel-lt; do echo "package $a is not installed"; done; exit 2`,
+			grubby, "rpm -q ended with exit status 2: error: rpmdb: BDB0113 Thread/process 812/1 failed: BDB1507 Thread died in Berkeley DB library"},
+		{"rpm crashes", `kill -SEGV $$`, grubby, "rpm -q ended with exit status 139: "},
+		{"C grubby", rpm, `echo "grubby: error opening /boot/grub2/grub.cfg for read: No such file or directory" >&2; exit 1`,
+			"grubby ended with exit status 1: grubby: error opening /boot/grub2/grub.cfg for read: No such file or directory"},
+		{"grubby with colours", rpm, `printf '\033]0;owned\007\033[31mbroken\033[0m' >&2; exit 3`, "grubby ended with exit status 3: broken"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bin := t.TempDir()
+			tool(t, bin, "rpm", c.rpm)
+			tool(t, bin, "grubby", c.grubby)
+			_, err := Gather(t.Context(), localShell{t, bin}, "node7", false)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			p := rollout.AsProblem(err)
+			if !strings.HasPrefix(p.Message, "cannot read the facts of node7: "+c.want) || !strings.HasPrefix(p.Hint, "on node7: ") || p.Unreachable {
+				t.Errorf("%q, hint %q; want %q", p.Message, p.Hint, c.want)
+			}
+		})
+	}
+	t.Run("repository with colours", func(t *testing.T) {
+		bin := t.TempDir()
+		tool(t, bin, "rpm", rpm)
+		tool(t, bin, "grubby", grubby+"\necho asked >>"+bin+"/asked")
+		tool(t, bin, "yum", `printf '\033[2J\033]0;owned\007Error: \033[31mno mirror\033[0m\n'; exit 1`)
+		f, err := Gather(t.Context(), localShell{t, bin}, "node7", false, PackageKey("kernel-ml", "elrepo-kernel"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.RepoErrors["elrepo-kernel"]; got != "Error: no mirror" {
+			t.Errorf("the repository's error: %q", got)
+		}
+		if asked, _ := os.ReadFile(filepath.Join(bin, "asked")); string(asked) != "asked\n" {
+			t.Errorf("grubby's script was asked %d times", strings.Count(string(asked), "asked"))
+		}
+		if f.Boot.Default != "/boot/vmlinuz-6.1.4" {
+			t.Errorf("default %q", f.Boot.Default)
+		}
+	})
+}
+
+// localShell is a Remote that runs scripts here.
+type localShell struct {
+	t   *testing.T
+	bin string
+}
+
+func (l localShell) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
+	return sshexec.Result{Stdout: scriptOutput(l.t, []string{"sh"}, l.bin, l.bin, c.Script)}, nil
+}
+
+func (localShell) Upload(context.Context, string, sshexec.Upload) (sshexec.UploadResult, error) {
+	return sshexec.UploadResult{}, errors.New("no uploads")
+}
+func (localShell) Forget(string) {}
+
+// runScript is what the script finds.
 func runScript(t *testing.T, shell []string, bin, tmp, program string) Facts {
+	t.Helper()
+	out := scriptOutput(t, shell, bin, tmp, program)
+	f, err := Parse(out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return f
+}
+
+// scriptOutput feeds the script to a shell's standard input, the hardest way to
+// run it: a command that reads its own input would eat the rest of it.
+func scriptOutput(t *testing.T, shell []string, bin, tmp, program string) []byte {
 	t.Helper()
 	c := exec.Command(shell[0], shell[1:]...)
 	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp)
@@ -135,9 +226,5 @@ func runScript(t *testing.T, shell []string, bin, tmp, program string) Facts {
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", shell, err, out)
 	}
-	f, err := Parse(out)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return f
+	return out
 }

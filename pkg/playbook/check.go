@@ -22,15 +22,21 @@ func (p *Playbook) check(r *report, modules map[string]rollout.Params) {
 }
 
 func (t *task) check(r *report, modules map[string]rollout.Params) {
-	spec, ok := modules[t.module.name]
+	t.module.name = canonical(t.module.name, modules)
+	params, ok := modules[t.module.name]
+	spec := spec(params)
 	if !ok {
 		r.add(t.unknownModule(modules))
 		return
 	}
 	names := slices.Sorted(maps.Keys(spec))
 	for _, p := range t.params {
-		s, ok := spec[p.name]
-		if !ok {
+		s := spec.of(p.name)
+		if _, named := spec[p.name]; !named && spec.has(p.name) && !isName(p.name) {
+			r.add(t.src.errorAt(p.key, "%q is no name for a variable", p.name).hint("names are letters, digits and _, begin with no digit, and are written out"))
+			continue
+		}
+		if !spec.has(p.name) {
 			hint := didYouMean(p.name, names, "it takes: "+strings.Join(names, ", "))
 			if len(names) == 0 {
 				hint = "it takes no parameters"
@@ -38,15 +44,37 @@ func (t *task) check(r *report, modules map[string]rollout.Params) {
 			r.add(t.src.errorAt(p.key, "%s has no parameter %q", t.module.name, p.name).hint("%s", hint))
 			continue
 		}
-		if !hasTemplate(p.value) {
+		switch {
+		case s.Type == rollout.Expression || s.Type == rollout.Conditions:
+			for _, e := range expressions(p.value) {
+				if _, err := jinja.ParseExpr(e); err != nil {
+					r.add(t.src.template(p.val, err))
+				}
+			}
+		case !hasTemplate(p.value):
 			if _, err := coerce(p.value, nil, s); err != nil {
 				r.add(t.badValue(p, s, err))
 			}
 		}
 	}
+	t.checkJudgement(r)
 	for _, name := range names {
 		if spec[name].Required && !slices.ContainsFunc(t.params, func(p param) bool { return p.name == name }) {
 			r.add(t.missing(name, spec[name]))
+		}
+	}
+}
+
+// checkJudgement refuses to have a step of fleetd's own taken for something else
+// than it is: the steps after it go by it.
+func (t *task) checkJudgement(r *report) {
+	if strings.HasPrefix(t.module.name, builtinPrefix) {
+		return
+	}
+	for _, f := range slices.Concat([]*field{t.ignoreErrors, t.retries, t.delay}, t.changedWhen, t.failedWhen, t.until) {
+		if f != nil {
+			r.add(f.errorAt("%s says itself whether it changed anything and whether it failed", t.module.name).
+				hint("changed_when, failed_when, until and ignore_errors are for tasks of ansible.builtin; a step that waits has a timeout"))
 		}
 	}
 }
@@ -62,10 +90,7 @@ func (t *task) badValue(p param, s rollout.Param, err error) *Error {
 func (t *task) unknownModule(modules map[string]rollout.Params) *Error {
 	name := t.module.name
 	names := slices.Sorted(maps.Keys(modules))
-	short := strings.TrimPrefix(strings.TrimPrefix(name, "ansible.builtin."), "ansible.legacy.")
-	if full := "ansible.builtin." + short; short == name && modules[full] != nil {
-		return t.src.errorAt(t.module.key, "fleetd takes modules by their full names only").hint("write %s", full)
-	}
+	short := strings.TrimPrefix(strings.TrimPrefix(name, builtinPrefix), "ansible.legacy.")
 	if why, ok := actions[short]; ok {
 		return t.src.errorAt(t.module.key, "Ansible knows %q, fleetd does not support it yet", name).hint("%s", why)
 	}

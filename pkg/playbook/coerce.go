@@ -26,6 +26,8 @@ func coerce(v, before any, p rollout.Param) (out any, err error) {
 		return nil, nil
 	}
 	switch p.Type {
+	case rollout.Any:
+		return v, nil
 	case rollout.String:
 		if _, ok := before.(float64); ok {
 			v = before
@@ -79,6 +81,8 @@ func textOf(v any) (string, error) {
 		return v, nil
 	case value.Unsafe:
 		return string(v), nil
+	case value.Timestamp:
+		return v.Str, nil
 	case int64:
 		return strconv.FormatInt(v, 10), nil
 	case float64:
@@ -97,6 +101,8 @@ func typeName(v any) string {
 		return "a text"
 	case bool:
 		return "a boolean"
+	case value.Timestamp:
+		return "a date"
 	case int64:
 		return "a whole number"
 	case float64:

@@ -36,7 +36,7 @@ type CompileOptions struct {
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}}
+	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -65,6 +65,8 @@ type compiler struct {
 	allHosts []string
 	known    map[string]hostVars // the inventory's variables by host
 	others   map[string]*scope   // for hostvars
+	// results are the variables that the tasks so far register or set.
+	results map[string]bool
 }
 
 func (c *compiler) prepare() error {
@@ -147,7 +149,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	out.Batches = batches(hosts, c.serial(p, vars))
 	out.MaxFailPercentage = c.maxFail(p, vars)
-	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars, false)
+	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars)
 	out.MaxUnavailable = c.maxUnavailable(p, out, vars, hosts)
 
 	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
@@ -159,16 +161,27 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	var run []*taskRun
 	for _, t := range p.tasks {
-		if c.tagged(t) {
+		// Handlers have no part in the choice by tags, as in Ansible.
+		if t.called != nil || c.tagged(t) {
 			run = append(run, c.newTaskRun(t, out, vars, hosts))
 		}
 	}
 	if len(run) == 0 {
 		return out, false
 	}
+	for i, t := range run {
+		if t.called != nil {
+			t.since = slices.IndexFunc(run[:i], func(o *taskRun) bool { return o.section == t.section })
+		}
+	}
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)
 		for _, t := range run {
+			if len(t.results) > len(hostScope.unknown) {
+				// What was resolved before may have another value now.
+				hostScope = c.scope(h, ph, layers...)
+				hostScope.unknown = t.results
+			}
 			s := hostScope
 			if len(t.vars) > 0 {
 				s = c.scopeOver(hostScope, t.vars)
@@ -179,8 +192,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			if t.once != nil && !t.once[h] {
 				continue
 			}
-			if args, ok := t.args(c, s); ok {
-				t.out.Args[h] = args
+			if t.compile(c, s) {
 				t.becomes(c, s)
 			}
 		}
@@ -195,7 +207,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 func (c *compiler) scopeOver(s *scope, taskVars []*value.Map) *scope {
 	layers := append([]*value.Map{c.opts.ExtraVars}, taskVars...)
 	layers = append(layers, s.layers[1:]...)
-	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}}
+	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}, unknown: s.unknown}
 }
 
 func toAny(names []string) []any {
@@ -370,19 +382,19 @@ func (c *compiler) maxFail(p *play, vars *scope) *float64 {
 	return &f
 }
 
-// flag is a keyword that is true or false.
-func (c *compiler) flag(f *field, s *scope, def bool) bool {
+// flag is a keyword that is true or false; without it, it is false.
+func (c *compiler) flag(f *field, s *scope) bool {
 	if f == nil {
-		return def
+		return false
 	}
 	v, ok := c.value(f, s)
 	if !ok || v == nil {
-		return def
+		return false
 	}
 	b, err := boolean(v)
 	if err != nil {
 		c.add(f.errorAt("this %v", err))
-		return def
+		return false
 	}
 	return b
 }

@@ -17,9 +17,8 @@ type keywords struct {
 
 const (
 	soon          = "remove it; what it asks for cannot be done with fleetd"
-	noHandlers    = "fleetd runs no handlers: write what they do as a task"
-	noResults     = "a plan is complete before its first task runs, so no task can look at the result of another"
-	noLoops       = "write one task for each item; fleetd.bpf.object takes a list"
+	noHandlers    = "write it at each task; a host that failed runs no handlers"
+	noLoops       = "use loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
 	alwaysStrict  = "a failed host leaves the run, and the batch decides by max_fail_percentage"
 	noEnvironment = "modules of fleetd run with an environment of their own"
@@ -41,7 +40,7 @@ var base = map[string]string{
 	"environment":        noEnvironment,
 	"ignore_errors":      alwaysStrict,
 	"ignore_unreachable": alwaysStrict,
-	"no_log":             "fleetd never shows a secret",
+	"no_log":             "a command and what it prints are in the journal: keep secrets out of both",
 	"throttle":           "use serial, or --forks",
 	"timeout":            "modules that wait take a timeout of their own",
 	"module_defaults":    "write the parameters into the task",
@@ -50,10 +49,9 @@ var base = map[string]string{
 
 var playKeywords = extend("play", map[string]string{
 	"hosts": "", "vars_files": "", "tasks": "", "pre_tasks": "", "post_tasks": "", "serial": "", "strategy": "", "order": "",
-	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "",
+	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "", "handlers": "",
 
 	"roles":          "write the tasks into the play, or take them in with import_tasks",
-	"handlers":       noHandlers,
 	"force_handlers": noHandlers,
 	"vars_prompt":    "give the variable with -e",
 	"gather_subset":  "fleetd reads what its modules need",
@@ -74,23 +72,14 @@ var blockKeywords = extend("block", map[string]string{
 })
 
 var taskKeywords = extend("task", map[string]string{
-	"args": "", "when": "",
+	"args": "", "when": "", "ignore_errors": "", "register": "", "changed_when": "", "failed_when": "",
+	"until": "", "retries": "", "delay": "", "loop": "", "loop_control": "", "notify": "", "listen": "",
 	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
 	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
 	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
-	"register":       noResults,
-	"changed_when":   noResults,
-	"failed_when":    noResults,
-	"until":          "modules of fleetd wait by themselves, up to their timeout",
-	"retries":        "modules of fleetd wait by themselves, up to their timeout",
-	"delay":          "modules of fleetd wait by themselves, up to their timeout",
 	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
-	"loop":           noLoops,
-	"loop_control":   noLoops,
-	"notify":         noHandlers,
-	"listen":         noHandlers,
 	"collections":    "write module names in full",
 	"static":         soon,
 })
@@ -110,16 +99,11 @@ var actions = map[string]string{
 	"include_role":    "take the role's tasks in with import_tasks",
 	"import_role":     "take the role's tasks in with import_tasks",
 	"include_vars":    "use vars_files",
-	"meta":            "fleetd decides by serial, max_fail_percentage and any_errors_fatal when a run ends",
-	"set_fact":        "use vars",
 	"add_host":        "the inventory says which hosts there are",
 	"group_by":        "the inventory says which groups there are",
 	"pause":           "fleetd asks before it changes anything, and halts at a failed batch",
-	"debug":           "fleetd plan shows what would be done, with all arguments",
 	"setup":           "fleetd reads what its modules need",
 	"gather_facts":    "fleetd reads what its modules need",
-	"assert":          "fleetd.kernel.preflight and fleetd.calico.preflight check; or use when",
-	"fail":            "fleetd.kernel.preflight and fleetd.calico.preflight check; or use when",
 	"import_playbook": "it stands in the place of a play, not of a task",
 	"wait_for":        "modules of fleetd wait by themselves, up to their timeout",
 	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
@@ -169,9 +153,9 @@ func (k keywords) supported() []string {
 
 // builtin are modules that come with Ansible. They are named here only to tell
 // them from misspelt names.
-var builtin = strings.Fields(`apt apt_key apt_repository assemble async_status blockinfile command copy cron debconf dnf dnf5
+var builtin = strings.Fields(`apt apt_key apt_repository assemble async_status blockinfile copy cron debconf dnf dnf5
 	dpkg_selections expect fetch file find get_url getent git group hostname iptables known_hosts lineinfile mount_facts package
-	package_facts ping pip raw replace rpm_key script service service_facts shell slurp stat subversion systemd systemd_service
+	package_facts ping pip raw replace rpm_key script service service_facts slurp stat subversion systemd systemd_service
 	sysvinit tempfile template unarchive uri user wait_for_connection yum yum_repository`)
 
 // elsewhere names the places that take a keyword which this one does not.

@@ -82,6 +82,22 @@ type task struct {
 	become, connection, runOnce *field
 
 	tags []string
+
+	// register is the variable that takes the result; "" = none.
+	register                       string
+	changedWhen, failedWhen, until []*field
+	ignoreErrors, retries, delay   *field
+	// loop is nil for a task that is done once.
+	loop *loop
+	// notify are the handlers that a change calls; listen are the words by which a
+	// handler is called besides its name.
+	notify, listen []string
+	// flush is set for meta: flush_handlers, which is no task of its own.
+	flush bool
+	// called is set for a handler where it stands among the tasks: the words that
+	// call it. section counts the parts of a play after which handlers run.
+	called  []string
+	section int
 }
 
 // param is a parameter as it is written.
@@ -221,7 +237,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		}
 	}
 	p := &play{field: field{src, n}}
-	var pre, main, post []*task
+	var pre, main, post, handlers []*task
 	for _, e := range entries {
 		f := &field{src, e.val}
 		switch e.name {
@@ -254,7 +270,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 			p.runOnce = l.scalar(f)
 		case "gather_facts":
 			l.scalar(f)
-		case "tasks", "pre_tasks", "post_tasks":
+		case "tasks", "pre_tasks", "post_tasks", "handlers":
 		default:
 			l.keyword(src, e, playKeywords)
 		}
@@ -272,9 +288,11 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 			main = l.tasks(f, inherited)
 		case "post_tasks":
 			post = l.tasks(f, inherited)
+		case "handlers":
+			handlers = l.tasks(f, inherited)
 		}
 	}
-	p.tasks = append(append(pre, main...), post...)
+	p.tasks = l.withHandlers([][]*task{pre, main, post}, handlers)
 	return []*play{p}
 }
 

@@ -69,6 +69,8 @@ func (r *Resolver) Variable(host, name string) (v any, ok bool, err error) {
 		return nil, false, nil
 	case jinja.Opaque:
 		return nil, false, &varError{name, v.Err}
+	case value.Timestamp:
+		return v.Str, true, nil // YAML takes a text without quotes for a date
 	}
 	return v, ok, nil
 }

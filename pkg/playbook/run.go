@@ -3,33 +3,40 @@ package playbook
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/value"
 	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // taskRun is a task while it is compiled for the hosts of a play.
 type taskRun struct {
 	*task
-	spec rollout.Params
-	out  rollout.Task
+	spec spec
+	// results are the variables that tasks before this one register or set.
+	results map[string]bool
+	out     rollout.Task
 	// once are the hosts that a task with run_once runs on; nil for all.
 	once map[string]bool
+	// since is, for a handler, the number of the first task that may call it; -1 if
+	// there is none.
+	since int
 	// fixed are the arguments of a task without templates, the same for every
 	// host.
 	fixed rollout.Args
 }
 
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
-	run := &taskRun{task: t, spec: c.modules[t.module.name], out: rollout.Task{
+	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Become: t.become != nil && c.flag(t.become, vars, false), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
+		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Notify: t.notify, Open: map[string]rollout.Open{},
+		Become: t.become != nil && c.flag(t.become, vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
 	}}
 	c.connection(t, vars, hosts)
-	if c.flag(t.runOnce, vars, false) {
+	run.sets(c)
+	if c.flag(t.runOnce, vars) {
 		run.once = map[string]bool{}
 		for _, b := range p.Batches {
 			run.once[b[0]] = true
@@ -40,10 +47,11 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 	}
 	static := true
 	for _, p := range t.params {
-		static = static && !hasTemplate(p.value)
+		kind := run.spec.of(p.name).Type
+		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions
 	}
 	if static {
-		run.fixed, _ = run.resolve(c, nil)
+		run.fixed, _, _ = run.resolve(c, nil)
 	}
 	return run
 }
@@ -103,89 +111,116 @@ func (c *compiler) connection(t *task, vars *scope, hosts []string) {
 	}
 }
 
-// args are the arguments for a host; ok is false if the task is skipped there,
-// or if something is wrong, which is then told.
-func (t *taskRun) args(c *compiler, s *scope) (rollout.Args, bool) {
-	for _, w := range t.when {
-		ok, err := c.condition(w, s)
-		if err != nil {
-			c.add(err)
-			return nil, false
-		}
-		if !ok {
-			return nil, false
+// sets notes the variables that the task sets in the run. Those given with -e win
+// over them.
+func (t *taskRun) sets(c *compiler) {
+	names := []string{t.register}
+	if _, anyName := t.spec[rollout.AnyName]; anyName {
+		for _, p := range t.params {
+			names = append(names, p.name)
 		}
 	}
-	if t.fixed != nil {
-		return t.fixed, true
+	for _, name := range names {
+		if _, given := c.opts.ExtraVars.Get(name); !given && name != "" {
+			c.results[name] = true
+		}
 	}
-	return t.resolve(c, s)
 }
 
-func (t *taskRun) resolve(c *compiler, s *scope) (rollout.Args, bool) {
-	args := make(rollout.Args, len(t.params))
-	good := true
+// compile adds what the task does on a host. It reports whether it does anything
+// there; what is wrong is told.
+func (t *taskRun) compile(c *compiler, s *scope) bool {
+	var unknowns []string
+	var when []*field
+	host := s
+	s = t.loop.within(host)
+	if t.called != nil {
+		if t.since < 0 {
+			return false
+		}
+		unknowns = append(unknowns, calledBy(t.called))
+	}
+	for _, w := range t.when {
+		ok, err := c.condition(w, s)
+		switch {
+		case err != nil && unknown(err):
+			unknowns, when = append(unknowns, "when: "+conditionText(w)), append(when, w)
+		case err != nil:
+			c.add(err)
+			return false
+		case !ok:
+			return false
+		}
+	}
+	args, open, ok := t.fixed, []string(nil), t.fixed != nil
+	if !ok {
+		args, open, ok = t.resolve(c, s)
+	}
+	if !ok {
+		return false
+	}
+	unknowns = append(unknowns, open...)
+	late := len(unknowns) > 0 || t.loop != nil
+	if !late {
+		t.out.Args[s.host] = args
+	}
+	if late || len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
+		o, err := t.open(host, when, unknowns, late)
+		if err != nil {
+			err.Hosts = []string{s.host}
+			c.add(err)
+			return false
+		}
+		t.out.Open[s.host] = o
+	}
+	return true
+}
+
+// resolve tells the arguments, and those that a result of the run decides; ok is
+// false if something is wrong, which is then told.
+func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []string, ok bool) {
+	args, ok = make(rollout.Args, len(t.params)), true
 	for _, p := range t.params {
-		spec := t.spec[p.name]
-		v, before, ok := t.argument(c, p, s)
-		if !ok {
-			good = false
-			continue
+		spec := t.spec.of(p.name)
+		v, err := argument(c.cache, p.value, spec, s)
+		var e *Error
+		var bad *typeError
+		switch {
+		case err == nil && given(v, spec):
+			args[p.name] = v
+		case err == nil && spec.Required:
+			e = t.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
+		case err == nil:
+		case t.loop.own(err): // the plan shows the items
+		case unknown(err):
+			open = append(open, p.name)
+		case errors.As(err, &bad):
+			e = t.badValue(p, spec, bad.error)
+		default:
+			c.add(t.argumentError(c, p, err, s))
+			ok = false
 		}
-		if _, omitted := v.(jinja.Omit); !omitted {
-			out, err := coerce(v, before, spec)
-			if err != nil {
-				e := t.badValue(p, spec, err)
-				if s != nil {
-					e.Hosts = []string{s.host}
-				}
-				c.add(e)
-				good = false
-				continue
-			}
-			if out != nil {
-				args[p.name] = value.Plain(out)
-				continue
-			}
-		}
-		if spec.Required {
-			e := t.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
+		if e != nil {
 			if s != nil {
 				e.Hosts = []string{s.host}
 			}
 			c.add(e)
-			good = false
+			ok = false
 		}
 	}
-	return args, good
+	return args, open, ok
 }
 
-// argument resolves the templates of a parameter.
-func (t *taskRun) argument(c *compiler, p param, s *scope) (v, before any, ok bool) {
-	if !hasTemplate(p.value) {
-		return p.value, p.value, true
-	}
+// argumentError places what is wrong in a template of a parameter.
+func (t *taskRun) argumentError(c *compiler, p param, err error, s *scope) *Error {
 	n := yaml.Resolve(p.val)
-	var err error
-	if src, isText := p.value.(string); isText {
-		var tmpl *jinja.Template
-		if tmpl, err = c.cache.Template(src); err == nil {
-			v, before, err = c.cache.Native(tmpl, s)
-		}
-	} else {
-		v, err = c.cache.Data(p.value, s)
-	}
-	if err == nil {
-		return v, before, true
-	}
 	var ve *jinja.ValueError
 	if errors.As(err, &ve) {
 		if inner := scalarWith(n, ve.Source); inner != nil {
 			n = inner
 		}
 	}
-	c.add(c.templateError(t.src, n, err, s))
-	return nil, nil, false
+	return c.templateError(t.src, n, err, s)
 }
 
 // scalarWith is the scalar below a node that holds a text.
@@ -216,6 +251,9 @@ func (c *compiler) condition(f *field, s *scope) (bool, *Error) {
 		// Ansible resolves templates in a condition first, and evaluates what
 		// comes out.
 		out, err := c.cache.Data(src, s)
+		if unknown(err) {
+			return false, f.errorAt("a condition that depends on a result of the run is no template: what a node prints is never an expression").hint("leave {{ }} out")
+		}
 		if err != nil {
 			return false, c.templateError(f.src, f.node, err, s)
 		}

@@ -108,10 +108,12 @@ func byteColumn(line string, column int) int {
 func (s *source) template(n *yaml.Node, err error) *Error {
 	var je *jinja.Error
 	if !errors.As(err, &je) {
-		return s.errorAt(n, "%v", err)
+		e := s.errorAt(n, "%v", err)
+		e.Err = err
+		return e
 	}
 	e := s.inText(n, min(je.Offset, len(n.Value)), je.Token, "%s", je.Message)
-	e.Hint = je.Hint
+	e.Hint, e.Err = je.Hint, err
 	if e.Hint == "" && je.Err != nil {
 		if inner := jinja.Position(je.Err); inner != nil {
 			e.Hint = inner.Hint

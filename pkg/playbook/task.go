@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/value"
 	"github.com/fleetd/fleetd/pkg/yaml"
 )
@@ -193,14 +194,45 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			if !isNull(e.val) {
 				t.args = f
 			}
+		case e.name == "register":
+			t.register = l.variable(f)
+		case e.name == "changed_when":
+			t.changedWhen = l.judgement(f)
+		case e.name == "failed_when":
+			t.failedWhen = l.judgement(f)
+		case e.name == "notify":
+			t.notify = l.handlerNames(f)
+		case e.name == "listen":
+			t.listen = l.handlerNames(f)
+		case e.name == "meta", e.name == "ansible.builtin.meta", e.name == "ansible.legacy.meta":
+			t.flush = l.meta(f)
+		case e.name == "loop", e.name == "with_items", e.name == "with_list":
+			l.loop(t, f, e.name == "with_items")
+		case e.name == "loop_control":
+			l.loopControl(t, f)
+		case e.name == "until":
+			t.until = l.judgement(f)
+		case e.name == "retries":
+			t.retries = l.scalar(f)
+		case e.name == "delay":
+			t.delay = l.scalar(f)
+		case e.name == "ignore_errors":
+			t.ignoreErrors = l.scalar(f)
 		case taskKeywords.known(e.name):
 			l.keyword(src, e, taskKeywords)
 		default:
 			others = append(others, e)
 		}
 	}
+	if t.loop != nil && t.loop.field == nil {
+		l.add(t.errorAt("loop_control without a loop"))
+		t.loop = nil
+	}
 	all := in.with(own)
 	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce
+	if t.flush {
+		return t
+	}
 	l.chooseModule(t, entries, others)
 	if t.module != nil {
 		l.params(t)
@@ -217,6 +249,9 @@ func (l *loader) params(t *task) {
 		}
 		if f.node.Kind != yaml.MappingNode && l.opts.Modules != nil && !l.isModule(t.module.name) {
 			continue // the module is told of already
+		}
+		if f.node == t.module.val && f.node.Kind == yaml.ScalarNode && l.freeForm(t) {
+			continue
 		}
 		if f.node.Kind != yaml.MappingNode {
 			e := f.errorAt("the parameters of %s are a mapping, this is %s", t.module.name, kindName(f.node))
@@ -255,6 +290,7 @@ func (l *loader) chooseModule(t *task, entries, others []entry) {
 	for i, e := range others {
 		switch {
 		case i == module:
+			e.name = canonical(e.name, l.opts.Modules)
 			t.module = &e
 		case module >= 0 && (l.isModule(e.name) || strings.Contains(e.name, ".")):
 			l.add(t.src.errorAt(e.key, "a task names one module, this one names %s and %s", others[module].name, e.name).hint("make two tasks of it"))
@@ -265,6 +301,18 @@ func (l *loader) chooseModule(t *task, entries, others []entry) {
 }
 
 func (l *loader) isModule(name string) bool {
-	_, ok := l.opts.Modules[name]
+	_, ok := l.opts.Modules[canonical(name, l.opts.Modules)]
 	return ok
+}
+
+const builtinPrefix = "ansible.builtin."
+
+// canonical is the full name of a module of Ansible's own, which a playbook may
+// shorten.
+func canonical(name string, modules map[string]rollout.Params) string {
+	full := builtinPrefix + strings.TrimPrefix(name, "ansible.legacy.")
+	if _, ok := modules[full]; ok {
+		return full
+	}
+	return name
 }

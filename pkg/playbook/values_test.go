@@ -18,6 +18,7 @@ func TestCoerce(t *testing.T) {
 	num := rollout.Param{Type: rollout.Int}
 	dur := rollout.Param{Type: rollout.Duration}
 	list := rollout.Param{Type: rollout.Strings}
+	day := value.Timestamp{ISO: "2024-02-03T04:05:06", Str: "2024-02-03 04:05:06", Repr: "datetime.datetime(2024, 2, 3, 4, 5, 6)"}
 	const bad = "error"
 	for _, c := range []struct {
 		in   any
@@ -26,6 +27,7 @@ func TestCoerce(t *testing.T) {
 	}{
 		{"a", str, "a"}, {int64(5), str, "5"}, {6.1, str, bad}, {true, str, bad}, {[]any{}, str, bad}, {&value.Map{}, str, bad}, {nil, str, nil},
 		{value.Unsafe("{{ x }}"), str, "{{ x }}"},
+		{day, str, "2024-02-03 04:05:06"}, {[]any{day}, list, []any{"2024-02-03 04:05:06"}}, {day, num, bad}, {day, dur, bad}, {day, yes, bad},
 		{"BPF", choice, "BPF"}, {"bpf", choice, bad}, {"", choice, bad},
 		{true, yes, true}, {"yes", yes, true}, {"OFF", yes, false}, {int64(1), yes, true}, {int64(0), yes, false}, {int64(2), yes, bad}, {"maybe", yes, bad},
 		{[]any{}, yes, bad}, {"1.0", yes, true},

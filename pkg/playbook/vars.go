@@ -37,6 +37,8 @@ type scope struct {
 	err error
 	// done are the variables whose templates are resolved.
 	done map[string]any
+	// unknown are the variables that hold results of the run.
+	unknown map[string]bool
 	// active are the variables that are being resolved, to find those that
 	// refer to themselves.
 	active []string
@@ -67,6 +69,9 @@ func (s *scope) Raw(name string) (any, bool) {
 
 // Lookup is a variable with its templates resolved.
 func (s *scope) Lookup(name string) (any, bool, error) {
+	if s.unknown[name] {
+		return jinja.Opaque{Err: &unknownError{name}}, true, nil
+	}
 	if v, ok := s.done[name]; ok {
 		return v, true, nil
 	}
@@ -198,8 +203,8 @@ func (s *scope) undefinedHint(name string) string {
 	if near := jinja.Nearest(root, s.names()); near != "" {
 		return "did you mean " + near + "?"
 	}
-	if root == "item" || root == "ansible_loop" {
-		return "loops are not supported by fleetd yet"
+	if root == "ansible_loop" {
+		return "ansible_loop is not supported by fleetd yet; loop_control has index_var"
 	}
 	if strings.HasPrefix(root, "ansible_") {
 		return "fleetd gathers no facts for playbooks: a plan is complete before its first task runs; set a variable in the inventory instead"

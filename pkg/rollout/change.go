@@ -13,6 +13,9 @@ const (
 	Update  Action = "update"
 	Replace Action = "replace"
 	Delete  Action = "delete"
+	// Exec is a command of the playbook's own: what it changes is known only after
+	// it ran, and nothing can take it back.
+	Exec Action = "run"
 	// Read is a check: it looks and may fail, but writes nothing.
 	ReadOnly Action = "read"
 	NoOp     Action = "no-op"
@@ -51,6 +54,9 @@ type Change struct {
 // Reversed is the change as an undo shows it: what it takes back, with the same
 // Data, which the module's Undo reads.
 func (c Change) Reversed() Change {
+	if c.Action == Exec {
+		return Change{Action: ReadOnly, Summary: "nothing takes back: " + c.Summary, Back: c.Summary}
+	}
 	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.BackDisruptive, BackDisruptive: c.Disruptive, Data: c.Data}
 	switch c.Action {
 	case Create:

@@ -3,6 +3,8 @@ package rollout
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,6 +39,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}
@@ -80,7 +83,7 @@ func planHost(p *Plan, d Desired, host string, o Observation, modules map[string
 		}
 	}
 	if problem != nil {
-		here := func(pi, ti int) bool { _, ok := d.Plays[pi].Tasks[ti].Args[host]; return ok }
+		here := func(pi, ti int) bool { return d.Plays[pi].Tasks[ti].on(host) }
 		p.refuse(host, problem, here)
 	}
 	return nil
@@ -142,10 +145,24 @@ type hostPlay struct {
 // without the guard.
 func (h hostPlay) plan(before State) (map[int]PlannedStep, State, error) {
 	steps, after, err := h.diff(before)
+	var problem *Problem
+	if errors.As(err, &problem) {
+		// A guard that cannot do its work is no problem where it has none.
+		h.idle = map[Guards]bool{Disruptions: true}
+		var again error
+		if steps, after, again = h.diff(before); again == nil {
+			if _, disruption := h.has(steps); disruption == "" {
+				err = nil
+			}
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	changes, disruption := h.has(steps)
+	if h.onlyChecks() {
+		changes = true // somebody has asked for them
+	}
 	if changes && disruption != "" {
 		h.explain(steps, disruption)
 		return steps, after, nil
@@ -154,22 +171,42 @@ func (h hostPlay) plan(before State) (map[int]PlannedStep, State, error) {
 	if steps, after, err = h.diff(before); err != nil {
 		return nil, nil, err
 	}
-	if changes, _ := h.has(steps); !changes && !h.idle[Changes] {
+	if changes, _ := h.has(steps); !changes && !h.idle[Changes] && !h.onlyChecks() {
 		h.idle[Changes] = true
 		return h.diff(before)
 	}
 	return steps, after, nil
 }
 
+// onlyChecks reports whether all that the play has for the host are checks.
+func (h hostPlay) onlyChecks() bool {
+	for _, t := range h.play.Tasks {
+		if t.on(h.host) && h.modules[t.Module].About().Guards != Changes {
+			return false
+		}
+	}
+	return true
+}
+
 func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 	steps := map[int]PlannedStep{}
 	state := before
 	for ti, task := range h.play.Tasks {
-		args, ok := task.Args[h.host]
-		if !ok {
+		if !task.on(h.host) {
 			continue
 		}
 		m := h.modules[task.Module]
+		open := task.open(h.host)
+		if open != nil && open.Late {
+			action := m.About().Open
+			if action == "" {
+				return nil, nil, fmt.Errorf("%s: %s on %s would depend on what only the run tells (%s); only tasks of ansible.builtin can, so far",
+					task.Position, task.Module, h.host, strings.Join(append(slices.Clone(open.Unknown), open.Loop...), ", "))
+			}
+			steps[ti] = PlannedStep{Change: Change{Action: action, Summary: open.Summary}, Open: open}
+			continue
+		}
+		args := task.Args[h.host]
 		if g := m.About().Guards; h.idle[g] {
 			steps[ti] = PlannedStep{Change: Change{Action: NoOp, Summary: idleText[g]}}
 			continue
@@ -183,7 +220,7 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
 		}
 		state = after
-		steps[ti] = PlannedStep{Change: change}
+		steps[ti] = PlannedStep{Change: change, Open: open}
 	}
 	return steps, state, nil
 }

@@ -6,8 +6,8 @@ import "fmt"
 // itself, as Ansible's implicit localhost.
 const Localhost = "localhost"
 
-// Desired is a playbook compiled for an inventory: every loop, condition and
-// template is already resolved for each host.
+// Desired is a playbook compiled for an inventory: every condition and template
+// is already resolved for each host, but for those that need a result of the run.
 type Desired struct {
 	Plays []Play
 }
@@ -32,7 +32,8 @@ type Play struct {
 }
 
 // Task is one module call. Args holds its resolved arguments for each host of
-// the play; a host that is missing is skipped, because `when` was false there.
+// the play, Open what is not resolved before the run; a host that is in neither
+// is skipped, because `when` was false there.
 type Task struct {
 	Name     string
 	Module   string
@@ -42,6 +43,22 @@ type Task struct {
 	Become   bool
 	BecomeOn map[string]bool
 	Args     map[string]Args
+	// Open is, by host, what of its step only the run tells. A host may have both:
+	// then its arguments are known, and how its end is judged is not.
+	Open map[string]Open
+	// Register is the variable that takes the task's result; "" = none.
+	Register string
+	// Notify are the handlers that a change of the task calls.
+	Notify []string
+	// IgnoreErrors keeps a host in the run where the task failed on it.
+	IgnoreErrors bool
+}
+
+// on reports whether the task is one for the host.
+func (t Task) on(host string) bool {
+	_, bound := t.Args[host]
+	_, open := t.Open[host]
+	return bound || open
 }
 
 // Becomes reports whether the task acts as another user on a host.

@@ -11,6 +11,12 @@ type About struct {
 	// Rule is the name of the compliance rule that the module's state is judged
 	// by. "" = its tasks are steps on a way, and declare no state.
 	Rule string
+	// Open is the action of steps whose condition or arguments a result of the run
+	// decides: the module's Diff asks for no state. "" = it has to know its
+	// arguments when the plan is made.
+	Open Action
+	// Facts is set when the steps' results are variables of the host (set_fact).
+	Facts bool
 }
 
 // Guards is what a guard protects. Where there is nothing of it, the guard has

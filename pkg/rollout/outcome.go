@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -18,8 +19,10 @@ const (
 	// Retrying and Waiting are not ends: the step is called again after
 	// Outcome.After. Retrying says that an attempt failed and may succeed later;
 	// Waiting that the step has done its part and watches the world follow.
-	Retrying    OutcomeKind = "retrying"
-	Waiting     OutcomeKind = "waiting"
+	Retrying OutcomeKind = "retrying"
+	Waiting  OutcomeKind = "waiting"
+	// Skipped: its condition, which a result of the run decided, was false.
+	Skipped     OutcomeKind = "skipped"
 	Failed      OutcomeKind = "failed"
 	Unreachable OutcomeKind = "unreachable"
 )
@@ -37,13 +40,19 @@ type Outcome struct {
 	// Notes are what the later calls of the same step find in Step.SoFar, also
 	// after a crash. An empty value takes a note away.
 	Notes map[string]string `json:"notes,omitempty"`
+	// Result is what the task registers, or the facts that it sets, a JSON object
+	// in Ansible's names; it is kept where the task does either.
+	Result json.RawMessage `json:"result,omitempty"`
+	// Ignored is set where the playbook says that a failure does not matter
+	// (ignore_errors).
+	Ignored bool `json:"ignored,omitempty"`
 }
 
 // Final reports whether the step is over.
 func (o Outcome) Final() bool { return o.Kind != Retrying && o.Kind != Waiting && o.Kind != Intends }
 
 // Bad reports whether the host is lost to the run: failed or unreachable.
-func (o Outcome) Bad() bool { return o.Kind == Failed || o.Kind == Unreachable }
+func (o Outcome) Bad() bool { return o.Kind == Failed && !o.Ignored || o.Kind == Unreachable }
 
 // Note returns the outcome with one more note.
 func (o Outcome) Note(key, value string) Outcome {

@@ -5,10 +5,16 @@ package rollout
 // value of another type.
 type Params map[string]Param
 
+// AnyName stands in Params for every name that is not declared, as with set_fact.
+const AnyName = "*"
+
 // Param is one parameter.
 type Param struct {
 	Type     ParamType
 	Required bool
+	// FreeForm is set for the one that takes what stands behind the module's name
+	// on its line ("command: uptime").
+	FreeForm bool
 	// Choices, if any, are the only strings allowed.
 	Choices []string
 	// Help is one line for `fleetd doc` and for error messages.
@@ -27,4 +33,19 @@ const (
 	Duration ParamType = "duration"
 	// Strings is a list of strings; a single string is taken as a list of one.
 	Strings ParamType = "list"
+	// Any is a value as it is.
+	Any ParamType = "any"
+	// Expression is an expression without braces; its value reaches the module
+	// with the expression's text, as an Evaluated.
+	Expression ParamType = "expression"
+	// Conditions is an expression that is true or false, or a list of them; they
+	// reach the module as a list of Evaluated.
+	Conditions ParamType = "conditions"
 )
+
+// Evaluated is an expression of a playbook and its value, in the language of
+// encoding/json.
+type Evaluated struct {
+	Text  string `json:"text"`
+	Value any    `json:"value"`
+}

@@ -73,8 +73,16 @@ type PlannedTask struct {
 	Position Position `json:"position"`
 	Become   bool     `json:"become,omitempty"`
 	// Undo is set when the module is asked to take the changes back.
-	Undo  bool                   `json:"undo,omitempty"`
-	Steps map[string]PlannedStep `json:"steps"`
+	Undo bool `json:"undo,omitempty"`
+	// Register is the variable that takes the task's result, Facts is set where
+	// the result is variables itself.
+	Register     string `json:"register,omitempty"`
+	Facts        bool   `json:"facts,omitempty"`
+	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
+	// Notify are the handlers that a change of the task calls: tasks behind it whose
+	// steps are open.
+	Notify []string               `json:"notify,omitempty"`
+	Steps  map[string]PlannedStep `json:"steps"`
 }
 
 // PlannedStep is one change on one host, or why the host cannot be changed.
@@ -84,6 +92,8 @@ type PlannedStep struct {
 	// Become is set where the host says otherwise than its task whether to act as
 	// another user.
 	Become *bool `json:"become,omitempty"`
+	// Open is what of the step only the run tells.
+	Open *Open `json:"open,omitempty"`
 }
 
 // Becomes reports whether the step acts as another user.
@@ -130,6 +140,17 @@ func (p *Plan) Each(f func(id StepID, s PlannedStep) bool) {
 func (p *Plan) Changes() (n int) {
 	p.Each(func(_ StepID, s PlannedStep) bool {
 		if s.Problem == nil && s.Change.Action.Writes() {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+// Steps counts what is to be done: the steps that write, and the checks.
+func (p *Plan) Steps() (n int) {
+	p.Each(func(_ StepID, s PlannedStep) bool {
+		if s.Problem == nil && s.counts() {
 			n++
 		}
 		return true

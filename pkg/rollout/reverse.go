@@ -52,7 +52,7 @@ func (s *StepState) mayHaveChanged(c Change) bool {
 	if !c.Action.Writes() {
 		return false
 	}
-	return s.Outcome.Kind != Unchanged || s.Attempts > 1
+	return s.Outcome.Kind != Unchanged && s.Outcome.Kind != Skipped || s.Attempts > 1
 }
 
 // limited are batches without the hosts that are not among those given.

@@ -134,6 +134,46 @@ func TestComputeDropsIdleChecks(t *testing.T) {
 	}
 }
 
+// reboot takes a host out of service where its argument says so; drain is its
+// guard, and cannot do its work.
+type (
+	reboot struct{}
+	drain  struct{ check }
+)
+
+func (drain) About() About { return About{Guards: Disruptions} }
+func (drain) Diff(string, State, Args) (Change, State, error) {
+	return Change{}, nil, &Problem{Message: "cannot drain"}
+}
+func (reboot) About() About      { return About{} }
+func (reboot) Reads(Args) []Read { return nil }
+func (reboot) Diff(_ string, before State, args Args) (Change, State, error) {
+	if args["now"] == true {
+		return Change{Action: Update, Summary: "reboot", Disruptive: true}, before, nil
+	}
+	return Change{Action: NoOp}, before, nil
+}
+
+// TestComputeOfAGuardThatCannot: it is a problem of the hosts that it would be
+// needed on, and of no other.
+func TestComputeOfAGuardThatCannot(t *testing.T) {
+	hosts := map[string]Args{"a": {"now": true}, "b": {"now": false}}
+	d := Desired{Plays: []Play{{Batches: [][]string{{"a", "b"}}, Tasks: []Task{
+		{Name: "drain", Module: "drain", Args: hosts}, {Name: "reboot", Module: "reboot", Args: hosts},
+	}}}}
+	p, err := Compute(d, nil, map[string]Differ{"drain": drain{}, "reboot": reboot{}}, Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := p.Plays[0].Tasks[0].Steps
+	if steps["a"].Problem == nil || steps["a"].Problem.Message != "cannot drain" || len(p.Plays[0].Tasks[1].Steps) != 1 {
+		t.Errorf("the host that is to be rebooted: %+v", p.Plays[0].Tasks)
+	}
+	if steps["b"].Problem != nil || steps["b"].Change.Action != NoOp {
+		t.Errorf("the host that is not: %+v", steps["b"])
+	}
+}
+
 func TestComputeLeavesHostsWithProblemsAlone(t *testing.T) {
 	obs := observed(t, map[string]string{"a": "1", "b": "1"})
 	p, err := Compute(desired(map[string]string{"a": "impossible", "b": "2"}), obs, testModules, Basis{})

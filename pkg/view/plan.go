@@ -15,6 +15,7 @@ import (
 // symbols are Terraform's marks for an action.
 var symbols = map[rollout.Action]string{
 	rollout.Create: "+", rollout.Update: "~", rollout.Replace: "±", rollout.Delete: "-", rollout.ReadOnly: "?", rollout.NoOp: " ",
+	rollout.Exec: ">",
 }
 
 // Plan writes a plan for review: play by play, hosts with the same changes
@@ -43,7 +44,7 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 		Problems(w, st, problems)
 	}
 	fmt.Fprintf(w, "\n%s\n", st.bold(Summary(p)))
-	if p.Digest != "" && p.Changes() > 0 {
+	if p.Digest != "" && p.Steps() > 0 {
 		text := "digest " + p.Digest
 		if p.Undoes == "" {
 			text += "  (apply --expect takes it)"
@@ -125,6 +126,10 @@ func Summary(p *rollout.Plan) string {
 		bad = append(bad, hp.Host)
 	}
 	switch {
+	case changes == 0 && p.Steps() > 0 && p.Undoes != "":
+		return "Nothing can be taken back: nobody knows what undoes the commands of the playbook."
+	case changes == 0 && p.Steps() > 0 && len(bad) == 0:
+		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(checked(p)))
 	case changes == 0 && len(bad) == 0 && p.Undoes != "":
 		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", p.Undoes)
 	case changes == 0 && len(bad) == 0:
@@ -159,6 +164,18 @@ func Summary(p *rollout.Plan) string {
 		s += fmt.Sprintf("; with a problem: %s", hostNames(bad))
 	}
 	return s + "."
+}
+
+// checked are the hosts that have steps, though none that writes.
+func checked(p *rollout.Plan) map[string]bool {
+	out := map[string]bool{}
+	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if s.Change.Action == rollout.ReadOnly {
+			out[id.Host] = true
+		}
+		return true
+	})
+	return out
 }
 
 func hostsAre(p *rollout.Plan) string {
@@ -289,7 +306,11 @@ func groups(p *rollout.Plan, pi int) []group {
 				c := s.Change
 				c.Data = nil
 				raw, _ := json.Marshal(c) // plain data: cannot fail
-				fmt.Fprintf(&key, "%d %s\n", ti, raw)
+				fmt.Fprintf(&key, "%d %s", ti, raw)
+				if s.Open != nil {
+					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
+				}
+				key.WriteByte('\n')
 				g.steps = append(g.steps, ti)
 			}
 			if i, ok := at[key.String()]; ok {
@@ -311,6 +332,8 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		mark = st.green(mark)
 	case rollout.Delete:
 		mark = st.red(mark)
+	case rollout.Exec:
+		mark = st.yellow(mark)
 	default:
 		mark = st.dim(mark)
 	}
@@ -329,6 +352,27 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	for _, r := range c.Reasons {
 		indent(w, "        "+st.dim("because")+" ", r)
 	}
+	if s.Open != nil && len(s.Open.Unknown) > 0 {
+		indent(w, "        "+st.dim("known after apply:")+" ", strings.Join(s.Open.Unknown, "; "))
+	}
+	if s.Open != nil && len(s.Open.Loop) > 0 {
+		indent(w, "        "+st.dim("for each of")+" ", shortList(s.Open.Loop))
+	}
+	if s.Open != nil && len(s.Open.Judged) > 0 {
+		indent(w, "        "+st.dim("judged by")+" ", strings.Join(s.Open.Judged, "; "))
+	}
+	if t.IgnoreErrors {
+		fmt.Fprintf(w, "        %s\n", st.yellow("a failure is ignored"))
+	}
+}
+
+// shortList is the items of a loop, a long one cut short.
+func shortList(items []string) string {
+	const most = 10
+	if n := len(items); n > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), n-most)
+	}
+	return strings.Join(items, ", ")
 }
 
 func value(s string) string {

@@ -161,6 +161,10 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 		word = p.st.red(word)
 	case o.Kind == rollout.Changed:
 		word = p.st.green(word)
+	case o.Ignored:
+		word = p.st.yellow(word + ", ignored")
+	case o.Kind == rollout.Skipped:
+		word = p.st.dim(word)
 	default:
 		word = "ok"
 	}

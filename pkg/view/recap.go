@@ -34,6 +34,8 @@ type recap struct {
 type tally struct {
 	Changed     int `json:"changed"`
 	OK          int `json:"ok"`
+	Skipped     int `json:"skipped,omitempty"`
+	Ignored     int `json:"ignored,omitempty"` // failed, and the playbook says that it does not matter
 	Failed      int `json:"failed"`
 	Unreachable int `json:"unreachable"`
 	NotDone     int `json:"not_done"`
@@ -78,6 +80,10 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 			t.Changed++
 			c.Changes++
 			c.changed[id.Host] = true
+		case state.Outcome.Ignored:
+			t.Ignored++
+		case state.Outcome.Kind == rollout.Skipped:
+			t.Skipped++
 		case state.Outcome.Kind == rollout.Failed:
 			t.Failed++
 		case state.Outcome.Kind == rollout.Unreachable:
@@ -106,6 +112,8 @@ func (t tally) text(st Style) string {
 	plain := func(s string) string { return s }
 	add(t.Changed, st.green, "changed")
 	add(t.OK, plain, "ok")
+	add(t.Skipped, plain, "skipped")
+	add(t.Ignored, st.yellow, "ignored")
 	add(t.Failed, st.red, "failed")
 	add(t.Unreachable, st.red, "unreachable")
 	add(t.NotDone, st.yellow, "not done")

@@ -39,16 +39,31 @@ func KeyValues(args string) (*value.Map, error) {
 	}
 	if len(raw) > 0 {
 		// Ansible keeps words without "=" under this name, without a word.
-		joined := ""
-		for _, r := range raw {
-			if joined != "" && !strings.HasSuffix(joined, "\n") {
-				joined += " "
-			}
-			joined += r
-		}
-		out.Set("_raw_params", joined)
+		out.Set("_raw_params", Join(raw))
 	}
 	return out, nil
+}
+
+// Split is the words of a line as KeyValues sees them, quotes kept; one word where
+// a quote is not closed.
+func Split(line string) []string {
+	words, err := splitArgs(line)
+	if err != nil {
+		return []string{line}
+	}
+	return words
+}
+
+// Join is a line of such words.
+func Join(words []string) string {
+	var b strings.Builder
+	for _, w := range words {
+		if s := b.String(); s != "" && s[len(s)-1] != '\n' {
+			b.WriteByte(' ')
+		}
+		b.WriteString(w)
+	}
+	return b.String()
 }
 
 func unquote(s string) string {

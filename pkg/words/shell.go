@@ -15,10 +15,10 @@ type Word struct {
 	At   int // byte offset in the line
 }
 
-// Shell splits a line as Python's shlex.split(comments=True) does: POSIX
-// quotes and escapes, and a # that starts a comment even within a word. It adds
+// Shell splits a line as Python's shlex.split does: POSIX
+// quotes and escapes, and with comments a # that starts one even within a word. It adds
 // to words.
-func Shell(words []Word, line string) ([]Word, error) {
+func Shell(words []Word, line string, comments bool) ([]Word, error) {
 	if !strings.ContainsAny(line, "\\'\"#\r\n") {
 		return plainWords(words, line), nil
 	}
@@ -47,7 +47,7 @@ func Shell(words []Word, line string) ([]Word, error) {
 				flush()
 				state = between
 				continue
-			case c == '#':
+			case c == '#' && comments:
 				flush()
 				return words, nil
 			}

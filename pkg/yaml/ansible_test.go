@@ -48,6 +48,7 @@ var yamlPieces = []string{
 	"#", " #", "&x ", "*x", "&y ", "*y ", "!!str ", "!unsafe ", "! ", "!!int ", "!!map ", "|", ">", "|-", ">+", "|2", "\\", "\\n", "\\x41", "\\\n",
 	"\n", "\n", "\n", "\n  ", "\n    ", "\n ", " ", "  ", "\t", "\n\n", "\n- ", "\n  - ", "\nb: ", "\n  c: ", "---", "\n---\n", "\n...\n", "%", "@", "`", "\r\n",
 	"a: b\n", "x: 1\n  ", "k:\n  ", "- x\n", "{a: 1}", "[1, 2]", "'q'", "\"d\"", "text with blanks", "a:b", "a#b", "-a", "?b", "a,b", "<<: *x\n", "&x {p: 1}",
+	"a?b", "?=1", "//h/?q", "\\/", "\"\\/\"", "[a?", "{k: v?", "\\\\/",
 }
 
 func randomYAML(r *rand.Rand) string {
@@ -110,7 +111,7 @@ func TestYAMLLikeAnsible(t *testing.T) {
 
 // known finds what yaml.v3 reads otherwise than PyYAML; see
 // docs/ansible-differences.md.
-var known = regexp.MustCompile(`(^|[\s\[{,])!(\s|$)|(^|\n)[ ]*\t\s*#`)
+var known = regexp.MustCompile(`(^|[\s\[{,])!(\s|$)|(^|\n)[ ]*\t\s*#|[\[{][^\]}]*\s\?`)
 
 // losesUnsafe: what is nested in a list or dictionary marked !unsafe is lost
 // in Ansible; see docs/ansible-differences.md.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -21,7 +22,8 @@ var mistakes = []string{
 	"a: [1, 2\n", "a: [1, 2\nb: 3\n", "a: {x: 1\nb: 3\n", "a: [1 2]\nb: ]\n", "a: {{ x }}\n", "a: {{ x }}.example.org\n", "a: |0\n  x\n", "a: | x\n", "a\nb: 1\n", "a:\n  b\n  c: 1\n",
 	"a: *b\n", "a: &x 1\nb: &x 2\n", "a: &x [*x]\n", "a: *\n", "a: &\n", "a: !foo 1\n", "a: !foo!bar 1\n", "a: !<x 1\n", "a: !!int x\n", "a: 2020-99-99\n", "a: !x%zz 1\n",
 	"<<: 1\n", "<<: [1]\n", "a: !!omap [1]\n", "? [a]\n: b\n", "a:\n---\nb:\n", "a: 1\n---\n[\n", "%YAML 2.0\n---\na:\n", "%FOO\na:\n", "a: \"\x07\"\n", "a: x\xff\n",
-	"{\"a\": 1", "{\"a\" 1}\n", "[\"\\q\"]\n", "{\"a\": 1} x\n",
+	"a: 1\nfoo\nb: 2\n", "a: 1\n  foo\n", "a:\n  x: 1\n  *.log\n  b: 1\n", "# *b\nx: '*b'\nc: *b\n", "a: 1\n%a,b: 1\n", "a: [x?y, z\nb: 1\n",
+	"{\"a\": 1", "{\"a\": [1, \"x\\qy\"]}\n", "[NaN NaN, }\n", "{\"a\" 1}\n", "[\"\\q\"]\n", "{\"a\": 1} x\n",
 }
 
 // TestErrorsGolden: each mistake is told with its place, the text and what would
@@ -57,6 +59,64 @@ func problem(name, data string, secret bool) error {
 		_, err = testReader(d).Value(d.Root)
 	}
 	return err
+}
+
+// TestErrorsStandBelowWhatIsRight: lines that are right are not blamed for what
+// follows, whatever it is.
+func TestErrorsStandBelowWhatIsRight(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 50000 {
+		s := "k1: v\nk2: v\n" + randomYAML(r)
+		_, err := parseYAMLText(s)
+		var e *text.Error
+		if errors.As(err, &e) && e.Line < 2 {
+			t.Fatalf("%q: %v", s, err)
+		}
+	}
+}
+
+// TestNumbersOfPythonInJSON: NaN and Infinity are values, but no keys.
+func TestNumbersOfPythonInJSON(t *testing.T) {
+	for s, want := range map[string]string{
+		`["NaN", NaN, Infinity, -Infinity]`: "",
+		`{NaN: 1}`:                          "v.json:1:2: ",
+		`{"a": {-Infinity: 1}}`:             "v.json:1:8: ",
+		`[NaN, -NaN]`:                       "v.json:1:8: ",
+		`["\" NaN", NaN NaN]`:               "v.json:1:16: ",
+	} {
+		_, err := ParseJSON(&text.Source{Name: "v.json", Data: s}, testLimits)
+		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", s, err, want)
+		}
+	}
+}
+
+// BenchmarkParse: the time per host stays the same, also where all of them stand
+// on one line, as scripts print them.
+func BenchmarkParse(b *testing.B) {
+	for _, format := range []string{"yaml", "json"} {
+		for _, n := range []int{1000, 10000} {
+			var s strings.Builder
+			for i := range n {
+				if format == "yaml" {
+					fmt.Fprintf(&s, "node%06d.example.org:\n  ansible_host: 10.0.0.1\n  slot: %d\n", i, i)
+				} else {
+					fmt.Fprintf(&s, "%c\"node%06d.example.org\": {\"ansible_host\": \"10.0.0.1\", \"slot\": %d}", "{,"[min(i, 1)], i, i)
+				}
+			}
+			if format == "json" {
+				s.WriteByte('}')
+			}
+			b.Run(fmt.Sprintf("%s/hosts=%d", format, n), func(b *testing.B) {
+				for b.Loop() {
+					if err := problem("h", s.String(), false); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/host")
+			})
+		}
+	}
 }
 
 // TestErrorsOfSecrets: nothing of an encrypted file is told.
@@ -113,6 +173,14 @@ func TestExpansion(t *testing.T) {
 	}
 }
 
+// TestNumbersAreNoKeys: NaN is a value of Python's JSON, and no key.
+func TestNumbersAreNoKeys(t *testing.T) {
+	_, err := ParseJSON(&text.Source{Name: "v.json", Data: `{"a": NaN, NaN: 1}`}, testLimits)
+	if err == nil || !strings.HasPrefix(err.Error(), "v.json:1:12: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, m := range mistakes {
 		f.Add(m)
@@ -120,8 +188,12 @@ func FuzzParse(f *testing.F) {
 	for _, s := range yamlPieces {
 		f.Add("a: " + s + "\nb:\n  - " + s)
 	}
+	f.Add(`{NaN: 1, "a": {Infinity`)
 	f.Add(`{"a": [1, -2.5e3, true, null, "x\u00e9\n", NaN, -Infinity, {"b": {}}], "__ansible_vault": "x"}`)
+	// To YAML these end a line, too; text.Source counts \n alone.
+	breaks := strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 	f.Fuzz(func(t *testing.T, s string) {
+		lines := 1 + strings.Count(breaks.Replace(s), "\n")
 		src := &text.Source{Name: "f", Data: s}
 		for _, parse := range []func(*text.Source, Limits) (*Document, error){Parse, ParseJSON} {
 			d, err := parse(src, Limits{Depth: 50, Expansion: 2000})
@@ -132,7 +204,7 @@ func FuzzParse(f *testing.F) {
 			if err == nil {
 				continue
 			}
-			if !errors.As(err, &e) || e.Line < 1 || e.Column < 1 || e.Line > 1+strings.Count(s, "\n") || len(e.Error()) > 2000 {
+			if !errors.As(err, &e) || e.Line < 1 || e.Column < 1 || e.Line > lines || len(e.Error()) > 2000 {
 				t.Fatalf("out of place: %#v", err)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -71,19 +70,25 @@ func (r *jsonReader) located(err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	at := r.next()
-	why := strings.TrimPrefix(err.Error(), "json: ")
+	// The decoder counts no bytes of tokens; read as one value, the text has the
+	// same error at its true offset.
+	var all json.RawMessage
+	if whole := json.Unmarshal([]byte(r.data), &all); whole != nil {
+		err = whole
+	}
+	at, why := len(r.data), err.Error()
 	var syntax *json.SyntaxError
 	switch {
 	case strings.TrimSpace(r.src.Data) == "":
 		return r.src.Errorf(1, 1, "It must print at least {}.", "this is not valid JSON: nothing was printed")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		at, why = len(r.data), "the end is missing"
-	case errors.As(err, &syntax):
-		at = max(at, int(syntax.Offset)-1)
-		if r.src.Secret { // the cause names a character of the text
+	case errors.As(err, &syntax) && why != "unexpected end of JSON input":
+		at = max(int(syntax.Offset)-1, 0)
+		// The cause names a character of the text, or a quote of quoteNumbers.
+		if r.src.Secret || r.data[at] != r.src.Data[at] {
 			why = "it is wrong here"
 		}
+	default:
+		why = "the end is missing"
 	}
 	return r.errorAt(at, "this is not valid JSON: %s", why)
 }
@@ -165,7 +170,11 @@ func (r *jsonReader) object(n *Node) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		key.Value, key.Style = tok.(string), yaml3.DoubleQuotedStyle // the decoder lets nothing else pass
+		name, ok := tok.(string)
+		if !ok { // NaN or Infinity, which quoteNumbers made a text for the decoder
+			return nil, r.src.Errorf(key.Line, key.Column, jsonHint, "this is not valid JSON: a key must be a text in double quotes")
+		}
+		key.Value, key.Style = name, yaml3.DoubleQuotedStyle
 		v, err := r.value()
 		if err != nil {
 			return nil, err

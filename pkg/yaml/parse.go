@@ -48,24 +48,41 @@ func Parse(src *text.Source, l Limits) (*Document, error) {
 }
 
 func parseYAML(src *text.Source, l Limits) (*Document, error) {
-	d := &Document{Source: src, limits: l}
-	dec := yaml3.NewDecoder(strings.NewReader(src.Data))
+	c := check{src: src, depth: l.Depth, anchors: map[string]bool{}}
+	root, err := read(src, src.Data)
+	if err != nil {
+		if data, restore := standIns(src.Data); data != src.Data {
+			root, err = read(src, data)
+			c.restore = restore
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &Document{Source: src, Root: root, limits: l}
+	if root == nil {
+		return d, nil
+	}
+	return d, c.node(root, 0)
+}
+
+// read reads the one document of src; data is its text, or that with stand-ins.
+func read(src *text.Source, data string) (*Node, error) {
+	dec := yaml3.NewDecoder(strings.NewReader(data))
 	var first, second Node
 	switch err := decode(dec, &first); {
 	case errors.Is(err, io.EOF):
-		return d, nil
+		return nil, nil
 	case err != nil:
-		return nil, syntaxError(src, err)
+		return nil, syntaxError(src, data, err)
 	}
 	switch err := decode(dec, &second); {
 	case err == nil:
 		return nil, src.Errorf(second.Line, second.Column, "Keep one document in a file.", "a second YAML document starts here")
 	case !errors.Is(err, io.EOF):
-		return nil, syntaxError(src, err)
+		return nil, syntaxError(src, data, err)
 	}
-	d.Root = first.Content[0]
-	c := check{src: src, depth: l.Depth, anchors: map[string]bool{}}
-	return d, c.node(d.Root, 0)
+	return first.Content[0], nil
 }
 
 // decode reads one document. yaml.v3 panics with what it calls internal errors
@@ -84,11 +101,15 @@ type check struct {
 	src     *text.Source
 	depth   int
 	anchors map[string]bool
+	restore func(*Node) // nil if there are no stand-ins
 }
 
 func (c *check) node(n *Node, depth int) error {
 	if depth > c.depth {
 		return c.src.Errorf(n.Line, n.Column, deepHint, "values are nested too deeply")
+	}
+	if c.restore != nil {
+		c.restore(n)
 	}
 	if n.Anchor != "" {
 		if c.anchors[n.Anchor] {

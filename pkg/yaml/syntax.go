@@ -36,12 +36,13 @@ var causes = []cause{
 	{"found character that cannot start any token", "this character cannot start a value", quoteHint, false},
 	{"found a tab character", "a tab cannot indent YAML", "Indent with spaces.", false},
 	{"found unknown escape character", "this escape is not known", "Write the backslash twice, or use single quotes.", false},
-	{"did not find expected hexdecimal number", "hexadecimal digits are missing in this escape", "Write the backslash twice, or use single quotes.", false},
+	{"did not find expected hex", "hexadecimal digits are missing in this escape", "Write the backslash twice, or use single quotes.", false},
 	{"found invalid Unicode character escape code", "this escape names no character", "Write the backslash twice, or use single quotes.", false},
 	{"found unexpected end of stream", "the quote is not closed", "Close it, or take the opening quote away.", false},
 	{"found unexpected document indicator", "the quote is not closed before the document ends", "Close it, or take the opening quote away.", false},
 	{"indentation indicator equal to 0", "the indentation after | or > cannot be 0", "Write | or >, and indent the text below it.", false},
 	{"did not find expected comment or line break", "nothing may stand behind | or > on its line", "Put the text on the lines below it.", false},
+	{"found unexpected non-alphabetical character", "this directive is not known", "Take the line away; if the % belongs to a value, put it in quotes.", false},
 	{"found unknown directive name", "this directive is not known", "Take the line away; if the % belongs to a value, put it in quotes.", false},
 	{"found incompatible YAML document", "this YAML version is not supported, only 1.1 is", "Take the line away, or write %YAML 1.1.", true},
 	{"found undefined tag handle", "the tag's handle is not known", tagHint, true},
@@ -69,19 +70,26 @@ var unknownAnchor = regexp.MustCompile(`unknown anchor '([^']*)' referenced`)
 
 var (
 	// mark is the last place in a message of yaml/v4, before the cause.
-	mark = regexp.MustCompile(`line (\d+)(?:, column (\d+))?: [^:]*$`)
-	// quote is where a quote begins that is not closed.
-	quote = regexp.MustCompile(`while scanning a quoted scalar at line (\d+)(?:, column (\d+))?: .*(?:end of stream|document indicator)`)
+	mark = regexp.MustCompile(`^.*\bline (\d+)(?:, column (\d+))?: `)
+	// start is where that begins which is not complete: a quote that is not
+	// closed, a key without its colon, a directive.
+	start = regexp.MustCompile(`while scanning a (?:quoted scalar|simple key|directive) at line (\d+)(?:, column (\d+))?: .*(?:end of stream|document indicator|':'|directive name|non-alphabetical character)`)
+	// lineOnly is the place in a message of yaml.v3.
+	lineOnly = regexp.MustCompile(`^yaml: line (\d+): `)
 )
 
-// syntaxError says what yaml.v3 found, and where.
-func syntaxError(src *text.Source, err error) error {
-	message := err.Error()
+// syntaxError says what yaml.v3 found in data, which is src's or as wide, and
+// where.
+func syntaxError(src *text.Source, data string, err error) error {
+	message, again := err.Error(), readAgain(data)
 	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
 		line, column := src.Offset(max(0, strings.Index(src.Data, "*"+m[1])))
+		// yaml/v4 points behind the * of an alias.
+		if at := mark.FindStringSubmatch(again); at != nil && strings.HasSuffix(again, m[0]) {
+			line, column = number(at[1])-1, max(number(at[2])-1, 1)
+		}
 		return src.Errorf(line, column, AliasHint, "there is no anchor &%s above", src.Clip(m[1]))
 	}
-	again := readAgain(src.Data)
 	c := cause{message: "this is not valid YAML", hint: indentHint}
 	if i := slices.IndexFunc(causes, func(c cause) bool { return strings.Contains(message, c.contains) }); i >= 0 {
 		c = causes[i]
@@ -89,7 +97,7 @@ func syntaxError(src *text.Source, err error) error {
 	if m := opened.FindStringSubmatch(again); m != nil {
 		c.message += fmt.Sprintf(", %s was opened in line %s", map[string]string{"sequence": "[", "mapping": "{"}[m[1]], m[2])
 	}
-	line, column := place(src, message, again, c.parser)
+	line, column := place(src, message, again, c)
 	switch text := src.Line(line); {
 	case strings.HasPrefix(text, "\t") && column == 1:
 		c.message, c.hint = "a tab cannot indent YAML", "Indent with spaces."
@@ -103,22 +111,30 @@ func syntaxError(src *text.Source, err error) error {
 var opened = regexp.MustCompile(`while parsing a flow (sequence|mapping) at line (\d+)`)
 
 // place is where the text is wrong. yaml.v3 tells a line at most; its successor,
-// which finds the same, tells the column.
-func place(src *text.Source, message, again string, parser bool) (line, column int) {
+// where it finds the same, tells the column.
+func place(src *text.Source, message, again string, c cause) (line, column int) {
 	if i := strings.IndexFunc(src.Data, forbidden); i >= 0 && strings.Contains(message, "control characters") {
 		return src.Offset(i)
 	}
-	m := quote.FindStringSubmatch(again)
+	m := start.FindStringSubmatch(again)
 	if m == nil {
 		m = mark.FindStringSubmatch(again)
 	}
-	if m == nil {
-		return 1, 1
-	}
-	line, _ = strconv.Atoi(m[1])
-	column, _ = strconv.Atoi(m[2])
-	if !parser {
-		line-- // for the one that readAgain puts before the text
+	if m != nil && strings.Contains(again, c.contains) {
+		line, column = number(m[1]), number(m[2])
+		if !c.parser {
+			line-- // for the one that readAgain puts before the text
+		}
+	} else {
+		line = 1
+		if m = lineOnly.FindStringSubmatch(message); m != nil {
+			line = number(m[1])
+			if c.parser {
+				line++
+			}
+		}
+		shown := src.Line(line)
+		column = 1 + len(shown) - len(strings.TrimLeft(shown, " \t"))
 	}
 	// What is missing at the end is missing behind the last text.
 	text := strings.TrimRight(src.Data, " \t\r\n")
@@ -126,6 +142,12 @@ func place(src *text.Source, message, again string, parser bool) (line, column i
 		return src.Offset(len(text))
 	}
 	return max(line, 1), max(column, 1)
+}
+
+// number is a line or column of a message, 0 where it has none.
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
 }
 
 // readAgain is the error of yaml/v4, the text one line further down: of the first

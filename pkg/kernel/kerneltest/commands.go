@@ -31,6 +31,9 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 	case strings.HasSuffix(c.Script, "\ninit 6"):
 		n.log = append(n.log, "init 6")
 		return n.init6(c.Script)
+	case c.Env["trial"] != "":
+		n.log = append(n.log, "copy "+c.Env["real"]+" to "+c.Env["trial"])
+		return answer(n.copyFile(c.Env)), nil
 	case c.Env["file"] != "":
 		n.log = append(n.log, "change or look at "+c.Env["file"])
 		return n.fileScript(c), nil
@@ -62,6 +65,10 @@ func (n *Node) program(argv []string) (string, int) {
 			return "", 0
 		}
 		return n.env(), 0
+	case "sh": // syncs
+		return "", 0
+	case "rm":
+		return n.remove(argv[len(argv)-1])
 	case "uname":
 		return n.running + " #1 SMP\n", 0
 	case "cat":

@@ -39,15 +39,16 @@ func (n *Node) facts(keys []string) string {
 	section("boot-id", n.bootID(), 0)
 	section("os-release", "ID=centos\nVERSION_ID="+major, 0)
 	section("tools", tools, 0)
-	section("rpm", n.rpmList(), 3)
+	section("rpm", n.rpmList()+"package kernel-lt is not installed\n", 1)
 	section("yum-conf", "[main]\ninstallonly_limit=5", 0)
 	section("lock-holder", n.lockHolder(), 0)
 	if len(keys) == 1 && keys[0] == "brief" {
 		return b.String() + nonce + " done\n"
 	}
 	section("grubby-info", n.info(), 0)
-	section("grubby-default", n.named(n.saved).Kernel, 0)
-	if n.flavour != EL7 {
+	if n.flavour == EL7 {
+		section("grubby-default", n.named(n.saved).Kernel, 0)
+	} else {
 		section("bls", "x.conf", 0)
 	}
 	section("grubenv", n.env(), 0)
@@ -57,6 +58,9 @@ func (n *Node) facts(keys []string) string {
 	section("mounts", "/dev/vda2 / xfs rw 0 0\n/dev/vda1 /boot xfs rw 0 0", 0)
 	section("df", fmt.Sprintf("/dev/vda2 9999999 1 9999999 1%% /\n/dev/vda1 1038336 1 %d 1%% /boot", n.behaviour.BootFreeMB*1024), 0)
 	section("kernels", n.kernels(), 0)
+	if n.behaviour.Kubelet != "" {
+		section("kubelet", "Kubernetes v"+n.behaviour.Kubelet, 0)
+	}
 	for _, k := range keys {
 		kind, arg, _ := strings.Cut(k, "=")
 		switch kind {
@@ -66,6 +70,9 @@ func (n *Node) facts(keys []string) string {
 			section("package "+arg, text, status)
 			section("repo "+repo, "["+repo+"]\nenabled=0\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-elrepo.org", 0)
 			section("repo-missing-keys "+repo, "", 0)
+		case "install":
+			text, status := n.wouldInstall()
+			section("install "+arg, text, status)
 		case "file":
 			section("file "+arg, n.fileFacts(arg), 0)
 		}

@@ -10,7 +10,9 @@
 // on the lab's virtual machines, which reboot through a real GRUB: next_entry is
 // booted once and left behind empty, a panic brings the default back under a
 // second new boot_id, a connection is lost while init 6 works, a node on its way
-// up refuses connections, then logins. It is as unkind as those were: tools end
+// up refuses connections, then logins. grubby is as its sources are: C grubby puts
+// a new entry first and makes it of the default one, EL8's script writes variables
+// out when it changes arguments. It is as unkind as those were: tools end
 // with 0 and have done nothing where a [Behaviour] says so.
 //
 // It does not show that real tools take these commands, nor anything of SSH,

@@ -61,11 +61,18 @@ type Behaviour struct {
 	Kernels map[string]Fate
 
 	// Tools that end with 0 and have done nothing.
-	GrubbySetsNoDefault, Grub2SetsNoDefault, GrubbySetsNoArgs, Grub2RebootsNothing bool
-	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing            bool
+	GrubbySetsNoDefault, Grub2SetsNoDefault, Grub2RebootsNothing        bool
+	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing bool
+	// NoTrialEntry: no entry for a trial can be made, TrialStays: none be removed.
+	// AddingMovesDefault: C grubby makes the entry that it adds the default.
+	NoTrialEntry, TrialStays, AddingMovesDefault bool
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
+	// InstallFails is what yum says instead of installing anything, where another
+	// repository is dead or a dependency is missing. The one repository can still
+	// be listed.
+	InstallFails string
 	// YumMovesDefault makes an installed kernel the default.
 	YumMovesDefault bool
 	// NoInitramfs and MissingDrivers are what a kernel from the repository lacks.
@@ -76,6 +83,8 @@ type Behaviour struct {
 	GrubIgnoresNext, GrubKeepsNext bool
 	// Lock is who holds yum's lock: "812 packagekitd".
 	Lock string
+	// Kubelet is the version of the one that is installed, "" for none.
+	Kubelet string
 	// BootFreeMB is what is free in /boot.
 	BootFreeMB int
 	// Repo is what the repository elrepo-kernel has.
@@ -194,6 +203,13 @@ func (n *Node) SetDefault(release string) {
 	n.saved = entryName(n.entry(release))
 }
 
+// SetSaved is grub2-set-default by hand, with anything that GRUB takes.
+func (n *Node) SetSaved(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.saved = name
+}
+
 // SetArgs gives a kernel's boot entry other arguments, by hand.
 func (n *Node) SetArgs(release, args string) {
 	n.mu.Lock()
@@ -203,6 +219,13 @@ func (n *Node) SetArgs(release, args string) {
 			n.entries[i].Args = args
 		}
 	}
+}
+
+// SetNext is grub2-reboot by hand, with an entry's id or title.
+func (n *Node) SetNext(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next = name
 }
 
 // AddPackage installs a package by hand, and its boot entry if it brings a

@@ -57,6 +57,10 @@ func (n *Node) work() {
 		n.job.status = 1
 		return
 	}
+	if slices.Contains(n.job.args, "install") && n.behaviour.InstallFails != "" {
+		n.job.status = 1
+		return
+	}
 	switch {
 	case slices.Contains(n.job.args, "install"):
 		n.job.status = n.yumInstall(n.job.args)
@@ -120,7 +124,8 @@ func (n *Node) yumRemove(args []string) int {
 	}
 	n.packages = left
 	if !n.behaviour.YumLeavesEntry {
-		n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) })
+		// kernel-install knows only the file that it has made itself.
+		n.entries = slices.DeleteFunc(n.entries, func(e node.BootEntry) bool { return !has(e.Release()) && (n.flavour == EL7 || !e.Trial()) })
 	}
 	return 0
 }
@@ -136,8 +141,19 @@ func (n *Node) yum(argv []string) (string, int) {
 		return "", 0
 	case slices.Contains(argv, "list"):
 		return n.list(argv[len(argv)-1])
+	case slices.Contains(argv, "--assumeno"):
+		return n.wouldInstall()
 	}
 	return n.unknown(argv)
+}
+
+// wouldInstall is what yum --assumeno install prints. Its exit status is that of
+// an install that a person has declined.
+func (n *Node) wouldInstall() (string, int) {
+	if n.behaviour.InstallFails != "" {
+		return n.behaviour.InstallFails, 1
+	}
+	return "Transaction Summary\nInstall  1 Package\n\nOperation aborted.\n", 1
 }
 
 // list is what yum list prints of a package in the repository elrepo-kernel.

@@ -50,7 +50,7 @@ type Raw interface {
 // they are marked as unsafe to template.
 func (c *Cache) Data(v any, s Scope) (any, error) {
 	switch v := v.(type) {
-	case nil, bool, int64, float64:
+	case nil, bool, int64, float64, value.Timestamp:
 		return v, nil
 	case int:
 		return int64(v), nil
@@ -66,6 +66,8 @@ func (c *Cache) Data(v any, s Scope) (any, error) {
 			}
 		}
 		return nil, &ValueError{Source: v, Err: err}
+	case value.Tuple:
+		return c.Data([]any(v), s) // Ansible makes a list of it, too
 	case []any:
 		out := v
 		for i, x := range v {

@@ -13,6 +13,15 @@ type signature []string
 
 func sig(names ...string) signature { return names }
 
+// named is how many parameters can only be given by name.
+func (s signature) named() int {
+	n := 0
+	for n < len(s) && strings.HasSuffix(s[n], "=") {
+		n++
+	}
+	return n
+}
+
 // bind checks a call while the template is parsed and returns the place of
 // each argument.
 func (s signature) bind(at int, what string, args []node, kw []keyword) ([]node, error) {
@@ -21,10 +30,7 @@ func (s signature) bind(at int, what string, args []node, kw []keyword) ([]node,
 	if variadic {
 		fixed = s[:len(s)-1]
 	}
-	named := 0 // that can only be given by name
-	for named < len(fixed) && strings.HasSuffix(fixed[named], "=") {
-		named++
-	}
+	named := s.named()
 	if most := len(fixed) - named; len(args) > most && !variadic {
 		return nil, errorAt(args[most].pos(), "%s takes at most %d arguments: %s", what, most, s)
 	}

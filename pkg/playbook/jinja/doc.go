@@ -15,9 +15,9 @@
 //     *Error from Parse, before anything is evaluated.
 //   - Nothing here reads a file, the environment, the clock or chance, so the
 //     same template gives the same answer in plan and in apply.
-//   - Dictionaries iterate in the order of their sorted keys; Python's order is
-//     that of insertion, which plain Go maps do not keep.
+//   - Dictionaries iterate in the order in which their keys were set first, as
+//     Python's do.
 //
-// Values are nil, bool, int64, float64, string, []any and map[string]any, and
-// what a Scope hands in as Mapping or Opaque.
+// Values are nil, bool, int64, float64, string, value.Timestamp, []any and
+// *value.Map, and what a Scope hands in as Mapping or Opaque.
 package jinja

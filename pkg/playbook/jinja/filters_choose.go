@@ -8,10 +8,12 @@ import (
 )
 
 // inner runs a filter or a test by name on one item, with arguments that are
-// already evaluated.
+// already evaluated; none of them is given by name.
 func (c *call) inner(name string, in any, args []any, has []bool, s signature) (*call, error) {
+	named := s.named()
+	args, has = append(make([]any, named), args...), append(make([]bool, named), has...)
 	for i, n := range s {
-		if n != "*" && !strings.HasSuffix(n, "?") && (i >= len(has) || !has[i]) {
+		if n != "*" && !strings.HasSuffix(n, "?") && i >= named && (i >= len(has) || !has[i]) {
 			return nil, c.fail("%s needs %q", name, n)
 		}
 	}
@@ -136,12 +138,7 @@ func filterDictsort(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	byKey := func(a, b any) int {
-		order, _ := compare(folded(a.([]any)[0], false), folded(b.([]any)[0], false))
-		return order
-	}
-	slices.SortStableFunc(out.([]any), byKey)
-	return out, nil
+	return out, c.sort(out.([]any), func(pair any) any { return folded(pair.([]any)[0], false) })
 }
 
 // keyAndValue are the names that items have for the two.
@@ -198,12 +195,30 @@ func filterItems2dict(c *call) (any, error) {
 
 func filterCombine(c *call) (any, error) {
 	out := &value.Map{}
-	for _, x := range flatten(append([]any{c.in}, c.args[1:]...), 1, true) {
+	for _, x := range slices.Backward(flatten(append([]any{c.in}, c.args[1:]...), 1, true)) {
 		m, ok := x.(*value.Map)
 		if !ok {
 			return nil, c.fail("needs dictionaries, not %s", TypeName(x))
 		}
-		out.Update(m, c.bool(0, false))
+		out = laidOver(m, out, c.bool(0, false))
 	}
 	return out, nil
+}
+
+// laidOver is y laid over x, as Ansible's merge_hash does it: of two that are
+// equal it is the second, whose order may be another.
+func laidOver(x, y *value.Map, recursive bool) *value.Map {
+	if Equal(x, y) {
+		return y
+	}
+	out := x.Clone()
+	for k, v := range y.All() {
+		under, _ := out.Get(k)
+		u, isMap := under.(*value.Map)
+		if o, ok := v.(*value.Map); ok && isMap && recursive {
+			v = laidOver(u, o, true)
+		}
+		out.Set(k, v)
+	}
+	return out
 }

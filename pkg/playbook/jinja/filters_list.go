@@ -135,7 +135,7 @@ func filterSort(c *call) (any, error) {
 	slices.SortStableFunc(entries, func(a, b entry) int {
 		n, ok := compare(a.key, b.key)
 		if !ok && err == nil {
-			err = c.fail("%s and %s cannot be ordered", TypeName(a.key), TypeName(b.key))
+			err = c.unordered(a.key, b.key)
 		}
 		if reverse {
 			return -n
@@ -147,6 +147,23 @@ func filterSort(c *call) (any, error) {
 		out[i] = e.v
 	}
 	return out, err
+}
+
+// sort sorts l by a key of each item; keys that Python cannot order are an error.
+func (c *call) sort(l []any, key func(any) any) (err error) {
+	slices.SortStableFunc(l, func(a, b any) int {
+		x, y := key(a), key(b)
+		n, ok := compare(x, y)
+		if !ok && err == nil {
+			err = c.unordered(x, y)
+		}
+		return n
+	})
+	return err
+}
+
+func (c *call) unordered(a, b any) error {
+	return c.fail("%s and %s cannot be ordered", TypeName(a), TypeName(b))
 }
 
 func filterReverse(c *call) (any, error) {
@@ -255,7 +272,7 @@ func extreme(c *call, sign int) (any, error) {
 	for i := 1; i < len(l); i++ {
 		n, ok := compare(folded(keys[i], c.bool(0, false)), folded(keys[best], c.bool(0, false)))
 		if !ok {
-			return nil, c.fail("%s and %s cannot be ordered", TypeName(keys[i]), TypeName(keys[best]))
+			return nil, c.unordered(keys[i], keys[best])
 		}
 		if n*sign > 0 {
 			best = i

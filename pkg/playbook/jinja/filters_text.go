@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -112,7 +111,7 @@ func toJSON(c *call, indent string) (any, error) {
 
 func plainData(v any) error {
 	switch v := v.(type) {
-	case nil, bool, int64, float64, string:
+	case nil, bool, int64, float64, string, value.Timestamp:
 		return nil
 	case []any:
 		for _, x := range v {
@@ -122,7 +121,10 @@ func plainData(v any) error {
 		}
 		return nil
 	case *value.Map:
-		for _, x := range v.All() {
+		for k, x := range v.All() {
+			if _, ok := k.(value.Timestamp); ok {
+				return fmt.Errorf("a %s cannot be a key in JSON", TypeName(k))
+			}
 			if err := plainData(x); err != nil {
 				return err
 			}
@@ -166,6 +168,8 @@ func writeJSON(b *strings.Builder, v any, indent, line string) {
 		}
 	case string:
 		b.WriteString(jsonString(v))
+	case value.Timestamp:
+		b.WriteString(jsonString(v.ISO))
 	case []any:
 		b.WriteByte('[')
 		for i, x := range v {
@@ -175,11 +179,7 @@ func writeJSON(b *strings.Builder, v any, indent, line string) {
 		end(len(v), "]")
 	case *value.Map:
 		b.WriteByte('{')
-		entries := slices.All(v.Entries())
-		if indent != "" { // to_nice_json sorts, to_json does not
-			entries = v.Sorted()
-		}
-		for i, e := range entries {
+		for i, e := range v.Entries() {
 			open(i)
 			b.WriteString(jsonString(value.Word(e.Key)) + ": ")
 			writeJSON(b, e.Value, indent, inner)
@@ -220,7 +220,40 @@ func filterNiceJSON(c *call) (any, error) {
 	if n < 1 || n > 40 {
 		return nil, c.fail("the indent must be between 1 and 40")
 	}
+	if c.in, err = c.sortedKeys(c.in); err != nil {
+		return nil, err
+	}
 	return toJSON(c, strings.Repeat(" ", int(n)))
+}
+
+// sortedKeys sorts all dictionaries within v, as to_nice_json does.
+func (c *call) sortedKeys(v any) (any, error) {
+	switch v := v.(type) {
+	case []any:
+		out := make([]any, len(v))
+		for i, x := range v {
+			var err error
+			if out[i], err = c.sortedKeys(x); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	case *value.Map:
+		entries := anys(v.Entries())
+		if err := c.sort(entries, func(e any) any { return e.(value.Entry).Key }); err != nil {
+			return nil, err
+		}
+		out := value.NewMap(len(entries))
+		for _, e := range entries {
+			x, err := c.sortedKeys(e.(value.Entry).Value)
+			if err != nil {
+				return nil, err
+			}
+			out.Set(e.(value.Entry).Key, x)
+		}
+		return out, nil
+	}
+	return v, nil
 }
 
 func filterFromJSON(c *call) (any, error) {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // lazyVars resolves templates in the values of variables, as Ansible does.
@@ -67,9 +69,30 @@ func readGolden(t *testing.T, file string) (lazyVars, []goldenCase) {
 	}
 	var vars any
 	read("testdata/vars.json", &vars)
+	all := vars.(*value.Map)
+	all.Update(yamlVars(t), false)
+	all.Set("tup", value.Tuple{"one is {{ one }}", value.Tuple{"{{ one }}"}})
 	var cases []goldenCase
 	read("testdata/"+file, &cases)
-	return lazyVars{&Cache{}, vars.(*value.Map)}, cases
+	return lazyVars{&Cache{}, all}, cases
+}
+
+// yamlVars are the variables that JSON has no form for.
+func yamlVars(t *testing.T) *value.Map {
+	t.Helper()
+	b, err := os.ReadFile("testdata/vars.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := yaml.Parse(&text.Source{Name: "vars.yaml", Data: string(b)}, yaml.Limits{Depth: jsonDepth, Expansion: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := d.Reader(yaml.Options{}).Value(d.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.(*value.Map)
 }
 
 // differences are the cases in which this package answers otherwise than

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/value"
@@ -136,13 +137,33 @@ func (t *Template) Native(s Scope) (v, before any, err error) {
 	}
 	switch before.(type) {
 	case []any, *value.Map, bool, Omit, Mapping:
-		return before, before, nil
+		if !holdsDate(before) {
+			return before, before, nil
+		}
 	}
 	text := output(before)
 	if isTextFilter(n) {
 		return text + strings.Repeat("\n", trailingNewlines(t.src)), before, nil
 	}
 	return literal(text), before, nil
+}
+
+// holdsDate reports whether there is a date in a list or a dictionary: printed,
+// it reads like no literal of Python's, so Ansible leaves the whole a text.
+func holdsDate(v any) bool {
+	switch v := v.(type) {
+	case value.Timestamp:
+		return true
+	case []any:
+		return slices.ContainsFunc(v, holdsDate)
+	case *value.Map:
+		for k, x := range v.All() {
+			if holdsDate(k) || holdsDate(x) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Render is the text that the template prints.

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/value"
@@ -47,7 +48,7 @@ type method struct {
 // with. What it does not know it returns as it is.
 func Normalize(v any) any {
 	switch v := v.(type) {
-	case nil, bool, int64, float64, string, Undefined, Omit, Opaque, Mapping:
+	case nil, bool, int64, float64, string, value.Timestamp, Undefined, Omit, Opaque, Mapping:
 		return v
 	case int:
 		return int64(v)
@@ -55,8 +56,6 @@ func Normalize(v any) any {
 		return string(v)
 	case value.Binary:
 		return string(v)
-	case value.Timestamp:
-		return v.Str
 	case value.Tuple:
 		return Normalize([]any(v))
 	case *big.Int:
@@ -98,7 +97,7 @@ func Normalize(v any) any {
 // identical reports whether Normalize left a value as it was.
 func identical(a, b any) bool {
 	switch a := a.(type) {
-	case nil, bool, int64, float64, string:
+	case nil, bool, int64, float64, string, value.Timestamp:
 		return true
 	case []any:
 		x, ok := b.([]any)
@@ -136,7 +135,7 @@ func Truth(v any) bool {
 
 // TypeName is Python's name of the value's type.
 func TypeName(v any) string {
-	switch v.(type) {
+	switch v := v.(type) {
 	case nil:
 		return "NoneType"
 	case bool:
@@ -151,6 +150,11 @@ func TypeName(v any) string {
 		return "list"
 	case *value.Map, Mapping:
 		return "dict"
+	case value.Timestamp:
+		if len(v.ISO) == len(dateOnly) {
+			return "date"
+		}
+		return "datetime"
 	case method:
 		return "method"
 	}
@@ -206,11 +210,30 @@ func Equal(a, b any) bool {
 			}
 		}
 		return true
+	case value.Timestamp:
+		b, ok := b.(value.Timestamp)
+		order, comparable := chronological(a, b)
+		return ok && comparable && order == 0
 	case Omit:
 		_, ok := b.(Omit)
 		return ok
 	}
 	return false
+}
+
+const dateOnly = time.DateOnly
+
+// chronological compares two dates, two times with a zone or two without one.
+// Python compares no others.
+func chronological(a, b value.Timestamp) (order int, ok bool) {
+	for _, layout := range []string{dateOnly, "2006-01-02T15:04:05", "2006-01-02T15:04:05-07:00"} {
+		x, errA := time.Parse(layout, a.ISO)
+		y, errB := time.Parse(layout, b.ISO)
+		if errA == nil && errB == nil {
+			return x.Compare(y), true
+		}
+	}
+	return 0, false
 }
 
 // compare orders two values as Python's < does, or says that it cannot.
@@ -239,6 +262,10 @@ func compare(a, b any) (int, bool) {
 				return compare(a[i], b[i])
 			}
 			return order(len(a), len(b)), true
+		}
+	case value.Timestamp:
+		if b, ok := b.(value.Timestamp); ok {
+			return chronological(a, b)
 		}
 	}
 	return 0, false

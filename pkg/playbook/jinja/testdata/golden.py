@@ -9,11 +9,14 @@ import json
 import os
 
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.yaml.loader import AnsibleLoader
 from ansible.playbook.conditional import Conditional
 from ansible.template import Templar
 
 here = os.path.dirname(os.path.abspath(__file__))
 variables = json.load(open(os.path.join(here, "vars.json")))
+variables.update(AnsibleLoader(open(os.path.join(here, "vars.yaml")).read()).get_single_data())
+variables["tup"] = ("one is {{ one }}", ("{{ one }}",))  # an inventory in INI may hold it
 loader = DataLoader()
 
 class Task(Conditional):

@@ -1,0 +1,111 @@
+package playbook
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/yaml"
+)
+
+// handlerNames are the words of notify or listen.
+func (l *loader) handlerNames(f *field) []string {
+	nodes := []*yaml.Node{f.node}
+	if f.node.Kind == yaml.SequenceNode {
+		nodes = f.node.Content
+	}
+	var out []string
+	for _, n := range nodes {
+		n = yaml.Resolve(n)
+		switch {
+		case !isText(n) || n.Value == "":
+			l.add(f.src.errorAt(n, "the name of a handler is a text, not %s", kindName(n)))
+		case jinja.MaybeTemplate(n.Value):
+			l.add(f.src.errorAt(n, "a handler that is named by a template is not supported by fleetd yet").hint("write the name out: the plan says which handlers a change calls"))
+		default:
+			out = append(out, n.Value)
+		}
+	}
+	return out
+}
+
+// meta reads the one word that fleetd takes behind meta.
+func (l *loader) meta(f *field) bool {
+	if v, _ := yaml.Scalar(f.node).(string); v != "flush_handlers" {
+		l.add(f.errorAt("meta takes flush_handlers, so far").hint("serial, max_fail_percentage and any_errors_fatal say when a run ends"))
+	}
+	return true
+}
+
+// withHandlers puts behind each part of a play, and where handlers are flushed,
+// the handlers that its tasks may call, in the order in which they are defined, as
+// Ansible runs them.
+func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
+	for _, h := range handlers {
+		if h.name != nil && jinja.MaybeTemplate(h.name.node.Value) {
+			l.add(h.name.errorAt("a handler whose name is a template is not supported by fleetd yet").hint("write the name out, or give it a word with listen"))
+		}
+	}
+	var out, section []*task
+	number := 0
+	flush := func() {
+		var called []string
+		for _, t := range section {
+			called = append(called, l.known(t, handlers)...)
+			t.section = number
+			out = append(out, t)
+		}
+		for _, h := range handlers {
+			if !slices.ContainsFunc(h.words(), func(w string) bool { return slices.Contains(called, w) }) {
+				continue
+			}
+			copied := *h
+			copied.called, copied.section = h.words(), number
+			out = append(out, &copied)
+			called = append(called, l.known(h, handlers)...)
+		}
+		section = nil
+		number++
+	}
+	for _, part := range parts {
+		for _, t := range part {
+			if t.flush {
+				flush()
+			} else {
+				section = append(section, t)
+			}
+		}
+		flush()
+	}
+	return out
+}
+
+// words are what calls the task as a handler.
+func (t *task) words() []string {
+	if t.name == nil {
+		return t.listen
+	}
+	return append([]string{t.name.node.Value}, t.listen...)
+}
+
+// known are the handlers that a task names; one that is not there is told.
+func (l *loader) known(t *task, handlers []*task) []string {
+	var all []string
+	for _, h := range handlers {
+		all = append(all, h.words()...)
+	}
+	for _, name := range t.notify {
+		if !slices.Contains(all, name) {
+			hint := "the play has no handlers"
+			if len(all) > 0 {
+				hint = didYouMean(name, all, "its handlers are: "+strings.Join(all, ", "))
+			}
+			l.add(t.errorAt("notify: there is no handler %q", name).hint("%s", hint))
+		}
+	}
+	return t.notify
+}
+
+// calledBy is how the plan says that a handler runs where it is notified.
+func calledBy(words []string) string { return fmt.Sprintf("whether it is notified (%s)", words[0]) }

@@ -1,0 +1,279 @@
+package playbook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fleetd/fleetd/pkg/playbook/jinja"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// loop is what a task is repeated for.
+type loop struct {
+	*field // nil where there is loop_control alone
+	value  any
+	// flat is set for with_items, which takes lists within the list apart.
+	flat        bool
+	item, index string // the variables that loop_control names; index may be ""
+}
+
+func (l *loader) loop(t *task, f *field, flat bool) {
+	if t.loop == nil {
+		t.loop = &loop{item: "item"}
+	}
+	if t.loop.field != nil {
+		l.add(f.errorAt("a task has one loop"))
+		return
+	}
+	l.parseTemplates(f.src, f.node)
+	t.loop.field, t.loop.flat, t.loop.value = f, flat, l.data(f.src, f.node)
+}
+
+func (l *loader) loopControl(t *task, f *field) {
+	if t.loop == nil {
+		t.loop = &loop{item: "item"}
+	}
+	for _, e := range l.mapping(f.src, f.node) {
+		v := &field{f.src, e.val}
+		switch e.name {
+		case "loop_var":
+			t.loop.item = l.variable(v)
+		case "index_var":
+			t.loop.index = l.variable(v)
+		case "label":
+			l.scalar(v) // for people: the plan shows the items
+		default:
+			l.add(f.src.errorAt(e.key, "loop_control takes loop_var, index_var and label, so far, not %q", e.name))
+		}
+	}
+}
+
+// own reports whether a template failed for a variable of the loop alone.
+func (p *loop) own(err error) bool {
+	var u *unknownError
+	return p != nil && errors.As(err, &u) && (u.name == p.item || u.name == p.index)
+}
+
+// within are the variables of a host as a round of the loop sees them: those of
+// the loop are not known yet.
+func (p *loop) within(s *scope) *scope {
+	if p == nil {
+		return s
+	}
+	out := *s
+	out.done, out.unknown = map[string]any{}, maps.Clone(s.unknown)
+	if out.unknown == nil {
+		out.unknown = map[string]bool{}
+	}
+	out.unknown[p.item] = true
+	if p.index != "" {
+		out.unknown[p.index] = true
+	}
+	return &out
+}
+
+// mostItems bounds a loop: its items are in the plan.
+const mostItems = 10_000
+
+// list makes the items of what the loop's value came out as.
+func list(v any, flat bool) ([]any, error) {
+	l, ok := v.([]any)
+	switch {
+	case !ok && flat:
+		l = []any{v}
+	case !ok:
+		return nil, fmt.Errorf("a loop needs a list, this is %s", typeName(v))
+	}
+	if flat {
+		var out []any
+		for _, x := range l {
+			if inner, ok := x.([]any); ok {
+				out = append(out, inner...)
+			} else {
+				out = append(out, x)
+			}
+		}
+		l = out
+	}
+	if len(l) > mostItems {
+		return nil, fmt.Errorf("a loop of %d items is more than %d", len(l), mostItems)
+	}
+	return l, nil
+}
+
+// openLoop is what the journal keeps of a loop: its items, or the template that
+// gives them.
+type openLoop struct {
+	Items []json.RawMessage `json:"items,omitempty"`
+	Value json.RawMessage   `json:"value,omitempty"`
+	Flat  bool              `json:"flat,omitempty"`
+	Item  string            `json:"item"`
+	Index string            `json:"index,omitempty"`
+}
+
+// keepLoop adds the loop to an open step. It reports whether its items are known.
+func (t *taskRun) keepLoop(s *scope, d *openStep, out *rollout.Open) (known bool, e *Error) {
+	p := t.loop
+	d.Loop = &openLoop{Flat: p.flat, Item: p.item, Index: p.index}
+	out.Late = true
+	v, err := s.c.cache.Data(p.value, s)
+	if o, ok := v.(jinja.Opaque); ok && err == nil {
+		err = o.Err
+	}
+	if unknown(err) {
+		if d.Loop.Value, err = jinja.JSON(jinja.Normalize(p.value)); err != nil || holdsUnsafe(p.value) {
+			return false, p.errorAt("this loop cannot be kept for the run: it is marked !unsafe or no plain data")
+		}
+		out.Loop = []string{strings.Join(expressions(p.value), ", ")}
+		out.Unknown = append(out.Unknown, "loop")
+		return false, nil
+	}
+	if err != nil {
+		return false, s.c.templateError(p.src, p.node, err, s)
+	}
+	items, err := list(v, p.flat)
+	if err != nil {
+		return false, p.errorAt("%v", err).hint("write a list, or a template that gives one")
+	}
+	for _, x := range items {
+		raw, err := jinja.JSON(jinja.Normalize(x))
+		if err != nil {
+			return false, p.errorAt("an item of this loop cannot be kept for the run: %v", err)
+		}
+		d.Loop.Items = append(d.Loop.Items, raw)
+		out.Loop = append(out.Loop, shownItem(x, raw))
+	}
+	if len(items) == 0 {
+		out.Loop = []string{"nothing"}
+	}
+	return true, nil
+}
+
+// shownItem is an item for the plan: a text as it is, anything else as JSON.
+func shownItem(x any, raw []byte) string {
+	if s, ok := x.(string); ok {
+		return s
+	}
+	return string(raw)
+}
+
+// Items are the results as each item of the loop finds them.
+func (o *OpenSteps) Items(open rollout.Open, results rollout.Results) ([]rollout.Results, error) {
+	step, s, err := o.scope(open, results)
+	if err != nil {
+		return nil, err
+	}
+	p := step.Loop
+	items := p.Items
+	if len(p.Value) > 0 {
+		v, err := jinja.FromJSON(p.Value)
+		if err == nil {
+			v, err = o.cache.Data(v, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("loop: %w", err)
+		}
+		l, err := list(v, p.Flat)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range l {
+			raw, err := jinja.JSON(x)
+			if err != nil {
+				return nil, fmt.Errorf("loop: %w", err)
+			}
+			items = append(items, raw)
+		}
+	}
+	out := make([]rollout.Results, len(items))
+	for n, x := range items {
+		out[n] = maps.Clone(results)
+		if out[n] == nil {
+			out[n] = rollout.Results{}
+		}
+		out[n][p.Item] = x
+		if p.Index != "" {
+			out[n][p.Index] = json.RawMessage(fmt.Sprint(n))
+		}
+	}
+	return out, nil
+}
+
+// Together is the outcome of a loop, and its result as Ansible registers it.
+func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []rollout.Outcome) rollout.Outcome {
+	var step openStep
+	if err := json.Unmarshal(open.Data, &step); err != nil {
+		return rollout.Fail(fmt.Errorf("cannot read what the plan holds of the step: %w", err))
+	}
+	out := rollout.Outcome{Kind: rollout.Unchanged}
+	var results []map[string]json.RawMessage
+	var said []string
+	facts := map[string]json.RawMessage{}
+	skipped, failed := 0, 0
+	changed := false
+	for n, end := range ends {
+		item := items[n][step.Loop.Item]
+		r := map[string]json.RawMessage{}
+		if len(end.Result) > 0 && json.Unmarshal(end.Result, &r) != nil {
+			return rollout.Fail(fmt.Errorf("cannot read the result of item %d", n+1))
+		}
+		switch end.Kind {
+		case rollout.Skipped:
+			skipped++
+			if len(r) == 0 {
+				_ = json.Unmarshal(rollout.SkippedResult, &r) // JSON of our own
+			}
+		case rollout.Failed:
+			failed++
+			said = append(said, fmt.Sprintf("%s: %s", item, end.Message))
+			out.Hint = end.Hint
+		case rollout.Changed:
+			changed = true
+		}
+		var set map[string]json.RawMessage
+		if json.Unmarshal(r["ansible_facts"], &set) == nil {
+			maps.Copy(facts, set) // of two that set one variable the later counts
+		}
+		r[step.Loop.Item] = item
+		r["ansible_loop_var"], _ = json.Marshal(step.Loop.Item) // a text: it cannot fail
+		if index := step.Loop.Index; index != "" {
+			r[index] = items[n][index]
+			r["ansible_index_var"], _ = json.Marshal(index)
+		}
+		results = append(results, r)
+	}
+	switch {
+	case failed > 0:
+		out.Kind, out.Message = rollout.Failed, fmt.Sprintf("%d of %d items failed: %s", failed, len(ends), strings.Join(slices.Compact(said), "; "))
+	case len(ends) == 0:
+		out.Kind, out.Message = rollout.Skipped, "skipped, since the loop has no items"
+	case skipped == len(ends):
+		out.Kind, out.Message = rollout.Skipped, "skipped for every item"
+	case changed:
+		out.Kind, out.Message = rollout.Changed, fmt.Sprintf("%d items", len(ends))
+	default:
+		out.Message = fmt.Sprintf("%d items", len(ends))
+	}
+	whole := map[string]any{"results": results, "changed": changed, "skipped": out.Kind == rollout.Skipped, "msg": "All items completed"}
+	switch {
+	case len(ends) == 0:
+		whole = map[string]any{"results": []any{}, "changed": false, "skipped": true, "skipped_reason": "No items in the list"}
+	case failed > 0:
+		whole["failed"], whole["msg"] = true, "One or more items failed"
+	case out.Kind == rollout.Skipped:
+		whole["msg"] = "All items skipped"
+	}
+	if len(facts) > 0 {
+		whole["ansible_facts"] = facts
+	}
+	raw, err := json.Marshal(whole)
+	if err != nil {
+		return rollout.Fail(fmt.Errorf("cannot write down the loop's result: %w", err))
+	}
+	out.Result = raw
+	return out
+}

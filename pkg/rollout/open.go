@@ -1,0 +1,106 @@
+package rollout
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Open is what of a step only the run tells: its condition, its arguments, or how
+// its end is judged.
+type Open struct {
+	// Unknown are the conditions that a result of the run decides, as they are
+	// written ("when: probe.rc == 0"), and the names of such arguments.
+	Unknown []string `json:"unknown,omitempty"`
+	// Late is set where the change is made in the run: for what is unknown, or
+	// because there is one for each item of a loop.
+	Late bool `json:"late,omitempty"`
+	// Loop are the items, each on a line, or the expression that gives them.
+	Loop []string `json:"loop,omitempty"`
+	// Judged is by what the step's end is judged, as it is written, such as
+	// "failed_when: probe.rc > 1".
+	Judged []string `json:"judged,omitempty"`
+	// Summary is the call as it is written, on one line.
+	Summary string `json:"summary,omitempty"`
+	// Data is the compiler's own: all that is needed to resolve the step without
+	// inventory or playbook.
+	Data json.RawMessage `json:"data"`
+}
+
+func (t Task) open(host string) *Open {
+	if o, ok := t.Open[host]; ok {
+		return &o
+	}
+	return nil
+}
+
+// Results are what the tasks before a step registered on its host, and the facts
+// that they set, by the name of the variable. They are the node's words: data,
+// never to be evaluated.
+type Results map[string]json.RawMessage
+
+// Results are those that a step finds. A task that was skipped registers so much.
+func (r *Run) Results(id StepID) Results {
+	out := Results{}
+	notified := map[string]int{}
+	number, ok := r.index.number[id.Host]
+	if !ok {
+		return out
+	}
+	for pi := 0; pi <= id.Play; pi++ {
+		place := r.index.plays[pi].places[number]
+		if place < 0 {
+			continue
+		}
+		tasks := r.Plan.Plays[pi].Tasks
+		if pi == id.Play {
+			tasks = tasks[:id.Task]
+		}
+		for ti, t := range tasks {
+			s := r.steps[pi][ti][place]
+			if pi == id.Play && s != nil && s.Outcome.Kind == Changed {
+				for _, handler := range t.Notify {
+					notified[handler] = ti
+				}
+			}
+			switch {
+			case t.Register == "" && !t.Facts:
+			case s == nil && t.Register != "":
+				out[t.Register] = SkippedResult
+			case s != nil && s.Over() && len(s.Outcome.Result) > 0:
+				out.take(t, s.Outcome.Result)
+			}
+		}
+	}
+	if len(notified) > 0 {
+		out[Notified], _ = json.Marshal(notified) // texts and numbers: it cannot fail
+	}
+	return out
+}
+
+// NotNotified is why a handler is skipped that nothing has called: unlike others
+// that are skipped it registers nothing.
+const NotNotified = "skipped, since nothing has notified it"
+
+// Notified stands in Results for the handlers of the play that were notified: by
+// name, the number of the last task that did. No variable can have this name.
+const Notified = "(notified)"
+
+// SkippedResult is what Ansible registers of a task whose condition was false.
+var SkippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
+
+func (r Results) take(t PlannedTask, result json.RawMessage) {
+	if t.Register != "" {
+		r[t.Register] = result
+	}
+	if !t.Facts {
+		return
+	}
+	var set struct {
+		Facts map[string]json.RawMessage `json:"ansible_facts"`
+	}
+	if json.NewDecoder(bytes.NewReader(result)).Decode(&set) == nil {
+		for name, v := range set.Facts {
+			r[name] = v
+		}
+	}
+}
