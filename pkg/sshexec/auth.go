@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -127,7 +128,9 @@ func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
 			case isPassword:
 				a, h.asked = h.target.Password, true
 			case h.pool.opts.Challenge == nil:
-				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+				err := fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+				h.failAuth(&fault{kind: KindAuth, op: "log in as " + h.target.user(), err: err, hint: "run fleetd on a terminal, where it can ask for a code"})
+				return nil, err
 			default:
 				var err error
 				if a, err = h.challenge(instruction, q, echo); err != nil {
@@ -160,16 +163,13 @@ func (h *handshake) challenge(instruction, question string, echo bool) (Secret, 
 // has none to send.
 var errPasswordRefused = errors.New("the password was not accepted")
 
-// isPasswordQuestion tells the question for the password from one for the code of a
-// second factor, which may be called a one-time password.
+// otherFactor is what asks for the code of a second factor, which may be called a
+// one-time password. Whole words: a question may name the user, such as "decoder".
+var otherFactor = regexp.MustCompile(`(?i)\b(one[- ]?time|t?otp|oath|token|(pass|token)?code|verification)\b`)
+
+// isPasswordQuestion tells the question for the password from one for a code.
 func isPasswordQuestion(q string) bool {
-	low := strings.ToLower(q)
-	for _, other := range []string{"one-time", "one time", "otp", "oath", "token", "code", "verification"} {
-		if strings.Contains(low, other) {
-			return false
-		}
-	}
-	return strings.Contains(low, "password") || isPasswordPrompt(q)
+	return !otherFactor.MatchString(q) && (strings.Contains(strings.ToLower(q), "password") || isPasswordPrompt(q))
 }
 
 // signers returns the keys to try: certificates and files of the target first,
@@ -177,10 +177,7 @@ func isPasswordQuestion(q string) bool {
 // file first, a full agent cannot use up sshd's MaxAuthTries.
 func (h *handshake) signers() ([]ssh.Signer, error) {
 	t := h.target
-	agentKeys, agentErr := h.pool.keys.agentSigners(h.deadline.ctx, t)
-	for i, a := range agentKeys {
-		agentKeys[i] = &agentSigner{a, h}
-	}
+	agentKeys, agentErr := h.agentSigners()
 	if agentErr != nil && !errors.Is(agentErr, errNoAgent) {
 		h.skip(agentErr.Error())
 	}

@@ -104,6 +104,40 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
+// TestQuestions: which gets the password; any other that nobody answers ends the
+// login at once, since each try may count.
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	for question, gets := range map[string]bool{
+		"Password: ":                          true,
+		"Password for decoder@EXAMPLE.ORG: ":  true,
+		"(alice@web1) Mot de passe :":         true,
+		"Verification code: ":                 false,
+		"Enter PASSCODE: ":                    false,
+		"One-time password (OATH) for `al': ": false,
+		"Password + token: ":                  false,
+		"Second Factor: ":                     false,
+	} {
+		var tries, sent atomic.Int32
+		h := newHostile(t, func(c net.Conn, conf *ssh.ServerConfig) {
+			tries.Add(1)
+			conf.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+				if a, err := ask("", "", []string{question}, []bool{false}); err == nil && a[0] == "pw" {
+					sent.Add(1)
+				}
+				return nil, errNo
+			}
+			_, _, _, _ = ssh.NewServerConn(c, conf)
+		})
+		target := h.target
+		target.Password = "pw"
+		err := newPool(t, sshexec.Options{}).Connect(testContext(t), target)
+		if sshexec.KindOf(err) != sshexec.KindAuth || tries.Load() != 1 || (sent.Load() == 1) != gets {
+			t.Errorf("%q: %d tries, password sent %d times: %v", question, tries.Load(), sent.Load(), err)
+		}
+	}
+}
+
 // TestPersonIsNotAskedForAPassword: that is what -k is for; a key that hundreds of
 // hosts refuse would ask hundreds of times.
 func TestPersonIsNotAskedForAPassword(t *testing.T) {

@@ -24,13 +24,13 @@ type keyring struct {
 
 	mu     sync.Mutex
 	files  map[string]*keyFile
-	agents map[string]*agentConn
+	agents map[string]*agentLine
 
 	asking chan struct{} // holds one token: one question at a time on the person's terminal
 }
 
 func newKeyring(ask func(context.Context, string) (Secret, error)) *keyring {
-	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentConn{}, asking: make(chan struct{}, 1)}
+	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentLine{}, asking: make(chan struct{}, 1)}
 }
 
 // A keyFile is a private key file, as far as it can be read without asking.
