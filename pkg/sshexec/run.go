@@ -299,8 +299,9 @@ func feed(s *session, stdin io.Reader) {
 }
 
 // drainQuiet is how long output may be silent, after the exit status came, until
-// the host is asked whether the line is; and once more until the output is given
-// up. A daemon that the command left behind can hold it open for ever.
+// the host is asked for a sign of life, behind which nothing can be on its way; and
+// once more until the output is given up. A daemon that the command left behind can
+// hold it open for ever.
 const drainQuiet = 2 * time.Second
 
 func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{}) {
@@ -318,9 +319,10 @@ func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{})
 			r.unfinished = true
 			return
 		case <-quiet.C:
-			now := r.out.size() + r.errOut.size()
 			// The answer comes behind what the host had sent before.
-			if now == before || s.conn.answers(ctx) != nil {
+			err := s.conn.answers(ctx)
+			now := r.out.size() + r.errOut.size()
+			if err != nil || now == before {
 				r.unfinished = true
 				return
 			}

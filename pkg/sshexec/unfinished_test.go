@@ -50,11 +50,19 @@ func TestOutputBehindASlowLine(t *testing.T) {
 		_ = r.Reply(true, nil)
 		answerProgram(ch, m.Text)
 		_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{0}))
-		for r := range reqs {
-			time.Sleep(3 * time.Second)
-			_, _ = ch.Write([]byte("late"))
+		for n := 1; n <= 2; n++ { // the line is slow after the first answer, too
+			r, ok := <-reqs
+			if !ok {
+				return
+			}
+			if n == 2 {
+				time.Sleep(3 * time.Second)
+				_, _ = ch.Write([]byte("late"))
+			}
 			_ = r.Reply(false, nil)
-			ch.Close()
+		}
+		ch.Close()
+		for range reqs {
 		}
 	})
 	res, err := newPool(t, sshexec.Options{}).Run(testContext(t), h.target, sshexec.Command{Script: "true"})
