@@ -202,7 +202,11 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 			c.blocks = append(c.blocks, alwaysMatches(rest))
 		case key == "match":
 			c.inMatch = true
-			// Only what stands under it can need ssh.
+			if slices.Contains(strings.Fields(strings.ToLower(rest)), "final") {
+				// Only what stands under it can need ssh, but the whole is read once
+				// more all the same.
+				c.blocks = append(c.blocks, &configBlock{final: true})
+			}
 		case key == "host":
 			if within {
 				c.needSSH = fmt.Sprintf("%s:%d has a Host within an Include within a Host", file, n+1)
@@ -263,15 +267,19 @@ func alwaysMatches(criteria string) *configBlock {
 	return nil
 }
 
-// matters tells that an option concerns fleetd. What a distribution's own files
-// say of algorithms and locales is no wish of the person's that a warning would
-// have to say is not followed.
+// ofTheSystem begins the names of files whose algorithms and locales are the
+// distribution's, no wish of the person's that a warning would have to say is not
+// followed.
+var ofTheSystem = "/etc/"
+
+// matters tells that an option concerns fleetd.
 func (c *flatConfig) matters(file, key, value string) bool {
 	switch useOf(key, unquote(value, key)) {
 	case harmless:
 		return false
 	case unknown, differs:
-		return !c.inMatch && !strings.HasPrefix(file, "/etc/")
+		asked := key == "knownhostscommand" || key == "pkcs11provider" || key == "securitykeyprovider"
+		return !c.inMatch && (asked || !strings.HasPrefix(file, ofTheSystem))
 	}
 	return true
 }

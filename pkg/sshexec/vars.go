@@ -27,7 +27,8 @@ type VarOptions struct {
 	Warn func(string)
 }
 
-// varReader reads variables by their names, in Ansible's order of aliases.
+// varReader reads variables by their names, of which the strongest comes first: with
+// Ansible the last one of a plugin's documentation.
 type varReader struct {
 	host string
 	vars map[string]any
@@ -124,16 +125,11 @@ func (r *varReader) number(lo, hi int, names ...string) int {
 // be somebody else's.
 func (r *varReader) become() Become {
 	b := Become{Method: strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin.")}
-	names := func(endings ...string) (out []string) {
-		for _, of := range []string{b.method(), "become"} {
-			for _, e := range endings {
-				out = append(out, "ansible_"+of+"_"+e)
-			}
-		}
-		return out
+	names := func(ending string) []string {
+		return []string{"ansible_" + b.method() + "_" + ending, "ansible_become_" + ending}
 	}
 	b.User, b.Exe = r.text(names("user")...), r.text(names("exe")...)
-	b.Password = Secret(r.text(names("password", "pass")...))
+	b.Password = Secret(r.text(append(names("pass"), "ansible_become_password")...))
 	if name, v := r.get(names("flags")...); v != nil {
 		flags, err := splitFlags(r.text(name))
 		if err != nil {

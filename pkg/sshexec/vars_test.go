@@ -40,7 +40,11 @@ func TestTargetFromVars(t *testing.T) {
 		{"old names and strings", vars{
 			"ansible_ssh_host": "h", "ansible_ssh_port": "2200", "ansible_ssh_user": "u", "ansible_ssh_pass": "p", "ansible_sudo_pass": "s",
 		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
-		{"the new name wins", vars{"ansible_user": "new", "ansible_ssh_user": "old"}, Target{Address: "web1", User: "new"}, 0},
+		// ansible -vvv says so; remote_user of ansible.cfg comes in as ansible_user.
+		{"the name with ssh is stronger", vars{
+			"ansible_user": "a", "ansible_ssh_user": "u", "ansible_host": "a", "ansible_ssh_host": "h", "ansible_port": 1, "ansible_ssh_port": 2200,
+			"ansible_password": "a", "ansible_ssh_pass": "p", "ansible_become_password": "a", "ansible_become_pass": "s",
+		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
 		{"a variable wins over common args, ssh_args over both", vars{
 			"ansible_user": "var", "ansible_ssh_common_args": "-o User=common -p 2200", "ansible_ssh_args": "-o Port=2300 -C -o ControlPersist=60s",
 		}, Target{Address: "web1", User: "var", Port: 2300}, 0},
@@ -213,6 +217,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 		"match all":        "Match all\n  Port 2209\nHost web1\n  User a\nMatch all\n  User b\n",
 		"match final":      "Host web1\n  HostName db\nHost db\n  Port 2299\nMatch final all\n  User f\n  Include DIR/keys.inc\nHost *\n  User last\n",
 		"match final, map": "Match final\n  User f\nHost web*\n  HostName %h.example.org\nHost *.example.org\n  ProxyJump bastion\n",
+		"match final, no":  "Host web1\n  HostName db\nHost db\n  User second\nMatch final host nobody\n  LogLevel DEBUG\n",
 		"match in include": "Host web1\n  Include DIR/final.inc\nHost *\n  User last\n",
 		"match irrelevant": "Host web1\n  User a\nMatch final all\n  GSSAPIAuthentication yes\n",
 		"signs":            "Host \"web1\" # x\n  User \"a#b\"\nHost !web1 web* db\n  User a#c\n  IdentityFile DIR/k1 # key\n",
@@ -259,6 +264,34 @@ func TestSSHConfigAsSSH(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCommandsOfTheSystemAreNamed: a distribution's file may choose algorithms, but
+// what says where keys come from is an administrator's.
+func TestCommandsOfTheSystemAreNamed(t *testing.T) {
+	ofTheSystem = t.TempDir()
+	t.Cleanup(func() { ofTheSystem = "/etc/" })
+	f := filepath.Join(ofTheSystem, "ssh_config")
+	if err := os.WriteFile(f, []byte("Ciphers aes128-ctr\nSendEnv LANG\nKnownHostsCommand /bin/keys %H\nPKCS11Provider /lib/p.so\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var warned []string
+	_, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f), Warn: func(s string) { warned = append(warned, s) }})
+	want := []string{"ssh_config's option knownhostscommand /bin/keys %H is not followed", "ssh_config's option pkcs11provider /lib/p.so is not followed"}
+	if err != nil || !slices.Equal(warned, want) {
+		t.Errorf("%q, %v", warned, err)
+	}
+}
+
+// TestProxyCommandsInACircle: ssh would start itself without end.
+func TestProxyCommandsInACircle(t *testing.T) {
+	f := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(f, []byte("Host *\n  ProxyCommand ssh -W %h:%p bastion\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f)}); err == nil || !strings.Contains(err.Error(), "jump hosts go in a circle") {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -38,7 +39,7 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	default:
 		r.fail("ansible_connection", "fleetd reaches hosts over SSH only, not by %q", c)
 	}
-	dest := r.text("ansible_host", "ansible_ssh_host")
+	dest := r.text("ansible_ssh_host", "ansible_host")
 	if dest == "" {
 		dest = name
 	}
@@ -60,16 +61,16 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	if n, v := r.get("ansible_ssh_host_key_checking", "ansible_host_key_checking"); v != nil && !r.boolean(n) {
 		o.add("stricthostkeychecking", "no")
 	}
-	o.addNumber("port", r.number(1, 65535, "ansible_port", "ansible_ssh_port"))
+	o.addNumber("port", r.number(1, 65535, "ansible_ssh_port", "ansible_port"))
 	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
-	o.add("user", r.text("ansible_user", "ansible_ssh_user"))
+	o.add("user", r.text("ansible_ssh_user", "ansible_user"))
 	if p := r.text("ansible_ssh_pkcs11_provider"); p != "" {
 		o.warnings = append(o.warnings, "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s "+word(p))
 	}
 	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
 	args("ansible_ssh_common_args")
 	args("ansible_ssh_extra_args")
-	password := r.text("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+	password := r.text("ansible_ssh_password", "ansible_ssh_pass", "ansible_password")
 	become := r.become()
 	if r.err != nil {
 		return Target{}, r.err
@@ -89,10 +90,12 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 // go in a circle.
 const maxJumpDepth = 8
 
+var errCircle = errors.New("jump hosts go in a circle")
+
 // target makes a target of the options and of what ssh_config adds for dest.
 func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, error) {
 	if depth > maxJumpDepth {
-		return Target{}, fmt.Errorf("jump hosts go in a circle at %s", dest)
+		return Target{}, fmt.Errorf("%w at %s", errCircle, dest)
 	}
 	warn := opts.Warn
 	if warn == nil {
@@ -228,6 +231,9 @@ func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 			return nil
 		}
 		jump, err := hop.target(hop.dest, opts, depth+1)
+		if errors.Is(err, errCircle) { // each ssh would start another one
+			return err
+		}
 		if err != nil {
 			// Only ssh itself can do what this asks for.
 			t.ProxyCommand = value
