@@ -122,9 +122,11 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 		return nil
 	}
 	// "Match final" has the whole read once more, and Host looked up by the name
-	// that was found.
+	// that was found, which stays.
 	if h := o.get("hostname"); h != "" {
 		dest = expandHostName(h, dest)
+	} else {
+		o.add("hostname", dest)
 	}
 	return o.addMatching(p.blocks, dest, true)
 }

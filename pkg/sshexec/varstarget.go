@@ -217,10 +217,13 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 	return nil
 }
 
-// route reads ProxyJump and ProxyCommand; whichever was set first wins, as in
-// ssh.
+// route reads ProxyJump and ProxyCommand; whichever was set first wins, as in ssh,
+// where "ProxyJump none" is no ProxyCommand's rival either.
 func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 	key, value := o.first("proxyjump", "proxycommand")
+	if key == "proxyjump" && strings.EqualFold(value, "none") {
+		key, value = o.first("proxycommand")
+	}
 	if value == "" || strings.EqualFold(value, "none") {
 		return nil
 	}
