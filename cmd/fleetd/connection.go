@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,16 +57,65 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 	return sshexec.Secret(line), nil
 }
 
+// askSecretUntil is askSecret until ctx ends, which gives the terminal its echo
+// back. What still reads then, nobody can interrupt.
+func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo bool) (sshexec.Secret, error) {
+	restore := func() {}
+	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
+		before, err := term.GetState(int(in.Fd()))
+		if err != nil {
+			return "", fmt.Errorf("cannot read the password: %w", err)
+		}
+		restore = func() { _ = term.Restore(int(in.Fd()), before) }
+	}
+	type answer struct {
+		secret sshexec.Secret
+		err    error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		if !echo {
+			secret, err := askSecret(c, prompt)
+			done <- answer{secret, err}
+			return
+		}
+		fmt.Fprint(c.ErrOrStderr(), prompt)
+		line, err := readLine(c.InOrStdin())
+		done <- answer{sshexec.Secret(line), err}
+	}()
+	select {
+	case a := <-done:
+		return a.secret, a.err
+	case <-ctx.Done():
+		restore()
+		return "", context.Cause(ctx)
+	}
+}
+
 // newPool makes the connections' owner. hold clears the screen for a question.
 func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *sshexec.Pool {
-	return sshexec.NewPool(sshexec.Options{
+	o := sshexec.Options{
 		MaxDials:   f.forks,
 		Algorithms: f.sshAlgorithms,
-		Passphrase: func(file string) (sshexec.Secret, error) {
+		Passphrase: func(ctx context.Context, file string) (sshexec.Secret, error) {
 			defer hold()()
-			return askSecret(c, fmt.Sprintf("Passphrase of %s: ", file))
+			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", file), false)
 		},
-	})
+	}
+	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
+		o.Challenge = func(ctx context.Context, t sshexec.Target, instruction, question string, echo bool) (sshexec.Secret, error) {
+			defer hold()()
+			return askSecretUntil(ctx, c, challenge(t.Name, instruction, question), echo)
+		}
+	}
+	return sshexec.NewPool(o)
+}
+
+// challenge is what a host asks, each line with the host's name: a person must not
+// take it for fleetd's own words.
+func challenge(host, instruction, question string) string {
+	text := strings.TrimLeft(strings.TrimSpace(instruction)+"\n", "\n") + question
+	return host + ": " + strings.ReplaceAll(text, "\n", "\n"+host+": ")
 }
 
 // targetsOf says how each host is reached. All hosts whose variables are wrong
@@ -80,12 +131,25 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	}
 	out := make(map[string]sshexec.Target, len(hosts))
 	var errs []error
+	var warnings []string
+	warned := map[string][]string{} // the hosts of each
 	for _, h := range hosts {
+		o.Warn = func(text string) {
+			if warned[text] == nil {
+				warnings = append(warnings, text)
+			}
+			if !slices.Contains(warned[text], h) {
+				warned[text] = append(warned[text], h)
+			}
+		}
 		own, err := connectionVars(inv, vars, h, defaults)
 		if err == nil {
 			out[h], err = targetOf(inv, h, own, asked, o)
 		}
 		errs = append(errs, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", sshexec.HostRange(warned[w]), sshexec.Printable(w))
 	}
 	return out, sshexec.FleetError(errs...)
 }

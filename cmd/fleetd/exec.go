@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -104,30 +103,27 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 		// answer must not hold the person.
 		stop()
 	})
-	results := make(map[string]sshexec.HostResult, len(hosts))
+	results := view.NewExecResults()
+	defer results.Close()
 	waiting.Show()
 	pool.RunAll(ctx, targets, sshexec.Command{Script: command, Become: become, Timeout: timeout}, f.forks, func(r sshexec.HostResult) {
-		results[r.Host] = r
+		results.Add(r)
 		waiting.Done(r.Host)
 	})
 	done()
 	waiting.Close()
-	var all []sshexec.HostResult
-	for _, h := range hosts {
-		all = append(all, results[h])
-	}
 	out := c.OutOrStdout()
 	if f.output == "json" {
-		err = view.ExecJSON(out, all)
+		err = results.JSON(out, hosts)
 	} else {
-		err = view.Exec(out, view.StyleFor(out), all)
+		err = results.Text(out, view.StyleFor(out), hosts)
 	}
 	switch {
 	case err != nil:
 		return err
 	case ctx.Err() != nil:
 		return exitCode(exitInterrupted)
-	case slices.ContainsFunc(all, func(r sshexec.HostResult) bool { return r.Err != nil || r.Result.ExitStatus != 0 }):
+	case results.Failed():
 		return exitCode(exitError)
 	}
 	return nil

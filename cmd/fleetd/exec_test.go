@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -10,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -50,6 +55,56 @@ func TestExecScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "expand": expand},
 	})
+}
+
+// TestErrorsAreShownAsText: what an error names may be anybody's.
+func TestErrorsAreShownAsText(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	code := run([]string{"exec", "x", "all", "-o", "\x1b]0;owned\x07yaml", "--", "true"}, strings.NewReader(""), &stdout, &stderr)
+	if code != exitError || !strings.Contains(stderr.String(), "yaml: the output is text or json") || strings.ContainsAny(stderr.String(), "\x1b\x07") {
+		t.Errorf("exit %d, %q", code, stderr.String())
+	}
+}
+
+// TestPromptEndsWithItsContext: Ctrl-C at a question.
+func TestPromptEndsWithItsContext(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	c := &cobra.Command{}
+	c.SetIn(r)
+	c.SetErr(io.Discard)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := askSecretUntil(ctx, c, "Passphrase: ", false)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the prompt hangs")
+	}
+}
+
+// TestChallengeNamesItsHost: on every line, so that none reads like fleetd's own.
+func TestChallengeNamesItsHost(t *testing.T) {
+	for _, tc := range [][3]string{
+		{"", "Code: ", "web1: Code: "},
+		{"Open the app.\n", "Code: ", "web1: Open the app.\nweb1: Code: "},
+		{"a\nPassphrase of ~/.ssh/id_rsa: ", "\n", "web1: a\nweb1: Passphrase of ~/.ssh/id_rsa:\nweb1: \nweb1: "},
+	} {
+		if got := challenge("web1", tc[0], tc[1]); got != tc[2] {
+			t.Errorf("%q, want %q", got, tc[2])
+		}
+	}
 }
 
 // answers plays a machine with the given kernel; what it does not know goes

@@ -47,13 +47,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(stderr, "fleetd: "+err.Error())
+	fmt.Fprintln(stderr, sshexec.Printable("fleetd: "+err.Error()))
 	hint := sshexec.HintOf(err)
 	if hint == "" {
 		hint = rollout.AsProblem(err).Hint
 	}
 	if !strings.Contains(err.Error(), hint) { // a list of errors has each one's hint in it
-		fmt.Fprintln(stderr, "  "+hint)
+		fmt.Fprintln(stderr, sshexec.Printable("  "+hint))
 	}
 	return exitError
 }

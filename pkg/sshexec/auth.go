@@ -6,37 +6,48 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// authMethods returns the ways to log in, in OpenSSH's order: public keys,
-// keyboard-interactive, password.
+// defaultAuthentications are the ways to log in, in OpenSSH's order.
+var defaultAuthentications = []string{"publickey", "keyboard-interactive", "password"}
+
+// authMethods returns the ways to log in.
 func (h *handshake) authMethods() []ssh.AuthMethod {
 	t := h.target
-	methods := []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
-		signers, err := h.signers()
-		if err != nil {
-			h.failAuth(err)
-		}
-		return signers, err
-	})}
-	if t.Password == "" && h.pool.opts.Challenge == nil {
-		return methods
+	names := t.Authentications
+	if names == nil {
+		names = defaultAuthentications
 	}
-	methods = append(methods, ssh.KeyboardInteractive(h.answer()))
-	if t.Password != "" {
-		methods = append(methods, ssh.PasswordCallback(func() (string, error) {
-			if h.asked {
-				// It was refused: once more would count as a second try, and
-				// lock the account (pam_faillock) after half as many runs.
-				return "", errPasswordRefused
-			}
-			h.give("password")
-			return t.Password.Reveal(), nil
-		}))
+	var methods []ssh.AuthMethod
+	for _, name := range names {
+		switch {
+		case name == "publickey":
+			methods = append(methods, ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+				signers, err := h.signers()
+				if err != nil {
+					h.failAuth(err)
+				}
+				return signers, err
+			}))
+		case name == "keyboard-interactive" && (t.Password != "" || h.pool.opts.Challenge != nil):
+			methods = append(methods, ssh.KeyboardInteractive(h.answer()))
+		case name == "password" && t.Password != "":
+			methods = append(methods, ssh.PasswordCallback(func() (string, error) {
+				if h.asked {
+					// It was refused: once more would count as a second try, and
+					// lock the account (pam_faillock) after half as many runs.
+					return "", errPasswordRefused
+				}
+				h.asked = true
+				h.give("password")
+				return t.Password.Reveal(), nil
+			}))
+		}
 	}
 	return methods
 }
@@ -68,9 +79,27 @@ func (h *handshake) give(what string) {
 // authText says what was tried, so that nobody needs ssh -vvv to find out.
 func (h *handshake) authText() error {
 	if len(h.offered) == 0 {
-		return errors.New("the host refuses the login, and there was no key or password to try")
+		return errors.New("the host refuses the login, and there was no key or password to try" + h.notTried())
 	}
-	return fmt.Errorf("the host refuses the login (tried %s)", strings.Join(h.offered, ", "))
+	return fmt.Errorf("the host refuses the login (tried %s)%s", strings.Join(h.offered, ", "), h.notTried())
+}
+
+// skip records why something was not tried, for a login that fails.
+func (h *handshake) skip(why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.skipped = append(h.skipped, why)
+}
+
+func (h *handshake) notTried() string {
+	skipped := h.skipped
+	if h.target.GSSAPI {
+		skipped = append(skipped, "GSSAPIAuthentication is set, but fleetd does not log in by Kerberos")
+	}
+	if len(skipped) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(skipped, "; ")
 }
 
 func (h *handshake) authHint() string {
@@ -80,52 +109,78 @@ func (h *handshake) authHint() string {
 	return "check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add"
 }
 
-// answer returns the keyboard-interactive callback: the password for the first
-// question without echo, anything else to Options.Challenge. A second question
-// for the password means that it was wrong; sending it again could lock the
-// account.
+// answer returns the keyboard-interactive callback: the password for the question
+// for it, anything else to Options.Challenge. What is asked a second time was wrong,
+// and another answer could lock the account.
 func (h *handshake) answer() ssh.KeyboardInteractiveChallenge {
-	sent := false
+	answered := map[string]bool{}
 	return func(_, instruction string, questions []string, echos []bool) ([]string, error) {
 		answers := make([]string, len(questions))
 		for i, q := range questions {
 			echo := i < len(echos) && echos[i]
+			isPassword := !echo && isPasswordQuestion(q)
+			if answered[q] || isPassword && (h.asked || h.target.Password == "") {
+				return nil, errPasswordRefused
+			}
+			answered[q] = true
+			var a Secret
 			switch {
-			case !echo && !sent && h.target.Password != "":
-				h.give("keyboard-interactive")
-				answers[i] = h.target.Password.Reveal()
-				sent = true
-				h.asked = h.asked || isPasswordQuestion(q)
-			case h.pool.opts.Challenge != nil && !(sent && isPasswordQuestion(q)):
-				resume := h.deadline.hold()
-				a, err := h.pool.opts.Challenge(h.target, instruction, q, echo)
-				resume()
-				if err != nil {
+			case isPassword:
+				a, h.asked = h.target.Password, true
+			case h.pool.opts.Challenge == nil:
+				err := fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+				h.failAuth(&fault{kind: KindAuth, op: "log in as " + h.target.user(), err: err, hint: "run fleetd on a terminal, where it can ask for a code"})
+				return nil, err
+			default:
+				var err error
+				if a, err = h.challenge(instruction, q, echo); err != nil {
 					return nil, err
 				}
-				h.give("keyboard-interactive")
-				answers[i] = a.Reveal()
-			case sent && isPasswordQuestion(q):
-				return nil, errPasswordRefused
-			default:
-				return nil, fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
 			}
+			h.give("keyboard-interactive")
+			answers[i] = a.Reveal()
 		}
 		return answers, nil
 	}
 }
 
-// errPasswordRefused ends a login whose password was sent and not accepted.
+// challenge asks the person, when nobody else is asked anything.
+func (h *handshake) challenge(instruction, question string, echo bool) (Secret, error) {
+	defer h.deadline.hold()()
+	done, err := h.pool.keys.takeTurn(h.deadline.ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	a, err := h.pool.opts.Challenge(h.deadline.ctx, h.target, Printable(instruction), Printable(question), echo)
+	if err != nil {
+		h.failAuth(&fault{kind: KindAuth, op: "log in as " + h.target.user(), err: fmt.Errorf("the host asks %q, and there is no answer: %w", strings.TrimSpace(question), err)})
+	}
+	return a, err
+}
+
+// errPasswordRefused ends a login whose password was sent and not accepted, or that
+// has none to send.
 var errPasswordRefused = errors.New("the password was not accepted")
 
-func isPasswordQuestion(q string) bool { return strings.Contains(strings.ToLower(q), "password") }
+// otherFactor is what asks for the code of a second factor, which may be called a
+// one-time password. Whole words: a question may name the user, such as "decoder".
+var otherFactor = regexp.MustCompile(`(?i)\b(one[- ]?time|t?otp|oath|token|(pass|token)?code|verification)\b`)
+
+// isPasswordQuestion tells the question for the password from one for a code.
+func isPasswordQuestion(q string) bool {
+	return !otherFactor.MatchString(q) && (strings.Contains(strings.ToLower(q), "password") || isPasswordPrompt(q))
+}
 
 // signers returns the keys to try: certificates and files of the target first,
 // then the agent's other keys. OpenSSH tries the agent's first; with the named
 // file first, a full agent cannot use up sshd's MaxAuthTries.
 func (h *handshake) signers() ([]ssh.Signer, error) {
 	t := h.target
-	agentKeys, agentErr := h.pool.keys.agentSigners(t)
+	agentKeys, agentErr := h.agentSigners()
+	if agentErr != nil && !errors.Is(agentErr, errNoAgent) {
+		h.skip(agentErr.Error())
+	}
 	files := t.IdentityFiles
 	explicit := len(files) > 0
 	if !explicit {
@@ -180,13 +235,18 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 			s = inAgent(k.public)
 		}
 		if s == nil {
+			if k.fido {
+				// Another key may do, as with ssh.
+				h.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + word(f))
+				continue
+			}
 			if k.publicOnly {
 				if agentErr != nil {
 					return nil, &fault{kind: KindAuth, op: "log in as " + t.user(), err: fmt.Errorf("%s is a public key, and there is no agent: %w", f, agentErr)}
 				}
 				continue
 			}
-			s = h.pool.keys.signer(k, h.deadline.hold, h.failAuth)
+			s = h.pool.keys.signer(h.deadline.ctx, k, h.deadline.hold, h.failAuth)
 			if s == nil {
 				continue
 			}

@@ -1,6 +1,7 @@
 package sshexec_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -54,7 +55,7 @@ func TestOpenSSHKeys(t *testing.T) {
 					t.Fatalf("ssh-keygen: %v\n%s", err, out)
 				}
 				asked := 0
-				p := newPool(t, sshexec.Options{Passphrase: func(file string) (sshexec.Secret, error) {
+				p := newPool(t, sshexec.Options{Passphrase: func(_ context.Context, file string) (sshexec.Secret, error) {
 					if file != f {
 						t.Errorf("asked for %s", file)
 					}
@@ -95,7 +96,7 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 		typing = 3 * time.Second
 	}
 	var asked atomic.Int32
-	p := newPool(t, sshexec.Options{DialAttempts: 1, Passphrase: func(string) (sshexec.Secret, error) {
+	p := newPool(t, sshexec.Options{DialAttempts: 1, Passphrase: func(context.Context, string) (sshexec.Secret, error) {
 		asked.Add(1)
 		// Longer than the connect timeout: a person types slowly.
 		time.Sleep(typing)
@@ -120,7 +121,7 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 
 	t.Run("not asked when the host does not want the key", func(t *testing.T) {
 		asked.Store(0)
-		p := newPool(t, sshexec.Options{Passphrase: func(string) (sshexec.Secret, error) { asked.Add(1); return "pw", nil }})
+		p := newPool(t, sshexec.Options{Passphrase: func(context.Context, string) (sshexec.Secret, error) { asked.Add(1); return "pw", nil }})
 		target := srv.Target("web1")
 		target.IdentityFiles = []string{key, srv.ClientKeyFile()}
 		if err := runTrue(t, p, target); err != nil {

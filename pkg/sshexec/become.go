@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 const hintBecomePassword = "set ansible_become_password, or give it with --ask-become-pass"
@@ -13,6 +14,17 @@ func becomeOp(t Target) string { return "become " + t.Become.user() }
 func wrongBecomePassword(t Target, method string) error {
 	return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s: wrong password", method),
 		hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
+}
+
+// becomeLate explains a become that neither came to our shell nor asked what it was
+// told to ask: PAM modules such as pam_sss have questions of their own.
+func becomeLate(t Target, method, question string, after time.Duration) error {
+	f := &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s did not come to an end within %v", method, after)}
+	if question != "" {
+		f.err = fmt.Errorf("%s asks %q, which is not the question for the password", method, question)
+		f.hint = "for sudo put \"Defaults passprompt_override\" into the host's sudoers"
+	}
+	return f
 }
 
 // becomeFault explains why sudo or su ended before our shell ran. asked is how

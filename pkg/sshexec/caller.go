@@ -54,6 +54,13 @@ func (q *caller) do(ctx context.Context, f func() error, undo func()) error {
 	}
 }
 
+// answers asks the host for a sign of life, and waits for it.
+func (c *conn) answers(ctx context.Context) error {
+	q := c.newCaller()
+	defer q.end()
+	return q.do(ctx, c.ping, nil)
+}
+
 // open opens a channel; one that opens when nobody waits any more is closed.
 func (q *caller) open(ctx context.Context, kind string, extra []byte) (ssh.Channel, <-chan *ssh.Request, error) {
 	var ch ssh.Channel

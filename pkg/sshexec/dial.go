@@ -258,7 +258,7 @@ type handshake struct {
 	target   Target
 	deadline *deadline
 	pass     *pass
-	asked    bool // the password was sent by keyboard-interactive; x/crypto calls one method at a time
+	asked    bool // the password was sent; x/crypto calls one method at a time
 
 	mu      sync.Mutex
 	hostKey string // fingerprint of the host key that was accepted
@@ -266,14 +266,18 @@ type handshake struct {
 	keyOK   bool   // the host key was accepted: key exchange is over
 	authErr error  // why our side could not log in
 	offered []string
-	gave    bool   // a password, or an answer of a person, among them
-	signed  string // fingerprint of the key that signed last
+	skipped []string // what was not offered, and why
+	gave    bool     // a password, or an answer of a person, among them
+	signed  string   // fingerprint of the key that signed last
 }
 
 func (h *handshake) config() (*ssh.ClientConfig, error) {
 	t := h.target
 	verify, algos, err := h.pool.hostKeys(t)
 	if err != nil {
+		if f, ok := errors.AsType[*fault](err); ok {
+			return nil, f
+		}
 		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
 	}
 	return &ssh.ClientConfig{
@@ -289,9 +293,14 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 				err = verify(key)
 			}
 			h.mu.Lock()
-			defer h.mu.Unlock()
+			again := h.keyOK // the keys of a connection are changed from time to time
 			h.hostKey, h.keyErr, h.keyOK = fingerprint(key), err, err == nil
-			return err
+			h.mu.Unlock()
+			if err != nil || again {
+				return err
+			}
+			defer h.deadline.hold()()
+			return h.pass.toLogin(h.deadline.ctx)
 		},
 	}, nil
 }

@@ -48,15 +48,16 @@
 //
 // Output is streamed by line to [Command.OnLine] and captured within
 // [Command.MaxOutput] bytes per stream: the beginning and the end are kept, a
-// marker stands for what was cut.
+// marker stands for what was cut. Output that a process holds open after the
+// command's end is given up after four quiet seconds, and [Result.Unfinished] set.
 //
 // When the context ends or [Command.Timeout] passes, the process group of the
 // command gets SIGTERM and, three seconds later, SIGKILL, with the same
 // privileges that the command had. Which group that is, the node looks up then.
 //
 // sudo is called without a terminal: a sudoers rule "requiretty" refuses that,
-// and the error says so. su hands the program through the login shell in nested
-// quotes, which csh and fish do not read; sudo and plain commands work under
+// and the error says so. su and sudo -i hand it through a shell in nested
+// quotes, which csh and fish do not read; other sudo and plain commands work under
 // every login shell.
 //
 // A command is repeated on a fresh connection only when the old one turned out

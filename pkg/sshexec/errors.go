@@ -71,7 +71,7 @@ type Error struct {
 }
 
 // Error returns "cannot OP on HOST: CAUSE" ("cannot connect to HOST: CAUSE"),
-// one line. The hint is apart, so that it is printed once for many hosts: see
+// passed through [Printable]; one line, unless the request itself was wrong. The hint is apart, so that it is printed once for many hosts: see
 // [HintOf].
 func (e *Error) Error() string {
 	var sb strings.Builder
@@ -85,9 +85,19 @@ func (e *Error) Error() string {
 	sb.WriteString(e.Host)
 	if e.Err != nil {
 		sb.WriteString(": ")
-		sb.WriteString(e.Err.Error())
+		sb.WriteString(e.cause())
 	}
 	return sb.String()
+}
+
+// cause is safe to show: what a peer says is in many a cause, and must neither
+// move the cursor nor forge a line of fleetd's.
+func (e *Error) cause() string {
+	text := Printable(e.Err.Error())
+	if e.Kind != KindUsage {
+		text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	}
+	return text
 }
 
 // Unwrap returns the cause.

@@ -1,5 +1,10 @@
 package sshexec
 
+import "time"
+
+// BecomeWithin bounds sudo and su.
+func BecomeWithin(o *Options, d time.Duration) { o.becomeBound = d }
+
 // WithoutSFTP has uploads go the way of a node that has no sftp-server.
 func WithoutSFTP(o *Options) { o.noSFTP = "yes" }
 

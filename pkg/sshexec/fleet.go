@@ -75,52 +75,6 @@ func (p *Pool) Connect(ctx context.Context, t Target) error {
 	return nil
 }
 
-// A Block is a result that one or more hosts have in common.
-type Block struct {
-	// Hosts are in the order in which they were given.
-	Hosts []string
-	// Result is the first host's; the others differ in times only. It is
-	// empty where Err is set.
-	Result Result
-	// Err is the first host's error; the others have the same cause.
-	Err error
-}
-
-// Range is the hosts of the block as [HostRange] writes them.
-func (b Block) Range() string { return HostRange(b.Hosts) }
-
-// FoldResults joins hosts with equal results: same output, same exit status,
-// or errors of the same kind and cause. Blocks come in the order of their first
-// host.
-func FoldResults(results []HostResult) []Block {
-	type key struct {
-		failed         bool
-		status         int
-		signal         string
-		stdout, stderr string
-	}
-	var blocks []Block
-	index := map[key]int{}
-	for _, r := range results {
-		k := key{status: r.Result.ExitStatus, signal: r.Result.Signal, stdout: string(r.Result.Stdout), stderr: string(r.Result.Stderr)}
-		if r.Err != nil {
-			kind, cause := causeOf(r.Err)
-			k = key{failed: true, status: int(kind), stderr: cause}
-		}
-		i, ok := index[k]
-		if !ok {
-			i = len(blocks)
-			index[k] = i
-			blocks = append(blocks, Block{Result: r.Result, Err: r.Err})
-			if r.Err != nil {
-				blocks[i].Result = Result{}
-			}
-		}
-		blocks[i].Hosts = append(blocks[i].Hosts, r.Host)
-	}
-	return blocks
-}
-
 // causeOf returns the kind and the cause of err without the host, so that
 // equal failures of many hosts read alike.
 func causeOf(err error) (Kind, string) {
@@ -130,7 +84,7 @@ func causeOf(err error) (Kind, string) {
 	}
 	text := "cannot " + e.Op
 	if e.Err != nil {
-		text += ": " + e.Err.Error()
+		text += ": " + e.cause()
 	}
 	if e.addr != "" {
 		text = strings.ReplaceAll(text, e.addr, "the host")

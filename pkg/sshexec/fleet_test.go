@@ -101,18 +101,3 @@ unreachable: 3 hosts: db[1:3]
 		t.Errorf("no errors give %v", err)
 	}
 }
-
-func TestFoldResults(t *testing.T) {
-	ok := func(host, out string) HostResult { return HostResult{Host: host, Result: Result{Stdout: []byte(out)}} }
-	down := func(host string) HostResult {
-		tg := Target{Name: host, Address: "addr-of-" + host}
-		return HostResult{Host: host, Err: wrap(tg, "run x", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.HostPort())})}
-	}
-	var got []string
-	for _, b := range FoldResults([]HostResult{ok("web2", "6.1"), down("db1"), ok("web1", "6.1"), ok("web3", "3.10"), down("db2")}) {
-		got = append(got, fmt.Sprintf("%s=%s %v", b.Range(), b.Result.Stdout, b.Err != nil))
-	}
-	if want := []string{"web[1:2]=6.1 false", "db[1:2]= true", "web3=3.10 false"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}

@@ -15,6 +15,8 @@ const stall = 100 * time.Millisecond
 // A gate bounds dials. There are few places for dials that make progress,
 // because a handshake costs processor time here and on a jump host, and many
 // more for dials that wait: a host that hangs must not hold up those behind it.
+// Who logs in has a place, however long that takes: a login costs a directory
+// server, which knows nothing of the others, and the places are what bounds it.
 type gate struct {
 	active  chan struct{}
 	pending chan struct{}
@@ -30,6 +32,7 @@ type pass struct {
 	timer *time.Timer
 	once  sync.Once
 	over  atomic.Bool
+	login bool // has a place that it keeps until leave
 }
 
 func (g *gate) enter(ctx context.Context) (*pass, error) {
@@ -52,6 +55,24 @@ func (g *gate) enter(ctx context.Context) (*pass, error) {
 // yield gives the place among the active dials away.
 func (p *pass) yield() { p.once.Do(func() { <-p.gate.active }) }
 
+// toLogin takes a place that silence does not cost, and waits for one if the dial's
+// own is gone. ctx bounds the wait.
+func (p *pass) toLogin(ctx context.Context) error {
+	p.over.Store(true)
+	if p.timer.Stop() {
+		p.once.Do(func() {}) // it is not given away any more
+	} else {
+		p.yield()
+		select {
+		case p.gate.active <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	p.login = true
+	return nil
+}
+
 // heard restarts the clock. A timer that has fired is not started again: its
 // place is gone.
 func (p *pass) heard() {
@@ -63,7 +84,9 @@ func (p *pass) heard() {
 func (p *pass) leave() {
 	p.over.Store(true)
 	p.timer.Stop()
-	p.yield()
+	if p.yield(); p.login {
+		<-p.gate.active
+	}
 	<-p.gate.pending
 }
 

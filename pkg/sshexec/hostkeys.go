@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,11 @@ func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []str
 	if err != nil {
 		return nil, nil, err
 	}
+	revoked, err := readRevoked(t.RevokedHostKeys)
+	if err != nil {
+		return nil, nil, err
+	}
+	known = append(known, revoked...)
 	if t.HostKeyAlias == "" && t.port() != 22 && len(known.keys()) == 0 {
 		// As OpenSSH does: a line without a port vouches for the host's other
 		// ports too, but another key there is no change.
@@ -46,6 +52,33 @@ func (p *Pool) hostKeys(t Target) (verify func(ssh.PublicKey) error, algos []str
 		return p.verifyHostKey(t, files, name, known, key)
 	}
 	return verify, known.algorithms(t.HostKey, p.opts.Algorithms.hostKeys()), nil
+}
+
+// readRevoked reads the files of RevokedHostKeys. As with ssh, what cannot be
+// read cannot be trusted not to have the host's key.
+func readRevoked(files []string) (hostEntries, error) {
+	var out hostEntries
+	for _, f := range files {
+		b, err := os.ReadFile(expandHome(f))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read RevokedHostKeys %s: %w", f, bareErr(err))
+		}
+		if bytes.HasPrefix(b, []byte("SSHKRL\n\x00")) {
+			return nil, &fault{kind: KindHostKey, op: "connect", err: fmt.Errorf("RevokedHostKeys %s is a KRL, which fleetd does not read", f),
+				hint: "list the revoked public keys in a text file, one a line"}
+		}
+		for n, line := range strings.Split(string(b), "\n") {
+			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+				continue
+			}
+			key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+			if err != nil {
+				return nil, fmt.Errorf("RevokedHostKeys %s:%d is no public key", f, n+1)
+			}
+			out = append(out, &hostEntry{mark: markRevoked, key: key, file: f, line: n + 1})
+		}
+	}
+	return out, nil
 }
 
 // knownName is what t is called in known_hosts: "host", or "[host]:port" where

@@ -2,32 +2,35 @@ package sshexec
 
 import (
 	"bytes"
+	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"io/fs"
 	"os"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 )
 
 // A keyring reads private keys once, asks for each passphrase once, and holds
 // the connections to agents.
 type keyring struct {
-	ask func(string) (Secret, error)
+	ask func(context.Context, string) (Secret, error)
 
 	mu     sync.Mutex
 	files  map[string]*keyFile
-	agents map[string]*agentConn
+	agents map[string]*agentLine
 
-	asking sync.Mutex // one question at a time on the person's terminal
+	asking chan struct{} // holds one token: one question at a time on the person's terminal
 }
 
-func newKeyring(ask func(string) (Secret, error)) *keyring {
-	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentConn{}}
+func newKeyring(ask func(context.Context, string) (Secret, error)) *keyring {
+	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentLine{}, asking: make(chan struct{}, 1)}
 }
 
 // A keyFile is a private key file, as far as it can be read without asking.
@@ -35,7 +38,8 @@ type keyFile struct {
 	path       string
 	modified   time.Time
 	public     ssh.PublicKey // nil only for an encrypted key of the old PEM form
-	publicOnly bool          // the file is a public key
+	publicOnly bool          // the file is a public key, or a FIDO key: only an agent can sign
+	fido       bool
 	cert       *ssh.Certificate
 	sealed     []byte // the file, if it is encrypted
 
@@ -55,7 +59,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if f := k.files[name]; f != nil && f.modified.Equal(st.ModTime()) {
-		return f, nil
+		return f, f.checkMode(st)
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -66,11 +70,13 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	switch missing, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); {
 	case err == nil:
 		f.signer, f.public = signer, signer.PublicKey()
-	case encrypted:
+	case encrypted && fidoKey(b) == nil:
 		f.sealed, f.public = b, missing.PublicKey
 		if f.public == nil {
 			f.public = readPublic(name + ".pub")
 		}
+	case fidoKey(b) != nil:
+		f.public, f.publicOnly, f.fido = fidoKey(b), true, true
 	default:
 		pub, _, _, _, perr := ssh.ParseAuthorizedKey(b)
 		if perr != nil {
@@ -87,7 +93,41 @@ func (k *keyring) load(path string) (*keyFile, error) {
 		f.cert = c
 	}
 	k.files[name] = f
-	return f, nil
+	return f, f.checkMode(st)
+}
+
+// checkMode refuses, as ssh does, a private key of ours that others can get at.
+func (f *keyFile) checkMode(st fs.FileInfo) error {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if f.publicOnly && !f.fido || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
+		return nil
+	}
+	return &fault{kind: KindAuth, op: "log in", err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()),
+		hint: "chmod 600 " + word(f.path)}
+}
+
+// fidoKey is the public part of a private key file whose key is in a FIDO token,
+// nil if the file is anything else. Source: OpenSSH's PROTOCOL.key.
+func fidoKey(b []byte) ssh.PublicKey {
+	block, _ := pem.Decode(b)
+	const magic = "openssh-key-v1\x00"
+	if block == nil || !bytes.HasPrefix(block.Bytes, []byte(magic)) {
+		return nil
+	}
+	var k struct {
+		Cipher, KDF, KDFOptions string
+		Keys                    uint32
+		Public                  []byte
+		Private                 []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(block.Bytes[len(magic):], &k) != nil {
+		return nil
+	}
+	pub, err := ssh.ParsePublicKey(k.Public)
+	if err != nil || !strings.HasPrefix(pub.Type(), "sk-") {
+		return nil
+	}
+	return pub
 }
 
 func readPublic(file string) ssh.PublicKey {
@@ -104,13 +144,13 @@ func readPublic(file string) ssh.PublicKey {
 
 // signer returns the signer of f. An encrypted key is decrypted when the host
 // has accepted its public part, not before: the person is asked only for what
-// is needed. hold stops the dial's clock meanwhile; failed is told why there
-// is no signature.
-func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
+// is needed. hold stops the clock of the dial, which ctx bounds, meanwhile; failed
+// is told why there is no signature.
+func (k *keyring) signer(ctx context.Context, f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
 	if signer, _ := f.opened(); signer != nil {
 		return signer
 	}
-	lazy := &sealedSigner{k, f, hold, failed}
+	lazy := &sealedSigner{ctx, k, f, hold, failed}
 	if f.public == nil {
 		// The old PEM form hides the public part too.
 		s, err := lazy.open()
@@ -123,6 +163,7 @@ func (k *keyring) signer(f *keyFile, hold func() func(), failed func(error)) ssh
 }
 
 type sealedSigner struct {
+	ctx    context.Context
 	ring   *keyring
 	file   *keyFile
 	hold   func() func()
@@ -152,12 +193,18 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 func (s *sealedSigner) open() (ssh.Signer, error) {
 	resume := s.hold()
 	defer resume()
-	s.ring.asking.Lock()
-	defer s.ring.asking.Unlock()
+	done, err := s.ring.takeTurn(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	f := s.file
 	signer, err := f.opened()
 	if signer == nil && err == nil {
-		signer, err = s.ring.unseal(f)
+		signer, err = s.ring.unseal(s.ctx, f)
+		if s.ctx.Err() != nil {
+			return nil, context.Cause(s.ctx) // no answer of the person's
+		}
 		f.mu.Lock()
 		f.signer, f.err = signer, err
 		f.mu.Unlock()
@@ -169,6 +216,21 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 	return signer, err
 }
 
+// takeTurn waits until nobody is asked anything; done must be called.
+func (k *keyring) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case k.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	done = func() { <-k.asking }
+	if ctx.Err() != nil {
+		done()
+		return nil, context.Cause(ctx)
+	}
+	return done, nil
+}
+
 // opened returns what is known without asking. It does not wait while a person
 // types: the clock of whoever calls may be running.
 func (f *keyFile) opened() (ssh.Signer, error) {
@@ -177,13 +239,13 @@ func (f *keyFile) opened() (ssh.Signer, error) {
 	return f.signer, f.err
 }
 
-func (k *keyring) unseal(f *keyFile) (ssh.Signer, error) {
+func (k *keyring) unseal(ctx context.Context, f *keyFile) (ssh.Signer, error) {
 	if k.ask == nil {
 		return nil, fmt.Errorf("private key %s is encrypted, and there is nobody to ask for its passphrase", f.path)
 	}
 	// Three tries, as ssh allows; then the answer holds for the whole run.
 	for range 3 {
-		pass, err := k.ask(f.path)
+		pass, err := k.ask(ctx, f.path)
 		if err != nil {
 			return nil, fmt.Errorf("no passphrase for private key %s: %w", f.path, err)
 		}
@@ -193,69 +255,4 @@ func (k *keyring) unseal(f *keyFile) (ssh.Signer, error) {
 		}
 	}
 	return nil, fmt.Errorf("wrong passphrase for private key %s", f.path)
-}
-
-// An agentConn is a connection to an ssh-agent, shared by all dials.
-type agentConn struct {
-	agent.ExtendedAgent
-	conn net.Conn
-}
-
-var errNoAgent = errors.New("SSH_AUTH_SOCK is not set")
-
-func (k *keyring) agentSigners(t Target) ([]ssh.Signer, error) {
-	sock := expandHome(t.IdentityAgent)
-	switch sock {
-	case "", "SSH_AUTH_SOCK":
-		sock = os.Getenv("SSH_AUTH_SOCK")
-	case "none":
-		sock = ""
-	}
-	if sock == "" {
-		return nil, errNoAgent
-	}
-	for attempt := 0; ; attempt++ {
-		a, err := k.agent(sock)
-		if err != nil {
-			return nil, err
-		}
-		signers, err := a.Signers()
-		if err == nil {
-			return signers, nil
-		}
-		// The agent was restarted, perhaps: one fresh connection.
-		k.mu.Lock()
-		if k.agents[sock] == a {
-			delete(k.agents, sock)
-		}
-		k.mu.Unlock()
-		a.conn.Close()
-		if attempt > 0 {
-			return nil, err
-		}
-	}
-}
-
-func (k *keyring) agent(sock string) (*agentConn, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if a := k.agents[sock]; a != nil {
-		return a, nil
-	}
-	c, err := net.DialTimeout("unix", sock, 5*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	a := &agentConn{agent.NewClient(c), c}
-	k.agents[sock] = a
-	return a, nil
-}
-
-func (k *keyring) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for s, a := range k.agents {
-		a.conn.Close()
-		delete(k.agents, s)
-	}
 }

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"bytes"
 	"io"
 	"strconv"
 	"strings"
@@ -105,6 +106,14 @@ func (l *lead) tell() {
 	case l.asked <- struct{}{}:
 	default:
 	}
+}
+
+// question is the line that has not ended: who asks waits.
+func (l *lead) question() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := string(l.held[bytes.LastIndexByte(l.held, '\n')+1:])
+	return strings.TrimSpace(Printable(strings.ReplaceAll(line, l.line.Prompt(), "")))
 }
 
 // text returns what was said before the marker, without prompts, for an error.

@@ -214,9 +214,11 @@ func TestOpenSSHFleet(t *testing.T) {
 	}
 	p := newPool(t, sshexec.Options{DialAttempts: 2})
 	var errs []error
-	var results []sshexec.HostResult
+	same := 0
 	p.RunAll(testContext(t), targets, sshexec.Command{Script: "echo same"}, 2, func(r sshexec.HostResult) {
-		results = append(results, r)
+		if string(r.Result.Stdout) == "same\n" {
+			same++
+		}
 		errs = append(errs, r.Err)
 	})
 	got := sshexec.FleetError(errs...).Error()
@@ -229,13 +231,8 @@ unreachable: 1 host: web08
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
-	blocks := sshexec.FoldResults(results)
-	sizes := map[string]bool{}
-	for _, b := range blocks {
-		sizes[b.Range()] = true
-	}
-	if len(blocks) != 3 || !sizes["web[04:07],web[09:12]"] {
-		t.Errorf("blocks: %v", sizes)
+	if same != 8 {
+		t.Errorf("%d hosts answered", same)
 	}
 	// The others share one connection; a failed login is tried once.
 	if n := strings.Count(s.Log.String(), "Connection from"); n != 4 {

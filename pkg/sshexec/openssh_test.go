@@ -48,6 +48,11 @@ func TestOpenSSHRun(t *testing.T) {
 		{"sudo with a password", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword}, sshexec.Command{Script: `id -un; cat; printf %s "$X"`, Stdin: strings.NewReader("in\n"), Become: true, Env: map[string]string{"X": "kept"}}, "root\nin\nkept", "", 0},
 		{"sudo without a password", opensshtest.OpsUser, sshexec.Become{}, sshexec.Command{Script: "id -un; exit 7", Become: true}, "root\n", "", 7},
 		{"sudo that does not ask", opensshtest.OpsUser, sshexec.Become{Password: "not needed"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
+		{"Ansible's own flags", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword, Flags: []string{"-H", "-S", "-n"}}, sshexec.Command{Script: "id -un", Become: true}, "root\n", "", 0},
+		{"flags in one word", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword, Flags: []string{"-HSn", "-g", "nogroup"}}, sshexec.Command{Script: "id -un; id -gn", Become: true}, "root\nnogroup\n", "", 0},
+		{"sudo -i", opensshtest.DeployUser, sshexec.Become{Password: opensshtest.DeployPassword, Flags: []string{"-i"}, User: opensshtest.GuestUser}, sshexec.Command{Script: "pwd; cat; printf %s \"$X\"", Stdin: strings.NewReader("in\n"), Become: true, Env: map[string]string{"X": "$HOME `id`\n\\"}}, s.Path("home-"+opensshtest.GuestUser) + "\nin\n$HOME `id`\n\\", "", 0},
+		{"sudo -s", opensshtest.OpsUser, sshexec.Become{Flags: []string{"-Hs"}}, sshexec.Command{Argv: []string{"printf", "%s|", "a b", "$HOME"}, Become: true}, "a b|$HOME|", "", 0},
+		{"sudo su -", opensshtest.OpsUser, sshexec.Become{Method: "su", Exe: "sudo su -"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 		{"sudo to another user", opensshtest.OpsUser, sshexec.Become{User: opensshtest.GuestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, opensshtest.GuestUser + "\n", "", 0},
 		{"nobody to become", "root", sshexec.Become{Exe: "/nonexistent/sudo"}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, "root\n", "", 0},
 		{"su", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: opensshtest.DeployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
@@ -150,6 +155,30 @@ func TestOpenSSHPasswordThatNobodyAskedFor(t *testing.T) {
 	res, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
 	if text := fmt.Sprintf("%s%s%v", res.Stdout, res.Stderr, err); strings.Contains(text, "s3cr3t") || res.ExitStatus != 125 && sshexec.KindOf(err) != sshexec.KindBecome {
 		t.Errorf("%s, %+v", text, res)
+	}
+}
+
+// TestOpenSSHQuestionThatNobodyAnswers: pam_sss asks in its own words, whatever -p
+// says, and no timeout is set.
+func TestOpenSSHQuestionThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	s := opensshtest.Start(t, opensshtest.Config{})
+	for _, tc := range []struct{ program, want string }{
+		{"printf 'First Factor: \\033[2J' >&2; head -n 1 >&2; sleep 1", `sudo asks "First Factor:", which is not the question for the password`},
+		{"read x", "sudo did not come to an end within 2s"},
+	} {
+		sudo := s.Write(t, "sudo", "#!/bin/sh\n"+tc.program+"\n")
+		if err := os.Chmod(sudo, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var o sshexec.Options
+		sshexec.BecomeWithin(&o, 2*time.Second)
+		target := s.Target("web1")
+		target.Become = sshexec.Become{User: "nobody", Exe: sudo, Password: "s3cr3t"}
+		_, err := newPool(t, o).Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+		if err == nil || sshexec.KindOf(err) != sshexec.KindBecome || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.program, err)
+		}
 	}
 }
 

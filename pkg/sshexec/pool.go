@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os/exec"
-	"strings"
 	"sync"
 	"time"
 )
@@ -26,16 +24,23 @@ type Options struct {
 	// it fails with KindLost. 0 means 15 seconds.
 	KeepAlive time.Duration
 	// Passphrase asks for the passphrase of an encrypted private key, once per
-	// file, from one goroutine at a time. Nil means that such a key is an error.
-	Passphrase func(file string) (Secret, error)
+	// file, from one goroutine at a time; it must return when ctx ends. Nil means
+	// that such a key is an error.
+	Passphrase func(ctx context.Context, file string) (Secret, error)
 	// Challenge answers keyboard-interactive questions that are not the
-	// password (a one-time code). Nil means that such a question is an error.
-	Challenge func(t Target, instruction, question string, echo bool) (Secret, error)
+	// password (a one-time code), from one goroutine at a time and never beside
+	// Passphrase; it must return when ctx ends. Nil means that such a question is
+	// an error.
+	Challenge func(ctx context.Context, t Target, instruction, question string, echo bool) (Secret, error)
 	// Algorithms says which algorithms connections may use.
 	Algorithms AlgorithmPolicy
 	// noSFTP, when not empty, makes uploads go without an SFTP server, for the
 	// test of that way.
 	noSFTP string
+	// becomeBound is how long sudo and su may take until our shell runs, where a
+	// password can be asked for. 0 means 30 seconds, three times what Ansible
+	// waits for the prompt.
+	becomeBound time.Duration
 	// Logger gets debug records about connections. Nil means none.
 	Logger *slog.Logger
 }
@@ -83,6 +88,9 @@ func NewPool(o Options) *Pool {
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 15 * time.Second
+	}
+	if o.becomeBound <= 0 {
+		o.becomeBound = 30 * time.Second
 	}
 	log := o.Logger
 	if log == nil {
@@ -345,7 +353,7 @@ func (p *Pool) sweep(now time.Time) {
 			c.lastPing = now
 			c.missed++
 			if c.missed == 1 { // no earlier question is still open
-				p.work.Go(func() { p.ping(c) })
+				p.work.Go(func() { _ = c.ping() })
 			}
 		}
 	}
@@ -366,26 +374,15 @@ var (
 
 // ping asks c for a sign of life. The question blocks until it is answered or
 // the connection is closed; sweep counts how long that takes.
-func (p *Pool) ping(c *conn) {
+func (c *conn) ping() error {
 	// sshd answers "failure" to a request it does not know: an answer as good
 	// as any.
 	_, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil)
 	if err != nil {
-		return
+		return err
 	}
-	p.mu.Lock()
+	c.pool.mu.Lock()
 	c.missed = 0
-	p.mu.Unlock()
+	c.pool.mu.Unlock()
+	return nil
 }
-
-// localUser is the name of who runs fleetd, "" if the user has none: then nobody
-// can tell as whom to log in, and ssh refuses as well. What $USER says counts for
-// nothing, it is inherited; package os/user believes it where it is built without
-// cgo, and knows no users of a directory there. id(1) does, as ssh.
-var localUser = sync.OnceValue(func() string {
-	name, err := exec.Command("id", "-un").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(name))
-})

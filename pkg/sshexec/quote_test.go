@@ -143,7 +143,9 @@ func TestLineIsUnderstoodAgain(t *testing.T) {
 		{Nonce: "ab12", Method: "sudo", User: "root"},
 		{Nonce: "ab12", Method: "sudo", User: "web user", Password: true},
 		{Nonce: "ab12", Method: "sudo", Exe: "/opt/bin/sudo", Flags: []string{"-H", "-E"}, User: "root", Password: true},
+		{Nonce: "ab12", Method: "sudo", Flags: []string{"-i"}, User: "root", Password: true},
 		{Nonce: "ab12", Method: "su", User: "root", Password: true},
+		{Nonce: "ab12", Method: "su", Exe: "sudo su -", User: "root", Password: true},
 		{Nonce: "ab12", Method: "su", User: "root", Flags: []string{"-"}, Password: true},
 	} {
 		got, ok := wire.ParseLine(l.String())

@@ -67,12 +67,17 @@ type Command struct {
 type Result struct {
 	// ExitStatus is the exit status; 128 plus its number after a signal.
 	ExitStatus int
-	// Signal is the name of the signal that ended the command, such as "KILL".
+	// Signal is the name of the signal that ended the command, such as "KILL";
+	// "unknown" if what the host says is no name.
 	Signal string
 	// Stdout and Stderr are the bytes printed. When Truncated is set, a line
 	// "[... N bytes left out ...]" stands for the middle part of at least one.
 	Stdout, Stderr []byte
 	Truncated      bool
+	// Unfinished tells that the output was still open when it was given up, four
+	// quiet seconds after the command's end, or was cut by the connection's end: a
+	// process that the command left behind has it. What comes later is not here.
+	Unfinished bool
 	// Started is when the command's shell ran, by our clock. Duration is
 	// measured from there.
 	Started  time.Time
@@ -141,6 +146,7 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 	if !r.started.IsZero() {
 		res.Duration = time.Since(r.started)
 	}
+	res.Unfinished = r.unfinished
 	res.ExitStatus, res.Signal = r.status.code, r.status.signal
 	return res, err
 }
@@ -201,6 +207,7 @@ type runner struct {
 	out, errOut *capture
 	started     time.Time
 	status      exitStatus
+	unfinished  bool
 }
 
 func (r *runner) run(ctx context.Context, c *conn, program string) error {
@@ -291,9 +298,10 @@ func feed(s *session, stdin io.Reader) {
 	_ = s.ch.CloseWrite()
 }
 
-// drainQuiet is how long output may be silent, after the exit status came,
-// until it is taken as complete. A daemon that the command left behind can hold
-// the streams open for ever.
+// drainQuiet is how long output may be silent, after the exit status came, until
+// the host is asked for a sign of life, behind which nothing can be on its way; and
+// once more until the output is given up. A daemon that the command left behind can
+// hold it open for ever.
 const drainQuiet = 2 * time.Second
 
 func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{}) {
@@ -308,10 +316,14 @@ func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{})
 			errDone = nil
 		case <-ctx.Done():
 			quiet.Stop()
+			r.unfinished = true
 			return
 		case <-quiet.C:
+			// The answer comes behind what the host had sent before.
+			err := s.conn.answers(ctx)
 			now := r.out.size() + r.errOut.size()
-			if now == before {
+			if err != nil || now == before {
+				r.unfinished = true
 				return
 			}
 			before = now

@@ -44,8 +44,10 @@ func (t Target) Absolute() (Target, error) {
 	case "", "none", "SSH_AUTH_SOCK":
 		agent = nil // no files: whoever resumes the run has an agent of his own
 	}
-	t.IdentityFiles, t.CertificateFiles, t.KnownHosts = slices.Clone(t.IdentityFiles), slices.Clone(t.CertificateFiles), slices.Clone(t.KnownHosts)
-	for _, files := range [][]string{t.IdentityFiles, t.CertificateFiles, t.KnownHosts, agent} {
+	lists := []*[]string{&t.IdentityFiles, &t.CertificateFiles, &t.KnownHosts, &t.RevokedHostKeys, &agent}
+	for _, list := range lists {
+		files := slices.Clone(*list)
+		*list = files
 		for i, f := range files {
 			abs, err := filepath.Abs(expandHome(f))
 			if err != nil {

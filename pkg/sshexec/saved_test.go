@@ -28,6 +28,7 @@ func genTarget(jumps int, secret string) *rapid.Generator[sshexec.Target] {
 			Name: text.Draw(t, "name"), Address: text.Draw(t, "address"), Port: rapid.IntRange(0, 65535).Draw(t, "port"), User: text.Draw(t, "user"),
 			IdentityFiles: texts.Draw(t, "identity files"), CertificateFiles: texts.Draw(t, "certificate files"),
 			IdentitiesOnly: rapid.Bool().Draw(t, "identities only"), IdentityAgent: text.Draw(t, "agent"), Password: password.Draw(t, "password"),
+			Authentications: texts.Draw(t, "authentications"), GSSAPI: rapid.Bool().Draw(t, "gssapi"), RevokedHostKeys: texts.Draw(t, "revoked host keys"),
 			Become: sshexec.Become{
 				Method: text.Draw(t, "method"), User: text.Draw(t, "become user"), Password: password.Draw(t, "become password"),
 				Exe: text.Draw(t, "exe"), Flags: texts.Draw(t, "flags"),
@@ -92,6 +93,7 @@ func TestSavedTargetIsTheTargetWithoutItsSecrets(t *testing.T) {
 func TestSavedForm(t *testing.T) {
 	full := sshexec.Target{
 		Name: "n", Address: "a", Port: 1, User: "u", IdentityFiles: []string{}, CertificateFiles: []string{}, IdentitiesOnly: true, IdentityAgent: "a",
+		Authentications: []string{}, GSSAPI: true, RevokedHostKeys: []string{},
 		Become:    sshexec.Become{Method: "su", User: "u", Exe: "e", Flags: []string{}},
 		ProxyJump: []sshexec.Target{}, ProxyCommand: "c", KnownHosts: []string{}, HostKeyPolicy: sshexec.AcceptNew, HostKeyAlias: "a", HostKey: "SHA256:k",
 		AddressFamily: "inet", ConnectTimeout: time.Second, NeedsPassword: true, NeedsBecomePassword: true,
@@ -104,8 +106,8 @@ func TestSavedForm(t *testing.T) {
 		}
 	}
 	raw, err := json.Marshal(full)
-	const want = `{"name":"n","address":"a","port":1,"user":"u","identity_files":[],"certificate_files":[],"identities_only":true,"identity_agent":"a",` +
-		`"become":{"method":"su","user":"u","exe":"e","flags":[]},"proxy_jump":[],"proxy_command":"c","known_hosts":[],"host_key_policy":"accept-new",` +
+	const want = `{"name":"n","address":"a","port":1,"user":"u","identity_files":[],"certificate_files":[],"identities_only":true,"identity_agent":"a","authentications":[],"gssapi":true,` +
+		`"become":{"method":"su","user":"u","exe":"e","flags":[]},"proxy_jump":[],"proxy_command":"c","known_hosts":[],"revoked_host_keys":[],"host_key_policy":"accept-new",` +
 		`"host_key_alias":"a","host_key":"SHA256:k","address_family":"inet","connect_timeout":1000000000,"needs_password":true,"needs_become_password":true}`
 	if err != nil || string(raw) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, raw, want)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -142,7 +143,7 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 			}
 			if ssh.Unmarshal(r.Payload, &m) == nil {
 				// What a shell would report.
-				s.status = exitStatus{seen: true, code: 128 + signalNumber(m.Signal), signal: m.Signal}
+				s.status = exitStatus{seen: true, code: 128 + signalNumber(m.Signal), signal: signalName(m.Signal)}
 			}
 		}
 		if r.WantReply {
@@ -160,6 +161,15 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 var signalNumbers = map[string]int{
 	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9,
 	"USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
+}
+
+// signalName is what the peer calls a signal, if it reads like one: it is shown as
+// it stands.
+func signalName(name string) string {
+	if !regexp.MustCompile(`^[A-Za-z0-9@.-]{1,64}$`).MatchString(name) { // RFC 4254, 6.10
+		return "unknown"
+	}
+	return name
 }
 
 func signalNumber(name string) int { return signalNumbers[name] }
@@ -198,8 +208,17 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 		}
 	}
 	asked := 0
+	// Not after the program was sent: it might run all the same.
+	var late <-chan time.Time
+	if !s.sent {
+		timer := time.NewTimer(s.conn.pool.opts.becomeBound)
+		defer timer.Stop()
+		late = timer.C
+	}
 	for {
 		select {
+		case <-late:
+			return becomeLate(t, line.Method, s.lead.question(), s.conn.pool.opts.becomeBound)
 		case s.pid = <-s.lead.marked:
 			if !s.sent {
 				return send()

@@ -1,31 +1,17 @@
 package sshexec
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
-
-	"github.com/kevinburke/ssh_config"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
-
-// configKeys are the options of ssh_config that say how a host is reached; the
-// others do not concern fleetd.
-var configKeys = []string{
-	"hostname", "port", "user", "identityfile", "certificatefile", "identitiesonly", "identityagent",
-	"proxyjump", "proxycommand", "hostkeyalias", "stricthostkeychecking", "userknownhostsfile",
-	"globalknownhostsfile", "connecttimeout", "addressfamily",
-}
 
 // DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
 // exist: the user's, then the system's.
@@ -61,7 +47,7 @@ func NewSSHConfig(files ...string) *SSHConfig { return &SSHConfig{files: files} 
 
 // A parsedConfig is files with their Includes, read as one.
 type parsedConfig struct {
-	conf    *ssh_config.Config
+	blocks  []*configBlock
 	needSSH string // why only ssh can read it; empty if it need not
 	err     error
 }
@@ -82,25 +68,33 @@ func (c *SSHConfig) parsed(files []string) *parsedConfig {
 	return p
 }
 
+// A configBlock is the options under one Host.
+type configBlock struct {
+	patterns []string
+	final    bool // it stands for a "Match final all"
+	options  []sshOption
+}
+
+func (b *configBlock) matches(host string) bool {
+	return (&hostEntry{patterns: b.patterns}).matches(host)
+}
+
 func parseConfig(files []string) *parsedConfig {
-	var text bytes.Buffer
+	p := &parsedConfig{}
 	for _, f := range files {
-		flat := &flatConfig{}
+		flat := &flatConfig{blocks: []*configBlock{everyHost()}}
 		if err := flat.read(f, 0, false); err != nil {
 			return &parsedConfig{err: err}
 		}
 		if flat.needSSH != "" {
 			return &parsedConfig{needSSH: flat.needSSH}
 		}
-		text.WriteString("Host *\n")
-		text.Write(flat.out.Bytes())
+		p.blocks = append(p.blocks, flat.blocks...)
 	}
-	conf, err := ssh_config.DecodeBytes(text.Bytes())
-	if err != nil {
-		return &parsedConfig{err: fmt.Errorf("cannot read %s: %w", strings.Join(files, ", "), err)}
-	}
-	return &parsedConfig{conf: conf}
+	return p
 }
+
+func everyHost() *configBlock { return &configBlock{patterns: []string{"*"}} }
 
 // addConfig adds what the files say about dest, after what is there.
 func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
@@ -121,22 +115,46 @@ func (o *sshOptions) addConfig(c *SSHConfig, dest string) error {
 		// itself evaluates rightly.
 		return o.askSSH(files, dest, p.needSSH)
 	}
-	for _, h := range p.conf.Hosts {
-		if !h.Matches(dest) {
+	if err := o.addMatching(p.blocks, dest, false); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.blocks, func(b *configBlock) bool { return b.final }) {
+		return nil
+	}
+	// "Match final" has the whole read once more, and Host looked up by the name
+	// that was found, which stays.
+	if h := o.get("hostname"); h != "" {
+		dest = expandHostName(h, dest)
+	} else {
+		o.add("hostname", dest)
+	}
+	return o.addMatching(p.blocks, dest, true)
+}
+
+func expandHostName(h, dest string) string {
+	return strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
+}
+
+// addMatching adds what the blocks say of dest in the first or the final pass.
+func (o *sshOptions) addMatching(blocks []*configBlock, dest string, final bool) error {
+	for _, b := range blocks {
+		if b.final && !final || !b.final && !b.matches(dest) {
 			continue
 		}
-		for _, n := range h.Nodes {
-			kv, ok := n.(*ssh_config.KV)
-			if !ok {
+		for _, x := range b.options {
+			switch useOf(x.key, x.value) {
+			case refused:
+				return fmt.Errorf("ssh_config's option %s %s is not supported", x.key, x.value)
+			case unknown, differs:
+				o.warnings = append(o.warnings, fmt.Sprintf("ssh_config's option %s %s is not followed", x.key, x.value))
 				continue
 			}
-			key := strings.ToLower(kv.Key)
-			if key == "identityfile" && !fileExists(kv.Value, Target{Address: dest}) {
+			if x.key == "identityfile" && !fileExists(x.value, Target{Address: dest}) {
 				// ssh passes over a key that is not there when ssh_config, not
 				// the command line, names it.
 				continue
 			}
-			o.add(key, kv.Value)
+			o.add(x.key, x.value)
 		}
 	}
 	return nil
@@ -153,7 +171,7 @@ func fileExists(name string, t Target) bool {
 
 // flatConfig is one ssh_config file with its Includes put in their place.
 type flatConfig struct {
-	out     bytes.Buffer
+	blocks  []*configBlock
 	inMatch bool
 	needSSH string // why only ssh can read it; empty if it need not
 }
@@ -177,23 +195,38 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 		key, rest := configLine(line)
 		switch {
 		case key == "":
+		case key == "match" && alwaysMatches(rest) != nil:
+			if within {
+				c.needSSH = fmt.Sprintf("%s:%d has a Match within an Include within a Host", file, n+1)
+				return nil
+			}
+			inHost, c.inMatch = true, false
+			c.blocks = append(c.blocks, alwaysMatches(rest))
 		case key == "match":
 			c.inMatch = true
-			// Only what stands under it can need ssh.
+			if slices.Contains(strings.Fields(strings.ToLower(rest)), "final") {
+				// Only what stands under it can need ssh, but the whole is read once
+				// more all the same.
+				c.blocks = append(c.blocks, &configBlock{final: true})
+			}
 		case key == "host":
 			if within {
 				c.needSSH = fmt.Sprintf("%s:%d has a Host within an Include within a Host", file, n+1)
 				return nil
 			}
 			inHost, c.inMatch = true, false
-			c.out.WriteString(line + "\n")
+			patterns, err := wire.Split(withoutComment(rest))
+			if err != nil {
+				return fmt.Errorf("%s:%d: %w", file, n+1, err)
+			}
+			c.blocks = append(c.blocks, &configBlock{patterns: patterns})
 		case key == "include":
 			if c.inMatch {
-				sub := &flatConfig{inMatch: true}
+				sub := &flatConfig{inMatch: true, blocks: []*configBlock{everyHost()}}
 				if err := sub.include(file, rest, depth, false); err != nil {
 					return err
 				}
-				if sub.needSSH != "" || sub.out.Len() > 0 {
+				if sub.needSSH != "" || len(sub.blocks) > 1 || sub.blocks[0].options != nil {
 					c.needSSH = fmt.Sprintf("%s:%d has an Include within a Match", file, n+1)
 					return nil
 				}
@@ -202,12 +235,16 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 			if err := c.include(file, rest, depth, inHost); err != nil {
 				return err
 			}
-		case !slices.Contains(configKeys, key):
+		case !c.matters(file, key, rest):
 		case c.inMatch:
 			c.needSSH = fmt.Sprintf("%s:%d sets %s under Match", file, n+1, key)
 			return nil
+		case key == "canonicalizehostname":
+			c.needSSH = fmt.Sprintf("%s:%d sets %s", file, n+1, key)
+			return nil
 		default:
-			c.out.WriteString(key + " " + unquote(rest, key) + "\n")
+			last := c.blocks[len(c.blocks)-1]
+			last.options = append(last.options, sshOption{key, unquote(rest, key)})
 		}
 		if c.needSSH != "" {
 			return nil
@@ -215,9 +252,38 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 	}
 	if depth > 0 && !within {
 		// What follows the Include is for every host again.
-		c.out.WriteString("Host *\n")
+		c.blocks = append(c.blocks, everyHost())
 	}
 	return nil
+}
+
+// alwaysMatches is the Host that is the same as a Match of these criteria, nil if it
+// depends on more than the pass.
+func alwaysMatches(criteria string) *configBlock {
+	switch strings.Join(strings.Fields(strings.ToLower(withoutComment(criteria))), " ") {
+	case "all":
+		return everyHost()
+	case "final", "final all":
+		return &configBlock{final: true}
+	}
+	return nil
+}
+
+// ofTheSystem begins the names of files whose algorithms and locales are the
+// distribution's, no wish of the person's that a warning would have to say is not
+// followed.
+var ofTheSystem = "/etc/"
+
+// matters tells that an option concerns fleetd.
+func (c *flatConfig) matters(file, key, value string) bool {
+	switch useOf(key, unquote(value, key)) {
+	case harmless:
+		return false
+	case unknown, differs:
+		asked := key == "knownhostscommand" || key == "pkcs11provider" || key == "securitykeyprovider"
+		return !c.inMatch && (asked || !strings.HasPrefix(file, ofTheSystem))
+	}
+	return true
 }
 
 func (c *flatConfig) include(file, patterns string, depth int, within bool) error {
@@ -265,82 +331,35 @@ func configLine(line string) (key, rest string) {
 	return strings.ToLower(line[:i]), rest
 }
 
-// unquote takes the quotes off a value that is one quoted word. Options that
-// hold a command or a list keep theirs.
+// withoutComment cuts a value at a "#" that begins a word outside quotes.
+func withoutComment(v string) string {
+	quote := byte(0)
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c == '#' && quote == 0 && (i == 0 || v[i-1] == ' ' || v[i-1] == '\t'):
+			return strings.TrimSpace(v[:i])
+		case c == '\\':
+			i++
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		}
+	}
+	return v
+}
+
+// unquote takes the comment and the quotes off a value that is one quoted word.
+// Options that hold a command or a list keep their quotes.
 func unquote(v, key string) string {
-	if key == "proxycommand" || strings.HasSuffix(key, "knownhostsfile") {
+	if key == "proxycommand" {
+		return v
+	}
+	if v = withoutComment(v); strings.HasSuffix(key, "knownhostsfile") || key == "revokedhostkeys" {
 		return v
 	}
 	if words, err := wire.Split(v); err == nil && len(words) == 1 {
 		return words[0]
 	}
 	return v
-}
-
-// askSSH has ssh itself evaluate its configuration (ssh -G), which needs no
-// connection.
-func (o *sshOptions) askSSH(files []string, dest, why string) error {
-	args := []string{"-G"}
-	switch {
-	case len(files) == 1 && !slices.Equal(files, DefaultSSHConfig()):
-		args = append(args, "-F", files[0])
-	case slices.Equal(files, DefaultSSHConfig()):
-	default:
-		return fmt.Errorf("%s, and ssh -G reads one file only", why)
-	}
-	// A Match may depend on them.
-	if u := o.get("user"); u != "" {
-		args = append(args, "-l", u)
-	}
-	if p := o.get("port"); p != "" {
-		args = append(args, "-p", p)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "ssh", append(args, "--", dest)...).Output()
-	if err != nil {
-		said := ""
-		if e, ok := errors.AsType[*exec.ExitError](err); ok {
-			said = ": " + strings.TrimSpace(string(e.Stderr))
-		}
-		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, Printable(said))
-	}
-	o.addAnswer(string(out), dest)
-	return nil
-}
-
-// addAnswer reads the output of ssh -G. It names every option; what is only
-// ssh's default must not hide the caller's own defaults.
-func (o *sshOptions) addAnswer(out, dest string) {
-	home, _ := os.UserHomeDir()
-	for line := range strings.Lines(out) {
-		key, value := configLine(line)
-		isDefault := false
-		switch key {
-		case "user":
-			isDefault = value == localUser()
-		case "hostname":
-			isDefault = value == dest
-		case "port":
-			isDefault = value == "22"
-		case "stricthostkeychecking":
-			isDefault = value == "ask"
-		case "connecttimeout", "proxyjump", "proxycommand":
-			isDefault = value == "none"
-		case "addressfamily":
-			isDefault = value == "any"
-		case "identitiesonly":
-			isDefault = value == "no"
-		case "userknownhostsfile":
-			plain := strings.ReplaceAll(value, "~", home)
-			isDefault = plain == home+"/.ssh/known_hosts "+home+"/.ssh/known_hosts2"
-		case "globalknownhostsfile":
-			isDefault = value == "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
-		case "identityfile":
-			isDefault = !fileExists(value, Target{Address: dest}) || slices.Contains(defaultIdentityFiles(), strings.Replace(value, "~", home, 1))
-		}
-		if !isDefault && slices.Contains(configKeys, key) {
-			o.add(key, value)
-		}
-	}
 }

@@ -18,12 +18,16 @@ type sshOptions struct {
 	dest     string // the host, where arguments named one
 	config   string // -F
 	forward  string // -W
+	control  bool   // a control socket is named: the login may be another ssh's
 	warnings []string
 }
 
 type sshOption struct{ key, value string } // key in lower case
 
 func (o *sshOptions) add(key, value string) {
+	if key == "challengeresponseauthentication" {
+		key = "kbdinteractiveauthentication" // its name since OpenSSH 8.7
+	}
 	if value != "" {
 		o.list = append(o.list, sshOption{key, value})
 	}
@@ -83,6 +87,31 @@ func (o *sshOptions) boolean(key string) (bool, error) {
 		return false, fmt.Errorf("option %s: %q is neither yes nor no", key, v)
 	}
 }
+
+// authentications are the ways to log in that are left, nil if they are the usual.
+func (o *sshOptions) authentications() ([]string, error) {
+	switches := map[string]string{"publickey": "pubkeyauthentication", "keyboard-interactive": "kbdinteractiveauthentication", "password": "passwordauthentication"}
+	asked := defaultAuthentications
+	if v := o.get("preferredauthentications"); v != "" {
+		asked = strings.Split(v, ",")
+	}
+	out := []string{}
+	for _, m := range asked {
+		if key, has := switches[m]; has && !slices.Contains(out, m) && !isOff(o.get(key)) {
+			out = append(out, m)
+		}
+	}
+	switch {
+	case len(out) == 0:
+		return nil, fmt.Errorf("ssh's options leave no way to log in of those that fleetd has (%s): see PreferredAuthentications (%s), PubkeyAuthentication and the like",
+			strings.Join(defaultAuthentications, ", "), strings.Join(asked, ","))
+	case slices.Equal(out, defaultAuthentications):
+		return nil, nil
+	}
+	return out, nil
+}
+
+func isOff(v string) bool { return strings.EqualFold(v, "no") || strings.EqualFold(v, "false") }
 
 func (o *sshOptions) family(t *Target) error {
 	switch v := strings.ToLower(o.get("addressfamily")); v {
@@ -155,44 +184,6 @@ func expandPath(s string, t Target) (string, error) {
 }
 
 func envValue(name string) string { return os.Getenv(strings.Trim(name, "{}")) }
-
-// what an option on the command line means to fleetd.
-type optionUse int
-
-const (
-	followed optionUse = iota // read into the target
-	harmless                  // does not change which host is reached, how, or as whom
-	differs                   // fleetd chooses by itself; said in a warning
-)
-
-// optionUses has every option that may stand in an inventory's arguments. One
-// that is not here is refused.
-var optionUses = map[string]optionUse{
-	"port": followed, "user": followed, "hostname": followed, "identityfile": followed,
-	"certificatefile": followed, "identitiesonly": followed, "identityagent": followed,
-	"proxyjump": followed, "proxycommand": followed, "hostkeyalias": followed,
-	"stricthostkeychecking": followed, "userknownhostsfile": followed, "globalknownhostsfile": followed,
-	"connecttimeout": followed, "addressfamily": followed,
-
-	"controlmaster": harmless, "controlpath": harmless, "controlpersist": harmless,
-	"compression": harmless, "loglevel": harmless, "batchmode": harmless, "forwardagent": harmless,
-	"forwardx11": harmless, "forwardx11trusted": harmless, "requesttty": harmless, "escapechar": harmless,
-	"serveraliveinterval": harmless, "serveralivecountmax": harmless, "tcpkeepalive": harmless,
-	"connectionattempts": harmless, "visualhostkey": harmless, "updatehostkeys": harmless,
-	"hashknownhosts": harmless, "checkhostip": harmless, "addkeystoagent": harmless,
-	"numberofpasswordprompts": harmless, "preferredauthentications": harmless, "ipqos": harmless,
-	"clearallforwardings": harmless, "exitonforwardfailure": harmless, "permitlocalcommand": harmless,
-	"gssapiauthentication": harmless, "gssapidelegatecredentials": harmless, "gssapikeyexchange": harmless,
-	"hostbasedauthentication": harmless, "passwordauthentication": harmless,
-	"kbdinteractiveauthentication": harmless, "challengeresponseauthentication": harmless,
-	"pubkeyauthentication": harmless, "verifyhostkeydns": harmless, "canonicalizehostname": harmless,
-	"obscurekeystroketiming": harmless, "warnweakcrypto": harmless,
-
-	"ciphers": differs, "macs": differs, "kexalgorithms": differs, "hostkeyalgorithms": differs,
-	"pubkeyacceptedalgorithms": differs, "pubkeyacceptedkeytypes": differs,
-	"casignaturealgorithms": differs, "rekeylimit": differs, "requiredrsasize": differs,
-	"sendenv": differs, "setenv": differs,
-}
 
 // flagsWithValue are the one-letter flags of ssh that take a value.
 const flagsWithValue = "bcDEeFIiJLlmOopQRSWwB"
@@ -277,7 +268,9 @@ func (o *sshOptions) addFlagValue(flag byte, value string) error {
 		o.forward = value
 	case 'o':
 		return o.addOption(value)
-	case 'E', 'e', 'S': // log file, escape character, control socket
+	case 'S':
+		o.control = o.control || value != "none"
+	case 'E', 'e': // log file, escape character
 	case 'c', 'm':
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's -%c %s is not followed: fleetd chooses the algorithms", flag, value))
 	default:
@@ -298,19 +291,18 @@ func (o *sshOptions) addOption(s string) error {
 	if value == "" {
 		return fmt.Errorf("option %q lacks its value", s)
 	}
-	use, known := optionUses[key]
-	switch {
-	case !known:
+	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' && key != "proxycommand" {
+		value = value[1 : len(value)-1]
+	}
+	switch useOf(key, value) {
+	case unknown, refused:
 		return fmt.Errorf("ssh's option %s is not supported", s[:i])
-	case key == "pubkeyauthentication" && strings.EqualFold(value, "no"):
-		return fmt.Errorf("ssh's option %s is not supported", s)
-	case use == differs:
+	case differs:
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's option %s is not followed", s))
-	case use == followed:
-		if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' && key != "proxycommand" {
-			value = value[1 : len(value)-1]
-		}
+	case followed:
 		o.add(key, value)
+	case harmless:
+		o.control = o.control || key == "controlpath" && value != "none"
 	}
 	return nil
 }
@@ -332,7 +324,7 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 		return nil, false
 	}
 	o := &sshOptions{}
-	if err := o.addWords(words[1:]); err != nil || o.dest == "" || strings.Contains(o.dest, "%") {
+	if err := o.addWords(words[1:]); err != nil || o.dest == "" || strings.Contains(o.dest, "%") || o.warnings != nil || o.control {
 		return nil, false
 	}
 	if o.forward != "%h:%p" && o.forward != "[%h]:%p" {

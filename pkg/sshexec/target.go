@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // A Target says how to reach one host. The zero value of a field means what
@@ -38,6 +42,13 @@ type Target struct {
 	// Password is used for password and keyboard-interactive logins. Empty
 	// means that these are not tried.
 	Password Secret `json:"-"`
+	// Authentications are the ways to log in, in the order in which they are
+	// tried, by the names of PreferredAuthentications. Nil means publickey,
+	// keyboard-interactive and password.
+	Authentications []string `json:"authentications,omitzero"`
+	// GSSAPI tells that ssh would log in by Kerberos, which fleetd does not: a
+	// login that fails says so.
+	GSSAPI bool `json:"gssapi,omitzero"`
 	// Become says how to become another user, for commands and uploads that
 	// ask for it.
 	Become Become `json:"become,omitzero"`
@@ -52,6 +63,9 @@ type Target struct {
 	// where AcceptNew writes. Nil means ~/.ssh/known_hosts and
 	// /etc/ssh/ssh_known_hosts.
 	KnownHosts []string `json:"known_hosts,omitzero"`
+	// RevokedHostKeys are files of public keys, one a line, that no host may have.
+	// One that cannot be read refuses every host.
+	RevokedHostKeys []string `json:"revoked_host_keys,omitzero"`
 	// HostKeyPolicy says what to do with a host that is in no file.
 	HostKeyPolicy HostKeyPolicy `json:"host_key_policy,omitzero"`
 	// HostKeyAlias is looked up in KnownHosts in place of the address.
@@ -86,7 +100,8 @@ type Become struct {
 	// Password is the login user's (sudo) or the other user's (su). Empty
 	// means that no password is needed.
 	Password Secret `json:"-"`
-	// Exe is the program to call. Empty means the method's name.
+	// Exe is the program to call, perhaps with arguments ("sudo su -"): words as a
+	// shell splits them. Empty means the method's name.
 	Exe string `json:"exe,omitzero"`
 	// Flags are the program's options. Nil means -H for sudo.
 	Flags []string `json:"flags,omitzero"`
@@ -163,9 +178,9 @@ func (t Target) key() string {
 }
 
 func (t Target) hashTo(w io.Writer) {
-	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t\n", t.host(), t.port(), t.user(),
+	fmt.Fprintf(w, "%q %d %q %q %q %t %q %q %q %d %q %q %q %t %q %q\n", t.host(), t.port(), t.user(),
 		t.IdentityFiles, t.CertificateFiles, t.IdentitiesOnly, t.IdentityAgent,
-		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare)
+		t.ProxyCommand, t.KnownHosts, t.HostKeyPolicy, t.HostKeyAlias, t.HostKey, t.AddressFamily, t.spare, t.Authentications, t.RevokedHostKeys)
 	_, _ = io.WriteString(w, strconv.Itoa(len(t.Password))+t.Password.Reveal())
 	for _, j := range t.ProxyJump {
 		j.hashTo(w)
@@ -237,6 +252,9 @@ func (b Become) validate() error {
 	if m := b.method(); m != "sudo" && m != "su" {
 		return fmt.Errorf("become method %q is not supported: use sudo or su", m)
 	}
+	if _, err := wire.Split(b.Exe); err != nil {
+		return fmt.Errorf("become exe %q: %w", b.Exe, err)
+	}
 	for _, s := range append([]string{b.User, b.Exe}, b.Flags...) {
 		if strings.ContainsAny(s, "\x00\n\r'") {
 			return fmt.Errorf("become user, exe or flag %q holds a character that is not allowed there", s)
@@ -244,3 +262,15 @@ func (b Become) validate() error {
 	}
 	return nil
 }
+
+// localUser is the name of who runs fleetd, "" if the user has none: then nobody
+// can tell as whom to log in, and ssh refuses as well. id(1) is asked, which knows
+// a directory's users too: package os/user of a static program takes the name of
+// a user without one from $USER, which is inherited and counts for nothing.
+var localUser = sync.OnceValue(func() string {
+	name, err := exec.Command("id", "-un").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
+})

@@ -172,6 +172,10 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	// What the caller does with the content afterwards is his affair.
+	content := &lent{ReadSeeker: u.Content}
+	u.Content = content
+	defer content.takeBack()
 	sent := make(chan error, 1)
 	s.conn.pool.work.Go(func() {
 		if method == "sftp" {
@@ -192,6 +196,39 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 	}
 	_ = s.ch.CloseWrite()
 	return s.verdict(ctx, u, talk, sendErr)
+}
+
+// lent is content that is not touched any more once it was taken back.
+type lent struct {
+	io.ReadSeeker
+	mu   sync.Mutex
+	back bool
+}
+
+var errTakenBack = errors.New("the upload is over")
+
+func (l *lent) takeBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.back = true
+}
+
+func (l *lent) Read(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.back {
+		return 0, errTakenBack
+	}
+	return l.ReadSeeker.Read(b)
+}
+
+func (l *lent) Seek(offset int64, whence int) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.back {
+		return 0, errTakenBack
+	}
+	return l.ReadSeeker.Seek(offset, whence)
 }
 
 // writeSize is the largest write that OpenSSH's sftp-server, of any version,
@@ -297,100 +334,4 @@ func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendE
 		return s.conn.lostErr()
 	}
 	return uploadFault(u, s.status.code, talk, sendErr)
-}
-
-func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
-	if code == 0 {
-		return nil
-	}
-	dir := path.Dir(u.Path)
-	said, digest := talk.result()
-	f := &fault{kind: KindFile}
-	cause := errors.New(said)
-	if said == "" {
-		cause = fmt.Errorf("status %d", code)
-	}
-	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
-		f.err = sendErr
-		return f
-	}
-	switch code {
-	case 90:
-		f.err = errors.New("there is a directory of that name")
-	case 91:
-		f.err = fmt.Errorf("cannot create directory %s: %w", dir, cause)
-	case 92:
-		f.err = fmt.Errorf("cannot write in %s: %w", dir, cause)
-	case 93:
-		if digest == "none" {
-			f.err = errors.New("the node has no program that computes SHA-256")
-			f.hint = "install coreutils or openssl there"
-		} else {
-			f.err = fmt.Errorf("the digest on the node is %s, not what was sent", digest)
-			f.hint = "is the file system full, or was the content changed while it was read?"
-		}
-	case 94:
-		f.err = fmt.Errorf("cannot set the owner %s: %w", ownerSpec(u.Owner, u.Group), cause)
-	case 95:
-		f.err = fmt.Errorf("cannot set the mode %s: %w", octal(u.Mode), cause)
-	case 96:
-		f.err = fmt.Errorf("cannot rename the temporary file: %w", cause)
-	case 97:
-		f.err = fmt.Errorf("there is no directory %s", dir)
-		f.hint = "create it first, or have it created (MkdirMode)"
-	case 98:
-		f.err = fmt.Errorf("no permission to write in %s", dir)
-		if !u.Become {
-			f.hint = "use become"
-		}
-	default:
-		f.err = fmt.Errorf("the upload ended with status %d: %w", code, cause)
-	}
-	return f
-}
-
-// uploadTalk reads the script's words on standard error.
-type uploadTalk struct {
-	prefix string
-	method chan string
-
-	mu     sync.Mutex
-	lines  lineSplitter
-	digest string
-	said   []string
-}
-
-func newUploadTalk(nonce string) *uploadTalk {
-	t := &uploadTalk{prefix: "fleetd-" + nonce + " ", method: make(chan string, 1)}
-	t.lines.emit = func(line string) {
-		word, ok := strings.CutPrefix(line, t.prefix)
-		switch digest, isDigest := strings.CutPrefix(word, "digest "); {
-		case !ok:
-			if len(t.said) < 3 {
-				t.said = append(t.said, line)
-			}
-		case isDigest:
-			t.digest = digest
-		default:
-			select {
-			case t.method <- word:
-			default:
-			}
-		}
-	}
-	return t
-}
-
-func (t *uploadTalk) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lines.write(b)
-	return len(b), nil
-}
-
-func (t *uploadTalk) result() (said, digest string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.lines.flush()
-	return strings.Join(t.said, "; "), t.digest
 }

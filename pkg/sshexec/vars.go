@@ -27,7 +27,8 @@ type VarOptions struct {
 	Warn func(string)
 }
 
-// varReader reads variables by their names, in Ansible's order of aliases.
+// varReader reads variables by their names, of which the strongest comes first: with
+// Ansible the last one of a plugin's documentation.
 type varReader struct {
 	host string
 	vars map[string]any
@@ -117,4 +118,24 @@ func (r *varReader) number(lo, hi int, names ...string) int {
 		return 0
 	}
 	return n
+}
+
+// become reads how to become another user. As in Ansible the variables that name
+// the method are stronger, and none of another method counts: its password may
+// be somebody else's.
+func (r *varReader) become() Become {
+	b := Become{Method: strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin.")}
+	names := func(ending string) []string {
+		return []string{"ansible_" + b.method() + "_" + ending, "ansible_become_" + ending}
+	}
+	b.User, b.Exe = r.text(names("user")...), r.text(names("exe")...)
+	b.Password = Secret(r.text(append(names("pass"), "ansible_become_password")...))
+	if name, v := r.get(names("flags")...); v != nil {
+		flags, err := splitFlags(r.text(name))
+		if err != nil {
+			r.fail(name, "%w", err)
+		}
+		b.Flags = flags
+	}
+	return b
 }

@@ -40,7 +40,11 @@ func TestTargetFromVars(t *testing.T) {
 		{"old names and strings", vars{
 			"ansible_ssh_host": "h", "ansible_ssh_port": "2200", "ansible_ssh_user": "u", "ansible_ssh_pass": "p", "ansible_sudo_pass": "s",
 		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
-		{"the new name wins", vars{"ansible_user": "new", "ansible_ssh_user": "old"}, Target{Address: "web1", User: "new"}, 0},
+		// ansible -vvv says so; remote_user of ansible.cfg comes in as ansible_user.
+		{"the name with ssh is stronger", vars{
+			"ansible_user": "a", "ansible_ssh_user": "u", "ansible_host": "a", "ansible_ssh_host": "h", "ansible_port": 1, "ansible_ssh_port": 2200,
+			"ansible_password": "a", "ansible_ssh_pass": "p", "ansible_become_password": "a", "ansible_become_pass": "s",
+		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
 		{"a variable wins over common args, ssh_args over both", vars{
 			"ansible_user": "var", "ansible_ssh_common_args": "-o User=common -p 2200", "ansible_ssh_args": "-o Port=2300 -C -o ControlPersist=60s",
 		}, Target{Address: "web1", User: "var", Port: 2300}, 0},
@@ -52,6 +56,17 @@ func TestTargetFromVars(t *testing.T) {
 		}, Target{Address: "web1", ProxyJump: []Target{
 			{Name: "bastion", Address: "bastion", Port: 2022, User: "ops", IdentityFiles: []string{"/k/bastion"}},
 		}}, 0},
+		{"a jump host named by the target", vars{"ansible_user": "u", "ansible_ssh_common_args": "-J %r@b-%h"}, Target{Address: "web1", User: "u", ProxyJump: []Target{
+			{Name: "b-web1", Address: "b-web1", User: "u"},
+		}}, 0},
+		{"a proxy that uses another ssh's login", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o ControlPath=/tmp/m -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -o ControlPath=/tmp/m -W %h:%p b"}, 0},
+		{"a proxy of another socket", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -S /tmp/m -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -S /tmp/m -W %h:%p b"}, 0},
+		{"a proxy with algorithms of its own", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -c aes128-ctr -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -c aes128-ctr -W %h:%p b"}, 0},
+		{"a proxy with an option that only ssh has", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"`},
+			Target{Address: "web1", ProxyCommand: "ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"}, 0},
 		{"two proxies deep", vars{
 			"ansible_ssh_common_args": `-o ProxyCommand="ssh -W %h:%p -J outer inner"`,
 		}, Target{Address: "web1", ProxyJump: []Target{{Name: "outer", Address: "outer"}, {Name: "inner", Address: "inner"}}}, 0},
@@ -178,6 +193,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 	}
 	write("plain.inc", "User included\nPort 2299\n")
 	write("hosts.inc", "Host web*\n  User fromhosts\n  Include DIR/plain.inc\nHost db\n  Port 2201\n")
+	write("final.inc", "Match final all\n  User f\n")
 	write("keys.inc", "IdentityFile DIR/k2\n")
 	configs := map[string]string{
 		"simple":           "Host web1\n  HostName 10.0.0.1\n  User a\n  Port 2201\nHost *\n  User b\n  Port 2202\n  IdentityFile DIR/k1\n",
@@ -198,7 +214,17 @@ func TestSSHConfigAsSSH(t *testing.T) {
 		"host in include":  "Host web1 db\n  Include DIR/hosts.inc\nHost *\n  User last\n",
 		"match":            "Match host web1\n  User matched\nMatch all\n  Port 2209\n",
 		"match user":       "Host web1\n  User a\nMatch user a\n  Port 2209\n",
+		"match all":        "Match all\n  Port 2209\nHost web1\n  User a\nMatch all\n  User b\n",
+		"match final":      "Host web1\n  HostName db\nHost db\n  Port 2299\nMatch final all\n  User f\n  Include DIR/keys.inc\nHost *\n  User last\n",
+		"match final, map": "Match final\n  User f\nHost web*\n  HostName %h.example.org\nHost *.example.org\n  ProxyJump bastion\n",
+		"match final, no":  "Host web1\n  HostName db\nHost db\n  User second\nMatch final host nobody\n  LogLevel DEBUG\n",
+		"match final name": "Match final all\n  HostName db\n",
+		"no jump":          "Host web1\n  ProxyJump none\n  ProxyJump b\nHost *\n  ProxyCommand nc %h %p\n",
+		"no proxy":         "Host web1\n  ProxyCommand none\nHost *\n  ProxyJump b\n",
+		"match in include": "Host web1\n  Include DIR/final.inc\nHost *\n  User last\n",
 		"match irrelevant": "Host web1\n  User a\nMatch final all\n  GSSAPIAuthentication yes\n",
+		"signs":            "Host \"web1\" # x\n  User \"a#b\"\nHost !web1 web* db\n  User a#c\n  IdentityFile DIR/k1 # key\n",
+		"jump tokens":      "Host web1\n  HostName 10.0.0.1\n  Port 2200\n  User u\n  ProxyJump %r@b-%h,%r@c\n",
 		"comments":         "# Host web1\nHost web1 # trailing\n  User a # b\n",
 		"glob include":     "Include DIR/*.inc\n",
 	}
@@ -214,7 +240,9 @@ func TestSSHConfigAsSSH(t *testing.T) {
 					return
 				}
 				asked := &sshOptions{}
-				asked.addAnswer(string(out), host)
+				if err := asked.addAnswer(string(out), host); err != nil {
+					t.Fatal(err)
+				}
 				want, err := asked.target(host, VarOptions{}, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -238,6 +266,64 @@ func TestSSHConfigAsSSH(t *testing.T) {
 					t.Errorf("(-ssh +fleetd)\n%s", diff)
 				}
 			})
+		}
+	}
+}
+
+// TestCommandsOfTheSystemAreNamed: a distribution's file may choose algorithms, but
+// what says where keys come from is an administrator's.
+func TestCommandsOfTheSystemAreNamed(t *testing.T) {
+	ofTheSystem = t.TempDir()
+	t.Cleanup(func() { ofTheSystem = "/etc/" })
+	f := filepath.Join(ofTheSystem, "ssh_config")
+	if err := os.WriteFile(f, []byte("Ciphers aes128-ctr\nSendEnv LANG\nKnownHostsCommand /bin/keys %H\nPKCS11Provider /lib/p.so\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var warned []string
+	_, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f), Warn: func(s string) { warned = append(warned, s) }})
+	want := []string{"ssh_config's option knownhostscommand /bin/keys %H is not followed", "ssh_config's option pkcs11provider /lib/p.so is not followed"}
+	if err != nil || !slices.Equal(warned, want) {
+		t.Errorf("%q, %v", warned, err)
+	}
+}
+
+// TestProxyCommandsInACircle: ssh would start itself without end.
+func TestProxyCommandsInACircle(t *testing.T) {
+	f := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(f, []byte("Host *\n  ProxyCommand ssh -W %h:%p bastion\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f)}); err == nil || !strings.Contains(err.Error(), "jump hosts go in a circle") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestStockConfigsNeedNoSSH: the ssh_config of EL8 and EL9 has "Match final all",
+// and a process per host would be a minute for thousands.
+func TestStockConfigsNeedNoSSH(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir) // no ssh there
+	write := func(name, text string) string {
+		f := filepath.Join(dir, name)
+		if err := os.WriteFile(f, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	// Of openssh-clients 8.0p1 (EL8) and 8.7p1 (EL9) with crypto-policies.
+	write("el8.policy", "Ciphers aes256-gcm@openssh.com\nMACs hmac-sha2-256-etm@openssh.com\nGSSAPIKexAlgorithms gss-curve25519-sha256-\n"+
+		"KexAlgorithms curve25519-sha256\nPubkeyAcceptedKeyTypes ssh-ed25519\nCASignatureAlgorithms ssh-ed25519\n")
+	write("el9.policy", "Ciphers aes256-gcm@openssh.com\nMACs hmac-sha2-256-etm@openssh.com\nGSSAPIKexAlgorithms gss-curve25519-sha256-\n"+
+		"KexAlgorithms curve25519-sha256\nHostKeyAlgorithms ssh-ed25519\nPubkeyAcceptedAlgorithms ssh-ed25519\nCASignatureAlgorithms ssh-ed25519\nRequiredRSASize 2048\n")
+	for _, el := range []string{"el8", "el9"} {
+		redhat := write(el+".redhat.conf", "# The options here are in the \"Match final block\" to be applied as the last\nMatch final all\n"+
+			"\t# Follow system-wide Crypto Policy, if defined:\n\tInclude DIR/"+el+".policy\n\n\tGSSAPIAuthentication yes\n\n\tForwardX11Trusted yes\n\n"+
+			"\tSendEnv LANG LC_CTYPE LC_NUMERIC\n\tSendEnv XMODIFIERS\n")
+		system := write(el+".conf", "# Include is first\nInclude "+redhat+"\n")
+		user := write(el+".user", "Host web*\n  User deploy\n  ProxyJump bastion\n")
+		got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(user, system)})
+		if err != nil || got.User != "deploy" || len(got.ProxyJump) != 1 || !got.GSSAPI {
+			t.Errorf("%s: %+v, %v", el, got, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -29,7 +30,8 @@ import (
 // here, and a UserKnownHostsFile of /dev/null means the default files: there
 // is no way to switch host keys off. opts.Warn is told of both. A ProxyCommand
 // of the form "ssh … -W %h:%p BASTION" becomes a jump host, so that all hosts
-// behind it share one connection.
+// behind it share one connection, unless it has options that only ssh follows:
+// algorithms, a control socket.
 func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, error) {
 	r := &varReader{host: name, vars: vars}
 	switch c := r.text("ansible_connection"); c {
@@ -37,7 +39,7 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	default:
 		r.fail("ansible_connection", "fleetd reaches hosts over SSH only, not by %q", c)
 	}
-	dest := r.text("ansible_host", "ansible_ssh_host")
+	dest := r.text("ansible_ssh_host", "ansible_host")
 	if dest == "" {
 		dest = name
 	}
@@ -50,30 +52,26 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 			r.fail(v, "%q is no option of ssh", o.dest)
 		}
 	}
+	switch exe := r.text("ansible_ssh_executable"); exe {
+	case "", "ssh", "/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh":
+	default:
+		r.fail("ansible_ssh_executable", "fleetd is its own SSH client and cannot call %q", exe)
+	}
 	args("ansible_ssh_args")
 	if n, v := r.get("ansible_ssh_host_key_checking", "ansible_host_key_checking"); v != nil && !r.boolean(n) {
 		o.add("stricthostkeychecking", "no")
 	}
-	o.addNumber("port", r.number(1, 65535, "ansible_port", "ansible_ssh_port"))
+	o.addNumber("port", r.number(1, 65535, "ansible_ssh_port", "ansible_port"))
 	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
-	o.add("user", r.text("ansible_user", "ansible_ssh_user"))
+	o.add("user", r.text("ansible_ssh_user", "ansible_user"))
+	if p := r.text("ansible_ssh_pkcs11_provider"); p != "" {
+		o.warnings = append(o.warnings, "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s "+word(p))
+	}
 	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
 	args("ansible_ssh_common_args")
 	args("ansible_ssh_extra_args")
-	password := r.text("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
-	become := Become{
-		Method:   strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin."),
-		User:     r.text("ansible_become_user"),
-		Password: Secret(r.text("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass", "ansible_su_pass")),
-		Exe:      r.text("ansible_become_exe"),
-	}
-	if _, v := r.get("ansible_become_flags"); v != nil {
-		flags, err := splitFlags(r.text("ansible_become_flags"))
-		if err != nil {
-			r.fail("ansible_become_flags", "%w", err)
-		}
-		become.Flags = flags
-	}
+	password := r.text("ansible_ssh_password", "ansible_ssh_pass", "ansible_password")
+	become := r.become()
 	if r.err != nil {
 		return Target{}, r.err
 	}
@@ -92,10 +90,12 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 // go in a circle.
 const maxJumpDepth = 8
 
+var errCircle = errors.New("jump hosts go in a circle")
+
 // target makes a target of the options and of what ssh_config adds for dest.
 func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, error) {
 	if depth > maxJumpDepth {
-		return Target{}, fmt.Errorf("jump hosts go in a circle at %s", dest)
+		return Target{}, fmt.Errorf("%w at %s", errCircle, dest)
 	}
 	warn := opts.Warn
 	if warn == nil {
@@ -122,7 +122,7 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 		t.User = opts.User
 	}
 	if h := o.get("hostname"); h != "" {
-		t.Address = strings.NewReplacer("%h", dest, "%%", "%").Replace(h)
+		t.Address = expandHostName(h, dest)
 	}
 	err := t.validateHost()
 	if err != nil {
@@ -155,6 +155,12 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	}
 	if strings.HasPrefix(t.IdentityAgent, "$") {
 		t.IdentityAgent = envValue(t.IdentityAgent[1:])
+	}
+	if t.Authentications, err = o.authentications(); err != nil {
+		return Target{}, err
+	}
+	if t.GSSAPI, err = o.boolean("gssapiauthentication"); err != nil {
+		return Target{}, err
 	}
 	if err := o.family(&t); err != nil {
 		return Target{}, err
@@ -193,6 +199,9 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 		user = slices.DeleteFunc(user, func(f string) bool { return f == "/dev/null" })
 	}
 	t.KnownHosts = slices.Clone(opts.KnownHosts)
+	if t.RevokedHostKeys, err = o.fileList("revokedhostkeys", *t); err != nil {
+		return err
+	}
 	if len(user)+len(global) == 0 {
 		return nil
 	}
@@ -208,10 +217,13 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 	return nil
 }
 
-// route reads ProxyJump and ProxyCommand; whichever was set first wins, as in
-// ssh.
+// route reads ProxyJump and ProxyCommand; whichever was set first wins, as in ssh,
+// where "ProxyJump none" is no ProxyCommand's rival either.
 func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 	key, value := o.first("proxyjump", "proxycommand")
+	if key == "proxyjump" && strings.EqualFold(value, "none") {
+		key, value = o.first("proxycommand")
+	}
 	if value == "" || strings.EqualFold(value, "none") {
 		return nil
 	}
@@ -222,12 +234,26 @@ func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 			return nil
 		}
 		jump, err := hop.target(hop.dest, opts, depth+1)
+		if errors.Is(err, errCircle) { // each ssh would start another one
+			return err
+		}
 		if err != nil {
-			return fmt.Errorf("ProxyCommand: %w", err)
+			// Only ssh itself can do what this asks for.
+			t.ProxyCommand = value
+			return nil //nolint:nilerr // see above
 		}
 		t.ProxyJump = flatten(jump)
 		return nil
 	}
+	value, err := expandTokens(value, *t)
+	if err != nil {
+		return fmt.Errorf("ProxyJump: %w", err)
+	}
+	return jumps(value, t, opts, depth)
+}
+
+// jumps reads the value of ProxyJump, without its tokens.
+func jumps(value string, t *Target, opts VarOptions, depth int) error {
 	var chain []Target
 	for i, spec := range strings.Split(value, ",") {
 		hop := &sshOptions{}

@@ -27,6 +27,22 @@ const bootstrap = `echo "fleetd-$1 $$" >&2;IFS= read -r fl_p || exit 125;` +
 	`case $fl_p in $1p*) eval "set --;unset fl_p;${fl_p#$1p}";; $1e*) eval "set --;unset fl_p;$(printf %b "${fl_p#$1e}")";; ` +
 	`*) echo "fleetd-$1: what came first is no program" >&2;exit 125;; esac`
 
+// loginBootstrap is bootstrap for "sudo -i" and "sudo -s", which hand the command to
+// a shell of the other user's with every "$" as it stands, so there is none in it.
+// The four backslashes are two for the backquotes, and then one for printf; fish as
+// the login shell would take two of them.
+var loginBootstrap = func() string {
+	var sb strings.Builder
+	for _, b := range []byte(bootstrap) {
+		if 'a' <= b && b <= 'z' {
+			sb.WriteByte(b)
+		} else {
+			fmt.Fprintf(&sb, `\\\\0%03o`, b)
+		}
+	}
+	return "eval \"`printf %b " + sb.String() + "`\""
+}()
+
 // asking runs on the node before su, whose prompt cannot be chosen: what a login
 // script printed before that line is no prompt.
 const asking = `echo "fleetd-$1: su" >&2;shift;exec "$@"`
@@ -58,14 +74,11 @@ func (l Line) String() string {
 	switch l.Method {
 	case "sudo":
 		var sb strings.Builder
-		sb.WriteString("exec " + Quote([]string{l.exe()}))
-		flags := l.Flags
-		if flags == nil {
-			flags = []string{"-H"}
+		flags, login := l.sudoFlags()
+		if login {
+			boot = "'" + loginBootstrap + "' sh " + l.Nonce
 		}
-		if len(flags) > 0 {
-			sb.WriteString(" " + Quote(flags))
-		}
+		sb.WriteString("exec " + Quote(append(l.exe(), flags...)))
 		if l.Password {
 			sb.WriteString(" -S -p '" + l.Prompt() + "'")
 		} else {
@@ -75,7 +88,7 @@ func (l Line) String() string {
 		return sb.String()
 	case "su":
 		// -s: root's own shell may be csh or a menu.
-		words := append([]string{"/bin/sh", "-c", asking, "sh", l.Nonce, l.exe()}, l.Flags...)
+		words := append([]string{"/bin/sh", "-c", asking, "sh", l.Nonce}, append(l.exe(), l.Flags...)...)
 		words = append(words, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
 		return "exec " + Quote(words)
 	default:
@@ -83,11 +96,49 @@ func (l Line) String() string {
 	}
 }
 
-func (l Line) exe() string {
-	if l.Exe != "" {
-		return l.Exe
+// exe is the words of Exe, which may be a program with arguments ("sudo su -").
+func (l Line) exe() []string {
+	if words, err := Split(l.Exe); err == nil && len(words) > 0 {
+		return words
 	}
-	return l.Method
+	return []string{l.Method}
+}
+
+// sudoFlags is Flags without -n, which forbids the question for the password, where
+// one can be given; Ansible's default has it. login tells of -i or -s.
+func (l Line) sudoFlags() (flags []string, login bool) {
+	if l.Flags == nil {
+		return []string{"-H"}, false
+	}
+	for i := 0; i < len(l.Flags); i++ {
+		f := l.Flags[i]
+		switch {
+		case f == "--login" || f == "--shell":
+			login = true
+		case f == "--non-interactive" && l.Password:
+			continue
+		case len(f) > 1 && f[0] == '-' && f[1] != '-':
+			// Letters, up to one that has a value.
+			letters, value := f[1:], ""
+			if j := strings.IndexAny(letters, "aCcDghpRrTtUu"); j >= 0 {
+				letters, value = letters[:j], letters[j:]
+			}
+			login = login || strings.ContainsAny(letters, "is")
+			if l.Password {
+				letters = strings.ReplaceAll(letters, "n", "")
+			}
+			if f = "-" + letters + value; f == "-" {
+				continue
+			}
+			if len(value) == 1 && i+1 < len(l.Flags) {
+				flags = append(flags, f)
+				i++
+				f = l.Flags[i]
+			}
+		}
+		flags = append(flags, f)
+	}
+	return flags, login
 }
 
 // ParseLine recognizes what String made. ok is false for any other command.
@@ -97,7 +148,7 @@ func ParseLine(s string) (l Line, ok bool) {
 		return Line{}, false
 	}
 	isBoot := func(w []string) bool {
-		return len(w) == 5 && w[0] == "/bin/sh" && w[1] == "-c" && w[2] == bootstrap && w[3] == "sh"
+		return len(w) == 5 && w[0] == "/bin/sh" && w[1] == "-c" && (w[2] == bootstrap || w[2] == loginBootstrap) && w[3] == "sh"
 	}
 	words = words[1:]
 	if isBoot(words) {

@@ -1,0 +1,199 @@
+package sshexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// An agentLine is the connection to one ssh-agent, which all dials share. An agent
+// does one thing at a time, and may wait for a person meanwhile, who confirms or
+// touches a token: so the dials take turns.
+type agentLine struct {
+	sock string
+	turn chan struct{} // holds one token; what follows is of who has it
+
+	conn   net.Conn // nil if there is none
+	client agent.ExtendedAgent
+	mute   error     // the agent did not answer,
+	again  time.Time // and is not asked again before
+}
+
+const (
+	// mutePause is how long an agent that did not answer is left alone: a thousand
+	// hosts would each wait for it in turn.
+	mutePause = time.Minute
+	// touchBound is how long a person may take to touch a token; sshd's own bound
+	// for a login is two minutes.
+	touchBound = 2 * time.Minute
+)
+
+var errNoAgent = errors.New("SSH_AUTH_SOCK is not set")
+
+// errMute is the cause of an agent's silence.
+type errMute struct{ text string }
+
+func (e *errMute) Error() string { return e.text }
+
+// take waits for the dial's turn, and stops the dial's clock until done is called.
+func (l *agentLine) take(d *deadline) (done func(), err error) {
+	resume := d.hold()
+	select {
+	case l.turn <- struct{}{}:
+		return func() { <-l.turn; resume() }, nil
+	case <-d.ctx.Done():
+		resume()
+		return nil, context.Cause(d.ctx)
+	}
+}
+
+// ask calls f, a question to the agent, and waits for at most patience. It is for
+// who has the turn.
+func ask[T any](ctx context.Context, l *agentLine, what string, patience time.Duration, f func(agent.ExtendedAgent) (T, error)) (T, error) {
+	var none T
+	if time.Now().Before(l.again) {
+		return none, l.mute
+	}
+	mute := &errMute{fmt.Sprintf("the agent at %s does not %s within %v", l.sock, what, patience)}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, mute)
+	defer cancel()
+	if l.conn == nil {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", l.sock)
+		if ctx.Err() != nil {
+			return none, l.giveUp(ctx, mute)
+		}
+		if err != nil {
+			return none, err
+		}
+		l.conn, l.client = c, agent.NewClient(c)
+	}
+	type answer struct {
+		value T
+		err   error
+	}
+	got := make(chan answer, 1)
+	client := l.client
+	go func() { // nothing interrupts it but the end of the connection
+		v, err := f(client)
+		got <- answer{v, err}
+	}()
+	select {
+	case a := <-got:
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, l.giveUp(ctx, mute)
+	}
+}
+
+// giveUp drops the connection and remembers that the agent was silent, if that is
+// why ctx ended: the socket of an agent that was forwarded stays when the agent is
+// gone.
+func (l *agentLine) giveUp(ctx context.Context, mute *errMute) error {
+	l.drop()
+	err := context.Cause(ctx)
+	if errors.Is(err, mute) {
+		l.mute, l.again = mute, time.Now().Add(mutePause)
+	}
+	return err
+}
+
+func (l *agentLine) drop() {
+	if l.conn != nil {
+		l.conn.Close()
+	}
+	l.conn, l.client = nil, nil
+}
+
+// agentSigners returns the agent's keys. An agent that does not tell them in half
+// of the target's time leaves the rest to the target's key files.
+func (h *handshake) agentSigners() ([]ssh.Signer, error) {
+	sock := expandHome(h.target.IdentityAgent)
+	switch sock {
+	case "", "SSH_AUTH_SOCK":
+		sock = os.Getenv("SSH_AUTH_SOCK")
+	case "none":
+		sock = ""
+	}
+	if sock == "" {
+		return nil, errNoAgent
+	}
+	l := h.pool.keys.agent(sock)
+	done, err := l.take(h.deadline)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	list := func(a agent.ExtendedAgent) ([]ssh.Signer, error) { return a.Signers() }
+	signers, err := ask(h.deadline.ctx, l, "answer", h.target.connectTimeout()/2, list)
+	if _, mute := errors.AsType[*errMute](err); err != nil && !mute && h.deadline.ctx.Err() == nil {
+		// It was restarted, perhaps: one fresh connection.
+		l.drop()
+		signers, err = ask(h.deadline.ctx, l, "answer", h.target.connectTimeout()/2, list)
+	}
+	for i, s := range signers {
+		signers[i] = &agentSigner{s, h, l}
+	}
+	return signers, err
+}
+
+func (k *keyring) agent(sock string) *agentLine {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.agents[sock] == nil {
+		k.agents[sock] = &agentLine{sock: sock, turn: make(chan struct{}, 1)}
+	}
+	return k.agents[sock]
+}
+
+// An agentSigner signs by the agent.
+type agentSigner struct {
+	ssh.Signer
+	handshake *handshake
+	line      *agentLine
+}
+
+func (s *agentSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	h := s.handshake
+	done, err := s.line.take(h.deadline)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	patience := h.target.connectTimeout()
+	if strings.HasPrefix(s.PublicKey().Type(), "sk-") {
+		patience = touchBound
+	}
+	sig, err := ask(h.deadline.ctx, s.line, "sign", patience, func(agent.ExtendedAgent) (*ssh.Signature, error) {
+		if as, ok := s.Signer.(ssh.AlgorithmSigner); ok {
+			return as.SignWithAlgorithm(rand, data, algo)
+		}
+		return s.Sign(rand, data)
+	})
+	if err != nil {
+		// The login ends with this error, so another try would be the same again.
+		f := &fault{kind: KindAuth, op: "log in as " + h.target.user(), err: fmt.Errorf("no signature with agent key %s: %w", ssh.FingerprintSHA256(s.PublicKey()), err)}
+		if _, mute := errors.AsType[*errMute](err); mute {
+			f.kind, f.hint = KindTimeout, "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
+		}
+		h.failAuth(f)
+	}
+	return sig, err
+}
+
+// close is called when no dial is left.
+func (k *keyring) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, l := range k.agents {
+		l.drop()
+	}
+}
