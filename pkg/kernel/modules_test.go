@@ -35,6 +35,13 @@ func TestWholePlay(t *testing.T) {
 					t.Errorf("entry of %s has args %q afterwards, had %q", e.Release(), e.Args, before)
 				}
 			}
+			// Nothing takes a node back that was disarmed.
+			for range 300 {
+				b.up(t)
+			}
+			if w := b.World(); w.Running != b.new || w.DeadMan != "" {
+				t.Errorf("later: %+v", w)
+			}
 			// Each command that the article types has its counterpart.
 			for _, want := range []string{
 				"yum '--disablerepo=*' --enablerepo=elrepo-kernel", "yum --enablerepo=elrepo-kernel install -y kernel-ml-6.1.176-1.",
@@ -81,13 +88,29 @@ func TestFaults(t *testing.T) {
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
 		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
+		{"dead-man switch not taken", trial, func(b *kerneltest.Behaviour) { b.DeadManIgnored = true }, rollout.Failed, "systemd does not take /etc/systemd/system/fleetd-trial.service", "read-only", neverDown},
+		{"dead-man switch stays", trial, func(b *kerneltest.Behaviour) { b.DeadManStays, b.DeadManTakes = true, 30 }, rollout.Failed, "cannot disarm the dead-man switch of node2", "systemctl stop fleetd-trial.service", func(t *testing.T, b *bench) {
+			for range 40 {
+				_, _ = node.Gather(t.Context(), b.fleet, host, true)
+			}
+			b.up(t)
+			if w := b.World(); w.Running != old || b.defaultRelease() != old {
+				t.Errorf("the node did not go back: %+v", w)
+			}
+			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManStays = false })
+			if out := b.do(plan(t, b.fleet, wholePlay...)...); out.Bad() {
+				t.Errorf("applied again: %s", out.Message)
+			}
+			nothingLeft(t, b, map[string]string{old: b.args(old), newer: b.args(old)})
+		}},
+		{"nobody can log in", trial, newKernel(kerneltest.CutOff), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next not set", trial, func(b *kerneltest.Behaviour) { b.Grub2RebootsNothing = true }, rollout.Failed, "next_entry is \"\"", "1024 bytes", neverDown},
 		{"panic", trial, newKernel(kerneltest.Panics), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "grub2-mkconfig", backOnOld},
 		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (nothing is left of the attempt)", "list-jobs", neverDown},
 		{"init refused", trial, func(b *kerneltest.Behaviour) { b.InitRefuses = true }, rollout.Failed, "init 6", "", neverDown},
-		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 10m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
-		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 10m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
+		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 30m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
+		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 30m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
 			b.Reset()
 			_ = observe(t, b.up(t))
 			if w := b.World(); w.Running != old || w.Next != "" {

@@ -131,9 +131,11 @@ type Boot struct {
 	GrubDefault string `json:"grub_default,omitempty"`
 	// UpdateDefault and DefaultKernel are those of /etc/sysconfig/kernel: which
 	// package's kernels become the default by being installed.
-	UpdateDefault string  `json:"update_default,omitempty"`
-	DefaultKernel string  `json:"default_kernel,omitempty"`
-	Grubenv       Grubenv `json:"grubenv"`
+	UpdateDefault string `json:"update_default,omitempty"`
+	DefaultKernel string `json:"default_kernel,omitempty"`
+	// DeadMan is the trial (BootEntry.TrialRun) whose dead-man switch is there.
+	DeadMan string  `json:"dead_man,omitempty"`
+	Grubenv Grubenv `json:"grubenv"`
 }
 
 // BootEntry is one entry of the boot loader.

@@ -296,6 +296,7 @@ emit grubenv editenv
 emit grubenv-path grubenv_path
 emit default-grub files /etc/default/grub
 emit sysconfig-kernel files /etc/sysconfig/kernel
+emit dead-man line /etc/systemd/system/fleetd-trial.service
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.

@@ -12,6 +12,7 @@ func parseBoot(s sections) Boot {
 	grub := assignments(s.text("default-grub"))
 	sysconfig := assignments(s.text("sysconfig-kernel"))
 	env := ParseGrubenv(s.ok("grubenv"))
+	deadMan, _ := strings.CutPrefix(s.line("dead-man"), "# "+TrialArg)
 	b := Boot{
 		Entries:       ParseBootEntries(s.text("grubby-info")),
 		SavedEntry:    env["saved_entry"],
@@ -19,6 +20,7 @@ func parseBoot(s sections) Boot {
 		GrubDefault:   grub["GRUB_DEFAULT"],
 		UpdateDefault: sysconfig["UPDATEDEFAULT"],
 		DefaultKernel: sysconfig["DEFAULTKERNEL"],
+		DeadMan:       deadMan,
 	}
 	if s.find("grubby-default").name != "" {
 		b.Default = ParseDefaultKernel(s.ok("grubby-default"))
