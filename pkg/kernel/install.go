@@ -56,6 +56,11 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		}
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
+	// The default is kept where an install moves it, and C grubby breaks a grub.cfg
+	// that has a fixed one.
+	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
+	}
 	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p)})
 	if err != nil {
 		return rollout.Change{}, nil, err

@@ -159,7 +159,7 @@ func (m *machine) observes() {
 		m.t.Errorf("boot_id %s, running %s; the facts say otherwise", id, release)
 	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, len(f.InstallErrors) > 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
 		m.t.Error("the repository was not read")
-	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubDefault != "saved", len(f.Boot.Entries) == 0:
+	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubCfg != node.GrubCfg{Path: "/boot/grub2/grub.cfg", Default: node.SavedEntry, Next: true}, len(f.Boot.Entries) == 0:
 		m.t.Error("the boot loader was not read")
 	case !slices.Contains(f.RootDrivers, "virtio_blk"), !f.Files["/etc/os-release"].Exists:
 		m.t.Error("drivers or files were not read")

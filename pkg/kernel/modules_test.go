@@ -81,6 +81,13 @@ func TestFaults(t *testing.T) {
 		}, rollout.Failed, "repository elrepo-kernel has 6.2.0-1.el7.elrepo", "make a new plan", untouched},
 		{"another repository dead", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = baseDead }, rollout.Failed, "yum would not: Cannot find a valid baseurl for repo: base/7/x86_64", "vault.centos.org", untouched},
 		{"dependency missing", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = dependencyMissing }, rollout.Failed, "yum would not: nothing provides linux-firmware >= 20190516 needed by kernel-ml", "--assumeno", untouched},
+		{"grub.cfg boots entry 0", preflight, func(b *kerneltest.Behaviour) { b.GrubDefault = "0" }, rollout.Failed, `/boot/grub2/grub.cfg boots entry "0" and not the saved one`, "echo GRUB_DEFAULT=saved >>/etc/default/grub; grub2-mkconfig -o /boot/grub2/grub.cfg", untouched},
+		{"grub.cfg boots entry 0 by now", trial, func(b *kerneltest.Behaviour) { b.GrubDefault = "0" }, rollout.Failed, `/boot/grub2/grub.cfg boots entry "0" and not the saved one`, "grub2-mkconfig", func(t *testing.T, b *bench) {
+			neverDown(t, b)
+			if b.ran("--set-default") {
+				t.Error("grubby was let loose on a grub.cfg that it breaks")
+			}
+		}},
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
@@ -106,7 +113,7 @@ func TestFaults(t *testing.T) {
 		{"nobody can log in", trial, newKernel(kerneltest.CutOff), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next not set", trial, func(b *kerneltest.Behaviour) { b.Grub2RebootsNothing = true }, rollout.Failed, "next_entry is \"\"", "1024 bytes", neverDown},
 		{"panic", trial, newKernel(kerneltest.Panics), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
-		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "grub2-mkconfig", backOnOld},
+		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "kexec-load", backOnOld},
 		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (nothing is left of the attempt)", "list-jobs", neverDown},
 		{"init refused", trial, func(b *kerneltest.Behaviour) { b.InitRefuses = true }, rollout.Failed, "init 6", "", neverDown},
 		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 30m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
@@ -117,7 +124,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("after the reset: %+v", w)
 			}
 		}},
-		{"default not set", makeDefault, func(b *kerneltest.Behaviour) { b.GrubbySetsNoDefault, b.Grub2SetsNoDefault = true, true }, rollout.Failed, "the default is still " + old, "GRUB_DEFAULT=saved", nil},
+		{"default not set", makeDefault, func(b *kerneltest.Behaviour) { b.GrubbySetsNoDefault, b.Grub2SetsNoDefault = true, true }, rollout.Failed, "the default is still " + old, "yum update -y grubby", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, kerneltest.EL7)

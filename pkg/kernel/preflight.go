@@ -157,6 +157,9 @@ func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
 	if d := f.Boot.DefaultRelease(); d != "" && d != f.Running && f.Running != c.Package.Release() {
 		out = append(out, fmt.Sprintf("the default entry is %s and not the running %s; the trial falls back to the running one", d, f.Running))
 	}
+	if f.Boot.GrubDefault != "saved" {
+		out = append(out, "/etc/default/grub does not have GRUB_DEFAULT=saved: after the next grub2-mkconfig another entry boots than the default that is set")
+	}
 	if r, known := f.Repos[repo]; known && !r.GPGCheck {
 		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")
 	}

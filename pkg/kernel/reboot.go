@@ -282,7 +282,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 	}
 	if stuck {
 		p.Message = fmt.Sprintf("%s came back on %s: GRUB did not take the next entry, %s was never tried", host, running, j.to)
-		p.Hint = fmt.Sprintf("On %s: does /boot/grub2/grub.cfg load next_entry (grub2-mkconfig -o /boot/grub2/grub.cfg), and is it the one that boots? "+
+		p.Hint = fmt.Sprintf("On %s: ls -l /boot/grub2/grubenv /boot/efi/EFI/*/grubenv: does GRUB read another one than grub2-editenv writes? "+
 			"A node that reboots by kexec passes GRUB by: systemctl disable kexec-load.\nTo give it work again: kubectl uncordon %s.", host, host)
 	}
 	if left != nil {

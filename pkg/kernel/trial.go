@@ -136,6 +136,9 @@ func canTry(host string, f node.Facts, release string) error {
 	if wrong, hint := grubenvUnwritable(f.Boot.Grubenv); wrong != "" {
 		return refuse(wrong, hint)
 	}
+	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+		return refuse(wrong, hint)
+	}
 	if _, ok := f.Boot.Entry(f.Running); !ok {
 		return refuse("the running kernel "+f.Running+" has no boot entry to come back to", "yum reinstall -y its package; grubby --info=ALL")
 	}

@@ -127,8 +127,10 @@ type Boot struct {
 	// SavedEntry and NextEntry are grubenv's: a title, a BLS id or an index.
 	SavedEntry string `json:"saved_entry,omitempty"`
 	NextEntry  string `json:"next_entry,omitempty"`
-	// GrubDefault is GRUB_DEFAULT of /etc/default/grub.
-	GrubDefault string `json:"grub_default,omitempty"`
+	// GrubDefault is GRUB_DEFAULT of /etc/default/grub, which the next grub2-mkconfig
+	// takes; GrubCfg is what GRUB does.
+	GrubDefault string  `json:"grub_default,omitempty"`
+	GrubCfg     GrubCfg `json:"grub_cfg"`
 	// UpdateDefault and DefaultKernel are those of /etc/sysconfig/kernel: which
 	// package's kernels become the default by being installed.
 	UpdateDefault string `json:"update_default,omitempty"`
@@ -137,6 +139,22 @@ type Boot struct {
 	DeadMan string  `json:"dead_man,omitempty"`
 	Grubenv Grubenv `json:"grubenv"`
 }
+
+// GrubCfg is the grub.cfg that is in force.
+type GrubCfg struct {
+	// Path is where it is; "" = there is none, or it cannot be told which of several.
+	Path string `json:"path,omitempty"`
+	// Default is what it boots where no next entry is set: "${saved_entry}" or
+	// something fixed, such as "0".
+	Default string `json:"default,omitempty"`
+	// Next tells that it boots next_entry, if that is set, and clears it before.
+	Next bool `json:"next,omitempty"`
+	// Submenus tells that some of its entries are in a submenu.
+	Submenus bool `json:"submenus,omitempty"`
+}
+
+// SavedEntry is GRUB's variable in which the default is kept.
+const SavedEntry = "${saved_entry}"
 
 // BootEntry is one entry of the boot loader.
 type BootEntry struct {

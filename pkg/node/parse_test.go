@@ -256,3 +256,33 @@ func TestParseMachineID(t *testing.T) {
 		}
 	}
 }
+
+// TestGrubCfg: of several grub.cfg the one is found that GRUB reads.
+func TestGrubCfg(t *testing.T) {
+	full := func(file, dflt string) string {
+		return file + ":   set default=\"${next_entry}\"\n" + file + ":   save_env next_entry\n" + file + ":\tset default=" + dflt + "\n"
+	}
+	const centos, rocky = "/boot/efi/EFI/centos/grub.cfg", "/boot/efi/EFI/rocky/grub.cfg"
+	leads := rocky + ":configfile $prefix/grub.cfg\n"
+	for _, c := range []struct {
+		name, text string
+		want       GrubCfg
+	}{
+		{"none", "", GrubCfg{}},
+		{"BIOS", full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"a fixed default", full(mainGrubCfg, "0"), GrubCfg{Path: mainGrubCfg, Default: "0", Next: true}},
+		{"next_entry is not cleared", mainGrubCfg + ":set default=\"${next_entry}\"\n" + mainGrubCfg + ":set default=\"${saved_entry}\"", GrubCfg{Path: mainGrubCfg, Default: SavedEntry}},
+		{"a boot that is counted", full(mainGrubCfg, `"${saved_entry}"`) + mainGrubCfg + ":    set default=1", GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"a submenu", full(mainGrubCfg, `"${saved_entry}"`) + mainGrubCfg + ":submenu 'Advanced options' {", GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true, Submenus: true}},
+		{"EL8 on EFI, and a grub.cfg that nobody reads", "\\EFI\\rocky\n" + full(rocky, "0") + full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: rocky, Default: "0", Next: true}},
+		{"EL9 on EFI", "\\EFI\\rocky\n" + leads + full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"EL9 on EFI, led nowhere", "\\EFI\\rocky\n" + leads, GrubCfg{}},
+		{"moved from CentOS to Rocky", "\\EFI\\ROCKY\n" + full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{Path: rocky, Default: SavedEntry, Next: true}},
+		{"two, and the firmware tells nothing", full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{}},
+		{"two, and a third was started", "\\EFI\\BOOT\n" + full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{}},
+	} {
+		if diff := cmp.Diff(c.want, parseGrubCfg(c.text)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}

@@ -29,14 +29,14 @@ func (n *Node) startUnit(e node.BootEntry) {
 
 // deadMan is the script that writes the unit, or, without a text, the one that
 // stops it and removes it.
-func (n *Node) deadMan(text string) (string, int) {
+func (n *Node) deadMan(text string) string {
 	if text != "" {
 		wants := "Wants=systemd-journald.service " + trialUnit + "\n"
 		if n.behaviour.DeadManIgnored {
-			return "LoadState=error\n" + wants + wants, 0
+			return "LoadState=error\n" + wants + wants
 		}
 		n.unit.run = unitCondition.FindStringSubmatch(text)[1]
-		return "LoadState=loaded\n" + wants + wants, 0
+		return "LoadState=loaded\n" + wants + wants
 	}
 	out := ""
 	if n.unit.run != "" {
@@ -46,7 +46,7 @@ func (n *Node) deadMan(text string) (string, int) {
 		n.unit.works = false
 	}
 	if n.unit.works {
-		return out + "ActiveState=active\n", 0
+		return out + "ActiveState=active\n"
 	}
-	return out + "ActiveState=inactive\n", 0
+	return out + "ActiveState=inactive\n"
 }

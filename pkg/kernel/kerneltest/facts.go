@@ -57,6 +57,10 @@ func (n *Node) facts(keys []string) string {
 	section("grubenv-path", "1024 /boot/grub2/grubenv", 0)
 	section("default-grub", "GRUB_DEFAULT=saved", 0)
 	section("sysconfig-kernel", "UPDATEDEFAULT=yes\nDEFAULTKERNEL=kernel", 0)
+	section("grub-cfg", strings.Join([]string{
+		"/boot/grub2/grub.cfg:   set default=\"${next_entry}\"", "/boot/grub2/grub.cfg:   save_env next_entry",
+		fmt.Sprintf("/boot/grub2/grub.cfg:   set default=%q", n.behaviour.GrubDefault),
+	}, "\n"), 0)
 	if n.unit.run == "" {
 		section("dead-man", "sh: 1: cannot open "+trialUnit+": No such file", 2)
 	} else {

@@ -89,6 +89,10 @@ type Behaviour struct {
 	// GrubIgnoresNext: GRUB does not look at next_entry; GrubKeepsNext: it cannot
 	// clear it.
 	GrubIgnoresNext, GrubKeepsNext bool
+	// GrubDefault is what grub.cfg sets where there is no next_entry. With an index
+	// GRUB boots that one, whatever saved_entry is; C grubby deletes the line when it
+	// is to set a default, and what is left does not parse: GRUB boots nothing more.
+	GrubDefault string
 	// Lock is who holds yum's lock: "812 packagekitd".
 	Lock string
 	// Kubelet is the version of the one that is installed, "" for none.
@@ -156,7 +160,7 @@ func newNode(host string, f Flavour) *Node {
 	n := &Node{
 		host: host, flavour: f, running: OldRelease(f), boots: 1, files: map[string]file{},
 		behaviour: Behaviour{
-			StopTakes: 1, BootTakes: 3, SudoTakes: 1, YumTakes: 3, BootFreeMB: 700, DeadManTakes: 200,
+			StopTakes: 1, BootTakes: 3, SudoTakes: 1, YumTakes: 3, BootFreeMB: 700, DeadManTakes: 200, GrubDefault: node.SavedEntry,
 			Kernels: map[string]Fate{}, Repo: []node.Package{newKernel(f)},
 		},
 	}
@@ -306,6 +310,14 @@ func (n *Node) boot() {
 	for range 2 {
 		n.boots++
 		e := n.named(n.saved)
+		switch n.behaviour.GrubDefault {
+		case node.SavedEntry:
+		case "":
+			n.power = dead
+			return
+		default:
+			e = n.named(n.behaviour.GrubDefault)
+		}
 		if n.next != "" && !n.behaviour.GrubIgnoresNext {
 			e = n.named(n.next)
 			if !n.behaviour.GrubKeepsNext {
