@@ -107,12 +107,7 @@ var bootChecks = []check{
 			"build them for the new kernel (dkms) and say ignore: [out_of_tree], or unload and remove them"
 	}},
 	{"drivers", func(x fitness) (string, string) {
-		k, ok := x.facts.Kernel(x.choice.Package.Release())
-		if !ok || len(k.MissingDrivers) == 0 {
-			return "", ""
-		}
-		return fmt.Sprintf("kernel %s lacks drivers that this node's disks and network cards use: %s", k.Release, strings.Join(k.MissingDrivers, ", ")),
-			"choose another kernel, or install the driver for it (ELRepo's kmod packages)"
+		return driversMissing(x.facts, x.choice.Package.Release())
 	}},
 	{"cgroup", func(x fitness) (string, string) {
 		if x.facts.CgroupVersion != 1 || x.facts.Kubelet == "" || CompareVersions(x.facts.Kubelet, "1.35") < 0 {
@@ -156,6 +151,16 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 		Message: fmt.Sprintf("cannot change the kernel of %s: %s", x.host, strings.Join(wrong, "; ")),
 		Hint:    strings.Join(hints, "\n"),
 	}
+}
+
+// driversMissing tells only of a kernel that is installed.
+func driversMissing(f node.Facts, release string) (wrong, hint string) {
+	k, ok := f.Kernel(release)
+	if !ok || len(k.MissingDrivers) == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("kernel %s lacks drivers that this node's disks and network cards use: %s", release, strings.Join(k.MissingDrivers, ", ")),
+		"choose another kernel, or install the driver for it (ELRepo's kmod packages)"
 }
 
 // bootNeed is what a new kernel takes in /boot: as much again as the largest

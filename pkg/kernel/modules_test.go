@@ -93,6 +93,7 @@ func TestFaults(t *testing.T) {
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
 		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y kernel-ml-6.1.176", nil},
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
+		{"driver missing, before the drain", pkg, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "is installed on node2 and must not be booted there: kernel " + newer + " lacks drivers that this node's disks and network cards use: mptsas", "kmod", neverDown},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
 		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
 		{"dead-man switch not taken", trial, func(b *kerneltest.Behaviour) { b.DeadManIgnored = true }, rollout.Failed, "systemd does not take /etc/systemd/system/fleetd-trial.service", "read-only", neverDown},

@@ -151,9 +151,10 @@ func canTry(host string, f node.Facts, release string) error {
 			return refuse(fmt.Sprintf("/boot/vmlinuz-%s is missing", release), "yum reinstall -y the kernel's package")
 		case k.Initramfs == 0:
 			return refuse(fmt.Sprintf("/boot/initramfs-%s.img is missing or empty", release), fmt.Sprintf("dracut -f /boot/initramfs-%s.img %s", release, release))
-		case len(k.MissingDrivers) > 0:
-			return refuse("it lacks drivers that this node's disks and network cards use: "+strings.Join(k.MissingDrivers, ", "), "choose another kernel, or install ELRepo's kmod package for it")
 		}
+	}
+	if wrong, hint := driversMissing(f, release); wrong != "" {
+		return refuse(wrong, hint)
 	}
 	name := entryName(entry)
 	if entry.ID == "" {
