@@ -68,7 +68,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	c := rollout.Change{
 		Action:  rollout.Create,
 		Summary: "install " + p.NEVRA(),
-		Fields:  []rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}},
+		Fields:  append([]rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}}, besides(f.Transactions[w.key()], p)...),
 		Reasons: []string{reason(w, p)},
 		Back:    "remove " + p.NEVRA(),
 		Data:    raw,

@@ -88,6 +88,9 @@ func TestFaults(t *testing.T) {
 				t.Error("grubby was let loose on a grub.cfg that it breaks")
 			}
 		}},
+		{"yum would do more by now", preflight, func(b *kerneltest.Behaviour) {
+			b.InstallsToo = "Removing:\n kernel   x86_64   3.10.0-957.el7   @anaconda   63 M\n"
+		}, rollout.Failed, "yum would do something else by now than was planned: install kernel-ml-" + newer + ", remove kernel-3.10.0-957.el7.x86_64; was planned: install kernel-ml-" + newer, "make a new plan", untouched},
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},

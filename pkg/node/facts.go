@@ -43,6 +43,10 @@ type Facts struct {
 	// "<package>@<repo>", of those that a read key install=<package>@<repo> named.
 	InstallErrors map[string]string `json:"install_errors,omitempty"`
 
+	// Transactions are all that yum would do to install those that it would, by the
+	// same keys.
+	Transactions map[string][]PackageChange `json:"transactions,omitempty"`
+
 	Boot    Boot           `json:"boot"`
 	Kernels []Kernel       `json:"kernels,omitempty"`
 	Mounts  []Mount        `json:"mounts,omitempty"`
@@ -102,6 +106,13 @@ func (p Package) Release() string {
 		vr = p.EVR
 	}
 	return vr + "." + p.Arch
+}
+
+// PackageChange is one line of a transaction.
+type PackageChange struct {
+	// Action is "install", "upgrade", "downgrade", "reinstall" or "remove".
+	Action string `json:"action"`
+	Package
 }
 
 // Repo is a repository's stanza in /etc/yum.repos.d.

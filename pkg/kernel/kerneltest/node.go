@@ -81,6 +81,8 @@ type Behaviour struct {
 	// repository is dead or a dependency is missing. The one repository can still
 	// be listed.
 	InstallFails string
+	// InstallsToo is what an install would do besides, as yum prints it.
+	InstallsToo string
 	// YumMovesDefault makes an installed kernel the default.
 	YumMovesDefault bool
 	// NoInitramfs and MissingDrivers are what a kernel from the repository lacks.
