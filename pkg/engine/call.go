@@ -22,6 +22,8 @@ type call struct {
 	// open is what of the step only the run tells, results what it is told by.
 	open    *rollout.Open
 	results rollout.Results
+	// recheck is set where it has to be planned anew.
+	recheck *rollout.Recheck
 	// rescuable is set where a rescue may want to know of a failure.
 	rescuable bool
 }
@@ -123,6 +125,11 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	}()
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
+	}
+	if c.recheck != nil {
+		if o, same := c.asReviewed(ctx, m); !same {
+			return o
+		}
 	}
 	if c.open != nil && c.open.Late {
 		if o, resolved := c.resolve(m); !resolved {

@@ -20,7 +20,9 @@ type Engine struct {
 	Modules map[string]rollout.Module
 	// Resolver answers for the open steps; a plan without any needs none.
 	Resolver Resolver
-	Journal  Journal
+	// Observers look again where a step has to be planned anew.
+	Observers []rollout.Observer
+	Journal   Journal
 	// Clock is the time; nil means the machine's.
 	Clock Clock
 	// By is who runs the plan.
@@ -199,7 +201,7 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 	for _, id := range ready {
 		l.active++
 		planned, _ := l.run.Plan.Step(id)
-		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open}
+		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open, recheck: planned.Recheck}
 		c.rescuable = len(l.run.Plan.Plays[id.Play].Blocks) > 0
 		if c.open != nil {
 			c.results = l.run.Results(id)

@@ -46,8 +46,9 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 		}
 		p.Plays = append(p.Plays, pp)
 	}
+	u := newUnsure(d, modules)
 	for _, host := range p.Hosts() {
-		if err := planHost(&p, d, host, observed, modules); err != nil {
+		if err := planHost(&p, d, u, host, observed, modules); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -59,7 +60,7 @@ func newPlan(b Basis) Plan {
 }
 
 // planHost fills in the steps of one host in all plays.
-func planHost(p *Plan, d Desired, host string, observed map[string]Observation, modules map[string]Differ) error {
+func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Observation, modules map[string]Differ) error {
 	o := observed[host]
 	problem := p.bind(host, o)
 	state := o.State
@@ -70,7 +71,7 @@ func planHost(p *Plan, d Desired, host string, observed map[string]Observation, 
 		if problem != nil {
 			break
 		}
-		h := hostPlay{host: host, play: play, modules: modules}
+		h := hostPlay{host: host, number: pi, play: play, modules: modules, unsure: u}
 		steps, after, err := h.plan(state)
 		if err != nil && !errors.As(err, &problem) {
 			return err
@@ -159,8 +160,10 @@ func (p *Plan) refuse(host string, problem *Problem, here func(pi, ti int) bool)
 // hostPlay plans one play on one host.
 type hostPlay struct {
 	host    string
+	number  int // the play's
 	play    Play
 	modules map[string]Differ
+	unsure  unsure
 	idle    map[Guards]bool // what there is nothing of, so that its guards have nothing to do
 }
 
@@ -255,6 +258,9 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			state = after // what a rescue does is not what will be
 		}
 		steps[ti] = PlannedStep{Change: change, Open: open}
+		if h.unsure.of(h.host, h.number, ti) && m.About().Open == "" {
+			steps[ti] = PlannedStep{Change: change, Recheck: &Recheck{args}}
+		}
 	}
 	return steps, state, nil
 }

@@ -16,7 +16,7 @@ func (r *Run) chosen(id onceID) int {
 	steps := r.Plan.Plays[id.play].Tasks[id.task].Steps
 	for place := x.first[id.batch]; place < x.first[id.batch+1]; place++ {
 		n := x.hosts[place]
-		if s, ok := steps[r.index.hosts[n]]; ok && s.counts() && !r.work.hosts[n].lost && r.reaches(id.play, place, id.task) {
+		if s, ok := steps[r.index.hosts[n]]; ok && s.Counts() && !r.work.hosts[n].lost && r.reaches(id.play, place, id.task) {
 			return place
 		}
 	}
@@ -122,7 +122,7 @@ func (p *Plan) Standby(id StepID) bool {
 	for _, batch := range play.Batches {
 		first := ""
 		for _, h := range batch {
-			if s, ok := t.Steps[h]; first == "" && ok && s.Problem == nil && s.counts() {
+			if s, ok := t.Steps[h]; first == "" && ok && s.Problem == nil && s.Counts() {
 				first = h
 			}
 			if h == id.Host {

@@ -75,7 +75,7 @@ func TestPropertyOnce(t *testing.T) {
 							failed = failed || st.Outcome.Kind == Failed && task.Steps[h].Problem == nil
 						}
 						at, lost := r.Lost(h)
-						if planned, ok := task.Steps[h]; ok && planned.counts() && (!lost || before(p, StepID{pi, ti, h}, StepID{at.Play, at.Task, h})) {
+						if planned, ok := task.Steps[h]; ok && planned.Counts() && (!lost || before(p, StepID{pi, ti, h}, StepID{at.Play, at.Task, h})) {
 							able++
 						}
 					}

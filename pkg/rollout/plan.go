@@ -97,6 +97,8 @@ type PlannedStep struct {
 	Become *bool `json:"become,omitempty"`
 	// On is the host that the step acts on where it is another one (delegate_to).
 	On string `json:"on,omitempty"`
+	// Recheck is set where the step is planned anew before it is done.
+	Recheck *Recheck `json:"recheck,omitempty"`
 	// Open is what of the step only the run tells.
 	Open *Open `json:"open,omitempty"`
 }
@@ -117,9 +119,11 @@ func (p *Plan) Becomes(id StepID) bool {
 	return p.Task(id).Become
 }
 
-// counts reports whether a planned step has to be executed: it writes, checks,
-// or stands for a failure.
-func (s PlannedStep) counts() bool { return s.Problem != nil || s.Change.Action != NoOp }
+// Counts reports whether a planned step has to be executed: it writes, checks, is
+// looked at again, or stands for a failure.
+func (s PlannedStep) Counts() bool {
+	return s.Problem != nil || s.Change.Action != NoOp || s.Recheck != nil
+}
 
 // Step returns what is planned for id.
 func (p *Plan) Step(id StepID) (PlannedStep, bool) {
@@ -164,7 +168,7 @@ func (p *Plan) Changes() (n int) {
 // those that stand by.
 func (p *Plan) Steps() (n int) {
 	p.Each(func(id StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.counts() && !p.Standby(id) {
+		if s.Problem == nil && s.Counts() && !p.Standby(id) {
 			n++
 		}
 		return true

@@ -159,7 +159,7 @@ func (r *Run) applyStep(e Event) error {
 	id := *e.Step
 	planned, ok := r.Plan.Step(id)
 	at := r.index.find(id)
-	if !ok || !planned.counts() || at.place < 0 {
+	if !ok || !planned.Counts() || at.place < 0 {
 		return fmt.Errorf("event %d: the plan has no step %s", e.Seq, id)
 	}
 	s := r.steps[id.Play][id.Task][at.place]

@@ -73,7 +73,7 @@ func Restore(p Plan, s Snapshot) (*Run, error) {
 	r.prepare()
 	for _, step := range s.Steps {
 		planned, ok := p.Step(step.ID)
-		if !ok || !planned.counts() {
+		if !ok || !planned.Counts() {
 			return nil, fmt.Errorf("the snapshot has a step %s that the plan has not", step.ID)
 		}
 		state := step.StepState

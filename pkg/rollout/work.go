@@ -189,7 +189,7 @@ func (r *Run) nextTask(pi, place, ti int) int {
 			}
 			continue
 		}
-		if planned, ok := tasks[ti].Steps[host]; ok && planned.counts() && r.reaches(pi, place, ti) {
+		if planned, ok := tasks[ti].Steps[host]; ok && planned.Counts() && r.reaches(pi, place, ti) {
 			break
 		}
 	}

@@ -314,7 +314,7 @@ func groups(p *rollout.Plan, pi int) []group {
 				if !ok {
 					continue
 				}
-				if s.Change.Action == rollout.NoOp {
+				if !s.Counts() {
 					continue
 				}
 				c := s.Change
@@ -387,6 +387,9 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	}
 	if note, ok := partNotes[part]; ok {
 		fmt.Fprintf(w, "        %s\n", st.yellow(note))
+	}
+	if s.Recheck != nil {
+		fmt.Fprintf(w, "        %s\n", st.dim("looked at again before it is done: nobody knows what a task before it does"))
 	}
 	for _, note := range mannerNotes(t.Manner, s) {
 		fmt.Fprintf(w, "        %s\n", st.yellow(note))

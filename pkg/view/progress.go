@@ -96,7 +96,7 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 
 func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if (s.Problem != nil || s.Change.Action != rollout.NoOp) && (r.Step(id) != nil || !r.Plan.Standby(id)) {
+		if s.Counts() && (r.Step(id) != nil || !r.Plan.Standby(id)) {
 			p.total++
 			if st := r.Step(id); st != nil && st.Over() {
 				p.over++
