@@ -201,7 +201,9 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 		planned, _ := l.run.Plan.Step(id)
 		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open}
 		if c.open != nil {
-			c.results = l.run.Results(id)
+			open := *c.open
+			open.Contents = l.run.Plan.Contents
+			c.open, c.results = &open, l.run.Results(id)
 		}
 		go c.run(ctx)
 	}
@@ -316,7 +318,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Becomes(id),
+		ID: id, Host: id.Host, Change: l.run.Plan.WithContent(planned.Change), Become: l.run.Plan.Becomes(id),
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

@@ -79,7 +79,7 @@ func planHost(p *Plan, d Desired, host string, o Observation, modules map[string
 			if b, says := play.Tasks[ti].BecomeOn[host]; says {
 				s.Become = &b
 			}
-			p.Plays[pi].Tasks[ti].Steps[host] = s
+			p.Plays[pi].Tasks[ti].Steps[host] = p.keep(s)
 		}
 	}
 	if problem != nil {
