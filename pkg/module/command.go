@@ -27,6 +27,11 @@ func Modules(h Hosts) map[string]rollout.Module {
 		"ansible.builtin.assert":   assert{},
 		"ansible.builtin.fail":     fail{},
 		"ansible.builtin.set_fact": setFact{},
+		"ansible.builtin.ping":     ping{observing{h}},
+		"ansible.builtin.stat":     statModule{observing{h}},
+		"ansible.builtin.file":     fileModule{converger{h}},
+		"ansible.builtin.copy":     copyModule{converger{h}},
+		"ansible.builtin.template": templateModule{converger{h}},
 	}
 }
 
@@ -105,7 +110,8 @@ func (m command) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if c.Removes != "" {
 		out.Reasons = append(out.Reasons, "only where there is "+c.Removes)
 	}
-	return out, before, nil
+	after, err := unsure(before)
+	return out, after, err
 }
 
 // oneLine is a command for one line of a plan.
