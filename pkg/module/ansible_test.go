@@ -166,7 +166,7 @@ func fleetd(t *testing.T, r *rollout.Run, host, dir string) map[string]any {
 func comparable(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
-		for _, k := range []string{"atime", "mtime", "ctime", "inode", "dev", "version", "block_size", "blocks", "attributes", "attr_flags"} {
+		for _, k := range []string{"atime", "mtime", "ctime", "inode", "dev", "version", "block_size", "blocks", "attributes", "attr_flags", "elapsed", "delta"} {
 			delete(v, k)
 		}
 		if v["state"] == "link" {
@@ -180,12 +180,14 @@ func comparable(v any) any {
 			v[i] = comparable(x)
 		}
 	case string:
-		return backupStamp.ReplaceAllString(v, ".STAMP")
+		return pausedFor.ReplaceAllString(backupStamp.ReplaceAllString(v, ".STAMP"), "Paused for N")
 	}
 	return v
 }
 
 var backupStamp = regexp.MustCompile(`\.[0-9]+\.[0-9]{4}-[0-9]{2}-[0-9]{2}@[0-9:]{8}~`)
+
+var pausedFor = regexp.MustCompile(`^Paused for [0-9.]+`)
 
 // left is one thing in the folder that a playbook worked in.
 type left struct {

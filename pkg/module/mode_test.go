@@ -18,9 +18,13 @@ import (
 // clause is one change of a mode; simple ones do not look at the mode that is there.
 func clause(simple bool) *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
+		simple := simple
 		who := rapid.SampledFrom([]string{"", "a", "u", "g", "o", "ug", "go", "ugo"}).Draw(t, "who")
 		op := rapid.SampledFrom([]string{"+", "-", "="}).Draw(t, "op")
-		if !simple && who != "" && rapid.Bool().Draw(t, "copies") { // without a name chmod heeds the umask, Ansible does not
+		if who == "" {
+			simple = true // chmod heeds the umask also where it copies, and for X; Ansible does not
+		}
+		if !simple && rapid.Bool().Draw(t, "copies") {
 			return who + op + rapid.SampledFrom([]string{"u", "g", "o"}).Draw(t, "from")
 		}
 		letters := "rwxst"

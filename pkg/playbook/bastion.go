@@ -14,6 +14,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // bastionFile is a file that a task of an open step takes from the bastion: the
@@ -57,10 +58,15 @@ func (t *taskRun) source(c *compiler, p param, spec rollout.Param, s jinja.Scope
 	if remote, err := t.onNode(c, spec, s); err != nil || remote || !ok {
 		return name, err
 	}
+	text, args, err := named(spec, text)
+	if err != nil {
+		return nil, err
+	}
 	file, err := c.find(t, spec.Folder, text)
 	if err != nil {
 		return nil, err
 	}
+	file.Args = args
 	if spec.Type == rollout.File {
 		return file, nil
 	}
@@ -71,6 +77,22 @@ func (t *taskRun) source(c *compiler, p param, spec rollout.Param, s jinja.Scope
 		}
 	}
 	return rendered(file, options, s)
+}
+
+// named is the name of the file in a value, and what stands behind it on a line.
+func named(spec rollout.Param, v string) (name, args string, err error) {
+	if !spec.Line {
+		return v, "", nil
+	}
+	all := words.Split(v)
+	if len(all) == 0 {
+		return "", "", errors.New("names no file")
+	}
+	found, err := words.Shell(nil, all[0], false)
+	if err != nil || len(found) != 1 {
+		return "", "", fmt.Errorf("the name of the file in %q cannot be read", v)
+	}
+	return found[0].Text, words.Join(all[1:]), nil
 }
 
 // find reads the file of that name: as in Ansible first in the folder (files,
@@ -245,6 +267,12 @@ func (t *taskRun) keepFiles(k *keeper, out *rollout.Open, host *scope) *Error {
 				continue
 			}
 			name, err := argument(s.c.cache, p.value, rollout.Param{Type: rollout.String}, s)
+			if line, isText := p.value.(string); unknown(err) && spec.Line && isText {
+				// What stands behind the name may depend on a result.
+				if first, _, ok := strings.Cut(line, " "); ok && !jinja.MaybeTemplate(first) {
+					name, err = first, nil
+				}
+			}
 			if unknown(err) {
 				return t.badValue(p, spec, errors.New("depends on a result of the run: which file is taken must be known when the plan is made"))
 			}
@@ -253,6 +281,9 @@ func (t *taskRun) keepFiles(k *keeper, out *rollout.Open, host *scope) *Error {
 				continue // it is not given
 			}
 			var file rollout.LocalFile
+			if err == nil {
+				src, _, err = named(spec, src)
+			}
 			if err == nil {
 				file, err = s.c.find(t, spec.Folder, src)
 			}
@@ -328,12 +359,16 @@ func (o *OpenSteps) source(step openStep, open rollout.Open, raw any, spec rollo
 	if remote, _ := args[spec.Remote].(bool); remote || !ok {
 		return name, nil
 	}
+	text, rest, err := named(spec, text)
+	if err != nil {
+		return nil, err
+	}
 	kept, ok := step.Files[text]
 	content, have := open.Contents[kept.Digest]
 	if !ok || !have {
 		return nil, fmt.Errorf("the plan does not hold the file %q", text)
 	}
-	file := rollout.LocalFile{Name: text, Path: kept.Path, Mode: kept.Mode, Content: content}
+	file := rollout.LocalFile{Name: text, Path: kept.Path, Mode: kept.Mode, Content: content, Args: rest}
 	if spec.Type == rollout.File {
 		return file, nil
 	}

@@ -48,7 +48,7 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 	static := true
 	for _, p := range t.params {
 		kind := run.spec.of(p.name).Type
-		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions && kind != rollout.Template
+		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions && !ofBastion(run.spec.of(p.name))
 	}
 	if static {
 		run.fixed, _, _ = run.resolve(c, nil)

@@ -21,6 +21,9 @@ type Param struct {
 	// playbook. Remote names a parameter of the type Bool: where it is true, the file
 	// is one of the node, and the value a String.
 	Folder, Remote string
+	// Line is set where the value is a command line, the first word of which names
+	// the file.
+	Line bool
 	// Help is one line for `fleetd doc` and for error messages.
 	Help string
 }
@@ -66,6 +69,8 @@ type LocalFile struct {
 	// Mode are its permission bits, in octal.
 	Mode    string
 	Content []byte
+	// Args is what stands behind the name on its line.
+	Args string
 }
 
 // The parameters beside a Template by which it is read.

@@ -42,11 +42,12 @@ class CallbackModule(CallbackBase):
 # Of a result, what no two runs have in common, and what is Ansible's own.
 DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpreter_python", "invocation",
            "diff", "atime", "mtime", "ctime", "inode", "dev", "version", "block_size", "blocks",
-           "attributes", "attr_flags"}
+           "attributes", "attr_flags", "elapsed", "delta", "stop"}
 
 
 def stamped(s):
-    """A backup's name without its process and time."""
+    """A text without what no two runs have in common: times, and a backup's process."""
+    s = re.sub(r"^Paused for [0-9.]+", "Paused for N", s)
     return re.sub(r"\.[0-9]+\.[0-9]{4}-[0-9]{2}-[0-9]{2}@[0-9:]{8}~", ".STAMP", s)
 
 
