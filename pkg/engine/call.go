@@ -142,17 +142,17 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 // triesNote keeps how often a step was done that is done until something is so.
 const triesNote = "fleetd.tries"
 
-// resolvedNote is what keeps the change that an open step turned out to be.
-const resolvedNote = "fleetd.resolved"
-
 // resolve takes over what the open step is. Where it is not in the journal yet the
 // outcome says so: what was decided must be durable before it is done, so that a
 // resume does not decide otherwise.
 func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
-	if kept, ok := c.step.SoFar[resolvedNote]; ok {
-		if err := json.Unmarshal([]byte(kept), &c.step.Change); err != nil {
+	plan := &c.loop.run.Plan
+	if kept, ok := c.step.SoFar[rollout.ResolvedNote]; ok {
+		change, err := plan.ReadResolved(kept)
+		if err != nil {
 			return rollout.Fail(fmt.Errorf("cannot read what %s on %s was to do: %w", c.task.Module, c.step.Host, err)), false
 		}
+		c.step.Change = change
 		return o, true
 	}
 	args, skip, err := c.loop.Resolver.Resolve(c.task.Module, *c.open, c.results)
@@ -170,7 +170,7 @@ func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
 	if err != nil {
 		return rollout.Fail(err), false
 	}
-	raw, err := json.Marshal(change)
+	note, err := plan.Resolved(change)
 	if err != nil {
 		return rollout.Fail(fmt.Errorf("cannot write down what %s on %s is to do: %w", c.task.Module, c.step.Host, err)), false
 	}
@@ -178,7 +178,7 @@ func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
 		c.step.Change = change
 		return o, true
 	}
-	return rollout.Intend(resolvedNote, string(raw)), false
+	return rollout.Intend(rollout.ResolvedNote, note), false
 }
 
 // judged is a final outcome as the playbook wants it judged, with a result where

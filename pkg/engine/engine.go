@@ -204,7 +204,9 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open, recheck: planned.Recheck}
 		c.rescuable = len(l.run.Plan.Plays[id.Play].Blocks) > 0
 		if c.open != nil {
-			c.results = l.run.Results(id)
+			open := *c.open
+			open.Contents = l.run.Plan.Contents
+			c.open, c.results = &open, l.run.Results(id)
 		}
 		go c.run(ctx)
 	}
@@ -323,7 +325,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: planned.Where(id.Host), Change: planned.Change, Become: l.run.Plan.Becomes(id),
+		ID: id, Host: planned.Where(id.Host), Change: l.run.Plan.WithContent(planned.Change), Become: l.run.Plan.Becomes(id),
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

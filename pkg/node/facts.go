@@ -74,6 +74,9 @@ type Facts struct {
 
 	// Files are those that read keys file=<path> asked for, by path.
 	Files map[string]File `json:"files,omitempty"`
+	// Texts are the contents of small files, of those that read keys text=<path>
+	// asked for, by path.
+	Texts map[string][]byte `json:"texts,omitempty"`
 }
 
 // OS is /etc/os-release.
@@ -272,16 +275,6 @@ type Kdump struct {
 	Enabled bool `json:"enabled,omitempty"`
 	// Loaded is set when a crash kernel waits in memory.
 	Loaded bool `json:"loaded,omitempty"`
-}
-
-// File is one file on the node.
-type File struct {
-	Exists bool `json:"exists"`
-	// SHA256 is in hex; "" for what is not a regular file.
-	SHA256 string `json:"sha256,omitempty"`
-	// Mode is the permission bits in octal, as stat prints them: "644".
-	Mode string `json:"mode,omitempty"`
-	Size int64  `json:"size,omitempty"`
 }
 
 // Mount returns the file system that a path lies on, as far as the facts know it.

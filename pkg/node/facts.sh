@@ -8,7 +8,7 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH;
+# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH, text=PATH;
 # and "brief", which leaves all out that has nothing to do with packages. Plain
 # POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
 # starts as few processes as it can: three hundred busy nodes run it at the same
@@ -271,10 +271,9 @@ would_install() { # would_install PACKAGE REPO
 	return $status
 }
 
-file() { # file PATH
-	[ -e "$1" ] || { echo missing; return; }
-	stat -L -c '%a %s %F' -- "$1"
-	[ -f "$1" ] && sha256sum <"$1"
+# A small file, to show what would change in it.
+text() { # text PATH
+	[ -f "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 32768 ] && hex <"$1"
 }
 
 kernels= brief=
@@ -365,6 +364,7 @@ for key in "$@"; do
 		;;
 	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
+	text=*) emit "text ${key#text=}" text "${key#text=}" ;;
 	esac
 done
 printf '%s done\n' "$nonce"

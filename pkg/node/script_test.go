@@ -79,7 +79,7 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 				t.Errorf("entries (-want +got):\n%s", diff)
 			}
 			const hello = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-			if got := f.Files[file]; got != (File{Exists: true, SHA256: hello, Mode: "640", Size: 6}) {
+			if got := f.Files[file]; !got.Exists || got.SHA256 != hello || got.Mode != "640" || got.Size != 6 || got.State() != Regular || got.Real != file || got.Self.Perm() != 0o640 {
 				t.Errorf("file %+v", got)
 			}
 			if got := f.Files[tmp]; !got.Exists || got.SHA256 != "" {

@@ -36,7 +36,7 @@ type CompileOptions struct {
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
+	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -46,6 +46,7 @@ func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opt
 		c.broken(err)
 		return out, c.warnings, c.err()
 	}
+	defer func() { p.files = p.load.digests() }()
 	for _, pl := range p.plays {
 		if compiled, ok := c.play(pl); ok {
 			out.Plays = append(out.Plays, compiled)
@@ -56,6 +57,7 @@ func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opt
 
 type compiler struct {
 	report
+	load     *loader // reads the files that tasks name
 	inv      Inventory
 	modules  map[string]rollout.Params
 	opts     CompileOptions

@@ -34,6 +34,7 @@ type Playbook struct {
 	cache    *jinja.Cache
 	warnings []text.Warning
 	files    map[string]string // name → SHA-256
+	load     *loader
 }
 
 // field is a value in a file.
@@ -112,6 +113,8 @@ type loader struct {
 	bytes map[string][]byte
 	// files counts, so that two files importing many others cannot go on for ever.
 	files int
+	// top is the playbook itself.
+	top string
 }
 
 const maxFiles = 1000
@@ -122,6 +125,7 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 	l := &loader{fsys: fsys, opts: opts, cache: newCache(), bytes: map[string][]byte{}}
 	p := &Playbook{cache: l.cache}
 	if name = l.clean(name); name != "" {
+		l.top = name
 		p.plays = l.playbook(name, nil)
 	}
 	if len(p.plays) == 0 && len(l.errs) == 0 {
@@ -132,13 +136,13 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 		p.check(&l.report, opts.Modules)
 	}
 	p.warnings = l.warnings
-	p.files = l.digests()
+	p.files, p.load = l.digests(), l
 	return p, l.err()
 }
 
 // Files are the SHA-256, in hex, of all files that the playbook was made of, by
 // the names that errors give them: relative to the working folder if they lie
-// below it. Compile reads no others.
+// below it, and after Compile of those that its tasks take.
 func (p *Playbook) Files() map[string]string { return maps.Clone(p.files) }
 
 // clean makes a path of the machine one within the file system.

@@ -42,6 +42,9 @@ type openStep struct {
 	Until []string `json:"until,omitempty"`
 	Tries int64    `json:"tries,omitempty"`
 	Delay int64    `json:"delay,omitempty"`
+	// Files are the files of the bastion that it takes, by the names that its
+	// arguments have for them.
+	Files map[string]bastionFile `json:"files,omitempty"`
 	// Args are the parameters as they are written, where any of them or the
 	// condition is open.
 	Args map[string]json.RawMessage `json:"args,omitempty"`
@@ -102,6 +105,9 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 			}
 		}
 		out.Summary = t.written()
+		if err := t.keepFiles(&k, &out, s); err != nil {
+			return out, err
+		}
 	}
 	if k.err != nil {
 		return out, t.errorAt("%v", k.err).hint("let a task before it set what it needs with set_fact or vars")

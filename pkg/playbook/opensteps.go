@@ -3,6 +3,7 @@ package playbook
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,13 +44,18 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		}
 	}
 	args := rollout.Args{}
-	for name, raw := range step.Args {
+	for _, name := range inOrder(step.Args, spec(o.params[module])) {
 		spec := spec(o.params[module]).of(name)
-		v, err := jinja.FromJSON(raw)
+		v, err := jinja.FromJSON(step.Args[name])
 		if err != nil {
 			return nil, "", fmt.Errorf("cannot read the parameter %q of %s: %w", name, module, err)
 		}
-		out, err := argument(o.cache, v, spec, s)
+		var out any
+		if ofBastion(spec) {
+			out, err = o.source(step, open, v, spec, args, s)
+		} else {
+			out, err = argument(o.cache, v, spec, s)
+		}
 		if err != nil {
 			return nil, "", fmt.Errorf("%s: parameter %q: %w", module, name, err)
 		}
@@ -60,6 +66,17 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		}
 	}
 	return args, "", nil
+}
+
+// inOrder are the parameters that are given; those that name a file come last,
+// because others say how it is read.
+func inOrder(args map[string]json.RawMessage, params spec) []string {
+	names := slices.Sorted(maps.Keys(args))
+	slices.SortStableFunc(names, func(a, b string) int {
+		last := map[bool]int{true: 1}
+		return last[ofBastion(params.of(a))] - last[ofBastion(params.of(b))]
+	})
+	return names
 }
 
 // isCalled reports whether a task has notified the handler.

@@ -51,7 +51,7 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 	static := true
 	for _, p := range t.params {
 		kind := run.spec.of(p.name).Type
-		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions
+		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions && !ofBastion(run.spec.of(p.name))
 	}
 	if static {
 		run.fixed, _, _ = run.resolve(c, nil)
@@ -130,7 +130,7 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 	args, ok = make(rollout.Args, len(t.params)), true
 	for _, p := range t.params {
 		spec := t.spec.of(p.name)
-		v, err := argument(c.cache, p.value, spec, s)
+		v, err := t.value(c, p, spec, s)
 		var e *Error
 		var bad *typeError
 		switch {
@@ -159,9 +159,24 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 	return args, open, ok
 }
 
+// value is the value of a parameter, as the module gets it.
+func (t *taskRun) value(c *compiler, p param, spec rollout.Param, s *scope) (any, error) {
+	if ofBastion(spec) {
+		return t.source(c, p, spec, s)
+	}
+	return argument(c.cache, p.value, spec, s)
+}
+
 // argumentError places what is wrong in a template of a parameter.
 func (t *taskRun) argumentError(c *compiler, p param, err error, s *scope) *Error {
 	n := yaml.Resolve(p.val)
+	if spec := t.spec.of(p.name); ofBastion(spec) {
+		e := t.fileWrong(p, spec, err)
+		if s != nil {
+			e.Hosts = []string{s.host}
+		}
+		return e
+	}
 	var ve *jinja.ValueError
 	if errors.As(err, &ve) {
 		if inner := scalarWith(n, ve.Source); inner != nil {

@@ -86,7 +86,7 @@ func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Obs
 				s.Become = &b
 			}
 			s.On = play.Tasks[ti].On[host]
-			p.Plays[pi].Tasks[ti].Steps[host] = s
+			p.Plays[pi].Tasks[ti].Steps[host] = p.keep(s)
 		}
 	}
 	if problem != nil {

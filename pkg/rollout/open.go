@@ -27,6 +27,9 @@ type Open struct {
 	// Data is the compiler's own: all that is needed to resolve the step without
 	// inventory or playbook.
 	Data json.RawMessage `json:"data"`
+	// Contents are the files that it is resolved with, by SHA-256; the plan has them
+	// among its own.
+	Contents Contents `json:"-"`
 }
 
 func (t Task) open(host string) *Open {

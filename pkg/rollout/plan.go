@@ -36,6 +36,8 @@ type Plan struct {
 	// ControlPlane are the hosts of which at most one may be out of service.
 	ControlPlane ControlPlane  `json:"control_plane,omitzero"`
 	Plays        []PlannedPlay `json:"plays"`
+	// Contents are what files are to hold.
+	Contents Contents `json:"contents,omitempty"`
 }
 
 // Source says what a plan was computed from, so that apply can look again.

@@ -368,10 +368,13 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
 	width := 0
 	for _, f := range c.Fields {
-		width = max(width, len(f.Name))
+		width = max(width, len(sshexec.Printable(f.Name)))
 	}
 	for _, f := range c.Fields {
-		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, f.Name, value(f.Before), value(f.After))
+		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, sshexec.Printable(f.Name), value(f.Before), value(f.After))
+	}
+	for _, l := range c.Diff {
+		fmt.Fprintf(w, "        %s\n", sshexec.Printable(l))
 	}
 	for _, r := range c.Reasons {
 		indent(w, "        "+st.dim("because")+" ", r)
