@@ -149,7 +149,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	}
 	maps.Copy(files, inv.Files())
 	p := &planned{desired: desired, source: rollout.Source{
-		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
+		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
 	}}
 	if p.fleet, err = wire(c, f, r); err != nil {
 		return nil, err
@@ -225,8 +225,11 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	if err := pb.KnowsTags(slices.Concat(f.tags, f.skipTags)); err != nil {
 		return rollout.Desired{}, nil, err
 	}
+	if err := pb.KnowsTask(f.startAtTask); err != nil {
+		return rollout.Desired{}, nil, err
+	}
 	told := len(inv.Warnings())
-	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: inv.ExtraVars()})
+	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: inv.ExtraVars()})
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}

@@ -31,6 +31,8 @@ type CompileOptions struct {
 	ExtraVars *value.Map
 	// Tags and SkipTags are --tags and --skip-tags.
 	Tags, SkipTags []string
+	// StartAtTask is --start-at-task.
+	StartAtTask string
 }
 
 // Compile resolves the playbook for an inventory. The error holds every *Error
@@ -67,6 +69,8 @@ type compiler struct {
 	allHosts []string
 	known    map[string]hostVars // the inventory's variables by host
 	others   map[string]*scope   // for hostvars
+	// begun is set once the task was met at which a run is to start.
+	begun bool
 	// results are the variables that the tasks so far register or set.
 	results map[string]bool
 }
@@ -164,7 +168,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	var run []*taskRun
 	for _, t := range p.tasks {
 		// Handlers have no part in the choice by tags, as in Ansible.
-		if t.called != nil || c.tagged(t) {
+		if t.called != nil || c.started(t) && c.tagged(t) {
 			run = append(run, c.newTaskRun(t, out, vars, hosts))
 		}
 	}

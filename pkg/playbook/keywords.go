@@ -19,6 +19,7 @@ const (
 	soon          = "remove it; what it asks for cannot be done with fleetd"
 	noHandlers    = "write it at each task; a host that failed runs no handlers"
 	ownFacts      = "a fact that a delegated task sets is the host's whose task it is"
+	inPlays       = "write it into the plays of the imported playbook"
 	noLoops       = "use loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
 )
@@ -73,11 +74,8 @@ var taskKeywords = extend("task", map[string]string{
 })
 
 var importPlaybookKeywords = extend("import_playbook", map[string]string{
-	"import_playbook": "", "ansible.builtin.import_playbook": "", "when": "",
-	"become":     "write it into the plays of the imported playbook",
-	"connection": "write it into the plays of the imported playbook",
-	"run_once":   "write it into the plays of the imported playbook",
-})
+	"import_playbook": "", "ansible.builtin.import_playbook": "", "when": "", "environment": inPlays,
+}, innermost...)
 
 // actions are what Ansible takes in the place of a module's name, but runs by
 // itself.
@@ -97,9 +95,16 @@ var actions = map[string]string{
 	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
 }
 
-func extend(place string, own map[string]string) keywords {
+// extend adds a place's own keywords to those of all; some belong into the plays
+// within it.
+func extend(place string, own map[string]string, within ...string) keywords {
 	names := maps.Clone(base)
 	maps.Copy(names, own)
+	for _, name := range within {
+		if _, known := names[name]; known {
+			names[name] = inPlays
+		}
+	}
 	return keywords{place, names}
 }
 

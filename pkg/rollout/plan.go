@@ -47,6 +47,7 @@ type Source struct {
 	Limit       []string `json:"limit,omitempty"`
 	Tags        []string `json:"tags,omitempty"`
 	SkipTags    []string `json:"skip_tags,omitempty"`
+	StartAtTask string   `json:"start_at_task,omitempty"`
 	ExtraVars   []string `json:"extra_vars,omitempty"`
 	Kubeconfig  string   `json:"kubeconfig,omitempty"`
 	// Files are the SHA-256 of every file that was read for it, by path.

@@ -28,6 +28,9 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 	if len(p.Source.Tags) > 0 {
 		fmt.Fprintf(w, "only tasks tagged %s\n", strings.Join(p.Source.Tags, ", "))
 	}
+	if p.Source.StartAtTask != "" {
+		fmt.Fprintf(w, "%s no task before %q\n", st.yellow("!"), p.Source.StartAtTask)
+	}
 	if len(p.Source.SkipTags) > 0 {
 		fmt.Fprintf(w, "%s no task tagged %s\n", st.yellow("!"), strings.Join(p.Source.SkipTags, ", "))
 	}

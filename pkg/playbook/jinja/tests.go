@@ -112,12 +112,12 @@ func testChanged(c *call) (bool, error) {
 
 func testNames() []string { return slices.Sorted(maps.Keys(tests)) }
 
-const needsRegister = "it looks at the result of a task, and fleetd has no register: a plan is complete before the first task runs"
+const aboutAsync = "it is about async, which fleetd does not have"
 
 // unsupportedTests are those of Jinja and Ansible that fleetd does not have,
 // with the reason where there is one.
 var unsupportedTests = map[string]string{
-	"finished": needsRegister, "started": needsRegister,
+	"finished": aboutAsync, "started": aboutAsync,
 	"exists": noFiles, "file": noFiles, "is_file": noFiles, "directory": noFiles, "is_dir": noFiles, "link": noFiles,
 	"is_link": noFiles, "link_exists": noFiles, "mount": noFiles, "is_mount": noFiles, "same_file": noFiles, "is_same_file": noFiles,
 	"abs": "", "is_abs": "", "nan": "", "isnan": "", "url": "", "urn": "", "uri": "", "vault_encrypted": "",
