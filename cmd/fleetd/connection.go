@@ -15,6 +15,7 @@ import (
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/value"
 )
 
@@ -125,7 +126,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	if err != nil {
 		return nil, err
 	}
-	o := sshexec.VarOptions{SSHConfig: sshexec.NewSSHConfig(sshexec.DefaultSSHConfig()...)}
+	o := config.Options{SSHConfig: config.NewSSHConfig(config.DefaultSSHConfig()...)}
 	if f.acceptNewHosts {
 		o.HostKeyPolicy = sshexec.AcceptNew
 	}
@@ -155,12 +156,12 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 }
 
 // targetOf says how a host is reached, from its variables and the flags.
-func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
+func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked passwords, o config.Options) (sshexec.Target, error) {
 	if v, named := vars["ansible_host"]; named && (v == nil || v == "") {
 		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New(at(inv, host, "ansible_host") + "ansible_host is empty"),
 			Hint: "give it an address, or leave ansible_host out: then the host's name is its address"}
 	}
-	t, err := sshexec.TargetFromVars(host, vars, o)
+	t, err := config.FromVars(host, vars, o)
 	if err != nil {
 		return sshexec.Target{}, err
 	}

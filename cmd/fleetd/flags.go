@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 )
 
 // fleetFlags are the flags of every verb that works on a fleet; where Ansible
@@ -105,7 +106,7 @@ func (f *fleetFlags) keepable() error {
 		if strings.HasPrefix(e, "@") {
 			continue // the file's name is kept, not what is in it
 		}
-		if name := sshexec.SecretVariableIn(e); name != "" {
+		if name := config.SecretVariableIn(e); name != "" {
 			return fmt.Errorf("%s with -e would be kept in the plan and in the journal, and everybody on this machine sees it in the process list\n"+
 				"use -k or -K, a vault, or -e @FILE", name)
 		}

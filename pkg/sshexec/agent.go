@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
 // An agentLine is the connection to one ssh-agent, which all dials share. An agent
@@ -116,7 +118,7 @@ func (l *agentLine) drop() {
 // agentSigners returns the agent's keys. An agent that does not tell them in half
 // of the target's time leaves the rest to the target's key files.
 func (h *handshake) agentSigners() ([]ssh.Signer, error) {
-	sock := expandHome(h.target.IdentityAgent)
+	sock := account.Expand(h.target.IdentityAgent)
 	switch sock {
 	case "", "SSH_AUTH_SOCK":
 		sock = os.Getenv("SSH_AUTH_SOCK")

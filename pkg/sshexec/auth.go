@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // defaultAuthentications are the ways to log in, in OpenSSH's order.
@@ -184,7 +187,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 	files := t.IdentityFiles
 	explicit := len(files) > 0
 	if !explicit {
-		files = defaultIdentityFiles()
+		files = account.Keys()
 	}
 	certs, err := loadCerts(t.CertificateFiles)
 	if err != nil {
@@ -195,7 +198,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 	seen := map[string]bool{}
 	add := func(s ssh.Signer, label string) {
 		id := string(s.PublicKey().Marshal())
-		if seen[id] || !h.pool.opts.Algorithms.allows(s.PublicKey().Type()) {
+		if seen[id] || !h.pool.opts.Algorithms.Allows(s.PublicKey().Type()) {
 			return
 		}
 		seen[id] = true
@@ -237,7 +240,7 @@ func (h *handshake) signers() ([]ssh.Signer, error) {
 		if s == nil {
 			if k.fido {
 				// Another key may do, as with ssh.
-				h.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + word(f))
+				h.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + wire.Word(f))
 				continue
 			}
 			if k.publicOnly {
@@ -283,7 +286,7 @@ func (a *announced) Algorithms() []string {
 		a.tried()
 		a.tried = nil
 	}
-	own := algorithmsFor(a.PublicKey())
+	own := algorithms.Of(a.PublicKey())
 	if m, ok := a.Signer.(ssh.MultiAlgorithmSigner); ok {
 		return slices.DeleteFunc(slices.Clone(m.Algorithms()), func(algo string) bool { return !slices.Contains(own, algo) })
 	}
@@ -305,21 +308,6 @@ func (a *announced) sign(rand io.Reader, data []byte, algo string) (*ssh.Signatu
 	return a.Sign(rand, data)
 }
 
-func defaultIdentityFiles() []string {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, n := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
-		f := filepath.Join(home, ".ssh", n)
-		if _, err := os.Stat(f); err == nil {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
 func loadCerts(files []string) ([]*ssh.Certificate, error) {
 	var out []*ssh.Certificate
 	for _, f := range files {
@@ -333,9 +321,9 @@ func loadCerts(files []string) ([]*ssh.Certificate, error) {
 }
 
 func loadCert(file string) (*ssh.Certificate, error) {
-	b, err := os.ReadFile(expandHome(file))
+	b, err := os.ReadFile(account.Expand(file))
 	if err != nil {
-		return nil, bareErr(err)
+		return nil, account.Reason(err)
 	}
 	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
 	if err != nil {
@@ -346,23 +334,6 @@ func loadCert(file string) (*ssh.Certificate, error) {
 		return nil, errors.New("a public key, not a certificate")
 	}
 	return c, nil
-}
-
-// bareErr drops "open FILE:" from an error whose text names the file already.
-func bareErr(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return pe.Err
-	}
-	return err
-}
-
-func expandHome(f string) string {
-	if rest, ok := strings.CutPrefix(f, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, rest)
-		}
-	}
-	return f
 }
 
 // keyFault is the error of a key file that was named and cannot be used.

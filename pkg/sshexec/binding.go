@@ -1,9 +1,9 @@
 package sshexec
 
 import (
-	"fmt"
-
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
 )
 
 // A plan is made for machines, and reaches them by names. Between the plan and
@@ -46,32 +46,12 @@ func (t Target) unbound() Target {
 	return t
 }
 
-// checkBound refuses every host key but the one that t is bound to.
-func (t Target) checkBound(key ssh.PublicKey) error {
-	got := fingerprint(key)
-	if t.HostKey == "" || t.HostKey == got {
-		return nil
-	}
-	return &fault{kind: KindHostKey, op: "connect",
-		err:  fmt.Errorf("its host key is %s, and not %s", got, t.HostKey),
-		hint: "another machine answers at " + t.HostPort() + ", or it was installed anew; make a new plan"}
-}
-
-// fingerprint is what ssh-keygen -l prints of a key, and of a certificate for
-// that key: a certificate is renewed every so often, the key stays.
-func fingerprint(key ssh.PublicKey) string {
-	if c, ok := key.(*ssh.Certificate); ok {
-		key = c.Key
-	}
-	return ssh.FingerprintSHA256(key)
-}
-
 // sign notes the key that signed for the login: a key signs only after sshd has
 // said that it would accept it.
 func (h *handshake) sign(key ssh.PublicKey) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.signed = fingerprint(key)
+	h.signed = algorithms.Fingerprint(key)
 }
 
 // keys returns the fingerprints of the host key and of the login's.

@@ -53,7 +53,7 @@ func FuzzLines(f *testing.F) {
 				}
 			}
 		}
-		if isPrintable(string(data)) && len(data) < MaxLine {
+		if Printable(string(data)) == string(data) && len(data) < MaxLine {
 			want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 			if len(data) == 0 {
 				want = nil

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
 )
 
 var errEOF = io.EOF
@@ -136,7 +139,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if proxy != nil {
 		proxy.established.Store(true)
 	}
-	p.log.Debug("connected", "host", t.name(), "address", t.HostPort(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", keyExchangeOf(sc))
+	p.log.Debug("connected", "host", t.name(), "address", t.HostPort(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", algorithms.KeyExchange(sc))
 	return p.adopt(h, sc, chans, reqs, via), nil
 }
 
@@ -273,28 +276,27 @@ type handshake struct {
 
 func (h *handshake) config() (*ssh.ClientConfig, error) {
 	t := h.target
-	verify, algos, err := h.pool.hostKeys(t)
+	check, err := h.pool.settings.Check(hostkeys.Host{
+		Address: t.host(), Port: t.port(), Alias: t.HostKeyAlias,
+		Files: t.KnownHosts, Revoked: t.RevokedHostKeys, AcceptNew: t.HostKeyPolicy == AcceptNew, Bound: t.HostKey,
+		Recorded: func(file string, key ssh.PublicKey) {
+			h.pool.log.Info("recorded a new host key", "host", t.name(), "file", file, "type", key.Type(), "fingerprint", ssh.FingerprintSHA256(key))
+		},
+	}, h.pool.opts.Algorithms)
 	if err != nil {
-		if f, ok := errors.AsType[*fault](err); ok {
-			return nil, f
-		}
-		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
+		return nil, keyRefused(err)
 	}
 	return &ssh.ClientConfig{
-		Config:            h.pool.opts.Algorithms.config(),
+		Config:            h.pool.opts.Algorithms.Config(),
 		User:              t.user(),
 		Auth:              h.authMethods(),
-		HostKeyAlgorithms: algos,
+		HostKeyAlgorithms: check.Algorithms(),
 		ClientVersion:     "SSH-2.0-fleetd",
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			// Before verify, which may record the key of a host that is new.
-			err := t.checkBound(key)
-			if err == nil {
-				err = verify(key)
-			}
+			err := check.Verify(key)
 			h.mu.Lock()
 			again := h.keyOK // the keys of a connection are changed from time to time
-			h.hostKey, h.keyErr, h.keyOK = fingerprint(key), err, err == nil
+			h.hostKey, h.keyErr, h.keyOK = algorithms.Fingerprint(key), err, err == nil
 			h.mu.Unlock()
 			if err != nil || again {
 				return err
@@ -303,6 +305,15 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 			return h.pass.toLogin(h.deadline.ctx)
 		},
 	}, nil
+}
+
+// keyRefused makes an error of why a host's key is not accepted.
+func keyRefused(err error) *fault {
+	f := &fault{kind: KindHostKey, op: "connect", err: err}
+	if r, ok := errors.AsType[*hostkeys.Refusal](err); ok {
+		f.err, f.hint = r.Err, r.Hint
+	}
+	return f
 }
 
 // fault explains why the handshake failed.
@@ -327,10 +338,7 @@ func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) er
 	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
 	switch {
 	case h.keyErr != nil:
-		if f, ok := errors.AsType[*fault](h.keyErr); ok {
-			return f
-		}
-		return &fault{kind: KindHostKey, op: "connect", err: h.keyErr}
+		return keyRefused(h.keyErr)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case h.authErr != nil:

@@ -15,6 +15,10 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // A keyring reads private keys once, asks for each passphrase once, and holds
@@ -51,10 +55,10 @@ type keyFile struct {
 // load reads a key file. A file that was read is read again only when it
 // changed.
 func (k *keyring) load(path string) (*keyFile, error) {
-	name := expandHome(path)
+	name := account.Expand(path)
 	st, err := os.Stat(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, account.Reason(err))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -63,7 +67,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, account.Reason(err))
 	}
 	f := &keyFile{path: path, modified: st.ModTime()}
 	signer, err := ssh.ParsePrivateKey(b)
@@ -83,7 +87,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 			err = fmt.Errorf("cannot read private key %s: %w", path, err)
 			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
 				return nil, &fault{kind: KindAuth, op: "log in", err: err,
-					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + word(path) + "; or load it with ssh-add"}
+					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + wire.Word(path) + "; or load it with ssh-add"}
 			}
 			return nil, err
 		}
@@ -103,7 +107,7 @@ func (f *keyFile) checkMode(st fs.FileInfo) error {
 		return nil
 	}
 	return &fault{kind: KindAuth, op: "log in", err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()),
-		hint: "chmod 600 " + word(f.path)}
+		hint: "chmod 600 " + wire.Word(f.path)}
 }
 
 // fidoKey is the public part of a private key file whose key is in a FIDO token,
@@ -172,7 +176,7 @@ type sealedSigner struct {
 
 func (s *sealedSigner) PublicKey() ssh.PublicKey { return s.file.public }
 
-func (s *sealedSigner) Algorithms() []string { return algorithmsFor(s.file.public) }
+func (s *sealedSigner) Algorithms() []string { return algorithms.Of(s.file.public) }
 
 func (s *sealedSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.SignWithAlgorithm(rand, data, "")
@@ -211,7 +215,7 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 	}
 	if err != nil {
 		s.failed(&fault{kind: KindAuth, op: "log in", err: err,
-			hint: "load the key into an agent first: ssh-add " + word(f.path)})
+			hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
 	}
 	return signer, err
 }

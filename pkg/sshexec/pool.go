@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 )
 
 // Options configure a [Pool]. The zero value is ready to use.
@@ -61,7 +63,7 @@ type Pool struct {
 	closed   bool
 	slots    map[string]*slot
 	janitor  bool
-	settings known // parsed known_hosts files
+	settings hostkeys.Store
 }
 
 // A slot is the place of one connection: being dialed, or ready.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -25,10 +26,10 @@ func writeFile(t testing.TB, text string) string {
 }
 
 // fromVars is a target of variables and an ssh_config, and what was warned of.
-func fromVars(t testing.TB, vars map[string]any, config string) (target sshexec.Target, warned []string, err error) {
+func fromVars(t testing.TB, vars map[string]any, text string) (target sshexec.Target, warned []string, err error) {
 	t.Helper()
-	target, err = sshexec.TargetFromVars("web1", vars, sshexec.VarOptions{
-		SSHConfig: sshexec.NewSSHConfig(writeFile(t, config)),
+	target, err = config.FromVars("web1", vars, config.Options{
+		SSHConfig: config.NewSSHConfig(writeFile(t, text)),
 		Warn:      func(s string) { warned = append(warned, s) },
 	})
 	return target, warned, err

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import "strings"
 
