@@ -1,11 +1,5 @@
 package sshexec
 
-import (
-	"golang.org/x/crypto/ssh"
-
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
-)
-
 // A plan is made for machines, and reaches them by names. Between the plan and
 // its end a name may come to mean another machine: DNS is changed, two ports are
 // swapped. A machine is told by its host key.
@@ -44,19 +38,4 @@ func (p *Pool) opened(t Target) *conn {
 func (t Target) unbound() Target {
 	t.HostKey = ""
 	return t
-}
-
-// sign notes the key that signed for the login: a key signs only after sshd has
-// said that it would accept it.
-func (h *handshake) sign(key ssh.PublicKey) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.signed = algorithms.Fingerprint(key)
-}
-
-// keys returns the fingerprints of the host key and of the login's.
-func (h *handshake) keys() (host, login string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.hostKey, h.signed
 }

@@ -42,10 +42,12 @@ type conn struct {
 func (p *Pool) adopt(h *handshake, sc ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, via *conn) *conn {
 	now := time.Now()
 	t := h.target
-	hostKey, loginKey := h.keys()
+	h.mu.Lock() // a host may change its keys at any time
+	hostKey := h.hostKey
+	h.mu.Unlock()
 	c := &conn{
 		key: t.key(), name: t.name(), ssh: sc, via: via, pool: p,
-		hostKey: hostKey, loginKey: loginKey,
+		hostKey: hostKey, loginKey: h.login.Signed(),
 		lastUsed: now, lastPing: now,
 		sessions: make(chan struct{}, maxSessions),
 		dead:     make(chan struct{}),

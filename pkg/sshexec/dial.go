@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
 )
@@ -118,7 +119,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	proxy, _ := raw.(*proxyConn)
 	raw = ps.watch(raw)
 
-	h := &handshake{pool: p, target: t, deadline: dl, pass: ps}
+	h := &handshake{pool: p, target: t, deadline: dl, pass: ps, login: p.keys.NewLogin(p.credentials(t), dl)}
 	config, err := h.config()
 	if err != nil {
 		raw.Close()
@@ -230,8 +231,11 @@ func newDeadline(parent context.Context, d time.Duration) *deadline {
 	return dl
 }
 
-// hold stops the clock until the returned function is called.
-func (d *deadline) hold() (resume func()) {
+// Context ends with the deadline.
+func (d *deadline) Context() context.Context { return d.ctx }
+
+// Hold stops the clock until the returned function is called.
+func (d *deadline) Hold() (resume func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.held++; d.held == 1 {
@@ -261,17 +265,12 @@ type handshake struct {
 	target   Target
 	deadline *deadline
 	pass     *pass
-	asked    bool // the password was sent; x/crypto calls one method at a time
+	login    *auth.Login
 
 	mu      sync.Mutex
 	hostKey string // fingerprint of the host key that was accepted
 	keyErr  error  // the host key was refused
 	keyOK   bool   // the host key was accepted: key exchange is over
-	authErr error  // why our side could not log in
-	offered []string
-	skipped []string // what was not offered, and why
-	gave    bool     // a password, or an answer of a person, among them
-	signed  string   // fingerprint of the key that signed last
 }
 
 func (h *handshake) config() (*ssh.ClientConfig, error) {
@@ -289,7 +288,7 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 	return &ssh.ClientConfig{
 		Config:            h.pool.opts.Algorithms.Config(),
 		User:              t.user(),
-		Auth:              h.authMethods(),
+		Auth:              h.login.Methods(),
 		HostKeyAlgorithms: check.Algorithms(),
 		ClientVersion:     "SSH-2.0-fleetd",
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
@@ -301,10 +300,35 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 			if err != nil || again {
 				return err
 			}
-			defer h.deadline.hold()()
+			defer h.deadline.Hold()()
 			return h.pass.toLogin(h.deadline.ctx)
 		},
 	}, nil
+}
+
+// credentials are what t logs in with.
+func (p *Pool) credentials(t Target) auth.Credentials {
+	c := auth.Credentials{
+		Password:      t.Password,
+		IdentityFiles: t.IdentityFiles, Certificates: t.CertificateFiles, IdentitiesOnly: t.IdentitiesOnly, IdentityAgent: t.IdentityAgent,
+		Ways: t.Authentications, GSSAPI: t.GSSAPI,
+		Patience: t.connectTimeout(), Policy: p.opts.Algorithms,
+	}
+	if ask := p.opts.Challenge; ask != nil {
+		c.Challenge = func(ctx context.Context, instruction, question string, echo bool) (Secret, error) {
+			return ask(ctx, t, instruction, question, echo)
+		}
+	}
+	return c
+}
+
+// loginFault makes an error of why a login did not succeed.
+func loginFault(t Target, e *auth.Error) *fault {
+	f := &fault{kind: KindAuth, op: "log in as " + t.user(), err: e.Err, hint: e.Hint}
+	if e.Timeout {
+		f.kind = KindTimeout
+	}
+	return f
 }
 
 // keyRefused makes an error of why a host's key is not accepted.
@@ -321,7 +345,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	err = h.explain(ctx, proxy, err)
-	if f, ok := errors.AsType[*fault](err); ok && h.gave && f.retry != retryNever {
+	if f, ok := errors.AsType[*fault](err); ok && h.login.Gave() && f.retry != retryNever {
 		once := *f
 		once.retry = retryNever
 		if once.hint == "" {
@@ -341,8 +365,8 @@ func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) er
 		return keyRefused(h.keyErr)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case h.authErr != nil:
-		return h.authErr
+	case h.login.Err() != nil:
+		return loginFault(t, h.login.Err())
 	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
 		f := &fault{kind: KindTimeout, op: "connect", retry: retryTimeout,
 			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}
@@ -351,8 +375,8 @@ func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) er
 			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
 		}
 		return f
-	case strings.Contains(text, "unable to authenticate"), errors.Is(err, errPasswordRefused):
-		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(), hint: h.authHint()}
+	case strings.Contains(text, "unable to authenticate"), errors.Is(err, auth.ErrRefused):
+		return loginFault(t, h.login.Refused())
 	case strings.Contains(text, "oo many authentication failures"):
 		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
 			hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}

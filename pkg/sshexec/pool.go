@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 )
 
@@ -53,7 +54,7 @@ type Pool struct {
 	opts Options
 	log  *slog.Logger
 	gate *gate
-	keys *keyring
+	keys *auth.Ring
 
 	ctx    context.Context // ends with Close; every dial and cleanup hangs on it
 	cancel context.CancelFunc
@@ -101,7 +102,7 @@ func NewPool(o Options) *Pool {
 	p := &Pool{
 		opts: o, log: log,
 		gate:  newGate(o.MaxDials),
-		keys:  newKeyring(o.Passphrase),
+		keys:  auth.NewRing(o.Passphrase),
 		slots: map[string]*slot{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -304,7 +305,7 @@ func (p *Pool) Close() error {
 		c.close(errPoolClosed)
 	}
 	p.work.Wait()
-	p.keys.close()
+	p.keys.Close()
 	return nil
 }
 

@@ -10,9 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
+
+// A Secret is a password or passphrase. Every way of printing it gives "***"; only
+// its Reveal gives the value.
+type Secret = auth.Secret
 
 // A Target says how to reach one host. The zero value of a field means what
 // OpenSSH does by default. Two targets with the same Name are the same host.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
@@ -90,13 +91,10 @@ func (o *sshOptions) boolean(key string) (bool, error) {
 	}
 }
 
-// usualWays are the ways to log in where no option says otherwise.
-var usualWays = []string{"publickey", "keyboard-interactive", "password"}
-
 // authentications are the ways to log in that are left, nil if they are the usual.
 func (o *sshOptions) authentications() ([]string, error) {
 	switches := map[string]string{"publickey": "pubkeyauthentication", "keyboard-interactive": "kbdinteractiveauthentication", "password": "passwordauthentication"}
-	asked := usualWays
+	asked := auth.Ways
 	if v := o.get("preferredauthentications"); v != "" {
 		asked = strings.Split(v, ",")
 	}
@@ -109,8 +107,8 @@ func (o *sshOptions) authentications() ([]string, error) {
 	switch {
 	case len(out) == 0:
 		return nil, fmt.Errorf("ssh's options leave no way to log in of those that fleetd has (%s): see PreferredAuthentications (%s), PubkeyAuthentication and the like",
-			strings.Join(usualWays, ", "), strings.Join(asked, ","))
-	case slices.Equal(out, usualWays):
+			strings.Join(auth.Ways, ", "), strings.Join(asked, ","))
+	case slices.Equal(out, auth.Ways):
 		return nil, nil
 	}
 	return out, nil
