@@ -17,6 +17,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // passwords are what --ask-pass and --ask-become-pass were answered with.
@@ -150,9 +151,9 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 		errs = append(errs, err)
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", sshexec.HostRange(warned[w]), sshexec.Printable(w))
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", view.HostRange(warned[w]), sshexec.Printable(w))
 	}
-	return out, sshexec.FleetError(errs...)
+	return out, view.FleetError(errs...)
 }
 
 // targetOf says how a host is reached, from its variables and the flags.

@@ -14,6 +14,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // reach is how the hosts and the cluster of a run are got at. The journal keeps
@@ -98,7 +99,7 @@ func readReach(c *cobra.Command, f *fleetFlags, raw []byte) (reach, error) {
 	if len(missing) > 0 {
 		slices.Sort(missing)
 		return r, &rollout.Problem{
-			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", sshexec.HostRange(missing)),
+			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", view.HostRange(missing)),
 			Hint:    "give -k (SSH password) or -K (sudo password), or -i INVENTORY to take them from there",
 		}
 	}

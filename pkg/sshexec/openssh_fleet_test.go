@@ -18,6 +18,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 const (
@@ -221,7 +222,7 @@ func TestOpenSSHFleet(t *testing.T) {
 		}
 		errs = append(errs, r.Err)
 	})
-	got := sshexec.FleetError(errs...).Error()
+	got := view.FleetError(errs...).Error()
 	want := fmt.Sprintf(`auth failed: 3 hosts: web[01:03]
   cannot log in as %s: the host refuses the login (tried %s)
   next: check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add

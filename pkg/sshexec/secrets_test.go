@@ -10,6 +10,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // TestOpenSSHSecretsStayHidden looks at the node, where every user may read the
@@ -75,7 +76,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		if err == nil {
 			t.Fatalf("case %d succeeds", i)
 		}
-		text := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, sshexec.HintOf(err), sshexec.FormatErrors([]error{err}))
+		text := fmt.Sprintf("%v %+v %#v %s %q", err, err, err, sshexec.HintOf(err), view.FormatErrors([]error{err}))
 		if strings.Contains(text, secret) {
 			t.Errorf("case %d: %s", i, text)
 		}
