@@ -186,7 +186,7 @@ func (s *agentSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string
 		if _, mute := errors.AsType[*errMute](err); mute {
 			e.Timeout, e.Hint = true, "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
 		}
-		l.fail(e)
+		err = l.fail(e)
 	}
 	return sig, err
 }

@@ -210,7 +210,7 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 		f.mu.Unlock()
 	}
 	if err != nil {
-		s.login.fail(&Error{Err: err, Hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
+		err = s.login.fail(&Error{Err: err, Hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
 	}
 	return signer, err
 }
