@@ -146,7 +146,8 @@ func TestOptionsAreNotIgnored(t *testing.T) {
 		{nil, "UseKeychain yes", "", "ssh_config's option usekeychain yes is not followed"},
 		{vars{"ansible_ssh_executable": "/opt/bin/tsh-ssh"}, "", `cannot call "/opt/bin/tsh-ssh"`, ""},
 		{vars{"ansible_ssh_executable": "/usr/bin/ssh"}, "", "", ""},
-		{vars{"ansible_ssh_pkcs11_provider": "/lib/p.so"}, "", "", "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s /lib/p.so"},
+		{vars{"ansible_ssh_pkcs11_provider": "/lib/p.so"}, "", "", "ansible_ssh_pkcs11_provider is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)"},
+		{vars{"ansible_private_key": "-----BEGIN"}, "", "", "ansible_private_key is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)"},
 	} {
 		_, warned, err := fromVars(t, tc.vars, tc.config)
 		if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // FromVars makes a target of a host's Ansible connection variables:
@@ -68,8 +67,10 @@ func FromVars(name string, vars map[string]any, opts Options) (sshexec.Target, e
 	o.addNumber("port", r.number(1, 65535, "ansible_ssh_port", "ansible_port"))
 	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
 	o.add("user", r.text("ansible_ssh_user", "ansible_user"))
-	if p := r.text("ansible_ssh_pkcs11_provider"); p != "" {
-		o.warnings = append(o.warnings, "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s "+wire.Word(p))
+	for _, name := range strings.Fields(variableNames[differs]) {
+		if v := vars[name]; v != nil && v != "" {
+			o.warnings = append(o.warnings, name+" is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)")
+		}
 	}
 	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
 	args("ansible_ssh_common_args")
