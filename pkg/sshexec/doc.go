@@ -72,6 +72,23 @@
 // file is removed on the node by the node's own shell, so also when the
 // connection is cut.
 //
+// # What a node says
+//
+// Bytes of a node are data: none reaches a terminal, a log or a shell as it is. They
+// are in
+//   - [Result.Stdout] and [Result.Stderr], as they came: who shows them calls
+//     [Printable], as package view does; what a log of [Options.Logger] has, slog quotes;
+//   - lines given to [Command.OnLine], printable;
+//   - [Result.Signal], a name of RFC 4254's form, or "unknown";
+//   - [Error.Error] and [Error.Cause], printable, one line, whatever the cause's text
+//     is: a refused channel, a version, sudo's words, an SFTP server's, a
+//     ProxyCommand's standard error;
+//   - questions of keyboard-interactive, printable, each line after the host's name;
+//   - [Error.Hint]: only words that are quoted for a shell, since hints are copied there.
+//
+// Names of hosts and users come from an inventory, and are checked before a
+// ProxyCommand's shell gets them: see [Target.Validate].
+//
 // # Errors
 //
 // A failure of transport, login, host key or become is an [*Error] with the
