@@ -22,6 +22,7 @@ type fleetFlags struct {
 	extraVars      []string
 	playbook       string
 	kubeconfig     string
+	kubeVia        string
 	state          string
 	forks          int
 	output         string
@@ -70,6 +71,7 @@ func (f *fleetFlags) addPlaybook(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.playbook, "playbook", defaultPlaybook, "playbook; those that fleetd brings are found under playbooks/ anywhere")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (else the inventory's kubeconfig variable, else KUBECONFIG)")
+	fs.StringVar(&f.kubeVia, "kube-via", "", "host of the inventory through which the API server is reached, by SSH; one that the playbook does not work on")
 }
 
 // tagFlags are the names of what addTags adds.
