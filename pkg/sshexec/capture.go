@@ -13,8 +13,8 @@ import (
 // DefaultMaxOutput is what Command.MaxOutput 0 means, for each stream.
 const DefaultMaxOutput = 1 << 20
 
-// MaxLine bounds a line given to OnLine; a longer one comes in pieces.
-const MaxLine = 64 << 10
+// maxLine bounds a line of a lineSplitter; a longer one comes in pieces.
+const maxLine = 64 << 10
 
 // A capture keeps the beginning and the end of a stream within a bound.
 type capture struct {
@@ -25,18 +25,13 @@ type capture struct {
 	next  int    // where the ring is written
 	total int64
 	ended bool
-	lines *lineSplitter
 }
 
-func newCapture(limit int, onLine func(string)) *capture {
+func newCapture(limit int) *capture {
 	if limit <= 0 {
 		limit = DefaultMaxOutput
 	}
-	c := &capture{limit: max(limit/2, 1)}
-	if onLine != nil {
-		c.lines = &lineSplitter{emit: onLine}
-	}
-	return c
+	return &capture{limit: max(limit/2, 1)}
 }
 
 func (c *capture) Write(b []byte) (int, error) {
@@ -48,9 +43,6 @@ func (c *capture) Write(b []byte) (int, error) {
 	}
 	n := len(b)
 	c.total += int64(n)
-	if c.lines != nil {
-		c.lines.write(b)
-	}
 	if room := c.limit - len(c.head); room > 0 {
 		k := min(room, len(b))
 		c.head = append(c.head, b[:k]...)
@@ -77,9 +69,6 @@ func (c *capture) Write(b []byte) (int, error) {
 func (c *capture) end() (out []byte, truncated bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended && c.lines != nil {
-		c.lines.flush()
-	}
 	c.ended = true
 	cut := c.total - int64(len(c.head)) - int64(len(c.tail))
 	out = c.head
@@ -97,7 +86,7 @@ func (c *capture) size() int64 {
 	return c.total
 }
 
-// A lineSplitter cuts a stream into lines of at most MaxLine bytes. A last
+// A lineSplitter cuts a stream into lines of at most maxLine bytes. A last
 // line without newline is emitted by flush.
 type lineSplitter struct {
 	emit func(string)
@@ -122,8 +111,8 @@ func (l *lineSplitter) write(b []byte) {
 
 // cut emits pieces while the line is too long, never within a character.
 func (l *lineSplitter) cut() {
-	for len(l.part) > MaxLine {
-		k := MaxLine
+	for len(l.part) > maxLine {
+		k := maxLine
 		for back := 0; back < utf8.UTFMax-1 && !utf8.RuneStart(l.part[k]); back++ {
 			k--
 		}

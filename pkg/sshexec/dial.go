@@ -63,7 +63,6 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 			return nil, err
 		}
 		pause := backoff(attempt)
-		p.log.Debug("dial failed, trying again", "host", t.name(), "attempt", attempt, "pause", pause, "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -140,7 +139,6 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if proxy != nil {
 		proxy.established.Store(true)
 	}
-	p.log.Debug("connected", "host", t.name(), "address", t.HostPort(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", algorithms.KeyExchange(sc))
 	return p.adopt(h, sc, chans, reqs, via), nil
 }
 
@@ -278,9 +276,6 @@ func (h *handshake) config() (*ssh.ClientConfig, error) {
 	check, err := h.pool.settings.Check(hostkeys.Host{
 		Address: t.host(), Port: t.port(), Alias: t.HostKeyAlias,
 		Files: t.KnownHosts, Revoked: t.RevokedHostKeys, AcceptNew: t.HostKeyPolicy == AcceptNew, Bound: t.HostKey,
-		Recorded: func(file string, key ssh.PublicKey) {
-			h.pool.log.Info("recorded a new host key", "host", t.name(), "file", file, "type", key.Type(), "fingerprint", ssh.FingerprintSHA256(key))
-		},
 	}, h.pool.opts.Algorithms)
 	if err != nil {
 		return nil, keyRefused(err)

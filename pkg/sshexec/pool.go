@@ -3,7 +3,6 @@ package sshexec
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -44,15 +43,12 @@ type Options struct {
 	// password can be asked for. 0 means 30 seconds, three times what Ansible
 	// waits for the prompt.
 	becomeBound time.Duration
-	// Logger gets debug records about connections. Nil means none.
-	Logger *slog.Logger
 }
 
 // A Pool owns connections to hosts. Its methods may be called from any number
 // of goroutines. Close it when done.
 type Pool struct {
 	opts Options
-	log  *slog.Logger
 	gate *gate
 	keys *auth.Ring
 
@@ -95,12 +91,8 @@ func NewPool(o Options) *Pool {
 	if o.becomeBound <= 0 {
 		o.becomeBound = 30 * time.Second
 	}
-	log := o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	p := &Pool{
-		opts: o, log: log,
+		opts:  o,
 		gate:  newGate(o.MaxDials),
 		keys:  auth.NewRing(o.Passphrase),
 		slots: map[string]*slot{},
@@ -365,7 +357,6 @@ func (p *Pool) sweep(now time.Time) {
 		c.close(errIdle)
 	}
 	for _, c := range silent {
-		p.log.Debug("peer gives no sign of life", "host", c.name)
 		c.close(errSilent)
 	}
 }

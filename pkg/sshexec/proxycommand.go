@@ -58,7 +58,7 @@ func startProxyCommand(t Target) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, addr: t.HostPort(), stderr: newCapture(4096, nil)}
+	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, addr: t.HostPort(), stderr: newCapture(4096)}
 	cmd.Stderr = c.stderr
 	// A grandchild that keeps standard error open must not keep Wait.
 	cmd.WaitDelay = time.Second

@@ -34,8 +34,6 @@ type Host struct {
 	AcceptNew bool
 	// Bound is the fingerprint of the one key that the host may have, or "".
 	Bound string
-	// Recorded, unless nil, is told of a key that was recorded.
-	Recorded func(file string, key ssh.PublicKey)
 }
 
 // A Refusal is why a host's key is not accepted.
@@ -164,9 +162,6 @@ func (c *Check) Verify(key ssh.PublicKey) error {
 		return refuse("", "cannot record the host key in %s: %w", h.Files[0], err)
 	}
 	if found == nil || found.has(key) {
-		if h.Recorded != nil {
-			h.Recorded(h.Files[0], key)
-		}
 		return nil
 	}
 	return c.changed(found.keys(), key)

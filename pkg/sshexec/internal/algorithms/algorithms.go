@@ -99,11 +99,3 @@ func Fingerprint(key ssh.PublicKey) string {
 	}
 	return ssh.FingerprintSHA256(key)
 }
-
-// KeyExchange is the one that a connection has used.
-func KeyExchange(c ssh.ConnMetadata) string {
-	if a, ok := c.(ssh.AlgorithmsConnMetadata); ok {
-		return a.Algorithms().KeyExchange
-	}
-	return ""
-}
