@@ -59,13 +59,28 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 	return sshexec.Secret(line), nil
 }
 
+// reading is held by who reads standard input.
+var reading = make(chan struct{}, 1)
+
 // askSecretUntil is askSecret until ctx ends, which gives the terminal its echo
-// back. What still reads then, nobody can interrupt.
+// back. What still reads then, nobody can interrupt: it gets the next line, so that
+// the question after it is not asked before.
 func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo bool) (sshexec.Secret, error) {
+	select {
+	case reading <- struct{}{}:
+	default:
+		fmt.Fprintln(c.ErrOrStderr(), "The question before was given up; press Enter, and the next one comes.")
+		select {
+		case reading <- struct{}{}:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
 	restore := func() {}
 	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
 		before, err := term.GetState(int(in.Fd()))
 		if err != nil {
+			<-reading
 			return "", fmt.Errorf("cannot read the password: %w", err)
 		}
 		restore = func() { _ = term.Restore(int(in.Fd()), before) }
@@ -76,6 +91,7 @@ func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo b
 	}
 	done := make(chan answer, 1)
 	go func() {
+		defer func() { <-reading }()
 		if !echo {
 			secret, err := askSecret(c, prompt)
 			done <- answer{secret, err}
