@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func (c *conn) lostErr() error {
 		return errLost
 	}
 	switch {
-	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, errEOF):
+	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, io.EOF):
 		return fmt.Errorf("%w: the host closed it", errLost)
 	default:
 		return fmt.Errorf("%w: %w", errLost, c.cause)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// A parsed is one file, valid while the file's stamp is the same.
+// A parsed file is valid while the file's stamp is the same.
 type parsed struct {
 	stamp   stamp
 	byName  map[string]entries // lines that name hosts plainly
