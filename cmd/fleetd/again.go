@@ -45,6 +45,9 @@ func again(c *cobra.Command, verb string, s rollout.Source) string {
 	if s.Kubeconfig != "" {
 		words = append(words, "--kubeconfig", s.Kubeconfig)
 	}
+	if s.KubeVia != "" {
+		words = append(words, "--kube-via", s.KubeVia)
+	}
 	words = append(words, access(c)...)
 	if verb == "apply" {
 		words = append(words, repeated(c, "state")...)

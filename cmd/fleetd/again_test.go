@@ -19,11 +19,11 @@ func TestAgain(t *testing.T) {
 			[]string{"-K", "-f", "5", "--vault-id", "prod@~/my pass", "--state", "/srv/fleetd", "--yes", "-o", "json"},
 			rollout.Source{
 				Inventories: []string{"a.yaml", "b,c,"}, Playbook: "playbooks/disable_ebpf.yml", Limit: []string{"all:!web1"}, Tags: []string{"kernel", "odd tag"}, SkipTags: []string{"slow"},
-				ExtraVars: []string{"kernel_version=6.1.4", `{"x": "it's"}`}, Kubeconfig: "admin.conf",
+				ExtraVars: []string{"kernel_version=6.1.4", `{"x": "it's"}`}, Kubeconfig: "admin.conf", KubeVia: "bastion",
 			},
 			"apply",
 			`fleetd apply a.yaml -i b,c, --playbook playbooks/disable_ebpf.yml --limit 'all:!web1' --tags kernel --tags 'odd tag' --skip-tags slow -e 'kernel_version=6.1.4' -e '{"x": "it'\''s"}' ` +
-				`--kubeconfig admin.conf --vault-id 'prod@~/my pass' --forks 5 --ask-become-pass --state /srv/fleetd`,
+				`--kubeconfig admin.conf --kube-via bastion --vault-id 'prod@~/my pass' --forks 5 --ask-become-pass --state /srv/fleetd`,
 		},
 		{[]string{"--state", "/srv/fleetd"}, rollout.Source{Inventories: []string{"a"}, Limit: []string{"w1"}}, "plan", "fleetd plan a --limit w1"},
 	} {

@@ -140,7 +140,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 	if err != nil || !rollout.IsPlan(raw) {
 		return nil, nil // not one of ours; if it is not there, reading the inventory says so
 	}
-	for _, name := range append([]string{"limit", "extra-vars", "playbook", "kubeconfig"}, tagFlags...) {
+	for _, name := range append([]string{"limit", "extra-vars", "playbook", "kubeconfig", "kube-via"}, tagFlags...) {
 		if c.Flags().Changed(name) {
 			return nil, fmt.Errorf("--%s cannot be changed for a saved plan: it is part of what was reviewed", name)
 		}
@@ -154,7 +154,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 
 // adopt takes over what the plan was made with.
 func (f *fleetFlags) adopt(s rollout.Source) {
-	f.limit, f.extraVars, f.playbook, f.kubeconfig = s.Limit, s.ExtraVars, s.Playbook, s.Kubeconfig
+	f.limit, f.extraVars, f.playbook, f.kubeconfig, f.kubeVia = s.Limit, s.ExtraVars, s.Playbook, s.Kubeconfig, s.KubeVia
 	f.tags, f.skipTags, f.startAtTask = s.Tags, s.SkipTags, s.StartAtTask
 }
 

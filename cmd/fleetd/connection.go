@@ -15,7 +15,9 @@ import (
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/value"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // passwords are what --ask-pass and --ask-become-pass were answered with.
@@ -57,13 +59,28 @@ func askSecret(c *cobra.Command, prompt string) (sshexec.Secret, error) {
 	return sshexec.Secret(line), nil
 }
 
+// reading is held by who reads standard input.
+var reading = make(chan struct{}, 1)
+
 // askSecretUntil is askSecret until ctx ends, which gives the terminal its echo
-// back. What still reads then, nobody can interrupt.
+// back. What still reads then, nobody can interrupt: it gets the next line, so that
+// the question after it is not asked before.
 func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo bool) (sshexec.Secret, error) {
+	select {
+	case reading <- struct{}{}:
+	default:
+		fmt.Fprintln(c.ErrOrStderr(), "The question before was given up; press Enter, and the next one comes.")
+		select {
+		case reading <- struct{}{}:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
 	restore := func() {}
 	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
 		before, err := term.GetState(int(in.Fd()))
 		if err != nil {
+			<-reading
 			return "", fmt.Errorf("cannot read the password: %w", err)
 		}
 		restore = func() { _ = term.Restore(int(in.Fd()), before) }
@@ -74,6 +91,7 @@ func askSecretUntil(ctx context.Context, c *cobra.Command, prompt string, echo b
 	}
 	done := make(chan answer, 1)
 	go func() {
+		defer func() { <-reading }()
 		if !echo {
 			secret, err := askSecret(c, prompt)
 			done <- answer{secret, err}
@@ -125,7 +143,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	if err != nil {
 		return nil, err
 	}
-	o := sshexec.VarOptions{SSHConfig: sshexec.NewSSHConfig(sshexec.DefaultSSHConfig()...)}
+	o := config.Options{SSHConfig: config.NewSSHConfig(config.DefaultSSHConfig()...)}
 	if f.acceptNewHosts {
 		o.HostKeyPolicy = sshexec.AcceptNew
 	}
@@ -149,18 +167,18 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 		errs = append(errs, err)
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", sshexec.HostRange(warned[w]), sshexec.Printable(w))
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", view.HostRange(warned[w]), sshexec.Printable(w))
 	}
-	return out, sshexec.FleetError(errs...)
+	return out, view.FleetError(errs...)
 }
 
 // targetOf says how a host is reached, from its variables and the flags.
-func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked passwords, o sshexec.VarOptions) (sshexec.Target, error) {
+func targetOf(inv *inventory.Inventory, host string, vars map[string]any, asked passwords, o config.Options) (sshexec.Target, error) {
 	if v, named := vars["ansible_host"]; named && (v == nil || v == "") {
 		return sshexec.Target{}, &sshexec.Error{Host: host, Op: "tell the address", Kind: sshexec.KindUsage, Err: errors.New(at(inv, host, "ansible_host") + "ansible_host is empty"),
 			Hint: "give it an address, or leave ansible_host out: then the host's name is its address"}
 	}
-	t, err := sshexec.TargetFromVars(host, vars, o)
+	t, err := config.FromVars(host, vars, o)
 	if err != nil {
 		return sshexec.Target{}, err
 	}

@@ -66,7 +66,8 @@ func TestErrorsAreShownAsText(t *testing.T) {
 	}
 }
 
-// TestPromptEndsWithItsContext: Ctrl-C at a question.
+// TestPromptEndsWithItsContext: Ctrl-C at a question, whose line does not become
+// another's answer.
 func TestPromptEndsWithItsContext(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -91,6 +92,12 @@ func TestPromptEndsWithItsContext(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the prompt hangs")
+	}
+	if _, err := io.WriteString(w, "lost\nanswer\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := askSecretUntil(t.Context(), c, "Code: ", false); err != nil || got.Reveal() != "answer" {
+		t.Errorf("%q, %v", got.Reveal(), err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 )
 
 // fleetFlags are the flags of every verb that works on a fleet; where Ansible
@@ -22,6 +23,7 @@ type fleetFlags struct {
 	extraVars      []string
 	playbook       string
 	kubeconfig     string
+	kubeVia        string
 	state          string
 	forks          int
 	output         string
@@ -70,6 +72,7 @@ func (f *fleetFlags) addPlaybook(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.playbook, "playbook", defaultPlaybook, "playbook; those that fleetd brings are found under playbooks/ anywhere")
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (else the inventory's kubeconfig variable, else KUBECONFIG)")
+	fs.StringVar(&f.kubeVia, "kube-via", "", "host of the inventory through which the API server is reached, by SSH; one that the playbook does not work on")
 }
 
 // tagFlags are the names of what addTags adds.
@@ -107,7 +110,7 @@ func (f *fleetFlags) keepable() error {
 		if strings.HasPrefix(e, "@") {
 			continue // the file's name is kept, not what is in it
 		}
-		if name := sshexec.SecretVariableIn(e); name != "" {
+		if name := config.SecretVariableIn(e); name != "" {
 			return fmt.Errorf("%s with -e would be kept in the plan and in the journal, and everybody on this machine sees it in the process list\n"+
 				"use -k or -K, a vault, or -e @FILE", name)
 		}

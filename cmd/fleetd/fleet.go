@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -40,13 +41,20 @@ type fleet struct {
 func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl := &fleet{reach: r}
 	var err error
+	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.hosts(), time.Now)
+	fl.pool = newPool(c, f, fl.looking.Hold)
 	if r.Kubeconfig != "" {
-		if fl.client, err = cluster.Connect(r.Kubeconfig, cluster.Options{UserAgent: "fleetd/" + version}); err != nil {
+		o := cluster.Options{UserAgent: "fleetd/" + version}
+		if via := r.KubeVia; via != nil {
+			o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				return fl.pool.DialContext(ctx, *via, network, address)
+			}
+		}
+		if fl.client, err = cluster.Connect(r.Kubeconfig, o); err != nil {
+			fl.close()
 			return nil, err
 		}
 	}
-	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.hosts(), time.Now)
-	fl.pool = newPool(c, f, fl.looking.Hold)
 	hosts := node.NewFleet(fl.pool, r.Targets)
 	fl.modules = modules(fl.client, hosts)
 	// The first problem of a host is the one that is shown: its own come before
@@ -149,7 +157,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	}
 	maps.Copy(files, inv.Files())
 	p := &planned{desired: desired, source: rollout.Source{
-		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, Files: files,
+		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, KubeVia: f.kubeVia, Files: files,
 	}}
 	if p.fleet, err = wire(c, f, r); err != nil {
 		return nil, err
@@ -188,8 +196,20 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 	if r.ControlPlane, err = controlPlaneOf(inv); err != nil {
 		return r, err
 	}
-	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, hosts); err != nil {
+	asked := hosts
+	if f.kubeVia != "" {
+		if err := checkKubeVia(f.kubeVia, inv, hosts); err != nil {
+			return r, err
+		}
+		asked = append(slices.Clone(hosts), f.kubeVia)
+	}
+	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked); err != nil {
 		return r, err
+	}
+	if f.kubeVia != "" {
+		via := r.Targets[f.kubeVia]
+		r.KubeVia = &via
+		delete(r.Targets, f.kubeVia)
 	}
 	// A host's Node is found by its name or address.
 	for h, t := range r.Targets {
@@ -206,6 +226,18 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 	}
 	r.Kubeconfig, err = kubeconfigOf(f, vars)
 	return r, err
+}
+
+// checkKubeVia refuses a host that may be rebooted while the cluster is asked about
+// it.
+func checkKubeVia(via string, inv *inventory.Inventory, hosts []string) error {
+	if !slices.Contains(inv.Hosts(), via) {
+		return &rollout.Problem{Message: fmt.Sprintf("--kube-via %s: the inventory has no such host", via), Hint: "add it, outside of the groups that the playbook is for"}
+	}
+	if slices.Contains(hosts, via) {
+		return &rollout.Problem{Message: fmt.Sprintf("--kube-via %s: the playbook works on this host, and may reboot it", via), Hint: "take a jump host, or leave the host out with --limit"}
+	}
+	return nil
 }
 
 // isNo tells false, or the text that an INI file has for it.

@@ -14,6 +14,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // reach is how the hosts and the cluster of a run are got at. The journal keeps
@@ -27,6 +28,8 @@ type reach struct {
 	ControlPlane []string `json:"control_plane,omitempty"`
 	// Kubeconfig is "" where the run has no cluster.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// KubeVia, unless nil, is the host through which the API server is reached.
+	KubeVia *sshexec.Target `json:"kube_via,omitempty"`
 }
 
 // absolute is the same from any folder.
@@ -40,6 +43,13 @@ func (r reach) absolute() (reach, error) {
 		targets[h] = a
 	}
 	r.Targets = targets
+	if r.KubeVia != nil {
+		via, err := r.KubeVia.Absolute()
+		if err != nil {
+			return r, err
+		}
+		r.KubeVia = &via
+	}
 	if r.Kubeconfig != "" {
 		files := filepath.SplitList(r.Kubeconfig)
 		for i, f := range files {
@@ -95,10 +105,15 @@ func readReach(c *cobra.Command, f *fleetFlags, raw []byte) (reach, error) {
 		}
 		r.Targets[h] = t
 	}
+	if via := r.KubeVia; via != nil {
+		if via.Password = asked.login; via.NeedsPassword && via.Password == "" {
+			missing = append(missing, via.Name)
+		}
+	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
 		return r, &rollout.Problem{
-			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", sshexec.HostRange(missing)),
+			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", view.HostRange(missing)),
 			Hint:    "give -k (SSH password) or -K (sudo password), or -i INVENTORY to take them from there",
 		}
 	}

@@ -50,6 +50,7 @@ type Source struct {
 	StartAtTask string   `json:"start_at_task,omitempty"`
 	ExtraVars   []string `json:"extra_vars,omitempty"`
 	Kubeconfig  string   `json:"kubeconfig,omitempty"`
+	KubeVia     string   `json:"kube_via,omitempty"`
 	// Files are the SHA-256 of every file that was read for it, by path.
 	Files map[string]string `json:"files,omitempty"`
 }

@@ -1,11 +1,8 @@
 package sshexec_test
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,16 +14,11 @@ import (
 // connectedBy connects to t and returns the key exchange that both agreed on.
 func connectedBy(t *testing.T, target sshexec.Target) (string, error) {
 	t.Helper()
-	var log bytes.Buffer
-	p := newPool(t, sshexec.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	p := newPool(t, sshexec.Options{})
 	if err := p.Connect(testContext(t), target); err != nil {
 		return "", err
 	}
-	m := regexp.MustCompile(`msg=connected .*\bkex=(\S+)`).FindSubmatch(log.Bytes())
-	if m == nil {
-		t.Fatalf("no key exchange in the log:\n%s", log.String())
-	}
-	return string(m[1]), nil
+	return p.KeyExchange(target), nil
 }
 
 // TestOpenSSHKeyExchange: what is agreed on with nodes that know more or less,

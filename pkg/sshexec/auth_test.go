@@ -136,7 +136,7 @@ func TestPassphraseIsAskedOnceForAFleet(t *testing.T) {
 		target := srv2.Target("web1")
 		target.IdentityFiles = []string{key}
 		err := runTrue(t, p, target)
-		want := fmt.Sprintf("cannot log in on web1: private key %s is encrypted, and there is nobody to ask for its passphrase", key)
+		want := fmt.Sprintf("cannot log in as centos on web1: private key %s is encrypted, and there is nobody to ask for its passphrase", key)
 		if err == nil || err.Error() != want || sshexec.KindOf(err) != sshexec.KindAuth || !strings.Contains(sshexec.HintOf(err), "ssh-add") {
 			t.Errorf("got %v (%s)", err, sshexec.HintOf(err))
 		}

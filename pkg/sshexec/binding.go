@@ -1,11 +1,5 @@
 package sshexec
 
-import (
-	"fmt"
-
-	"golang.org/x/crypto/ssh"
-)
-
 // A plan is made for machines, and reaches them by names. Between the plan and
 // its end a name may come to mean another machine: DNS is changed, two ports are
 // swapped. A machine is told by its host key.
@@ -44,39 +38,4 @@ func (p *Pool) opened(t Target) *conn {
 func (t Target) unbound() Target {
 	t.HostKey = ""
 	return t
-}
-
-// checkBound refuses every host key but the one that t is bound to.
-func (t Target) checkBound(key ssh.PublicKey) error {
-	got := fingerprint(key)
-	if t.HostKey == "" || t.HostKey == got {
-		return nil
-	}
-	return &fault{kind: KindHostKey, op: "connect",
-		err:  fmt.Errorf("its host key is %s, and not %s", got, t.HostKey),
-		hint: "another machine answers at " + t.HostPort() + ", or it was installed anew; make a new plan"}
-}
-
-// fingerprint is what ssh-keygen -l prints of a key, and of a certificate for
-// that key: a certificate is renewed every so often, the key stays.
-func fingerprint(key ssh.PublicKey) string {
-	if c, ok := key.(*ssh.Certificate); ok {
-		key = c.Key
-	}
-	return ssh.FingerprintSHA256(key)
-}
-
-// sign notes the key that signed for the login: a key signs only after sshd has
-// said that it would accept it.
-func (h *handshake) sign(key ssh.PublicKey) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.signed = fingerprint(key)
-}
-
-// keys returns the fingerprints of the host key and of the login's.
-func (h *handshake) keys() (host, login string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.hostKey, h.signed
 }

@@ -19,8 +19,8 @@ import (
 func FuzzLines(f *testing.F) {
 	for _, s := range []string{
 		"", "\n", "a", "a\n", "a\nb", "a\r\nb\r\n", "10%\r20%\r100%\ndone", "\x1b[31mred\x1b[0m\n", "\x1b]0;title\x07x", "\x1b]0;no end\nx",
-		"\x1b", "\x1b[", "\x1b[3", "\xff\xfe\n", "é\n", "\xc3", "a\x00b", "\u009b31m", "\u202eabc", strings.Repeat("x", MaxLine) + "\n",
-		strings.Repeat("é", MaxLine), strings.Repeat("\xff", MaxLine+5), "\x1bP\x1b\\", "\x1b(B", "a\rb\rc\r",
+		"\x1b", "\x1b[", "\x1b[3", "\xff\xfe\n", "é\n", "\xc3", "a\x00b", "\u009b31m", "\u202eabc", strings.Repeat("x", maxLine) + "\n",
+		strings.Repeat("é", maxLine), strings.Repeat("\xff", maxLine+5), "\x1bP\x1b\\", "\x1b(B", "a\rb\rc\r",
 	} {
 		f.Add([]byte(s), 3)
 	}
@@ -44,7 +44,7 @@ func FuzzLines(f *testing.F) {
 			if !utf8.ValidString(l) {
 				t.Fatalf("not UTF-8: %q", l)
 			}
-			if len(l) > 6*MaxLine {
+			if len(l) > 6*maxLine {
 				t.Fatalf("line of %d bytes", len(l))
 			}
 			for _, r := range l {
@@ -53,7 +53,7 @@ func FuzzLines(f *testing.F) {
 				}
 			}
 		}
-		if isPrintable(string(data)) && len(data) < MaxLine {
+		if Printable(string(data)) == string(data) && len(data) < maxLine {
 			want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 			if len(data) == 0 {
 				want = nil
@@ -91,7 +91,7 @@ func TestCaptureKeepsBothEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(2, 40).Draw(t, "limit")
 		var all []byte
-		c := newCapture(limit, nil)
+		c := newCapture(limit)
 		for _, w := range rapid.SliceOf(rapid.SliceOfN(rapid.Byte(), 0, 60)).Draw(t, "writes") {
 			all = append(all, w...)
 			if n, err := c.Write(w); n != len(w) || err != nil {

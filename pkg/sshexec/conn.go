@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -42,10 +43,12 @@ type conn struct {
 func (p *Pool) adopt(h *handshake, sc ssh.Conn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, via *conn) *conn {
 	now := time.Now()
 	t := h.target
-	hostKey, loginKey := h.keys()
+	h.mu.Lock() // a host may change its keys at any time
+	hostKey := h.hostKey
+	h.mu.Unlock()
 	c := &conn{
 		key: t.key(), name: t.name(), ssh: sc, via: via, pool: p,
-		hostKey: hostKey, loginKey: loginKey,
+		hostKey: hostKey, loginKey: h.login.Signed(),
 		lastUsed: now, lastPing: now,
 		sessions: make(chan struct{}, maxSessions),
 		dead:     make(chan struct{}),
@@ -114,7 +117,7 @@ func (c *conn) lostErr() error {
 		return errLost
 	}
 	switch {
-	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, errEOF):
+	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, io.EOF):
 		return fmt.Errorf("%w: the host closed it", errLost)
 	default:
 		return fmt.Errorf("%w: %w", errLost, c.cause)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,8 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 )
-
-var errEOF = io.EOF
 
 // retryClass says how often a failed dial is worth another attempt.
 type retryClass int
@@ -59,7 +56,6 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 			return nil, err
 		}
 		pause := backoff(attempt)
-		p.log.Debug("dial failed, trying again", "host", t.name(), "attempt", attempt, "pause", pause, "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -115,7 +111,7 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	proxy, _ := raw.(*proxyConn)
 	raw = ps.watch(raw)
 
-	h := &handshake{pool: p, target: t, deadline: dl, pass: ps}
+	h := &handshake{pool: p, target: t, deadline: dl, pass: ps, login: p.keys.NewLogin(p.credentials(t), dl)}
 	config, err := h.config()
 	if err != nil {
 		raw.Close()
@@ -136,7 +132,6 @@ func (p *Pool) dialVia(ctx context.Context, t Target, via *conn) (*conn, error) 
 	if proxy != nil {
 		proxy.established.Store(true)
 	}
-	p.log.Debug("connected", "host", t.name(), "address", t.HostPort(), "user", t.user(), "server", string(sc.ServerVersion()), "kex", keyExchangeOf(sc))
 	return p.adopt(h, sc, chans, reqs, via), nil
 }
 
@@ -227,8 +222,11 @@ func newDeadline(parent context.Context, d time.Duration) *deadline {
 	return dl
 }
 
-// hold stops the clock until the returned function is called.
-func (d *deadline) hold() (resume func()) {
+// Context ends with the deadline.
+func (d *deadline) Context() context.Context { return d.ctx }
+
+// Hold stops the clock until the returned function is called.
+func (d *deadline) Hold() (resume func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.held++; d.held == 1 {
@@ -250,129 +248,4 @@ func (d *deadline) stop() {
 	defer d.mu.Unlock()
 	d.timer.Stop()
 	d.cancel(nil)
-}
-
-// A handshake is one login attempt; its fields tell afterwards how far it got.
-type handshake struct {
-	pool     *Pool
-	target   Target
-	deadline *deadline
-	pass     *pass
-	asked    bool // the password was sent; x/crypto calls one method at a time
-
-	mu      sync.Mutex
-	hostKey string // fingerprint of the host key that was accepted
-	keyErr  error  // the host key was refused
-	keyOK   bool   // the host key was accepted: key exchange is over
-	authErr error  // why our side could not log in
-	offered []string
-	skipped []string // what was not offered, and why
-	gave    bool     // a password, or an answer of a person, among them
-	signed  string   // fingerprint of the key that signed last
-}
-
-func (h *handshake) config() (*ssh.ClientConfig, error) {
-	t := h.target
-	verify, algos, err := h.pool.hostKeys(t)
-	if err != nil {
-		if f, ok := errors.AsType[*fault](err); ok {
-			return nil, f
-		}
-		return nil, &fault{kind: KindHostKey, op: "connect", err: err}
-	}
-	return &ssh.ClientConfig{
-		Config:            h.pool.opts.Algorithms.config(),
-		User:              t.user(),
-		Auth:              h.authMethods(),
-		HostKeyAlgorithms: algos,
-		ClientVersion:     "SSH-2.0-fleetd",
-		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			// Before verify, which may record the key of a host that is new.
-			err := t.checkBound(key)
-			if err == nil {
-				err = verify(key)
-			}
-			h.mu.Lock()
-			again := h.keyOK // the keys of a connection are changed from time to time
-			h.hostKey, h.keyErr, h.keyOK = fingerprint(key), err, err == nil
-			h.mu.Unlock()
-			if err != nil || again {
-				return err
-			}
-			defer h.deadline.hold()()
-			return h.pass.toLogin(h.deadline.ctx)
-		},
-	}, nil
-}
-
-// fault explains why the handshake failed.
-func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	err = h.explain(ctx, proxy, err)
-	if f, ok := errors.AsType[*fault](err); ok && h.gave && f.retry != retryNever {
-		once := *f
-		once.retry = retryNever
-		if once.hint == "" {
-			once.hint = "the password was sent, so the login is not tried again: each failure may count towards a lock of the account"
-		}
-		return &once
-	}
-	return err
-}
-
-// explain is called with h.mu held.
-func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) error {
-	t := h.target
-	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
-	switch {
-	case h.keyErr != nil:
-		if f, ok := errors.AsType[*fault](h.keyErr); ok {
-			return f
-		}
-		return &fault{kind: KindHostKey, op: "connect", err: h.keyErr}
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case h.authErr != nil:
-		return h.authErr
-	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
-		f := &fault{kind: KindTimeout, op: "connect", retry: retryTimeout,
-			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}
-		if h.keyOK {
-			f.op = "log in as " + t.user()
-			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
-		}
-		return f
-	case strings.Contains(text, "unable to authenticate"), errors.Is(err, errPasswordRefused):
-		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: h.authText(), hint: h.authHint()}
-	case strings.Contains(text, "oo many authentication failures"):
-		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
-			hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}
-	case strings.Contains(text, "no common algorithm"):
-		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: ")),
-			hint: "the host's sshd is older or stricter than what is considered safe"}
-	case h.keyOK:
-		// Lost between key exchange and login: sshd gave up (LoginGraceTime,
-		// pam_nologin) or the line did.
-		return &fault{kind: KindLost, op: "log in as " + t.user(), retry: retrySoon, err: fmt.Errorf("connection lost during login: %s", text)}
-	case isHangup(err):
-		f := &fault{kind: KindUnreachable, op: "connect", retry: retrySoon,
-			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.HostPort()),
-			hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
-		if proxy != nil {
-			f.err, f.hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""
-			if said := proxy.said(); said != "" {
-				f.err = fmt.Errorf("%w: %s", f.err, said)
-			}
-		}
-		return f
-	default:
-		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: "))}
-	}
-}
-
-func isHangup(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) ||
-		errors.Is(err, io.ErrClosedPipe)
 }

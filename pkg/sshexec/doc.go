@@ -46,9 +46,8 @@
 // A become password is written to standard input only after the prompt was
 // seen; a second prompt means that it was wrong.
 //
-// Output is streamed by line to [Command.OnLine] and captured within
-// [Command.MaxOutput] bytes per stream: the beginning and the end are kept, a
-// marker stands for what was cut. Output that a process holds open after the
+// Output is captured within [Command.MaxOutput] bytes per stream: the beginning and
+// the end are kept, a marker stands for what was cut. Output that a process holds open after the
 // command's end is given up after four quiet seconds, and [Result.Unfinished] set.
 //
 // When the context ends or [Command.Timeout] passes, the process group of the
@@ -71,6 +70,22 @@
 // it over the target: a reader sees the old file or the new one. The temporary
 // file is removed on the node by the node's own shell, so also when the
 // connection is cut.
+//
+// # What a node says
+//
+// Bytes of a node are data: none reaches a terminal, a log or a shell as it is. They
+// are in
+//   - [Result.Stdout] and [Result.Stderr], as they came: who shows them calls
+//     [Printable], as package view does;
+//   - [Result.Signal], a name of RFC 4254's form, or "unknown";
+//   - [Error.Error] and [Error.Cause], printable, one line, whatever the cause's text
+//     is: a refused channel, a version, sudo's words, an SFTP server's, a
+//     ProxyCommand's standard error;
+//   - questions of keyboard-interactive, printable, each line after the host's name;
+//   - [Error.Hint]: only words that are quoted for a shell, since hints are copied there.
+//
+// Names of hosts and users come from an inventory, and are checked before a
+// ProxyCommand's shell gets them: see [Target.Validate].
 //
 // # Errors
 //

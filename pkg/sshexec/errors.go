@@ -71,8 +71,8 @@ type Error struct {
 }
 
 // Error returns "cannot OP on HOST: CAUSE" ("cannot connect to HOST: CAUSE"),
-// passed through [Printable]; one line, unless the request itself was wrong. The hint is apart, so that it is printed once for many hosts: see
-// [HintOf].
+// passed through [Printable]; one line, unless the request itself was wrong. The hint
+// is apart, so that it is printed once for many hosts: see [HintOf].
 func (e *Error) Error() string {
 	var sb strings.Builder
 	sb.WriteString("cannot ")
@@ -88,6 +88,19 @@ func (e *Error) Error() string {
 		sb.WriteString(e.cause())
 	}
 	return sb.String()
+}
+
+// Cause is the failure without the host, "cannot OP: CAUSE", so that equal failures of
+// many hosts read alike.
+func (e *Error) Cause() string {
+	text := "cannot " + e.Op
+	if e.Err != nil {
+		text += ": " + e.cause()
+	}
+	if e.addr != "" {
+		text = strings.ReplaceAll(text, e.addr, "the host")
+	}
+	return text
 }
 
 // cause is safe to show: what a peer says is in many a cause, and must neither

@@ -1,6 +1,15 @@
 package sshexec
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// KeyExchange is the one that the open connection to t has used.
+func (p *Pool) KeyExchange(t Target) string {
+	return p.opened(t).ssh.(ssh.AlgorithmsConnMetadata).Algorithms().KeyExchange
+}
 
 // BecomeWithin bounds sudo and su.
 func BecomeWithin(o *Options, d time.Duration) { o.becomeBound = d }

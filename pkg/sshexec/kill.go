@@ -45,7 +45,6 @@ func (r *runner) kill(s *session) {
 		if killer != nil {
 			killer.close()
 		}
-		r.pool.log.Warn("cannot kill the command", "host", r.target.name(), "err", err)
 		return
 	}
 	defer killer.close()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
@@ -91,7 +92,7 @@ func (l *lead) lookForPrompt(text string) {
 			}
 			l.su, text = true, after
 		}
-		if !isPasswordPrompt(text[strings.LastIndexByte(text, '\n')+1:]) {
+		if !auth.IsPasswordPrompt(text[strings.LastIndexByte(text, '\n')+1:]) {
 			return
 		}
 	default:

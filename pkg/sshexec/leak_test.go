@@ -62,13 +62,13 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 			_ = runTrue(t, p, target)
 		}},
 		{"command that is still running", func(t *testing.T, p *sshexec.Pool, target sshexec.Target) {
-			started := make(chan struct{})
+			started := t.TempDir() + "/started"
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_, _ = p.Run(testContext(t), target, sshexec.Command{Script: "echo started; exec sleep 1000", OnLine: func(sshexec.Stream, string) { close(started) }})
+				_, _ = p.Run(testContext(t), target, sshexec.Command{Script: "touch " + started + "; exec sleep 1000"})
 			}()
-			<-started
+			untilThere(t, started)
 			p.Close()
 			<-done
 		}},

@@ -78,3 +78,16 @@ func leftOf(before map[string]bool) []string {
 		}
 	}
 }
+
+// untilThere waits for a file that a command makes.
+func untilThere(t testing.TB, name string) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(name); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("%s is not made", name)
+			return
+		}
+	}
+}

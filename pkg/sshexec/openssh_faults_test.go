@@ -275,7 +275,12 @@ func TestOpenSSHHalfOpenConnection(t *testing.T) {
 	if err := runTrue(t, p, target); err != nil || line.dials.Load() != 2 {
 		t.Errorf("an idle connection: %v, %d connections", err, line.dials.Load())
 	}
-	_, err := p.Run(testContext(t), target, sshexec.Command{Script: "echo started; exec sleep 30", OnLine: func(sshexec.Stream, string) { line.freeze() }})
+	started := t.TempDir() + "/started"
+	go func() {
+		untilThere(t, started)
+		line.freeze()
+	}()
+	_, err := p.Run(testContext(t), target, sshexec.Command{Script: "touch " + started + "; exec sleep 30"})
 	if sshexec.KindOf(err) != sshexec.KindLost || !strings.Contains(err.Error(), "no sign of life") {
 		t.Errorf("a connection in use: %v", err)
 	}

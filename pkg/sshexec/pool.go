@@ -3,9 +3,11 @@ package sshexec
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
+	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 )
 
 // Options configure a [Pool]. The zero value is ready to use.
@@ -41,17 +43,14 @@ type Options struct {
 	// password can be asked for. 0 means 30 seconds, three times what Ansible
 	// waits for the prompt.
 	becomeBound time.Duration
-	// Logger gets debug records about connections. Nil means none.
-	Logger *slog.Logger
 }
 
 // A Pool owns connections to hosts. Its methods may be called from any number
 // of goroutines. Close it when done.
 type Pool struct {
 	opts Options
-	log  *slog.Logger
 	gate *gate
-	keys *keyring
+	keys *auth.Ring
 
 	ctx    context.Context // ends with Close; every dial and cleanup hangs on it
 	cancel context.CancelFunc
@@ -61,7 +60,7 @@ type Pool struct {
 	closed   bool
 	slots    map[string]*slot
 	janitor  bool
-	settings known // parsed known_hosts files
+	settings hostkeys.Store
 }
 
 // A slot is the place of one connection: being dialed, or ready.
@@ -92,14 +91,10 @@ func NewPool(o Options) *Pool {
 	if o.becomeBound <= 0 {
 		o.becomeBound = 30 * time.Second
 	}
-	log := o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	p := &Pool{
-		opts: o, log: log,
+		opts:  o,
 		gate:  newGate(o.MaxDials),
-		keys:  newKeyring(o.Passphrase),
+		keys:  auth.NewRing(o.Passphrase),
 		slots: map[string]*slot{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -302,7 +297,7 @@ func (p *Pool) Close() error {
 		c.close(errPoolClosed)
 	}
 	p.work.Wait()
-	p.keys.close()
+	p.keys.Close()
 	return nil
 }
 
@@ -362,7 +357,6 @@ func (p *Pool) sweep(now time.Time) {
 		c.close(errIdle)
 	}
 	for _, c := range silent {
-		p.log.Debug("peer gives no sign of life", "host", c.name)
 		c.close(errSilent)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
 // noDeadline answers net.Conn's deadline methods for streams that have none.
@@ -41,7 +43,7 @@ func startProxyCommand(t Target) (net.Conn, error) {
 	if err := t.validateUser(); err != nil {
 		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
 	}
-	line, err := expandTokens(t.ProxyCommand, t)
+	line, err := t.Expand(t.ProxyCommand)
 	if err != nil {
 		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
 	}
@@ -56,7 +58,7 @@ func startProxyCommand(t Target) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, addr: t.HostPort(), stderr: newCapture(4096, nil)}
+	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, addr: t.HostPort(), stderr: newCapture(4096)}
 	cmd.Stderr = c.stderr
 	// A grandchild that keeps standard error open must not keep Wait.
 	cmd.WaitDelay = time.Second
@@ -93,8 +95,8 @@ func (c *proxyConn) said() string {
 func (c *proxyConn) LocalAddr() net.Addr  { return tunnelAddr("127.0.0.1:0") }
 func (c *proxyConn) RemoteAddr() net.Addr { return tunnelAddr(c.addr) }
 
-// expandTokens replaces the percent tokens that OpenSSH has for ProxyCommand.
-func expandTokens(s string, t Target) (string, error) {
+// Expand replaces the percent tokens that OpenSSH has for ProxyCommand.
+func (t Target) Expand(s string) (string, error) {
 	var sb strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] != '%' {
@@ -117,10 +119,10 @@ func expandTokens(s string, t Target) (string, error) {
 		case 'r':
 			sb.WriteString(t.user())
 		case 'u':
-			if localUser() == "" {
+			if account.Name() == "" {
 				return "", fmt.Errorf("%%u in %q: the local user has no name", s)
 			}
-			sb.WriteString(localUser())
+			sb.WriteString(account.Name())
 		case 'd':
 			home, err := os.UserHomeDir()
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -138,10 +139,10 @@ func TestOpenSSHRoutes(t *testing.T) {
 			tg.ProxyJump = []sshexec.Target{b}
 		}},
 		{"from Ansible's variables", func(tg *sshexec.Target) {
-			got, err := sshexec.TargetFromVars(tg.Name, map[string]any{
+			got, err := config.FromVars(tg.Name, map[string]any{
 				"ansible_host": "127.0.0.1", "ansible_port": s.Port, "ansible_ssh_private_key_file": s.Path("client"),
 				"ansible_ssh_common_args": fmt.Sprintf(`-o UserKnownHostsFile=%s -o ProxyCommand="%s"`, s.Path("known_hosts"), ssh),
-			}, sshexec.VarOptions{})
+			}, config.Options{})
 			if err != nil {
 				t.Error(err)
 			}

@@ -11,21 +11,6 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
-// A Stream is one of the two output streams of a command.
-type Stream int
-
-const (
-	Stdout Stream = 1
-	Stderr Stream = 2
-)
-
-func (s Stream) String() string {
-	if s == Stderr {
-		return "stderr"
-	}
-	return "stdout"
-}
-
 // A Command is what to run. Exactly one of Argv and Script is set.
 type Command struct {
 	// Argv is a program and its arguments. They reach it unchanged, whatever
@@ -54,10 +39,6 @@ type Command struct {
 	// group is killed and the error has KindTimeout. Until the shell runs,
 	// sshd and sudo get 30 seconds more than Timeout.
 	Timeout time.Duration
-	// OnLine is called with every line of output, without its newline and
-	// passed through [Printable], by one goroutine at a time. Lines longer
-	// than [MaxLine] come in pieces.
-	OnLine func(Stream, string)
 	// MaxOutput bounds the bytes kept of each stream in Result. 0 means
 	// [DefaultMaxOutput].
 	MaxOutput int
@@ -128,11 +109,7 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 			return Result{}, &fault{kind: KindUsage, err: err}
 		}
 	}
-	var onOut, onErr func(string)
-	if cmd.OnLine != nil {
-		onOut, onErr = serialize(cmd.OnLine)
-	}
-	out, errOut := newCapture(cmd.MaxOutput, onOut), newCapture(cmd.MaxOutput, onErr)
+	out, errOut := newCapture(cmd.MaxOutput), newCapture(cmd.MaxOutput)
 
 	r := &runner{pool: p, target: t, cmd: cmd, out: out, errOut: errOut}
 	err = p.onConn(ctx, t, func(c *conn) error { return r.run(ctx, c, program) })
@@ -149,19 +126,6 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 	res.Unfinished = r.unfinished
 	res.ExitStatus, res.Signal = r.status.code, r.status.signal
 	return res, err
-}
-
-// serialize makes one callback of two streams that are read by two goroutines.
-func serialize(f func(Stream, string)) (out, err func(string)) {
-	turn := make(chan struct{}, 1)
-	on := func(s Stream) func(string) {
-		return func(line string) {
-			turn <- struct{}{}
-			defer func() { <-turn }()
-			f(s, line)
-		}
-	}
-	return on(Stdout), on(Stderr)
 }
 
 // onConn calls f with a connection to t. A connection that was open before and

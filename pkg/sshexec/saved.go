@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
 // A run is resumed from its journal, perhaps from another directory, when
@@ -49,7 +51,7 @@ func (t Target) Absolute() (Target, error) {
 		files := slices.Clone(*list)
 		*list = files
 		for i, f := range files {
-			abs, err := filepath.Abs(expandHome(f))
+			abs, err := filepath.Abs(account.Expand(f))
 			if err != nil {
 				return Target{}, &Error{Host: t.name(), Op: "tell where " + f + " is", Kind: KindUsage, Err: err}
 			}

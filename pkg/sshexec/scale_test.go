@@ -55,9 +55,8 @@ func TestFloodCostsBoundedMemory(t *testing.T) {
 			}
 		}
 	})
-	lines := 0
 	res, err := p.Run(testContext(t), srv.Target("web1"), sshexec.Command{
-		Argv: []string{"yes"}, MaxOutput: 100_000, OnLine: func(sshexec.Stream, string) { lines++ },
+		Argv: []string{"yes"}, MaxOutput: 100_000,
 	})
 	close(stop)
 	watcher.Wait()
@@ -65,9 +64,6 @@ func TestFloodCostsBoundedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	if want := int(size/16) + 2; lines != want {
-		t.Errorf("%d lines, want %d", lines, want)
-	}
 	cut := fmt.Sprintf("\n[... %d bytes left out ...]\n", size+10-100_000)
 	if !res.Truncated || len(res.Stdout) != 100_000+len(cut) || !bytes.HasPrefix(res.Stdout, []byte("head\n")) ||
 		!bytes.HasSuffix(res.Stdout, []byte("tail\n")) || !bytes.Contains(res.Stdout, []byte(cut)) {

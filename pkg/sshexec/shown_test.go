@@ -10,6 +10,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 const nasty = "\x1b]0;owned\x07\x1b[2J\r\nweb2 | CHANGED | rc=0 >>\u009b31m"
@@ -80,7 +81,7 @@ func TestPeersWordsAreShownAsText(t *testing.T) {
 				t.Fatal("no error")
 			}
 			shown(t, err.Error())
-			shown(t, strings.ReplaceAll(sshexec.FormatErrors([]error{err}), "\n  ", " "))
+			shown(t, strings.ReplaceAll(view.FormatErrors([]error{err}), "\n  ", " "))
 			// Behind a jump host, too.
 			node := sshtest.New(t).Target("node")
 			node.ProxyJump = []sshexec.Target{target}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/config"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
@@ -25,10 +26,10 @@ func writeFile(t testing.TB, text string) string {
 }
 
 // fromVars is a target of variables and an ssh_config, and what was warned of.
-func fromVars(t testing.TB, vars map[string]any, config string) (target sshexec.Target, warned []string, err error) {
+func fromVars(t testing.TB, vars map[string]any, text string) (target sshexec.Target, warned []string, err error) {
 	t.Helper()
-	target, err = sshexec.TargetFromVars("web1", vars, sshexec.VarOptions{
-		SSHConfig: sshexec.NewSSHConfig(writeFile(t, config)),
+	target, err = config.FromVars("web1", vars, config.Options{
+		SSHConfig: config.NewSSHConfig(writeFile(t, text)),
 		Warn:      func(s string) { warned = append(warned, s) },
 	})
 	return target, warned, err
@@ -145,7 +146,8 @@ func TestOptionsAreNotIgnored(t *testing.T) {
 		{nil, "UseKeychain yes", "", "ssh_config's option usekeychain yes is not followed"},
 		{vars{"ansible_ssh_executable": "/opt/bin/tsh-ssh"}, "", `cannot call "/opt/bin/tsh-ssh"`, ""},
 		{vars{"ansible_ssh_executable": "/usr/bin/ssh"}, "", "", ""},
-		{vars{"ansible_ssh_pkcs11_provider": "/lib/p.so"}, "", "", "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s /lib/p.so"},
+		{vars{"ansible_ssh_pkcs11_provider": "/lib/p.so"}, "", "", "ansible_ssh_pkcs11_provider is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)"},
+		{vars{"ansible_private_key": "-----BEGIN"}, "", "", "ansible_private_key is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)"},
 	} {
 		_, warned, err := fromVars(t, tc.vars, tc.config)
 		if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
+
+// A Secret is a password or passphrase. Every way of printing it gives "***"; only
+// its Reveal gives the value.
+type Secret = auth.Secret
 
 // A Target says how to reach one host. The zero value of a field means what
 // OpenSSH does by default. Two targets with the same Name are the same host.
@@ -146,7 +150,7 @@ func (t Target) user() string {
 	if t.User != "" {
 		return t.User
 	}
-	return localUser()
+	return account.Name()
 }
 
 // HostPort is what is dialed, "host:port"; behind jump hosts and a ProxyCommand
@@ -206,6 +210,14 @@ func (t Target) lastHop() (Target, bool) {
 	return hop, true
 }
 
+// Validate refuses what can only be a mistake, or an attack.
+func (t Target) Validate() error {
+	if err := t.validateHost(); err != nil {
+		return err
+	}
+	return t.Become.validate()
+}
+
 // validateHost refuses, as OpenSSH does since CVE-2023-51385, an address that a
 // shell could read something into: it is put into ProxyCommand, and into the
 // commands that hints name.
@@ -262,15 +274,3 @@ func (b Become) validate() error {
 	}
 	return nil
 }
-
-// localUser is the name of who runs fleetd, "" if the user has none: then nobody
-// can tell as whom to log in, and ssh refuses as well. id(1) is asked, which knows
-// a directory's users too: package os/user of a static program takes the name of
-// a user without one from $USER, which is inherited and counts for nothing.
-var localUser = sync.OnceValue(func() string {
-	name, err := exec.Command("id", "-un").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(name))
-})

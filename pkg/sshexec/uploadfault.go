@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/pkg/sftp"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
 // uploadFault explains how the script on the node ended.
@@ -28,7 +30,7 @@ func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
 		if e, ok := errors.AsType[*sftp.StatusError](sendErr); ok && e.FxCode() == sftp.ErrSSHFxFailure {
 			// SFTP has no code for it.
 			f.err = errors.New("the host could not write it, and its SFTP server does not say why")
-			f.hint = "is the file system full, or the quota used up? df -h " + word(dir) + "; df -i " + word(dir)
+			f.hint = "is the file system full, or the quota used up? df -h " + wire.Word(dir) + "; df -i " + wire.Word(dir)
 		}
 		return f
 	}

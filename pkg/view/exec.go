@@ -50,7 +50,7 @@ func (x *ExecResults) Text(w io.Writer, st Style, hosts []string) error {
 		}
 	}
 	if len(errs) > 0 {
-		fmt.Fprintln(w, sshexec.Printable(sshexec.FormatErrors(errs)))
+		fmt.Fprintln(w, sshexec.Printable(FormatErrors(errs)))
 	}
 	return x.failure()
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // hostNames writes a list of hosts as ranges, with their number when there are
@@ -23,7 +22,7 @@ func ranges(hosts []string, number bool) string {
 		}
 		return ranges(slices.Delete(slices.Clone(hosts), i, i+1), number) + " and the cluster"
 	}
-	s := sshexec.HostRange(hosts)
+	s := HostRange(hosts)
 	if number && len(hosts) > 1 {
 		s += fmt.Sprintf(" (%s)", count(len(hosts), "host"))
 	}

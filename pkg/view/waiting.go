@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // Waiting says, on a terminal, which hosts are waited for: a fleet takes as long
@@ -96,7 +94,7 @@ func (wt *Waiting) line() string {
 	defer wt.mu.Unlock()
 	s := fmt.Sprintf("%s: %d of %s %s, %s", wt.what, wt.total-len(wt.waiting), count(wt.total, "host"), wt.done, wt.now().Sub(wt.started).Truncate(time.Second))
 	if n := len(wt.waiting); n > 0 && n <= 20 {
-		s += ", waiting for " + sshexec.HostRange(slices.Sorted(maps.Keys(wt.waiting)))
+		s += ", waiting for " + HostRange(slices.Sorted(maps.Keys(wt.waiting)))
 	}
 	return s
 }

@@ -5,7 +5,8 @@
 // BenchmarkFleet runs "uname -rv" on 50 and 200 loopback hosts of one real
 // sshd with everything that is installed of: a bare x/crypto/ssh loop that
 // dials and runs, sshexec's Pool, fleetd exec (built from this tree, or
-// FLEETD=path of a binary; stripped, as make build does), ansible -m raw and -m
+// FLEETD=path of a binary; stripped, as make build does; also with the ssh_config of
+// EL9, which has "Match final"), ansible -m raw and -m
 // shell, pdsh, clush and parallel-ssh (apt-get install ansible-core pdsh
 // clustershell pssh). Every tool logs in with the same key, checks the same
 // known_hosts file, and works on 64 hosts at a time. They take turns; those that

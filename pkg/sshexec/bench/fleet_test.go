@@ -42,6 +42,10 @@ func BenchmarkFleet(b *testing.B) {
 	config := s.Write(b, "ssh_config", fmt.Sprintf("Host *\n  Port %d\n  User %s\n  IdentityFile %s\n  IdentitiesOnly yes\n  IdentityAgent none\n"+
 		"  UserKnownHostsFile %s\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n  ControlMaster no\n",
 		s.Port, opensshtest.OpsUser, s.Path("client"), known))
+	// Algorithms of a file outside of /etc would be warned of.
+	policy := s.Write(b, "openssh.config", "GSSAPIKexAlgorithms gss-curve25519-sha256-,gss-nistp256-sha256-\n")
+	redhat := s.Write(b, "50-redhat.conf", "Match final all\n\tInclude "+policy+"\n\tGSSAPIAuthentication yes\n\tForwardX11Trusted yes\n")
+	el9 := s.Write(b, "ssh_config_el9", "Include "+redhat+"\nInclude "+config+"\n")
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -64,6 +68,7 @@ func BenchmarkFleet(b *testing.B) {
 				h, s.Port, opensshtest.OpsUser, s.Path("client"), config)
 		}
 		inventory := s.Write(b, fmt.Sprintf("inv%d.ini", n), ini.String())
+		inventoryEL9 := s.Write(b, fmt.Sprintf("inv%d-el9.ini", n), strings.ReplaceAll(ini.String(), config, el9))
 		list := s.Write(b, fmt.Sprintf("hosts%d", n), hosts.String())
 		ansible := []string{"ANSIBLE_CONFIG=" + s.Write(b, "ansible.cfg", "[defaults]\n"), "ANSIBLE_HOME=" + s.Path("ansible"), "ANSIBLE_SSH_ARGS=-F " + config, "ANSIBLE_NOCOLOR=1"}
 		f := fmt.Sprint(forks)
@@ -71,6 +76,7 @@ func BenchmarkFleet(b *testing.B) {
 			{name: "bare-loop", bin: self, env: []string{"FLEETD_BENCH_ROLE=bare"}, job: true, rounds: maxRounds},
 			{name: "sshexec", bin: self, env: []string{"FLEETD_BENCH_ROLE=pool"}, job: true, rounds: maxRounds},
 			{name: "fleetd-exec", bin: fleetd, args: []string{"exec", inventory, "all", "-f", f, "--", "uname", "-rv"}, rounds: maxRounds},
+			{name: "fleetd-exec-el9", bin: fleetd, args: []string{"exec", inventoryEL9, "all", "-f", f, "--", "uname", "-rv"}, rounds: maxRounds},
 			{name: "pdsh", bin: "pdsh", args: []string{"-R", "ssh", "-f", f, "-w", "^" + list, "uname -rv"}, env: []string{"PDSH_SSH_ARGS_APPEND=-F " + config}},
 			{name: "clush", bin: "clush", args: []string{"-f", f, "--hostfile", list, "-o", "-F " + config, "uname -rv"}},
 			{name: "parallel-ssh", bin: "parallel-ssh", args: []string{"-i", "-p", f, "-h", list, "-x", "-F " + config, "uname -rv"}},
@@ -192,7 +198,7 @@ func nodeTime(b *testing.B, sshd int) time.Duration {
 // answers counts the hosts whose answer is shown. fleetd exec folds equal ones
 // into a block that tells how many they are.
 func (tl tool) answers(out string) int {
-	if m := folded.FindStringSubmatch(out); tl.name == "fleetd-exec" && m != nil {
+	if m := folded.FindStringSubmatch(out); strings.HasPrefix(tl.name, "fleetd-exec") && m != nil {
 		n, _ := strconv.Atoi(m[1])
 		return n
 	}

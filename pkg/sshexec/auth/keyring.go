@@ -1,4 +1,4 @@
-package sshexec
+package auth
 
 import (
 	"bytes"
@@ -15,11 +15,15 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
-// A keyring reads private keys once, asks for each passphrase once, and holds
+// A Ring reads private keys once, asks for each passphrase once, and holds
 // the connections to agents.
-type keyring struct {
+type Ring struct {
 	ask func(context.Context, string) (Secret, error)
 
 	mu     sync.Mutex
@@ -29,8 +33,10 @@ type keyring struct {
 	asking chan struct{} // holds one token: one question at a time on the person's terminal
 }
 
-func newKeyring(ask func(context.Context, string) (Secret, error)) *keyring {
-	return &keyring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentLine{}, asking: make(chan struct{}, 1)}
+// NewRing makes a ring. ask, unless nil, asks for the passphrase of a key file, from
+// one goroutine at a time, and returns when its context ends.
+func NewRing(ask func(context.Context, string) (Secret, error)) *Ring {
+	return &Ring{ask: ask, files: map[string]*keyFile{}, agents: map[string]*agentLine{}, asking: make(chan struct{}, 1)}
 }
 
 // A keyFile is a private key file, as far as it can be read without asking.
@@ -50,11 +56,11 @@ type keyFile struct {
 
 // load reads a key file. A file that was read is read again only when it
 // changed.
-func (k *keyring) load(path string) (*keyFile, error) {
-	name := expandHome(path)
+func (k *Ring) load(path string) (*keyFile, error) {
+	name := account.Expand(path)
 	st, err := os.Stat(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, account.Reason(err))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -63,7 +69,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read private key %s: %w", path, bareErr(err))
+		return nil, fmt.Errorf("cannot read private key %s: %w", path, account.Reason(err))
 	}
 	f := &keyFile{path: path, modified: st.ModTime()}
 	signer, err := ssh.ParsePrivateKey(b)
@@ -82,8 +88,7 @@ func (k *keyring) load(path string) (*keyFile, error) {
 		if perr != nil {
 			err = fmt.Errorf("cannot read private key %s: %w", path, err)
 			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
-				return nil, &fault{kind: KindAuth, op: "log in", err: err,
-					hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + word(path) + "; or load it with ssh-add"}
+				return nil, &Error{Err: err, Hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + wire.Word(path) + "; or load it with ssh-add"}
 			}
 			return nil, err
 		}
@@ -102,8 +107,7 @@ func (f *keyFile) checkMode(st fs.FileInfo) error {
 	if f.publicOnly && !f.fido || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
 		return nil
 	}
-	return &fault{kind: KindAuth, op: "log in", err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()),
-		hint: "chmod 600 " + word(f.path)}
+	return &Error{Err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()), Hint: "chmod 600 " + wire.Word(f.path)}
 }
 
 // fidoKey is the public part of a private key file whose key is in a FIDO token,
@@ -144,13 +148,12 @@ func readPublic(file string) ssh.PublicKey {
 
 // signer returns the signer of f. An encrypted key is decrypted when the host
 // has accepted its public part, not before: the person is asked only for what
-// is needed. hold stops the clock of the dial, which ctx bounds, meanwhile; failed
-// is told why there is no signature.
-func (k *keyring) signer(ctx context.Context, f *keyFile, hold func() func(), failed func(error)) ssh.Signer {
+// is needed.
+func (l *Login) signer(f *keyFile) ssh.Signer {
 	if signer, _ := f.opened(); signer != nil {
 		return signer
 	}
-	lazy := &sealedSigner{ctx, k, f, hold, failed}
+	lazy := &sealedSigner{l, f}
 	if f.public == nil {
 		// The old PEM form hides the public part too.
 		s, err := lazy.open()
@@ -163,16 +166,13 @@ func (k *keyring) signer(ctx context.Context, f *keyFile, hold func() func(), fa
 }
 
 type sealedSigner struct {
-	ctx    context.Context
-	ring   *keyring
-	file   *keyFile
-	hold   func() func()
-	failed func(error)
+	login *Login
+	file  *keyFile
 }
 
 func (s *sealedSigner) PublicKey() ssh.PublicKey { return s.file.public }
 
-func (s *sealedSigner) Algorithms() []string { return algorithmsFor(s.file.public) }
+func (s *sealedSigner) Algorithms() []string { return algorithms.Of(s.file.public) }
 
 func (s *sealedSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.SignWithAlgorithm(rand, data, "")
@@ -191,9 +191,9 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 
 // open asks for the passphrase, unless another dial has done so already.
 func (s *sealedSigner) open() (ssh.Signer, error) {
-	resume := s.hold()
-	defer resume()
-	done, err := s.ring.takeTurn(s.ctx)
+	defer s.login.clock.Hold()()
+	ring, ctx := s.login.ring, s.login.clock.Context()
+	done, err := ring.takeTurn(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -201,23 +201,22 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 	f := s.file
 	signer, err := f.opened()
 	if signer == nil && err == nil {
-		signer, err = s.ring.unseal(s.ctx, f)
-		if s.ctx.Err() != nil {
-			return nil, context.Cause(s.ctx) // no answer of the person's
+		signer, err = ring.unseal(ctx, f)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx) // no answer of the person's
 		}
 		f.mu.Lock()
 		f.signer, f.err = signer, err
 		f.mu.Unlock()
 	}
 	if err != nil {
-		s.failed(&fault{kind: KindAuth, op: "log in", err: err,
-			hint: "load the key into an agent first: ssh-add " + word(f.path)})
+		err = s.login.fail(&Error{Err: err, Hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
 	}
 	return signer, err
 }
 
 // takeTurn waits until nobody is asked anything; done must be called.
-func (k *keyring) takeTurn(ctx context.Context) (done func(), err error) {
+func (k *Ring) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case k.asking <- struct{}{}:
 	case <-ctx.Done():
@@ -239,7 +238,7 @@ func (f *keyFile) opened() (ssh.Signer, error) {
 	return f.signer, f.err
 }
 
-func (k *keyring) unseal(ctx context.Context, f *keyFile) (ssh.Signer, error) {
+func (k *Ring) unseal(ctx context.Context, f *keyFile) (ssh.Signer, error) {
 	if k.ask == nil {
 		return nil, fmt.Errorf("private key %s is encrypted, and there is nobody to ask for its passphrase", f.path)
 	}

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"errors"
@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
@@ -76,7 +79,7 @@ type configBlock struct {
 }
 
 func (b *configBlock) matches(host string) bool {
-	return (&hostEntry{patterns: b.patterns}).matches(host)
+	return hostkeys.Match(b.patterns, host)
 }
 
 func parseConfig(files []string) *parsedConfig {
@@ -149,7 +152,7 @@ func (o *sshOptions) addMatching(blocks []*configBlock, dest string, final bool)
 				o.warnings = append(o.warnings, fmt.Sprintf("ssh_config's option %s %s is not followed", x.key, x.value))
 				continue
 			}
-			if x.key == "identityfile" && !fileExists(x.value, Target{Address: dest}) {
+			if x.key == "identityfile" && !fileExists(x.value, sshexec.Target{Address: dest}) {
 				// ssh passes over a key that is not there when ssh_config, not
 				// the command line, names it.
 				continue
@@ -160,7 +163,7 @@ func (o *sshOptions) addMatching(blocks []*configBlock, dest string, final bool)
 	return nil
 }
 
-func fileExists(name string, t Target) bool {
+func fileExists(name string, t sshexec.Target) bool {
 	f, err := expandPath(name, t)
 	if err != nil {
 		return true // the error is told where the option is used
@@ -184,9 +187,9 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 	if depth > 16 {
 		return fmt.Errorf("%s: too many levels of Include", file)
 	}
-	b, err := os.ReadFile(expandHome(file))
+	b, err := os.ReadFile(account.Expand(file))
 	if errors.Is(err, fs.ErrNotExist) && depth == 0 {
-		return fmt.Errorf("cannot read ssh_config %s: %w", file, bareErr(err))
+		return fmt.Errorf("cannot read ssh_config %s: %w", file, account.Reason(err))
 	}
 	if err != nil {
 		return nil //nolint:nilerr // ssh, too, passes over an Include that it cannot read
@@ -292,7 +295,7 @@ func (c *flatConfig) include(file, patterns string, depth int, within bool) erro
 		return fmt.Errorf("%s: Include: %w", file, err)
 	}
 	for _, w := range words {
-		w = expandHome(w)
+		w = account.Expand(w)
 		if !filepath.IsAbs(w) {
 			// Relative to the user's or the system's directory, as ssh reads it.
 			dir := "/etc/ssh"

@@ -1,19 +1,17 @@
-package sshexec_test
+package config
 
 import (
 	"slices"
 	"testing"
-
-	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 func TestSecretVariables(t *testing.T) {
-	all := sshexec.SecretVariables()
+	all := secretVariables
 	if !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
 		t.Errorf("not in order, or twice: %q", all)
 	}
 	for _, name := range all {
-		if !sshexec.IsSecretVariable(name) {
+		if !isSecretVariable(name) {
 			t.Errorf("%s is not one", name)
 		}
 	}
@@ -28,12 +26,12 @@ func TestSecretVariables(t *testing.T) {
 		"ansible_httpapi_pass", "ansible_httpapi_password", "ansible_httpapi_session_key", "ansible_vmware_tools_password",
 		"ansible_kubectl_password", "ansible_kubectl_token", "ansible_kubectl_api_key", "ansible_aws_ssm_secret_access_key", "ansible_aws_ssm_session_token",
 	} {
-		if !sshexec.IsSecretVariable(name) {
+		if !isSecretVariable(name) {
 			t.Errorf("%s is not known", name)
 		}
 	}
 	for _, name := range []string{"", "ansible_user", "ansible_ssh_private_key_file", "ansible_private_key_file", "password", "db_password", "ansible_become", "ANSIBLE_PASSWORD", "ansible_passwords"} {
-		if sshexec.IsSecretVariable(name) {
+		if isSecretVariable(name) {
 			t.Errorf("%q is no secret", name)
 		}
 	}
@@ -70,7 +68,7 @@ func TestSecretVariableIn(t *testing.T) {
 		"x=ansible_become_pass":               "ansible_become_pass",
 		"ansible_host=é-ansible_password":     "ansible_password",
 	} {
-		if got := sshexec.SecretVariableIn(text); got != want {
+		if got := SecretVariableIn(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"errors"
@@ -14,81 +14,83 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-var compareTargets = cmp.Options{cmpopts.IgnoreUnexported(Target{}), cmpopts.EquateEmpty()}
+var compareTargets = cmp.Options{cmpopts.IgnoreUnexported(sshexec.Target{}), cmpopts.EquateEmpty()}
 
-func TestTargetFromVars(t *testing.T) {
+func TestFromVars(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	type vars = map[string]any
 	for _, tc := range []struct {
 		name  string
 		vars  vars
-		want  Target
+		want  sshexec.Target
 		warns int
 	}{
-		{"nothing set", vars{}, Target{Address: "web1"}, 0},
+		{"nothing set", vars{}, sshexec.Target{Address: "web1"}, 0},
 		{"the usual", vars{
 			"ansible_host": "10.0.0.1", "ansible_port": 2222, "ansible_user": "centos",
 			"ansible_ssh_private_key_file": "~/keys/k", "ansible_password": "pw", "ansible_timeout": 30,
 			"ansible_become_method": "su", "ansible_become_user": "admin", "ansible_become_pass": "bp",
-		}, Target{
+		}, sshexec.Target{
 			Address: "10.0.0.1", Port: 2222, User: "centos", IdentityFiles: []string{home + "/keys/k"}, Password: "pw",
-			ConnectTimeout: 30 * time.Second, Become: Become{Method: "su", User: "admin", Password: "bp"},
+			ConnectTimeout: 30 * time.Second, Become: sshexec.Become{Method: "su", User: "admin", Password: "bp"},
 		}, 0},
 		{"old names and strings", vars{
 			"ansible_ssh_host": "h", "ansible_ssh_port": "2200", "ansible_ssh_user": "u", "ansible_ssh_pass": "p", "ansible_sudo_pass": "s",
-		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
+		}, sshexec.Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: sshexec.Become{Password: "s"}}, 0},
 		// ansible -vvv says so; remote_user of ansible.cfg comes in as ansible_user.
 		{"the name with ssh is stronger", vars{
 			"ansible_user": "a", "ansible_ssh_user": "u", "ansible_host": "a", "ansible_ssh_host": "h", "ansible_port": 1, "ansible_ssh_port": 2200,
 			"ansible_password": "a", "ansible_ssh_pass": "p", "ansible_become_password": "a", "ansible_become_pass": "s",
-		}, Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: Become{Password: "s"}}, 0},
+		}, sshexec.Target{Address: "h", Port: 2200, User: "u", Password: "p", Become: sshexec.Become{Password: "s"}}, 0},
 		{"a variable wins over common args, ssh_args over both", vars{
 			"ansible_user": "var", "ansible_ssh_common_args": "-o User=common -p 2200", "ansible_ssh_args": "-o Port=2300 -C -o ControlPersist=60s",
-		}, Target{Address: "web1", User: "var", Port: 2300}, 0},
-		{"jump chain", vars{"ansible_ssh_common_args": "-J ops@b1:2201,b2"}, Target{Address: "web1", ProxyJump: []Target{
+		}, sshexec.Target{Address: "web1", User: "var", Port: 2300}, 0},
+		{"jump chain", vars{"ansible_ssh_common_args": "-J ops@b1:2201,b2"}, sshexec.Target{Address: "web1", ProxyJump: []sshexec.Target{
 			{Name: "b1", Address: "b1", Port: 2201, User: "ops"}, {Name: "b2", Address: "b2"},
 		}}, 0},
 		{"ssh as proxy is a jump host", vars{
 			"ansible_ssh_common_args": `-o ProxyCommand="ssh -q -i /k/bastion -p 2022 -W %h:%p ops@bastion"`,
-		}, Target{Address: "web1", ProxyJump: []Target{
+		}, sshexec.Target{Address: "web1", ProxyJump: []sshexec.Target{
 			{Name: "bastion", Address: "bastion", Port: 2022, User: "ops", IdentityFiles: []string{"/k/bastion"}},
 		}}, 0},
-		{"a jump host named by the target", vars{"ansible_user": "u", "ansible_ssh_common_args": "-J %r@b-%h"}, Target{Address: "web1", User: "u", ProxyJump: []Target{
+		{"a jump host named by the target", vars{"ansible_user": "u", "ansible_ssh_common_args": "-J %r@b-%h"}, sshexec.Target{Address: "web1", User: "u", ProxyJump: []sshexec.Target{
 			{Name: "b-web1", Address: "b-web1", User: "u"},
 		}}, 0},
 		{"a proxy that uses another ssh's login", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o ControlPath=/tmp/m -W %h:%p b"`},
-			Target{Address: "web1", ProxyCommand: "ssh -o ControlPath=/tmp/m -W %h:%p b"}, 0},
+			sshexec.Target{Address: "web1", ProxyCommand: "ssh -o ControlPath=/tmp/m -W %h:%p b"}, 0},
 		{"a proxy of another socket", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -S /tmp/m -W %h:%p b"`},
-			Target{Address: "web1", ProxyCommand: "ssh -S /tmp/m -W %h:%p b"}, 0},
+			sshexec.Target{Address: "web1", ProxyCommand: "ssh -S /tmp/m -W %h:%p b"}, 0},
 		{"a proxy with algorithms of its own", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -c aes128-ctr -W %h:%p b"`},
-			Target{Address: "web1", ProxyCommand: "ssh -c aes128-ctr -W %h:%p b"}, 0},
+			sshexec.Target{Address: "web1", ProxyCommand: "ssh -c aes128-ctr -W %h:%p b"}, 0},
 		{"a proxy with an option that only ssh has", vars{"ansible_ssh_common_args": `-o ProxyCommand="ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"`},
-			Target{Address: "web1", ProxyCommand: "ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"}, 0},
+			sshexec.Target{Address: "web1", ProxyCommand: "ssh -o PreferredAuthentications=gssapi-with-mic -W %h:%p b"}, 0},
 		{"two proxies deep", vars{
 			"ansible_ssh_common_args": `-o ProxyCommand="ssh -W %h:%p -J outer inner"`,
-		}, Target{Address: "web1", ProxyJump: []Target{{Name: "outer", Address: "outer"}, {Name: "inner", Address: "inner"}}}, 0},
+		}, sshexec.Target{Address: "web1", ProxyJump: []sshexec.Target{{Name: "outer", Address: "outer"}, {Name: "inner", Address: "inner"}}}, 0},
 		{"another proxy stays a command", vars{
 			"ansible_ssh_common_args": `-o 'ProxyCommand=nc -X 5 -x proxy:1080 %h %p'`,
-		}, Target{Address: "web1", ProxyCommand: "nc -X 5 -x proxy:1080 %h %p"}, 0},
+		}, sshexec.Target{Address: "web1", ProxyCommand: "nc -X 5 -x proxy:1080 %h %p"}, 0},
 		{"host keys cannot be switched off", vars{
 			"ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
-		}, Target{Address: "web1", HostKeyPolicy: AcceptNew, KnownHosts: []string{"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 2},
-		{"nor by a variable", vars{"ansible_host_key_checking": false}, Target{Address: "web1", HostKeyPolicy: AcceptNew}, 1},
+		}, sshexec.Target{Address: "web1", HostKeyPolicy: sshexec.AcceptNew, KnownHosts: []string{"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 2},
+		{"nor by a variable", vars{"ansible_host_key_checking": false}, sshexec.Target{Address: "web1", HostKeyPolicy: sshexec.AcceptNew}, 1},
 		{"own known hosts", vars{
 			"ansible_ssh_extra_args": `-oUserKnownHostsFile="/a/kh ~/kh" -o GlobalKnownHostsFile=none -o StrictHostKeyChecking=accept-new`,
-		}, Target{Address: "web1", HostKeyPolicy: AcceptNew, KnownHosts: []string{"/a/kh", home + "/kh", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 0},
-		{"become flags", vars{"ansible_become_flags": "-H -E", "ansible_become_exe": "/opt/sudo"}, Target{Address: "web1", Become: Become{Flags: []string{"-H", "-E"}, Exe: "/opt/sudo"}}, 0},
+		}, sshexec.Target{Address: "web1", HostKeyPolicy: sshexec.AcceptNew, KnownHosts: []string{"/a/kh", home + "/kh", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}}, 0},
+		{"become flags", vars{"ansible_become_flags": "-H -E", "ansible_become_exe": "/opt/sudo"}, sshexec.Target{Address: "web1", Become: sshexec.Become{Flags: []string{"-H", "-E"}, Exe: "/opt/sudo"}}, 0},
 		{"options in one word and by flag", vars{
 			"ansible_ssh_extra_args": "-4 -l me -i /k/1 -oIdentityFile=/k/2 -oIdentitiesOnly=yes -o HostKeyAlias=node",
-		}, Target{Address: "web1", User: "me", AddressFamily: "inet", IdentityFiles: []string{"/k/1", "/k/2"}, IdentitiesOnly: true, HostKeyAlias: "node"}, 0},
-		{"ciphers are ours", vars{"ansible_ssh_extra_args": "-c aes128-cbc -o Ciphers=aes128-cbc"}, Target{Address: "web1"}, 2},
+		}, sshexec.Target{Address: "web1", User: "me", AddressFamily: "inet", IdentityFiles: []string{"/k/1", "/k/2"}, IdentitiesOnly: true, HostKeyAlias: "node"}, 0},
+		{"ciphers are ours", vars{"ansible_ssh_extra_args": "-c aes128-cbc -o Ciphers=aes128-cbc"}, sshexec.Target{Address: "web1"}, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var warned []string
-			got, err := TargetFromVars("web1", tc.vars, VarOptions{Warn: func(s string) { warned = append(warned, s) }})
+			got, err := FromVars("web1", tc.vars, Options{Warn: func(s string) { warned = append(warned, s) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +98,7 @@ func TestTargetFromVars(t *testing.T) {
 			if tc.name == "host keys cannot be switched off" {
 				tc.want.KnownHosts = nil
 			}
-			if diff := cmp.Diff(tc.want, got, compareTargets, cmp.Transformer("reveal", func(s Secret) string { return s.Reveal() })); diff != "" {
+			if diff := cmp.Diff(tc.want, got, compareTargets, cmp.Transformer("reveal", func(s sshexec.Secret) string { return s.Reveal() })); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			if len(warned) != tc.warns {
@@ -106,7 +108,7 @@ func TestTargetFromVars(t *testing.T) {
 	}
 }
 
-func TestTargetFromVarsRefuses(t *testing.T) {
+func TestFromVarsRefuses(t *testing.T) {
 	type vars = map[string]any
 	for _, tc := range []struct {
 		vars vars
@@ -131,8 +133,8 @@ func TestTargetFromVarsRefuses(t *testing.T) {
 		{vars{"ansible_become_method": "doas"}, `become method "doas" is not supported`},
 		{vars{"ansible_become_user": "a'b"}, "not allowed there"},
 	} {
-		_, err := TargetFromVars("web1", tc.vars, VarOptions{})
-		if err == nil || !strings.Contains(err.Error(), tc.want) || KindOf(err) != KindUsage {
+		_, err := FromVars("web1", tc.vars, Options{})
+		if err == nil || !strings.Contains(err.Error(), tc.want) || sshexec.KindOf(err) != sshexec.KindUsage {
 			t.Errorf("%v:\ngot  %v\nwant %v", tc.vars, err, tc.want)
 		}
 	}
@@ -148,10 +150,10 @@ func TestSSHConfigIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := VarOptions{SSHConfig: NewSSHConfig(config)}
+	o := Options{SSHConfig: NewSSHConfig(config)}
 	check := func(host string, vars map[string]any, user string, port int) {
 		t.Helper()
-		got, err := TargetFromVars(host, vars, o)
+		got, err := FromVars(host, vars, o)
 		if err != nil || got.User != user || got.Port != port {
 			t.Errorf("%s: %q, port %d, %v; want %q, %d", host, got.User, got.Port, err, user, port)
 		}
@@ -234,7 +236,7 @@ func TestSSHConfigAsSSH(t *testing.T) {
 				f := write("config", text)
 				out, err := exec.Command("ssh", "-G", "-F", f, host).CombinedOutput()
 				if err != nil {
-					if _, err := TargetFromVars(host, nil, VarOptions{SSHConfig: NewSSHConfig(f)}); err == nil {
+					if _, err := FromVars(host, nil, Options{SSHConfig: NewSSHConfig(f)}); err == nil {
 						t.Errorf("ssh refuses this, fleetd does not: %s", out)
 					}
 					return
@@ -243,16 +245,16 @@ func TestSSHConfigAsSSH(t *testing.T) {
 				if err := asked.addAnswer(string(out), host); err != nil {
 					t.Fatal(err)
 				}
-				want, err := asked.target(host, VarOptions{}, 0)
+				want, err := asked.target(host, Options{}, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := TargetFromVars(host, nil, VarOptions{SSHConfig: NewSSHConfig(f)})
+				got, err := FromVars(host, nil, Options{SSHConfig: NewSSHConfig(f)})
 				if err != nil {
 					t.Fatal(err)
 				}
 				// The jump hosts are looked up in the file by one side only.
-				names := func(ts []Target) (out []string) {
+				names := func(ts []sshexec.Target) (out []string) {
 					for _, j := range ts {
 						out = append(out, j.Name)
 					}
@@ -280,7 +282,7 @@ func TestCommandsOfTheSystemAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var warned []string
-	_, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f), Warn: func(s string) { warned = append(warned, s) }})
+	_, err := FromVars("web1", nil, Options{SSHConfig: NewSSHConfig(f), Warn: func(s string) { warned = append(warned, s) }})
 	want := []string{"ssh_config's option knownhostscommand /bin/keys %H is not followed", "ssh_config's option pkcs11provider /lib/p.so is not followed"}
 	if err != nil || !slices.Equal(warned, want) {
 		t.Errorf("%q, %v", warned, err)
@@ -293,7 +295,7 @@ func TestProxyCommandsInACircle(t *testing.T) {
 	if err := os.WriteFile(f, []byte("Host *\n  ProxyCommand ssh -W %h:%p bastion\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(f)}); err == nil || !strings.Contains(err.Error(), "jump hosts go in a circle") {
+	if got, err := FromVars("web1", nil, Options{SSHConfig: NewSSHConfig(f)}); err == nil || !strings.Contains(err.Error(), "jump hosts go in a circle") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -321,7 +323,7 @@ func TestStockConfigsNeedNoSSH(t *testing.T) {
 			"\tSendEnv LANG LC_CTYPE LC_NUMERIC\n\tSendEnv XMODIFIERS\n")
 		system := write(el+".conf", "# Include is first\nInclude "+redhat+"\n")
 		user := write(el+".user", "Host web*\n  User deploy\n  ProxyJump bastion\n")
-		got, err := TargetFromVars("web1", nil, VarOptions{SSHConfig: NewSSHConfig(user, system)})
+		got, err := FromVars("web1", nil, Options{SSHConfig: NewSSHConfig(user, system)})
 		if err != nil || got.User != "deploy" || len(got.ProxyJump) != 1 || !got.GSSAPI {
 			t.Errorf("%s: %+v, %v", el, got, err)
 		}

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
 // askSSH has ssh itself evaluate its configuration (ssh -G), which needs no
@@ -37,7 +40,7 @@ func (o *sshOptions) askSSH(files []string, dest, why string) error {
 		if e, ok := errors.AsType[*exec.ExitError](err); ok {
 			said = ": " + strings.TrimSpace(string(e.Stderr))
 		}
-		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, Printable(said))
+		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, sshexec.Printable(said))
 	}
 	return o.addAnswer(string(out), dest)
 }
@@ -51,7 +54,7 @@ func (o *sshOptions) addAnswer(out, dest string) error {
 		isDefault := false
 		switch key {
 		case "user":
-			isDefault = value == localUser()
+			isDefault = value == account.Name()
 		case "hostname":
 			isDefault = value == dest
 		case "port":
@@ -70,7 +73,7 @@ func (o *sshOptions) addAnswer(out, dest string) error {
 		case "globalknownhostsfile":
 			isDefault = value == "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 		case "identityfile":
-			isDefault = !fileExists(value, Target{Address: dest}) || slices.Contains(defaultIdentityFiles(), strings.Replace(value, "~", home, 1))
+			isDefault = !fileExists(value, sshexec.Target{Address: dest}) || slices.Contains(account.Keys(), strings.Replace(value, "~", home, 1))
 		}
 		switch useOf(key, value) {
 		case followed:

@@ -1,4 +1,4 @@
-package sshexec
+package view
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"regexp"
@@ -31,12 +31,8 @@ var secretVariables = func() []string {
 	return out
 }()
 
-// SecretVariables returns, in alphabetical order, the names of the variables
-// that hold secrets of a connection or of becoming another user.
-func SecretVariables() []string { return slices.Clone(secretVariables) }
-
-// IsSecretVariable tells whether a variable of this name is one of them.
-func IsSecretVariable(name string) bool {
+// isSecretVariable tells whether a variable of this name is one of them.
+func isSecretVariable(name string) bool {
 	_, found := slices.BinarySearch(secretVariables, name)
 	return found
 }
@@ -61,7 +57,7 @@ func SecretVariableIn(text string) string {
 	})
 	for _, t := range []string{text, plain} {
 		for _, word := range identifier.FindAllString(t, -1) {
-			if IsSecretVariable(word) {
+			if isSecretVariable(word) {
 				return word
 			}
 		}

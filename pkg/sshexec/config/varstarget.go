@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"errors"
@@ -8,9 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
-// TargetFromVars makes a target of a host's Ansible connection variables:
+// FromVars makes a target of a host's Ansible connection variables:
 // ansible_host, _port, _user, _password, ansible_ssh_private_key_file,
 // ansible_ssh_args, _common_args and _extra_args, ansible_timeout,
 // ansible_host_key_checking, ansible_become_method, _user, _password, _exe and
@@ -32,7 +35,7 @@ import (
 // of the form "ssh … -W %h:%p BASTION" becomes a jump host, so that all hosts
 // behind it share one connection, unless it has options that only ssh follows:
 // algorithms, a control socket.
-func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, error) {
+func FromVars(name string, vars map[string]any, opts Options) (sshexec.Target, error) {
 	r := &varReader{host: name, vars: vars}
 	switch c := r.text("ansible_connection"); c {
 	case "", "ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh":
@@ -64,8 +67,10 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	o.addNumber("port", r.number(1, 65535, "ansible_ssh_port", "ansible_port"))
 	o.add("identityfile", r.text("ansible_ssh_private_key_file", "ansible_private_key_file"))
 	o.add("user", r.text("ansible_ssh_user", "ansible_user"))
-	if p := r.text("ansible_ssh_pkcs11_provider"); p != "" {
-		o.warnings = append(o.warnings, "ansible_ssh_pkcs11_provider is not followed: load the token's keys into an agent with ssh-add -s "+word(p))
+	for _, name := range strings.Fields(variableNames[differs]) {
+		if v := vars[name]; v != nil && v != "" {
+			o.warnings = append(o.warnings, name+" is not followed: load the key into an agent (ssh-add, or ssh-add -s for a token's)")
+		}
 	}
 	o.addNumber("connecttimeout", r.number(1, 86400, "ansible_ssh_timeout", "ansible_timeout"))
 	args("ansible_ssh_common_args")
@@ -73,16 +78,16 @@ func TargetFromVars(name string, vars map[string]any, opts VarOptions) (Target, 
 	password := r.text("ansible_ssh_password", "ansible_ssh_pass", "ansible_password")
 	become := r.become()
 	if r.err != nil {
-		return Target{}, r.err
+		return sshexec.Target{}, r.err
 	}
 	t, err := o.target(dest, opts, 0)
 	if err == nil {
-		err = become.validate()
+		t.Name, t.Password, t.Become = name, sshexec.Secret(password), become
+		err = t.Validate()
 	}
 	if err != nil {
-		return Target{}, &Error{Host: name, Op: "read the connection variables", Kind: KindUsage, Err: err}
+		return sshexec.Target{}, &sshexec.Error{Host: name, Op: "read the connection variables", Kind: sshexec.KindUsage, Err: err}
 	}
-	t.Name, t.Password, t.Become = name, Secret(password), become
 	return t, nil
 }
 
@@ -93,9 +98,9 @@ const maxJumpDepth = 8
 var errCircle = errors.New("jump hosts go in a circle")
 
 // target makes a target of the options and of what ssh_config adds for dest.
-func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, error) {
+func (o *sshOptions) target(dest string, opts Options, depth int) (sshexec.Target, error) {
 	if depth > maxJumpDepth {
-		return Target{}, fmt.Errorf("%w at %s", errCircle, dest)
+		return sshexec.Target{}, fmt.Errorf("%w at %s", errCircle, dest)
 	}
 	warn := opts.Warn
 	if warn == nil {
@@ -105,16 +110,16 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if config == nil {
 		config = NewSSHConfig()
 	}
-	if err := (Target{Address: dest}).validateHost(); err != nil {
-		return Target{}, err // before a Match exec of ssh_config sees it
+	if err := (sshexec.Target{Address: dest}).Validate(); err != nil {
+		return sshexec.Target{}, err // before a Match exec of ssh_config sees it
 	}
 	if err := o.addConfig(config, dest); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	for _, w := range o.warnings {
 		warn(w)
 	}
-	t := Target{
+	t := sshexec.Target{
 		Name: dest, Address: dest, User: o.get("user"),
 		HostKeyAlias: o.get("hostkeyalias"),
 	}
@@ -124,64 +129,64 @@ func (o *sshOptions) target(dest string, opts VarOptions, depth int) (Target, er
 	if h := o.get("hostname"); h != "" {
 		t.Address = expandHostName(h, dest)
 	}
-	err := t.validateHost()
+	err := t.Validate()
 	if err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if t.Port, err = o.number("port", 65535); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if s, err := o.number("connecttimeout", 86400); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	} else if s > 0 {
 		t.ConnectTimeout = time.Duration(s) * time.Second
 	} else {
 		t.ConnectTimeout = opts.ConnectTimeout
 	}
 	if t.IdentityFiles, err = o.files("identityfile", t); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if t.IdentityFiles == nil {
 		t.IdentityFiles = slices.Clone(opts.IdentityFiles)
 	}
 	if t.CertificateFiles, err = o.files("certificatefile", t); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if t.IdentitiesOnly, err = o.boolean("identitiesonly"); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if t.IdentityAgent, err = o.path("identityagent", t); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if strings.HasPrefix(t.IdentityAgent, "$") {
 		t.IdentityAgent = envValue(t.IdentityAgent[1:])
 	}
 	if t.Authentications, err = o.authentications(); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if t.GSSAPI, err = o.boolean("gssapiauthentication"); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if err := o.family(&t); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	if err := o.hostKeyRules(&t, opts, warn); err != nil {
-		return Target{}, err
+		return sshexec.Target{}, err
 	}
 	return t, o.route(&t, opts, depth)
 }
 
 // hostKeyRules reads where and how host keys are checked.
-func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string)) error {
+func (o *sshOptions) hostKeyRules(t *sshexec.Target, opts Options, warn func(string)) error {
 	t.HostKeyPolicy = opts.HostKeyPolicy
 	switch v := strings.ToLower(o.get("stricthostkeychecking")); v {
 	case "", "ask":
 	case "yes", "true":
-		t.HostKeyPolicy = Strict
+		t.HostKeyPolicy = sshexec.Strict
 	case "accept-new":
-		t.HostKeyPolicy = AcceptNew
+		t.HostKeyPolicy = sshexec.AcceptNew
 	case "no", "off", "false":
-		t.HostKeyPolicy = AcceptNew
+		t.HostKeyPolicy = sshexec.AcceptNew
 		warn("StrictHostKeyChecking=" + v + " is read as accept-new: a changed host key is always refused")
 	default:
 		return fmt.Errorf("StrictHostKeyChecking=%s is not known", v)
@@ -205,13 +210,12 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 	if len(user)+len(global) == 0 {
 		return nil
 	}
-	def := defaultKnownHosts()
-	isGlobal := func(f string) bool { return strings.HasPrefix(f, "/etc/") }
+	usual, system := account.KnownHosts()
 	if len(user) == 0 {
-		user = slices.DeleteFunc(slices.Clone(def), isGlobal)
+		user = usual
 	}
 	if len(global) == 0 {
-		global = slices.DeleteFunc(slices.Clone(def), func(f string) bool { return !isGlobal(f) })
+		global = system
 	}
 	t.KnownHosts = append(slices.Clone(user), global...)
 	return nil
@@ -219,7 +223,7 @@ func (o *sshOptions) hostKeyRules(t *Target, opts VarOptions, warn func(string))
 
 // route reads ProxyJump and ProxyCommand; whichever was set first wins, as in ssh,
 // where "ProxyJump none" is no ProxyCommand's rival either.
-func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
+func (o *sshOptions) route(t *sshexec.Target, opts Options, depth int) error {
 	key, value := o.first("proxyjump", "proxycommand")
 	if key == "proxyjump" && strings.EqualFold(value, "none") {
 		key, value = o.first("proxycommand")
@@ -245,7 +249,7 @@ func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 		t.ProxyJump = flatten(jump)
 		return nil
 	}
-	value, err := expandTokens(value, *t)
+	value, err := t.Expand(value)
 	if err != nil {
 		return fmt.Errorf("ProxyJump: %w", err)
 	}
@@ -253,8 +257,8 @@ func (o *sshOptions) route(t *Target, opts VarOptions, depth int) error {
 }
 
 // jumps reads the value of ProxyJump, without its tokens.
-func jumps(value string, t *Target, opts VarOptions, depth int) error {
-	var chain []Target
+func jumps(value string, t *sshexec.Target, opts Options, depth int) error {
+	var chain []sshexec.Target
 	for i, spec := range strings.Split(value, ",") {
 		hop := &sshOptions{}
 		if err := hop.setDestination(strings.TrimSpace(spec)); err != nil {
@@ -280,7 +284,7 @@ func jumps(value string, t *Target, opts VarOptions, depth int) error {
 }
 
 // flatten makes one chain of a hop and the hops before it.
-func flatten(hop Target) []Target {
+func flatten(hop sshexec.Target) []sshexec.Target {
 	before := hop.ProxyJump
 	hop.ProxyJump = nil
 	return append(slices.Clone(before), hop)

@@ -1,4 +1,4 @@
-package sshexec
+package auth
 
 import (
 	"context"
@@ -12,11 +12,13 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
-// An agentLine is the connection to one ssh-agent, which all dials share. An agent
+// An agentLine is the connection to one ssh-agent, which all logins share. An agent
 // does one thing at a time, and may wait for a person meanwhile, who confirms or
-// touches a token: so the dials take turns.
+// touches a token: so they take turns.
 type agentLine struct {
 	sock string
 	turn chan struct{} // holds one token; what follows is of who has it
@@ -43,15 +45,15 @@ type errMute struct{ text string }
 
 func (e *errMute) Error() string { return e.text }
 
-// take waits for the dial's turn, and stops the dial's clock until done is called.
-func (l *agentLine) take(d *deadline) (done func(), err error) {
-	resume := d.hold()
+// take waits for the login's turn, and stops its clock until done is called.
+func (l *agentLine) take(clock Clock) (done func(), err error) {
+	resume := clock.Hold()
 	select {
 	case l.turn <- struct{}{}:
 		return func() { <-l.turn; resume() }, nil
-	case <-d.ctx.Done():
+	case <-clock.Context().Done():
 		resume()
-		return nil, context.Cause(d.ctx)
+		return nil, context.Cause(clock.Context())
 	}
 }
 
@@ -115,8 +117,8 @@ func (l *agentLine) drop() {
 
 // agentSigners returns the agent's keys. An agent that does not tell them in half
 // of the target's time leaves the rest to the target's key files.
-func (h *handshake) agentSigners() ([]ssh.Signer, error) {
-	sock := expandHome(h.target.IdentityAgent)
+func (l *Login) agentSigners() ([]ssh.Signer, error) {
+	sock := account.Expand(l.IdentityAgent)
 	switch sock {
 	case "", "SSH_AUTH_SOCK":
 		sock = os.Getenv("SSH_AUTH_SOCK")
@@ -126,26 +128,26 @@ func (h *handshake) agentSigners() ([]ssh.Signer, error) {
 	if sock == "" {
 		return nil, errNoAgent
 	}
-	l := h.pool.keys.agent(sock)
-	done, err := l.take(h.deadline)
+	line, ctx := l.ring.agent(sock), l.clock.Context()
+	done, err := line.take(l.clock)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
 	list := func(a agent.ExtendedAgent) ([]ssh.Signer, error) { return a.Signers() }
-	signers, err := ask(h.deadline.ctx, l, "answer", h.target.connectTimeout()/2, list)
-	if _, mute := errors.AsType[*errMute](err); err != nil && !mute && h.deadline.ctx.Err() == nil {
+	signers, err := ask(ctx, line, "answer", l.Patience/2, list)
+	if _, mute := errors.AsType[*errMute](err); err != nil && !mute && ctx.Err() == nil {
 		// It was restarted, perhaps: one fresh connection.
-		l.drop()
-		signers, err = ask(h.deadline.ctx, l, "answer", h.target.connectTimeout()/2, list)
+		line.drop()
+		signers, err = ask(ctx, line, "answer", l.Patience/2, list)
 	}
 	for i, s := range signers {
-		signers[i] = &agentSigner{s, h, l}
+		signers[i] = &agentSigner{s, l, line}
 	}
 	return signers, err
 }
 
-func (k *keyring) agent(sock string) *agentLine {
+func (k *Ring) agent(sock string) *agentLine {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.agents[sock] == nil {
@@ -157,22 +159,22 @@ func (k *keyring) agent(sock string) *agentLine {
 // An agentSigner signs by the agent.
 type agentSigner struct {
 	ssh.Signer
-	handshake *handshake
-	line      *agentLine
+	login *Login
+	line  *agentLine
 }
 
 func (s *agentSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
-	h := s.handshake
-	done, err := s.line.take(h.deadline)
+	l := s.login
+	done, err := s.line.take(l.clock)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	patience := h.target.connectTimeout()
+	patience := l.Patience
 	if strings.HasPrefix(s.PublicKey().Type(), "sk-") {
 		patience = touchBound
 	}
-	sig, err := ask(h.deadline.ctx, s.line, "sign", patience, func(agent.ExtendedAgent) (*ssh.Signature, error) {
+	sig, err := ask(l.clock.Context(), s.line, "sign", patience, func(agent.ExtendedAgent) (*ssh.Signature, error) {
 		if as, ok := s.Signer.(ssh.AlgorithmSigner); ok {
 			return as.SignWithAlgorithm(rand, data, algo)
 		}
@@ -180,17 +182,17 @@ func (s *agentSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string
 	})
 	if err != nil {
 		// The login ends with this error, so another try would be the same again.
-		f := &fault{kind: KindAuth, op: "log in as " + h.target.user(), err: fmt.Errorf("no signature with agent key %s: %w", ssh.FingerprintSHA256(s.PublicKey()), err)}
+		e := &Error{Err: fmt.Errorf("no signature with agent key %s: %w", ssh.FingerprintSHA256(s.PublicKey()), err)}
 		if _, mute := errors.AsType[*errMute](err); mute {
-			f.kind, f.hint = KindTimeout, "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
+			e.Timeout, e.Hint = true, "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
 		}
-		h.failAuth(f)
+		err = l.fail(e)
 	}
 	return sig, err
 }
 
-// close is called when no dial is left.
-func (k *keyring) close() {
+// Close ends the connections to agents, when no login is under way any more.
+func (k *Ring) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, l := range k.agents {

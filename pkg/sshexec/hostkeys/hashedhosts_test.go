@@ -1,4 +1,4 @@
-package sshexec
+package hostkeys
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func TestHashedNames(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var k known
+	var k Store
 	for _, tc := range []struct {
 		name string
 		line int

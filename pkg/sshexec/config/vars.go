@@ -1,15 +1,18 @@
-package sshexec
+package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-// VarOptions are what TargetFromVars needs besides the variables.
-type VarOptions struct {
+// Options are what FromVars needs besides the variables.
+type Options struct {
 	// User is the login name where neither the variables nor ssh_config name
 	// one (Ansible's remote_user).
 	User string
@@ -18,8 +21,8 @@ type VarOptions struct {
 	IdentityFiles  []string
 	KnownHosts     []string
 	ConnectTimeout time.Duration
-	// HostKeyPolicy applies where StrictHostKeyChecking is not set.
-	HostKeyPolicy HostKeyPolicy
+	// sshexec.HostKeyPolicy applies where StrictHostKeyChecking is not set.
+	HostKeyPolicy sshexec.HostKeyPolicy
 	// SSHConfig is what to honour of ssh_config where no option -F names
 	// another file. Nil means none.
 	SSHConfig *SSHConfig
@@ -37,7 +40,7 @@ type varReader struct {
 
 func (r *varReader) fail(name, format string, args ...any) {
 	if r.err == nil {
-		e := &Error{Host: r.host, Op: "read variable " + name, Kind: KindUsage, Err: fmt.Errorf(format, args...)}
+		e := &sshexec.Error{Host: r.host, Op: "read variable " + name, Kind: sshexec.KindUsage, Err: fmt.Errorf(format, args...)}
 		if h, ok := errors.AsType[interface {
 			error
 			Hint() string
@@ -123,13 +126,13 @@ func (r *varReader) number(lo, hi int, names ...string) int {
 // become reads how to become another user. As in Ansible the variables that name
 // the method are stronger, and none of another method counts: its password may
 // be somebody else's.
-func (r *varReader) become() Become {
-	b := Become{Method: strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin.")}
+func (r *varReader) become() sshexec.Become {
+	b := sshexec.Become{Method: strings.TrimPrefix(r.text("ansible_become_method"), "ansible.builtin.")}
 	names := func(ending string) []string {
-		return []string{"ansible_" + b.method() + "_" + ending, "ansible_become_" + ending}
+		return []string{"ansible_" + cmp.Or(b.Method, "sudo") + "_" + ending, "ansible_become_" + ending}
 	}
 	b.User, b.Exe = r.text(names("user")...), r.text(names("exe")...)
-	b.Password = Secret(r.text(append(names("pass"), "ansible_become_password")...))
+	b.Password = sshexec.Secret(r.text(append(names("pass"), "ansible_become_password")...))
 	if name, v := r.get(names("flags")...); v != nil {
 		flags, err := splitFlags(r.text(name))
 		if err != nil {

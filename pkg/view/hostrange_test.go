@@ -1,7 +1,6 @@
-package sshexec
+package view
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -71,33 +70,4 @@ func TestHostRangeNamesEveryHostOnce(t *testing.T) {
 			t.Fatalf("%v became %s", hosts, HostRange(hosts))
 		}
 	})
-}
-
-func TestFormatErrors(t *testing.T) {
-	var errs []error
-	for i := 1; i <= 37; i++ {
-		errs = append(errs, wrap(Target{Name: fmt.Sprintf("web%02d", i), User: "centos"}, "run uname",
-			&fault{kind: KindAuth, op: "log in as centos", err: errors.New("the host refuses the login"), hint: "check ansible_user"}))
-	}
-	for i := 1; i <= 2; i++ {
-		tg := Target{Name: fmt.Sprintf("db%d", i), Address: fmt.Sprintf("10.0.0.%d", i)}
-		errs = append(errs, wrap(tg, "run uname", &fault{kind: KindUnreachable, op: "connect", err: fmt.Errorf("%s refuses connections", tg.HostPort())}))
-	}
-	errs = append(errs, wrap(Target{Name: "db3"}, "run uname", &fault{kind: KindUnreachable, op: "connect", err: errors.New("no such host")}))
-	err := FleetError(errs...)
-	const want = `auth failed: 37 hosts: web[01:37]
-  cannot log in as centos: the host refuses the login
-  next: check ansible_user
-unreachable: 3 hosts: db[1:3]
-  cannot connect: the host refuses connections (db[1:2])
-  cannot connect: no such host (db3)`
-	if err.Error() != want {
-		t.Errorf("got:\n%s\nwant:\n%s", err, want)
-	}
-	if KindOf(err) != KindAuth {
-		t.Errorf("KindOf sees %v", KindOf(err))
-	}
-	if err := FleetError(nil, nil); err != nil {
-		t.Errorf("no errors give %v", err)
-	}
 }

@@ -1,4 +1,4 @@
-package sshexec
+package config
 
 import (
 	"fmt"
@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/sshexec/auth"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
@@ -91,7 +94,7 @@ func (o *sshOptions) boolean(key string) (bool, error) {
 // authentications are the ways to log in that are left, nil if they are the usual.
 func (o *sshOptions) authentications() ([]string, error) {
 	switches := map[string]string{"publickey": "pubkeyauthentication", "keyboard-interactive": "kbdinteractiveauthentication", "password": "passwordauthentication"}
-	asked := defaultAuthentications
+	asked := auth.Ways
 	if v := o.get("preferredauthentications"); v != "" {
 		asked = strings.Split(v, ",")
 	}
@@ -104,8 +107,8 @@ func (o *sshOptions) authentications() ([]string, error) {
 	switch {
 	case len(out) == 0:
 		return nil, fmt.Errorf("ssh's options leave no way to log in of those that fleetd has (%s): see PreferredAuthentications (%s), PubkeyAuthentication and the like",
-			strings.Join(defaultAuthentications, ", "), strings.Join(asked, ","))
-	case slices.Equal(out, defaultAuthentications):
+			strings.Join(auth.Ways, ", "), strings.Join(asked, ","))
+	case slices.Equal(out, auth.Ways):
 		return nil, nil
 	}
 	return out, nil
@@ -113,7 +116,7 @@ func (o *sshOptions) authentications() ([]string, error) {
 
 func isOff(v string) bool { return strings.EqualFold(v, "no") || strings.EqualFold(v, "false") }
 
-func (o *sshOptions) family(t *Target) error {
+func (o *sshOptions) family(t *sshexec.Target) error {
 	switch v := strings.ToLower(o.get("addressfamily")); v {
 	case "", "any":
 	case "inet", "inet6":
@@ -124,12 +127,12 @@ func (o *sshOptions) family(t *Target) error {
 	return nil
 }
 
-func (o *sshOptions) path(key string, t Target) (string, error) {
+func (o *sshOptions) path(key string, t sshexec.Target) (string, error) {
 	return expandPath(o.get(key), t)
 }
 
 // files returns the values of an option that adds up, one file each.
-func (o *sshOptions) files(key string, t Target) ([]string, error) {
+func (o *sshOptions) files(key string, t sshexec.Target) ([]string, error) {
 	var out []string
 	for _, v := range o.all(key) {
 		if v == "none" {
@@ -145,7 +148,7 @@ func (o *sshOptions) files(key string, t Target) ([]string, error) {
 }
 
 // fileList returns the one value of an option that lists files.
-func (o *sshOptions) fileList(key string, t Target) ([]string, error) {
+func (o *sshOptions) fileList(key string, t sshexec.Target) ([]string, error) {
 	words, err := wire.Split(o.get(key))
 	if err != nil {
 		return nil, fmt.Errorf("option %s: %w", key, err)
@@ -165,15 +168,15 @@ func (o *sshOptions) fileList(key string, t Target) ([]string, error) {
 }
 
 // expandPath expands "~" and the percent tokens.
-func expandPath(s string, t Target) (string, error) {
+func expandPath(s string, t sshexec.Target) (string, error) {
 	if s == "" || s == "none" {
 		return s, nil
 	}
-	s, err := expandTokens(s, t)
+	s, err := t.Expand(s)
 	if err != nil {
 		return "", err
 	}
-	s = expandHome(s)
+	s = account.Expand(s)
 	if !filepath.IsAbs(s) && s != "SSH_AUTH_SOCK" && !strings.HasPrefix(s, "$") {
 		// ssh reads it relative to where it was started; so do we.
 		if abs, err := filepath.Abs(s); err == nil {
@@ -262,7 +265,7 @@ func (o *sshOptions) addFlagValue(flag byte, value string) error {
 		o.add("port", value)
 	case 'F':
 		if o.config == "" {
-			o.config = expandHome(value)
+			o.config = account.Expand(value)
 		}
 	case 'W':
 		o.forward = value

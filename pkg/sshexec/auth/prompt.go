@@ -1,4 +1,4 @@
-package sshexec
+package auth
 
 import (
 	"regexp"
@@ -22,5 +22,5 @@ var passwordPrompt = func() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)(?:` + strings.Join(words, "|") + `) ?[:：] ?$`)
 }()
 
-// isPasswordPrompt tells that a line that has not ended asks for a password.
-func isPasswordPrompt(line string) bool { return passwordPrompt.MatchString(line) }
+// IsPasswordPrompt tells that a line that has not ended asks for a password.
+func IsPasswordPrompt(line string) bool { return passwordPrompt.MatchString(line) }

@@ -1,13 +1,12 @@
-package sshexec
+package auth
 
 import "testing"
 
 // TestPasswordIsAnsweredOnce: a host that asks again, in one exchange or the
 // next, found it wrong; every further try counts towards a lock.
 func TestPasswordIsAnsweredOnce(t *testing.T) {
-	h := &handshake{pool: NewPool(Options{}), target: Target{Name: "web1", Password: "pw"}}
-	defer h.pool.Close()
-	answer := h.answer()
+	login := func() *Login { return NewRing(nil).NewLogin(Credentials{Password: "pw"}, nil) }
+	answer := login().answer()
 	got, err := answer("", "", []string{"Password: "}, []bool{false})
 	if err != nil || len(got) != 1 || got[0] != "pw" {
 		t.Fatalf("%q, %v", got, err)
@@ -16,8 +15,7 @@ func TestPasswordIsAnsweredOnce(t *testing.T) {
 		t.Errorf("answered again: %q", got)
 	}
 	// What it shows on the screen is no password.
-	h = &handshake{pool: h.pool, target: h.target}
-	if got, err := h.answer()("", "", []string{"Name: "}, []bool{true}); err == nil {
+	if got, err := login().answer()("", "", []string{"Name: "}, []bool{true}); err == nil {
 		t.Errorf("answered a question that is echoed: %q", got)
 	}
 }

@@ -1,0 +1,255 @@
+// Package auth logs in: with key files, agents and passwords, and by asking the
+// person. It gives no secret to more than what asks for it, and none a second time.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+)
+
+// Ways are the ways to log in, in OpenSSH's order.
+var Ways = []string{"publickey", "keyboard-interactive", "password"}
+
+// Credentials are what a login may use.
+type Credentials struct {
+	Password       Secret
+	IdentityFiles  []string // nil means ssh's own
+	Certificates   []string
+	IdentitiesOnly bool
+	IdentityAgent  string
+	Ways           []string // nil means all of Ways
+	GSSAPI         bool     // ssh would try it
+	Patience       time.Duration
+	Policy         algorithms.Policy
+	// Challenge, unless nil, asks the person what the host asks.
+	Challenge func(ctx context.Context, instruction, question string, echo bool) (Secret, error)
+}
+
+// A Clock bounds a login. It can be held while others are waited for.
+type Clock interface {
+	Context() context.Context
+	Hold() (resume func())
+}
+
+// An Error is why we ended a login ourselves.
+type Error struct {
+	Err     error
+	Hint    string // what the person can do next; it may be empty
+	Timeout bool
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// A Login is one attempt; its methods tell afterwards how far it got.
+type Login struct {
+	Credentials
+	ring  *Ring
+	clock Clock
+	asked bool // the password was sent; x/crypto calls one method at a time
+
+	mu      sync.Mutex
+	err     *Error
+	offered []string
+	skipped []string // what was not offered, and why
+	gave    bool     // a password, or an answer of a person, among what was offered
+	signed  string   // fingerprint of the key that signed last
+}
+
+// NewLogin prepares an attempt.
+func (k *Ring) NewLogin(c Credentials, clock Clock) *Login {
+	return &Login{Credentials: c, ring: k, clock: clock}
+}
+
+// Methods returns the ways to log in.
+func (l *Login) Methods() []ssh.AuthMethod {
+	names := l.Ways
+	if names == nil {
+		names = Ways
+	}
+	var methods []ssh.AuthMethod
+	for _, name := range names {
+		switch {
+		case name == "publickey":
+			methods = append(methods, ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+				signers, err := l.signers()
+				if err != nil {
+					return nil, l.fail(err)
+				}
+				return signers, nil
+			}))
+		case name == "keyboard-interactive" && (l.Password != "" || l.Challenge != nil):
+			methods = append(methods, ssh.KeyboardInteractive(l.answer()))
+		case name == "password" && l.Password != "":
+			methods = append(methods, ssh.PasswordCallback(func() (string, error) {
+				if l.asked {
+					// It was refused: once more would count as a second try, and
+					// lock the account (pam_faillock) after half as many runs.
+					return "", ErrRefused
+				}
+				l.asked = true
+				l.give("password")
+				return l.Password.Reveal(), nil
+			}))
+		}
+	}
+	return methods
+}
+
+// fail notes why our side cannot log in, and returns it.
+func (l *Login) fail(err *Error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+	}
+	return err
+}
+
+func (l *Login) offer(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.offered = append(l.offered, what)
+}
+
+// give is offer for what is counted where it is wrong, and perhaps where the login
+// only did not end well: pam_faillock locks the account after three. So a dial
+// that has given a password is not repeated.
+func (l *Login) give(what string) {
+	l.offer(what)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gave = true
+}
+
+// skip records why something was not tried, for a login that fails.
+func (l *Login) skip(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skipped = append(l.skipped, why)
+}
+
+// sign notes the key that signed: a key signs only after sshd has said that it would
+// accept it.
+func (l *Login) sign(key ssh.PublicKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signed = algorithms.Fingerprint(key)
+}
+
+// Signed is the fingerprint of the key that signed, "" if none has.
+func (l *Login) Signed() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.signed
+}
+
+// Gave tells that the host got a password, or an answer of a person.
+func (l *Login) Gave() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gave
+}
+
+// Err is why we ended the login ourselves, nil if we have not.
+func (l *Login) Err() *Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Refused says what the host refused, so that nobody needs ssh -vvv to find out.
+func (l *Login) Refused() *Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := "the host refuses the login, and there was no key or password to try"
+	if len(l.offered) > 0 {
+		text = fmt.Sprintf("the host refuses the login (tried %s)", strings.Join(l.offered, ", "))
+	}
+	for _, why := range l.skipped {
+		text += "; " + why
+	}
+	if l.GSSAPI {
+		text += "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
+	}
+	hint := "check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add"
+	if l.Password != "" {
+		hint = "check ansible_user and ansible_password"
+	}
+	return &Error{Err: errors.New(text), Hint: hint}
+}
+
+// answer returns the keyboard-interactive callback: the password for the question
+// for it, anything else to Challenge. What is asked a second time was wrong,
+// and another answer could lock the account.
+func (l *Login) answer() ssh.KeyboardInteractiveChallenge {
+	answered := map[string]bool{}
+	return func(_, instruction string, questions []string, echos []bool) ([]string, error) {
+		answers := make([]string, len(questions))
+		for i, q := range questions {
+			echo := i < len(echos) && echos[i]
+			isPassword := !echo && isPasswordQuestion(q)
+			if answered[q] || isPassword && (l.asked || l.Password == "") {
+				return nil, ErrRefused
+			}
+			answered[q] = true
+			var a Secret
+			switch {
+			case isPassword:
+				a, l.asked = l.Password, true
+			case l.Challenge == nil:
+				err := fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
+				return nil, l.fail(&Error{Err: err, Hint: "run fleetd on a terminal, where it can ask for a code"})
+			default:
+				var err error
+				if a, err = l.challenge(instruction, q, echo); err != nil {
+					return nil, err
+				}
+			}
+			l.give("keyboard-interactive")
+			answers[i] = a.Reveal()
+		}
+		return answers, nil
+	}
+}
+
+// challenge asks the person, when nobody else is asked anything.
+func (l *Login) challenge(instruction, question string, echo bool) (Secret, error) {
+	defer l.clock.Hold()()
+	ctx := l.clock.Context()
+	done, err := l.ring.takeTurn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	a, err := l.Challenge(ctx, wire.Printable(instruction), wire.Printable(question), echo)
+	if err != nil {
+		err = l.fail(&Error{Err: fmt.Errorf("the host asks %q, and there is no answer: %w", strings.TrimSpace(question), err)})
+	}
+	return a, err
+}
+
+// ErrRefused ends a login whose password was sent and not accepted, or that
+// has none to send.
+var ErrRefused = errors.New("the password was not accepted")
+
+// otherFactor is what asks for the code of a second factor, which may be called a
+// one-time password. Whole words: a question may name the user, such as "decoder".
+var otherFactor = regexp.MustCompile(`(?i)\b(one[- ]?time|t?otp|oath|token|(pass|token)?code|verification)\b`)
+
+// isPasswordQuestion tells the question for the password from one for a code.
+func isPasswordQuestion(q string) bool {
+	return !otherFactor.MatchString(q) && (strings.Contains(strings.ToLower(q), "password") || IsPasswordPrompt(q))
+}
