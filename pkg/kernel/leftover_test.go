@@ -103,7 +103,7 @@ func TestLeftoversProperty(t *testing.T) {
 			shown++
 		case "kernel-install":
 			was[b.new] = "ro quiet"
-			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(trialArgs, " "))
+			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(argsFor(time.Hour), " "))
 			shown++
 		}
 		if rapid.Bool().Draw(rt, "trial entry") {
@@ -112,7 +112,7 @@ func TestLeftoversProperty(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot"); err != nil {
+			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot", time.Minute); err != nil {
 				rt.Fatal(err)
 			}
 			shown++
@@ -180,12 +180,12 @@ func TestTrialEntry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := l.addTrial(boot, b.old, b.new, "RUN")
+		e, err := l.addTrial(boot, b.old, b.new, "RUN", 90*time.Second)
 		if err != nil {
 			t.Errorf("%s: %v", flavour, err)
 			continue
 		}
-		want := "ro quiet $tuned_params console=tty0 console=ttyS0 fleetd.trial=RUN rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic"
+		want := "ro quiet $tuned_params console=tty0 console=ttyS0 fleetd.trial=RUN rd.timeout=90 rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic"
 		if diff := cmp.Diff(sorted(want), sorted(e.Args)); diff != "" {
 			t.Errorf("%s: args (-want +got):\n%s", flavour, diff)
 		}

@@ -22,6 +22,17 @@ var trialArgs = []string{
 	"panic=10", "oops=panic", "softlockup_panic=1", "hung_task_panic=1", "nmi_watchdog=panic",
 }
 
+// rootTimeout is how long the initramfs waits for the root file system's disk
+// before it comes to its emergency action. Without it systemd waits for ever: an
+// image that needs no LVM, RAID or LUKS has no initqueue that would give up
+// (dracut's need-initqueue).
+const rootTimeout = "rd.timeout"
+
+// argsFor are the trial's arguments where the node may take so long to come back.
+func argsFor(timeout time.Duration) []string {
+	return append([]string{fmt.Sprintf("%s=%d", rootTimeout, int(timeout.Seconds()))}, trialArgs...)
+}
+
 // trialTitle has no letter that GRUB or grub.cfg's quotes take for something.
 func trialTitle(release string) string { return node.TrialTitle + release }
 
@@ -39,12 +50,12 @@ const trialSuffix = "~fleetd"
 // reads it back. from is the release of the default entry, run what the entry's
 // fleetd.trial= names: the boot_id from which the trial is asked for, which the
 // journal has.
-func (l loader) addTrial(boot node.Boot, from, release, run string) (node.BootEntry, error) {
+func (l loader) addTrial(boot node.Boot, from, release, run string, timeout time.Duration) (node.BootEntry, error) {
 	real, found := boot.Entry(release)
 	if !found {
 		return node.BootEntry{}, noEntry(l.step.Host, release)
 	}
-	args := append([]string{node.TrialArg + run}, trialArgs...)
+	args := append([]string{node.TrialArg + run}, argsFor(timeout)...)
 	// The last one of a name counts. grubby replaces, a line is only appended to.
 	want := with(real.Args, args)
 	if real.ID != "" {
@@ -191,7 +202,9 @@ func leftBehind(b node.Boot) leftover {
 		case e.Trial():
 			continue
 		case run != "":
-			stray.remove = append([]string{node.TrialArg + run}, minus(trialArgs, own)...)
+			stray.remove = minus(slices.DeleteFunc(strings.Fields(e.Args), func(a string) bool {
+				return !strings.HasPrefix(a, node.TrialArg) && argName(a) != rootTimeout && !slices.Contains(trialArgs, a)
+			}), own)
 		case len(minus(oldTrialArgs, have)) == 0:
 			stray.remove = minus(oldTrialArgs, own)
 		default:
