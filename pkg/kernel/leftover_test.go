@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +81,50 @@ func TestCutOffAnywhere(t *testing.T) {
 			if cutOff < 3 {
 				t.Errorf("%s: only %d cuts left anything: this test shows nothing", flavour, cutOff)
 			}
+		}
+	}
+}
+
+// powerCut is a way to a node that loses its power after one of the operations.
+type powerCut struct {
+	*kerneltest.Fleet
+	node    *kerneltest.Node
+	ops, at int
+}
+
+func (p *powerCut) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	res, err := p.Fleet.Run(ctx, host, c)
+	if p.ops++; p.ops == p.at {
+		p.node.Reset()
+	}
+	return res, err
+}
+
+// TestPowerCutAnywhere takes the node's power away after each operation of a trial
+// and gives it back. It comes up with a kernel that is known, the step tells which,
+// and the next plan ends as if nothing had been.
+func TestPowerCutAnywhere(t *testing.T) {
+	for _, flavour := range flavours {
+		for at, ended := 1, false; !ended; at++ {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			was := b.rawArgs()
+			cut := &powerCut{Fleet: b.fleet, node: b.Node, at: at}
+			b.remote.way = cut
+			out := b.do(step)
+			b.remote.way, ended = nil, cut.ops < at
+			b.up(t)
+			// After its last operation a step does not see what becomes of the node.
+			if w := b.World(); cut.at < cut.ops && out.Bad() == (w.Running == b.new) || b.defaultRelease() != b.old {
+				t.Errorf("%s, cut in operation %d: %s %s, and the node runs %s", flavour, at, out.Kind, out.Message, w.Running)
+			}
+			if out := b.do(plan(t, b.fleet, wholePlay...)...); out.Bad() {
+				t.Fatalf("%s, cut in operation %d, applied again: %s", flavour, at, out.Message)
+			}
+			if w := b.World(); w.Running != b.new || b.defaultRelease() != b.new {
+				t.Errorf("%s, cut in operation %d, applied again: %+v", flavour, at, w)
+			}
+			nothingLeft(t, b, was)
 		}
 	}
 }
