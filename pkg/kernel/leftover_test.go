@@ -129,8 +129,8 @@ func TestPowerCutAnywhere(t *testing.T) {
 	}
 }
 
-// TestLeftoversProperty makes up what trials, killed anywhere, older than this
-// one, or by hand, can leave on a node that runs either kernel. The plan shows
+// TestLeftoversProperty makes up what trials, killed anywhere, or somebody by hand,
+// can leave on a node that runs either kernel. The plan shows
 // it, the apply takes it away, and the plan after that changes nothing.
 func TestLeftoversProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -141,12 +141,7 @@ func TestLeftoversProperty(t *testing.T) {
 		}
 		was := b.rawArgs()
 		shown := 0
-		switch rapid.SampledFrom([]string{"", "old", "kernel-install"}).Draw(rt, "arguments") {
-		case "old":
-			was[b.new] = "ro quiet $tuned_params"
-			b.SetArgs(b.new, was[b.new]+" "+strings.Join(oldTrialArgs, " "))
-			shown++
-		case "kernel-install":
+		if rapid.Bool().Draw(rt, "arguments") {
 			was[b.new] = "ro quiet"
 			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(argsFor(time.Hour), " "))
 			shown++

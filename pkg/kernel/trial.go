@@ -116,7 +116,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 	for _, old := range leftBehind(f.Boot).args {
 		for i, e := range f.Boot.Entries {
 			if e.Kernel == old.kernel {
-				f.Boot.Entries[i].Args = with(strings.Join(minus(strings.Fields(e.Args), old.remove), " "), old.restore)
+				f.Boot.Entries[i].Args = strings.Join(minus(strings.Fields(e.Args), old.remove), " ")
 			}
 		}
 	}

@@ -171,51 +171,31 @@ type leftover struct {
 	deadMan bool
 }
 
-// strayArgs are a trial's arguments on a kernel's real entry, and what of the
-// same names the other kernels' entries have. A fleetd of before put them there,
-// or kernel-install did, which gives a new kernel the running one's.
+// strayArgs are a trial's arguments on a kernel's real entry. kernel-install puts
+// them there, which gives a new kernel the running one's.
 type strayArgs struct {
-	kernel          string
-	remove, restore []string
+	kernel string
+	remove []string
 }
-
-// oldTrialArgs are those that a fleetd of before gave to the real entry.
-var oldTrialArgs = []string{"panic=10", "rd.shell=0", "rd.retry=10"}
 
 func leftBehind(b node.Boot) leftover {
 	left := leftover{next: b.NextEntry, deadMan: b.DeadMan != ""}
+	// What an entry without a trial has of them is the site's own.
 	var own []string
 	for _, e := range b.Entries {
-		if have := strings.Fields(e.Args); e.Trial() {
+		if e.Trial() {
 			left.entries = append(left.entries, e)
-		} else if own == nil && e.TrialRun() == "" && !slices.Contains(have, "rd.retry=10") {
-			own = have
+		} else if e.TrialRun() == "" {
+			own = append(own, strings.Fields(e.Args)...)
 		}
-	}
-	if own == nil {
-		return left // what all of them have is the site's own
 	}
 	for _, e := range b.Entries {
-		have := strings.Fields(e.Args)
-		stray := strayArgs{kernel: e.Kernel}
-		switch run := e.TrialRun(); {
-		case e.Trial():
-			continue
-		case run != "":
-			stray.remove = minus(slices.DeleteFunc(strings.Fields(e.Args), func(a string) bool {
-				return !strings.HasPrefix(a, node.TrialArg) && argName(a) != rootTimeout && !slices.Contains(trialArgs, a)
-			}), own)
-		case len(minus(oldTrialArgs, have)) == 0:
-			stray.remove = minus(oldTrialArgs, own)
-		default:
+		if e.Trial() || e.TrialRun() == "" {
 			continue
 		}
-		for _, a := range stray.remove {
-			if i := slices.IndexFunc(own, func(o string) bool { return argName(o) == argName(a) }); i >= 0 {
-				stray.restore = append(stray.restore, own[i])
-			}
-		}
-		left.args = append(left.args, stray)
+		left.args = append(left.args, strayArgs{e.Kernel, minus(slices.DeleteFunc(strings.Fields(e.Args), func(a string) bool {
+			return !strings.HasPrefix(a, node.TrialArg) && argName(a) != rootTimeout && !slices.Contains(trialArgs, a)
+		}), own)})
 	}
 	return left
 }
@@ -234,7 +214,7 @@ func (x leftover) fields() (out []rollout.Field) {
 		out = append(out, rollout.Field{Name: "boot entry of an earlier trial", Before: entryName(e)})
 	}
 	for _, a := range x.args {
-		out = append(out, rollout.Field{Name: "an earlier trial's arguments of " + a.kernel, Before: strings.Join(a.remove, " "), After: strings.Join(a.restore, " ")})
+		out = append(out, rollout.Field{Name: "an earlier trial's arguments of " + a.kernel, Before: strings.Join(a.remove, " ")})
 	}
 	return out
 }
@@ -270,11 +250,7 @@ func (l loader) cleanUp() (leftover, error) {
 		}
 	}
 	for _, a := range found.args {
-		argv := []string{"grubby", "--update-kernel=" + a.kernel, "--remove-args=" + strings.Join(a.remove, " ")}
-		if len(a.restore) > 0 {
-			argv = append(argv, "--args="+strings.Join(a.restore, " "))
-		}
-		if _, err := l.write(argv...); err != nil {
+		if _, err := l.write("grubby", "--update-kernel="+a.kernel, "--remove-args="+strings.Join(a.remove, " ")); err != nil {
 			return found, err
 		}
 	}
