@@ -28,8 +28,8 @@ func nothingLeft(t tester, b *bench, args map[string]string) {
 			t.Errorf("entry %s is left with args %q", entryName(e), e.Args)
 		}
 	}
-	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" {
-		t.Errorf("next_entry %q, %d entries, dead-man switch %q", w.Next, len(w.Entries), w.DeadMan)
+	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy {
+		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v", w.Next, len(w.Entries), w.DeadMan, w.Jumpy)
 	}
 }
 
