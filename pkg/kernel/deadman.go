@@ -24,8 +24,9 @@ const (
 // deadManUnit waits on nothing and for nothing: without default dependencies it
 // is started before local file systems are mounted, is left alone when systemd
 // goes to emergency.target, and works on through a shutdown that hangs. What it
-// does last needs neither systemd nor a disk. Its first line is the trial's, for
-// the facts.
+// does last needs neither systemd nor a disk. What it says
+// is urgent enough for a console that is told to be quiet. Its first line is the
+// trial's, for the facts.
 func deadManUnit(run string, after time.Duration) string {
 	return fmt.Sprintf(`# %[1]s%[2]s
 [Unit]
@@ -39,15 +40,22 @@ StandardInput=null
 StandardOutput=null
 StandardError=null
 OOMScoreAdjust=-1000
-ExecStart=/bin/sh -c 'sleep %[3]d; echo "fleetd: nobody has logged in for %[3]d s, rebooting into the default kernel" >/dev/kmsg; systemctl --no-block --job-mode=replace-irreversibly start reboot.target; sleep 90; systemctl --force --force reboot & sleep 30; echo b >/proc/sysrq-trigger'
+ExecStart=/bin/sh -c 'sleep %[3]d; echo "<2>fleetd: nobody has logged in for %[3]d s, rebooting into the default kernel" >/dev/kmsg; systemctl --no-block --job-mode=replace-irreversibly start reboot.target; sleep 90; systemctl --force --force reboot & sleep 30; echo b >/proc/sysrq-trigger'
 `, node.TrialArg, run, int(after.Seconds()))
 }
 
 // armScript ends with what systemd makes of the unit. emergency.target wants it
-// as well, because a boot may be told to go nowhere else.
+// as well, because a boot may be told to go nowhere else. At the unit's end stands
+// what the kernel does by itself when it is stuck, before the trial's arguments.
 const armScript = `set -e
 umask 022
-printf %s "$unit" >"$dir/$name.new"
+{
+	printf %s "$unit"
+	for s in panic panic_on_oops softlockup_panic hung_task_panic hardlockup_panic; do
+		s=$proc/sys/kernel/$s
+		[ ! -r "$s" ] || echo "# was $s $(cat "$s")"
+	done
+} >"$dir/$name.new"
 mv -f "$dir/$name.new" "$dir/$name"
 for target in sysinit emergency; do
 	mkdir -p "$dir/$target.target.wants"
@@ -82,13 +90,23 @@ func (l loader) arm(run string, after time.Duration) error {
 }
 
 // disarmScript leaves a switch alone that has gone off: it also sees to it that
-// the node goes down.
+// the node goes down. On the boot of the trial the kernel is told to do again what
+// the one before did: a node at work is not to panic because a task of it hangs.
 const disarmScript = `state() { systemctl show -p ActiveState "$name"; }
-was=$(state)
-gone_off() { [ "$was" = ActiveState=active ] && [ "$(systemctl is-system-running)" = stopping ]; }
+before=$(state)
+gone_off() { [ "$before" = ActiveState=active ] && [ "$(systemctl is-system-running)" = stopping ]; }
 gone_off && { echo "gone off"; exit; }
-[ ! -e "$dir/$name" ] || echo there
 systemctl stop "$name"
+if [ -e "$dir/$name" ]; then
+	echo there
+	read -r mark run <"$dir/$name"
+	case " $(cat "$proc/cmdline") " in
+	*" $run "*)
+		while read -r mark was s value; do
+			[ "$mark $was" != "# was" ] || echo "$value" >"$s" || echo "stays $s"
+		done <"$dir/$name" ;;
+	esac
+fi
 rm -f "$dir/sysinit.target.wants/$name" "$dir/emergency.target.wants/$name" "$dir/$name"
 systemctl daemon-reload
 state
@@ -116,7 +134,7 @@ func (l loader) disarm() (there bool, err error) {
 	switch {
 	case has("gone off"):
 		return true, stillArmed{fmt.Errorf("%s is being rebooted by its dead-man switch, which nobody has disarmed in time", l.step.Host), true}
-	case has("stays"), !has("ActiveState=inactive") && !has("ActiveState=failed"):
+	case slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "stays") }), !has("ActiveState=inactive") && !has("ActiveState=failed"):
 		return true, stillArmed{&rollout.Problem{
 			Message: fmt.Sprintf("cannot disarm the dead-man switch of %s: %s is still there: %s", l.step.Host, unitName, said(res)),
 			Hint:    fmt.Sprintf("on %[1]s: systemctl stop %[2]s; rm %[3]s", l.step.Host, unitName, unitFile),
@@ -126,7 +144,7 @@ func (l loader) disarm() (there bool, err error) {
 }
 
 func (l loader) unit(script string, env map[string]string) (sshexec.Result, error) {
-	c := sshexec.Command{Script: script, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "dir": unitDir, "name": unitName}}
+	c := sshexec.Command{Script: script, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "dir": unitDir, "name": unitName, "proc": "/proc"}}
 	for k, v := range env {
 		c.Env[k] = v
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
+	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -38,9 +40,18 @@ func TestDeadManScripts(t *testing.T) {
 		want   []string
 		left   bool // the unit's file is there afterwards
 	}{
-		{"arm", nil, armScript, []string{"LoadState=loaded", "Wants=a.mount fleetd-trial.service", "Wants=a.mount fleetd-trial.service"}, true},
+		{"arm", map[string]string{"sys/kernel/panic": "0\n", "sys/kernel/hung_task_panic": "0\n"}, armScript, []string{"LoadState=loaded", "Wants=a.mount fleetd-trial.service", "Wants=a.mount fleetd-trial.service"}, true},
 		{"nothing there", nil, disarmScript, []string{"ActiveState=inactive"}, false},
 		{"armed", map[string]string{"fleetd-trial.service": "x", "works": ""}, disarmScript, []string{"there", "ActiveState=inactive"}, false},
+		{"on the boot of the trial", map[string]string{
+			"fleetd-trial.service": "# fleetd.trial=RUN\n[Unit]\nx y\n# was DIR/sys/kernel/panic 30\n", "works": "", "cmdline": "ro fleetd.trial=RUN panic=10\n", "sys/kernel/panic": "10\n",
+		}, disarmScript, []string{"there", "ActiveState=inactive"}, false},
+		{"on another boot", map[string]string{
+			"fleetd-trial.service": "# fleetd.trial=RUN\n# was DIR/sys/kernel/panic 10\n", "cmdline": "ro fleetd.trial=RUN2\n", "sys/kernel/panic": "30\n",
+		}, disarmScript, []string{"there", "ActiveState=inactive"}, false},
+		{"the kernel does not let itself be told", map[string]string{
+			"fleetd-trial.service": "# fleetd.trial=RUN\n# was /proc/version 30\n", "cmdline": "fleetd.trial=RUN\n",
+		}, disarmScript, []string{"there", "stays /proc/version", "ActiveState=inactive"}, false},
 		{"stuck", map[string]string{"fleetd-trial.service": "x", "works": "", "stuck": ""}, disarmScript, []string{"there", "ActiveState=active"}, false},
 		{"gone off", map[string]string{"fleetd-trial.service": "x", "works": "", "system": "stopping"}, disarmScript, []string{"gone off"}, true},
 		{"the node goes down otherwise", map[string]string{"fleetd-trial.service": "x", "system": "stopping"}, disarmScript, []string{"there", "ActiveState=inactive"}, false},
@@ -52,12 +63,15 @@ func TestDeadManScripts(t *testing.T) {
 			}
 		}
 		for name, text := range c.files {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		res, err := pool.Run(t.Context(), server.Target("node1"), sshexec.Command{Script: c.script, Env: map[string]string{
-			"PATH": dir + ":" + os.Getenv("PATH"), "dir": dir, "name": unitName, "unit": deadManUnit("RUN", time.Minute),
+			"PATH": dir + ":" + os.Getenv("PATH"), "dir": dir, "name": unitName, "proc": dir, "unit": deadManUnit("RUN", time.Minute),
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -69,8 +83,12 @@ func TestDeadManScripts(t *testing.T) {
 		if (err == nil) != c.left {
 			t.Errorf("%s: the unit's file: %v", c.name, err)
 		}
-		if c.script == armScript && string(unit) != deadManUnit("RUN", time.Minute) {
+		was := "# was " + dir + "/sys/kernel/panic 0\n# was " + dir + "/sys/kernel/hung_task_panic 0\n"
+		if c.script == armScript && string(unit) != deadManUnit("RUN", time.Minute)+was {
 			t.Errorf("%s: %s", c.name, unit)
+		}
+		if panics, err := os.ReadFile(filepath.Join(dir, "sys/kernel/panic")); err == nil && c.script == disarmScript && string(panics) != "30\n" {
+			t.Errorf("%s: kernel.panic is %s", c.name, panics)
 		}
 	}
 }
@@ -86,5 +104,30 @@ func TestDeadManUnit(t *testing.T) {
 	}
 	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestTooLateToDisarm: fleetd comes back as the switch goes off, sooner or later. The
+// node ends where the step says it is, and what goes off late does so never.
+func TestTooLateToDisarm(t *testing.T) {
+	for _, flavour := range flavours {
+		ended := map[rollout.OutcomeKind]int{}
+		for takes := 1; takes <= 12; takes++ {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManTakes = takes })
+			out := b.do(step)
+			for range 20 {
+				b.up(t)
+			}
+			w := b.World()
+			if good := out.Kind == rollout.Changed; good != (w.Running == b.new) || !good && !strings.Contains(out.Message, "came back on "+b.old) || w.DeadMan != "" {
+				t.Errorf("%s, after %d commands: %s %s, and the node runs %s", flavour, takes, out.Kind, out.Message, w.Running)
+			}
+			ended[out.Kind]++
+		}
+		if ended[rollout.Changed] == 0 || ended[rollout.Failed] == 0 {
+			t.Errorf("%s: the trials ended %v: this test shows nothing", flavour, ended)
+		}
 	}
 }

@@ -79,6 +79,7 @@ type mortal struct {
 	ops    int
 	killAt []int // numbers of operations, in order
 	dead   bool
+	way    node.Remote // instead of the fleet, if set
 }
 
 func (m *mortal) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
@@ -86,7 +87,11 @@ func (m *mortal) Run(ctx context.Context, host string, c sshexec.Command) (sshex
 		return sshexec.Result{}, errKilled
 	}
 	m.ops++
-	res, err := m.Fleet.Run(ctx, host, c)
+	var way node.Remote = m.Fleet
+	if m.way != nil {
+		way = m.way
+	}
+	res, err := way.Run(ctx, host, c)
 	if len(m.killAt) > 0 && m.ops >= m.killAt[0] {
 		m.killAt, m.dead = m.killAt[1:], true
 		return sshexec.Result{}, errKilled

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,8 +28,8 @@ func nothingLeft(t tester, b *bench, args map[string]string) {
 			t.Errorf("entry %s is left with args %q", entryName(e), e.Args)
 		}
 	}
-	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" {
-		t.Errorf("next_entry %q, %d entries, dead-man switch %q", w.Next, len(w.Entries), w.DeadMan)
+	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy {
+		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v", w.Next, len(w.Entries), w.DeadMan, w.Jumpy)
 	}
 }
 
@@ -84,8 +85,52 @@ func TestCutOffAnywhere(t *testing.T) {
 	}
 }
 
-// TestLeftoversProperty makes up what trials, killed anywhere, older than this
-// one, or by hand, can leave on a node that runs either kernel. The plan shows
+// powerCut is a way to a node that loses its power after one of the operations.
+type powerCut struct {
+	*kerneltest.Fleet
+	node    *kerneltest.Node
+	ops, at int
+}
+
+func (p *powerCut) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	res, err := p.Fleet.Run(ctx, host, c)
+	if p.ops++; p.ops == p.at {
+		p.node.Reset()
+	}
+	return res, err
+}
+
+// TestPowerCutAnywhere takes the node's power away after each operation of a trial
+// and gives it back. It comes up with a kernel that is known, the step tells which,
+// and the next plan ends as if nothing had been.
+func TestPowerCutAnywhere(t *testing.T) {
+	for _, flavour := range flavours {
+		for at, ended := 1, false; !ended; at++ {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			was := b.rawArgs()
+			cut := &powerCut{Fleet: b.fleet, node: b.Node, at: at}
+			b.remote.way = cut
+			out := b.do(step)
+			b.remote.way, ended = nil, cut.ops < at
+			b.up(t)
+			// After its last operation a step does not see what becomes of the node.
+			if w := b.World(); cut.at < cut.ops && out.Bad() == (w.Running == b.new) || b.defaultRelease() != b.old {
+				t.Errorf("%s, cut in operation %d: %s %s, and the node runs %s", flavour, at, out.Kind, out.Message, w.Running)
+			}
+			if out := b.do(plan(t, b.fleet, wholePlay...)...); out.Bad() {
+				t.Fatalf("%s, cut in operation %d, applied again: %s", flavour, at, out.Message)
+			}
+			if w := b.World(); w.Running != b.new || b.defaultRelease() != b.new {
+				t.Errorf("%s, cut in operation %d, applied again: %+v", flavour, at, w)
+			}
+			nothingLeft(t, b, was)
+		}
+	}
+}
+
+// TestLeftoversProperty makes up what trials, killed anywhere, or somebody by hand,
+// can leave on a node that runs either kernel. The plan shows
 // it, the apply takes it away, and the plan after that changes nothing.
 func TestLeftoversProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -96,14 +141,9 @@ func TestLeftoversProperty(t *testing.T) {
 		}
 		was := b.rawArgs()
 		shown := 0
-		switch rapid.SampledFrom([]string{"", "old", "kernel-install"}).Draw(rt, "arguments") {
-		case "old":
-			was[b.new] = "ro quiet $tuned_params"
-			b.SetArgs(b.new, was[b.new]+" "+strings.Join(oldTrialArgs, " "))
-			shown++
-		case "kernel-install":
+		if rapid.Bool().Draw(rt, "arguments") {
 			was[b.new] = "ro quiet"
-			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(trialArgs, " "))
+			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(argsFor(time.Hour), " "))
 			shown++
 		}
 		if rapid.Bool().Draw(rt, "trial entry") {
@@ -112,7 +152,7 @@ func TestLeftoversProperty(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot"); err != nil {
+			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot", time.Minute); err != nil {
 				rt.Fatal(err)
 			}
 			shown++
@@ -180,12 +220,12 @@ func TestTrialEntry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := l.addTrial(boot, b.old, b.new, "RUN")
+		e, err := l.addTrial(boot, b.old, b.new, "RUN", 90*time.Second)
 		if err != nil {
 			t.Errorf("%s: %v", flavour, err)
 			continue
 		}
-		want := "ro quiet $tuned_params console=tty0 console=ttyS0 fleetd.trial=RUN rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic"
+		want := "ro quiet $tuned_params console=tty0 console=ttyS0 fleetd.trial=RUN rd.timeout=90 rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic"
 		if diff := cmp.Diff(sorted(want), sorted(e.Args)); diff != "" {
 			t.Errorf("%s: args (-want +got):\n%s", flavour, diff)
 		}

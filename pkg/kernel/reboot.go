@@ -154,7 +154,7 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 		if err := l.keepDefault(boot, j.from); err != nil {
 			return err
 		}
-		if entry, err = l.addTrial(boot, j.from, j.to, before); err != nil {
+		if entry, err = l.addTrial(boot, j.from, j.to, before, j.timeout); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 			{Name: "next boot entry", Before: f.Boot.NextEntry, After: trialTitle(to)},
 		},
 		Reasons: []string{
-			fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running),
+			fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(argsFor(timeout), " "), f.Running),
 			fmt.Sprintf("a dead-man switch, %s, reboots the node into %s if fleetd cannot log in within %v; it works on this boot only, and is deleted", unitFile, f.Running, timeout),
 		},
 		Risks:      []string{"a kernel that hangs before systemd works, without a panic, needs a reset by hand"},
@@ -116,7 +116,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 	for _, old := range leftBehind(f.Boot).args {
 		for i, e := range f.Boot.Entries {
 			if e.Kernel == old.kernel {
-				f.Boot.Entries[i].Args = with(strings.Join(minus(strings.Fields(e.Args), old.remove), " "), old.restore)
+				f.Boot.Entries[i].Args = strings.Join(minus(strings.Fields(e.Args), old.remove), " ")
 			}
 		}
 	}

@@ -22,6 +22,17 @@ var trialArgs = []string{
 	"panic=10", "oops=panic", "softlockup_panic=1", "hung_task_panic=1", "nmi_watchdog=panic",
 }
 
+// rootTimeout is how long the initramfs waits for the root file system's disk
+// before it comes to its emergency action. Without it systemd waits for ever: an
+// image that needs no LVM, RAID or LUKS has no initqueue that would give up
+// (dracut's need-initqueue).
+const rootTimeout = "rd.timeout"
+
+// argsFor are the trial's arguments where the node may take so long to come back.
+func argsFor(timeout time.Duration) []string {
+	return append([]string{fmt.Sprintf("%s=%d", rootTimeout, int(timeout.Seconds()))}, trialArgs...)
+}
+
 // trialTitle has no letter that GRUB or grub.cfg's quotes take for something.
 func trialTitle(release string) string { return node.TrialTitle + release }
 
@@ -39,12 +50,12 @@ const trialSuffix = "~fleetd"
 // reads it back. from is the release of the default entry, run what the entry's
 // fleetd.trial= names: the boot_id from which the trial is asked for, which the
 // journal has.
-func (l loader) addTrial(boot node.Boot, from, release, run string) (node.BootEntry, error) {
+func (l loader) addTrial(boot node.Boot, from, release, run string, timeout time.Duration) (node.BootEntry, error) {
 	real, found := boot.Entry(release)
 	if !found {
 		return node.BootEntry{}, noEntry(l.step.Host, release)
 	}
-	args := append([]string{node.TrialArg + run}, trialArgs...)
+	args := append([]string{node.TrialArg + run}, argsFor(timeout)...)
 	// The last one of a name counts. grubby replaces, a line is only appended to.
 	want := with(real.Args, args)
 	if real.ID != "" {
@@ -160,49 +171,31 @@ type leftover struct {
 	deadMan bool
 }
 
-// strayArgs are a trial's arguments on a kernel's real entry, and what of the
-// same names the other kernels' entries have. A fleetd of before put them there,
-// or kernel-install did, which gives a new kernel the running one's.
+// strayArgs are a trial's arguments on a kernel's real entry. kernel-install puts
+// them there, which gives a new kernel the running one's.
 type strayArgs struct {
-	kernel          string
-	remove, restore []string
+	kernel string
+	remove []string
 }
-
-// oldTrialArgs are those that a fleetd of before gave to the real entry.
-var oldTrialArgs = []string{"panic=10", "rd.shell=0", "rd.retry=10"}
 
 func leftBehind(b node.Boot) leftover {
 	left := leftover{next: b.NextEntry, deadMan: b.DeadMan != ""}
+	// What an entry without a trial has of them is the site's own.
 	var own []string
 	for _, e := range b.Entries {
-		if have := strings.Fields(e.Args); e.Trial() {
+		if e.Trial() {
 			left.entries = append(left.entries, e)
-		} else if own == nil && e.TrialRun() == "" && !slices.Contains(have, "rd.retry=10") {
-			own = have
+		} else if e.TrialRun() == "" {
+			own = append(own, strings.Fields(e.Args)...)
 		}
-	}
-	if own == nil {
-		return left // what all of them have is the site's own
 	}
 	for _, e := range b.Entries {
-		have := strings.Fields(e.Args)
-		stray := strayArgs{kernel: e.Kernel}
-		switch run := e.TrialRun(); {
-		case e.Trial():
-			continue
-		case run != "":
-			stray.remove = append([]string{node.TrialArg + run}, minus(trialArgs, own)...)
-		case len(minus(oldTrialArgs, have)) == 0:
-			stray.remove = minus(oldTrialArgs, own)
-		default:
+		if e.Trial() || e.TrialRun() == "" {
 			continue
 		}
-		for _, a := range stray.remove {
-			if i := slices.IndexFunc(own, func(o string) bool { return argName(o) == argName(a) }); i >= 0 {
-				stray.restore = append(stray.restore, own[i])
-			}
-		}
-		left.args = append(left.args, stray)
+		left.args = append(left.args, strayArgs{e.Kernel, minus(slices.DeleteFunc(strings.Fields(e.Args), func(a string) bool {
+			return !strings.HasPrefix(a, node.TrialArg) && argName(a) != rootTimeout && !slices.Contains(trialArgs, a)
+		}), own)})
 	}
 	return left
 }
@@ -221,7 +214,7 @@ func (x leftover) fields() (out []rollout.Field) {
 		out = append(out, rollout.Field{Name: "boot entry of an earlier trial", Before: entryName(e)})
 	}
 	for _, a := range x.args {
-		out = append(out, rollout.Field{Name: "an earlier trial's arguments of " + a.kernel, Before: strings.Join(a.remove, " "), After: strings.Join(a.restore, " ")})
+		out = append(out, rollout.Field{Name: "an earlier trial's arguments of " + a.kernel, Before: strings.Join(a.remove, " ")})
 	}
 	return out
 }
@@ -257,11 +250,7 @@ func (l loader) cleanUp() (leftover, error) {
 		}
 	}
 	for _, a := range found.args {
-		argv := []string{"grubby", "--update-kernel=" + a.kernel, "--remove-args=" + strings.Join(a.remove, " ")}
-		if len(a.restore) > 0 {
-			argv = append(argv, "--args="+strings.Join(a.restore, " "))
-		}
-		if _, err := l.write(argv...); err != nil {
+		if _, err := l.write("grubby", "--update-kernel="+a.kernel, "--remove-args="+strings.Join(a.remove, " ")); err != nil {
 			return found, err
 		}
 	}

@@ -448,9 +448,10 @@ func Problems(w io.Writer, st Style, problems []rollout.HostProblem) {
 	}
 	var causes []cause
 	for _, hp := range problems {
-		// The host's name in its own message would keep equal causes apart.
+		// The host's name in its own message and hint would keep equal causes apart.
 		p := hp.Problem
-		p.Message = strings.ReplaceAll(p.Message, " on "+hp.Host+":", ":")
+		p.Message = strings.NewReplacer(" on "+hp.Host+":", ":", " of "+hp.Host+":", ":").Replace(p.Message)
+		p.Hint = strings.NewReplacer("on "+hp.Host+":", "there:", "on "+hp.Host+",", "there,").Replace(p.Hint)
 		i := slices.IndexFunc(causes, func(c cause) bool { return c.Problem == p })
 		if i < 0 {
 			causes = append(causes, cause{Problem: p})

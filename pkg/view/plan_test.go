@@ -103,3 +103,25 @@ func TestDifferencesAroundTheSteps(t *testing.T) {
 	delete(now.Plays[0].Tasks[0].Steps, "node1")
 	golden(t, "differences-around.txt", []byte(strings.Join(Differences(&old, &now), "\n")+"\n"))
 }
+
+// TestProblems: hosts with the same problem stand together, though each one's words
+// name it.
+func TestProblems(t *testing.T) {
+	var problems []rollout.HostProblem
+	for _, h := range []string{"node1", "node2", "node3"} {
+		problems = append(problems, rollout.HostProblem{Host: h, Problem: rollout.Problem{
+			Message: "cannot change the kernel of " + h + ": /boot has 34 MB free", Hint: "on " + h + ": remove an old kernel\non " + h + ", try: df",
+		}})
+	}
+	problems = append(problems, rollout.HostProblem{Host: "node4", Problem: rollout.Problem{Message: "cannot install kernel-ml on node4: no"}})
+	var b strings.Builder
+	Problems(&b, Style{}, problems)
+	const want = `  node[1:3] (3 hosts): cannot change the kernel: /boot has 34 MB free
+      there: remove an old kernel
+      there, try: df
+  node4: cannot install kernel-ml: no
+`
+	if b.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}

@@ -17,6 +17,8 @@ type unit struct {
 	run   string
 	works bool
 	left  int
+	// jumpy: the kernel was booted with a trial's arguments, and panics as they say.
+	jumpy bool
 }
 
 var unitCondition = regexp.MustCompile(`(?m)^ConditionKernelCommandLine=` + regexp.QuoteMeta(node.TrialArg) + `(.+)$`)
@@ -25,6 +27,7 @@ var unitCondition = regexp.MustCompile(`(?m)^ConditionKernelCommandLine=` + rege
 func (n *Node) startUnit(e node.BootEntry) {
 	n.unit.works = n.unit.run != "" && e.TrialRun() == n.unit.run
 	n.unit.left = n.behaviour.DeadManTakes
+	n.unit.jumpy = e.TrialRun() != ""
 }
 
 // deadMan is the script that writes the unit, or, without a text, the one that
@@ -40,7 +43,7 @@ func (n *Node) deadMan(text string) string {
 	}
 	out := ""
 	if n.unit.run != "" {
-		out = "there\n"
+		out, n.unit.jumpy = "there\n", false
 	}
 	if n.unit.run = ""; !n.behaviour.DeadManStays {
 		n.unit.works = false

@@ -116,8 +116,10 @@ type Counts struct {
 type World struct {
 	Up                   bool
 	Running, Saved, Next string
-	// DeadMan is the unit of the dead-man switch that is there.
+	// DeadMan is the unit of the dead-man switch that is there. Jumpy: the kernel
+	// panics when it is stuck, as a trial has told it.
 	DeadMan  string
+	Jumpy    bool
 	Entries  []node.BootEntry
 	Packages []node.Package
 	// Files are mode, owner and digest, by path.
@@ -197,7 +199,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run,
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy,
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {
