@@ -39,7 +39,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, Gathers: modules[t.Module].About().Gathers, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}

@@ -78,9 +78,11 @@ type PlannedTask struct {
 	Undo bool `json:"undo,omitempty"`
 	// Register is the variable that takes the task's result, Facts is set where
 	// the result is variables itself.
-	Register     string `json:"register,omitempty"`
-	Facts        bool   `json:"facts,omitempty"`
-	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
+	Register string `json:"register,omitempty"`
+	Facts    bool   `json:"facts,omitempty"`
+	// Gathers is set where they are what the host says of itself.
+	Gathers      bool `json:"gathers,omitempty"`
+	IgnoreErrors bool `json:"ignore_errors,omitempty"`
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
 	// steps are open.
 	Notify []string               `json:"notify,omitempty"`
