@@ -69,7 +69,7 @@ func (w wish) foresee(name string, c *rollout.Change, before rollout.State, fact
 		return before, nil
 	}
 	c.Action, c.Fields = d.action(), d.fields
-	if d.content {
+	if d.content && d.open() {
 		c.Diff = unified(facts.Texts[d.at.Path], d.at.File, content)
 	} else {
 		c.Content = nil
@@ -78,6 +78,13 @@ func (w wish) foresee(name string, c *rollout.Change, before rollout.State, fact
 		c.Risks = append(c.Risks, "nothing brings back "+oneLine(l))
 	}
 	return node.Section.With(before, touched(facts, d.at))
+}
+
+// open reports whether anybody may read the file, before and after: what is in
+// others is shown to nobody.
+func (d *decision) open() bool {
+	after := d.means[d.at.Path]
+	return d.at.Self != nil && d.at.Self.Perm()&4 != 0 && (d.Mode == "" || after&4 != 0)
 }
 
 func (d *decision) action() rollout.Action {

@@ -62,7 +62,7 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 // sets notes the variables that the task sets in the run. Those given with -e win
 // over them.
 func (t *taskRun) sets(c *compiler) {
-	names := []string{t.register}
+	names := append([]string{t.register}, Gathered(t.module.name)...)
 	if _, anyName := t.spec[rollout.AnyName]; anyName {
 		for _, p := range t.params {
 			names = append(names, p.name)

@@ -209,7 +209,7 @@ func (s *scope) undefinedHint(name string) string {
 		return "ansible_loop is not supported by fleetd yet; loop_control has index_var"
 	}
 	if strings.HasPrefix(root, "ansible_") {
-		return "fleetd gathers no facts for playbooks: a plan is complete before its first task runs; set a variable in the inventory instead"
+		return "fleetd gathers no facts by itself: put a task setup before it, or set a variable in the inventory"
 	}
 	return "give it in the inventory or with -e, or write | default(…)"
 }

@@ -40,7 +40,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, Gathers: modules[t.Module].About().Gathers, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}

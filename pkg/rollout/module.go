@@ -17,6 +17,9 @@ type About struct {
 	Open Action
 	// Facts is set when the steps' results are variables of the host (set_fact).
 	Facts bool
+	// Gathers is set when these variables are what the host says of itself, which
+	// playbooks find in ansible_facts, too.
+	Gathers bool
 }
 
 // Guards is what a guard protects. Where there is nothing of it, the guard has

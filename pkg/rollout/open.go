@@ -148,4 +148,21 @@ func (r Results) take(t *PlannedTask, result json.RawMessage) {
 			r[name] = v
 		}
 	}
+	if t.Gathers {
+		r.gather(set.Facts)
+	}
+}
+
+// Gathered is the variable that has all that a host said of itself.
+const Gathered = "ansible_facts"
+
+// gather adds facts to those that the host told before, without what Ansible puts
+// before their names.
+func (r Results) gather(facts map[string]json.RawMessage) {
+	all := map[string]json.RawMessage{}
+	_ = json.Unmarshal(r[Gathered], &all) // none before, or JSON of our own
+	for name, v := range facts {
+		all[strings.TrimPrefix(name, "ansible_")] = v
+	}
+	r[Gathered], _ = json.Marshal(all) // JSON that was read: it cannot fail
 }

@@ -83,6 +83,8 @@ type PlannedTask struct {
 	// the result is variables itself.
 	Register string `json:"register,omitempty"`
 	Facts    bool   `json:"facts,omitempty"`
+	// Gathers is set where they are what the host says of itself.
+	Gathers bool `json:"gathers,omitempty"`
 	Manner
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
 	// steps are open. Handler is the number of a handler; where it stands in several
