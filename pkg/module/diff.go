@@ -69,10 +69,10 @@ func (w wish) foresee(name string, c *rollout.Change, before rollout.State, fact
 		return before, nil
 	}
 	c.Action, c.Fields = d.action(), d.fields
-	if d.content && d.open() {
-		c.Diff = unified(facts.Texts[d.at.Path], d.at.File, content)
-	} else {
+	if !d.content {
 		c.Content = nil
+	} else if d.open() {
+		c.Diff = unified(facts.Texts[d.at.Path], d.at.File, content)
 	}
 	for _, l := range d.lost {
 		c.Risks = append(c.Risks, "nothing brings back "+oneLine(l))
