@@ -133,7 +133,7 @@ func (m converger) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	case !d.changed:
 		return d.outcome(false)
 	case before == nil:
-		if err := d.drifted(s); err != nil {
+		if err := d.reviewed(s); err != nil {
 			return rollout.Fail(err)
 		}
 		return rollout.Intend(tookNote, mustJSON(d.took()))
@@ -153,9 +153,15 @@ func left(d *decision) bool {
 	return false
 }
 
-// drifted refuses a change where the node is not as it was when it was reviewed.
-func (d *decision) drifted(s rollout.Step) error {
+// reviewed refuses a change that is another one than the plan says.
+func (d *decision) reviewed(s rollout.Step) error {
 	now := formerOf(d.at.File)
+	if !s.Change.Action.Writes() && (d.Before == nil || *d.Before == now) {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot change %s on %s: the plan has nothing to change there, and this would: %q", oneLine(d.at.Path), s.Host, d.ops),
+			Hint:    "a user or group of the node may have another number than its name says",
+		}
+	}
 	if d.Before == nil || *d.Before == now {
 		return nil
 	}

@@ -222,7 +222,9 @@ type ask struct{ name, word, plain string }
 func (w wish) asks() []ask {
 	out := []ask{asking("path", w.Path, "")}
 	if w.Name != "" {
-		out = append(out, asking("inner", w.Path, "/"+w.Name))
+		inner := asking("inner", w.Path, "/"+w.Name)
+		inner.word = expanded(w.Path) + sshexec.QuoteArgv([]string{"/" + w.Name}) // a name is no path: nothing in it is expanded
+		out = append(out, inner)
 	}
 	if w.State == contentState || w.State == node.Directory {
 		out = append(out, asking("folder", path.Dir(w.Path), ""))

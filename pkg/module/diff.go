@@ -69,15 +69,22 @@ func (w wish) foresee(name string, c *rollout.Change, before rollout.State, fact
 		return before, nil
 	}
 	c.Action, c.Fields = d.action(), d.fields
-	if d.content {
-		c.Diff = unified(facts.Texts[d.at.Path], d.at.File, content)
-	} else {
+	if !d.content {
 		c.Content = nil
+	} else if d.open() {
+		c.Diff = unified(facts.Texts[d.at.Path], d.at.File, content)
 	}
 	for _, l := range d.lost {
 		c.Risks = append(c.Risks, "nothing brings back "+oneLine(l))
 	}
 	return node.Section.With(before, touched(facts, d.at))
+}
+
+// open reports whether anybody may read the file, before and after: what is in
+// others is shown to nobody.
+func (d *decision) open() bool {
+	after := d.means[d.at.Path]
+	return d.at.Self != nil && d.at.Self.Perm()&4 != 0 && (d.Mode == "" || after&4 != 0)
 }
 
 func (d *decision) action() rollout.Action {

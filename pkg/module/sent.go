@@ -50,7 +50,7 @@ cat >"$d"/` + name + ` && chmod 700 "$d"/` + name + ` || exit
 	if err != nil {
 		return rollout.Change{}, nil, fmt.Errorf("cannot encode the script: %w", err)
 	}
-	out := rollout.Change{Action: rollout.Exec, Summary: "run: " + oneLine(c.Line), Data: raw, Content: append([]byte{}, file.Content...)}
+	out := rollout.Change{Action: rollout.Exec, Summary: "run: " + oneLine(c.Line), Data: raw, Content: file.Content}
 	out.Reasons = append(out.Reasons, "it is "+shownDigest(rollout.DigestOf(file.Content)))
 	if c.Creates != "" {
 		out.Reasons = append(out.Reasons, "only where there is no "+c.Creates)

@@ -252,8 +252,9 @@ would_install() { # would_install PACKAGE REPO
 	return $status
 }
 
-# A small file, to show what would change in it.
+# A small file, to show what would change in it: one that anybody may read.
 text() { # text PATH
+	case $(stat -L -c %a -- "$1") in *[4567]) ;; *) return 1 ;; esac
 	[ -f "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 32768 ] && hex <"$1"
 }
 

@@ -133,7 +133,11 @@ func (c *compiler) find(t *taskRun, folder, name string) (rollout.LocalFile, err
 		if strings.HasPrefix(string(data), "$ANSIBLE_VAULT;") {
 			return rollout.LocalFile{}, fmt.Errorf("%s is encrypted with ansible-vault, and what a plan holds is no secret", c.load.opts.shown(file))
 		}
-		return rollout.LocalFile{Name: name, Path: path.Join(c.load.opts.Dir, file), Mode: permissions(info.Mode()), Content: append([]byte{}, data...)}, nil
+		if data == nil {
+			data = []byte{} // nothing is a content, too
+		}
+		// All hosts share it: a large fleet may get a large file.
+		return rollout.LocalFile{Name: name, Path: path.Join(c.load.opts.Dir, file), Mode: permissions(info.Mode()), Content: data}, nil
 	}
 	var looked []string
 	for _, file := range at {
