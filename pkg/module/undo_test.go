@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/fleetd/fleetd/pkg/module"
+	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -146,4 +148,33 @@ func problems(r *rollout.Run) string {
 		out = append(out, id.String()+": "+o.Message+" "+o.Hint)
 	}
 	return strings.Join(out, "\n")
+}
+
+// What the plan had nothing to change in is not changed, though the run finds that a
+// user's name means another number than the plan took it for.
+func TestNothingIsChangedThatIsNotInThePlan(t *testing.T) {
+	l := local{t.TempDir()}
+	p := filepath.Join(l.dir, "f")
+	if err := os.WriteFile(p, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.facts(t.Context(), []string{node.FileKey(p)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := f.Files[p]
+	file.Self.Owner = "daemon"
+	state, err := node.Section.With(nil, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := module.Modules(l)["ansible.builtin.file"]
+	change, _, err := m.Diff("a", state, rollout.Args{"path": p, "owner": "daemon"})
+	if err != nil || change.Action != rollout.ReadOnly {
+		t.Fatalf("%+v, %v", change, err)
+	}
+	o := m.Do(t.Context(), rollout.Step{Host: "a", Change: change, Attempt: 1})
+	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "the plan has nothing to change there") {
+		t.Errorf("%+v", o)
+	}
 }
