@@ -36,6 +36,9 @@ func again(c *cobra.Command, verb string, s rollout.Source) string {
 	for _, t := range s.SkipTags {
 		words = append(words, "--skip-tags", t)
 	}
+	if s.StartAtTask != "" {
+		words = append(words, "--start-at-task", s.StartAtTask)
+	}
 	for _, e := range s.ExtraVars {
 		words = append(words, "-e", e)
 	}

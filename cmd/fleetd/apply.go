@@ -155,7 +155,7 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 // adopt takes over what the plan was made with.
 func (f *fleetFlags) adopt(s rollout.Source) {
 	f.limit, f.extraVars, f.playbook, f.kubeconfig, f.kubeVia = s.Limit, s.ExtraVars, s.Playbook, s.Kubeconfig, s.KubeVia
-	f.tags, f.skipTags = s.Tags, s.SkipTags
+	f.tags, f.skipTags, f.startAtTask = s.Tags, s.SkipTags, s.StartAtTask
 }
 
 // expected holds the plan to the digest of the one that was reviewed.

@@ -96,7 +96,7 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 	}
 	out := view.NewOutput(x.c.OutOrStdout())
 	_, _ = x.preface.WriteTo(out)
-	e := &engine.Engine{Modules: x.fl.modules, Resolver: playbook.NewOpenSteps(params()), Journal: w, Ease: ease, By: x.by}
+	e := &engine.Engine{Modules: x.fl.modules, Resolver: playbook.NewOpenSteps(params()), Observers: x.fl.observers, Journal: w, Ease: ease, By: x.by}
 	report := x.screen(out, e)
 	r, err := start(ctx, e)
 	if r.Status != "" && r.Status != rollout.Running {

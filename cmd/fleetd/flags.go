@@ -19,6 +19,7 @@ type fleetFlags struct {
 	limit          []string
 	tags           []string
 	skipTags       []string
+	startAtTask    string
 	extraVars      []string
 	playbook       string
 	kubeconfig     string
@@ -75,11 +76,12 @@ func (f *fleetFlags) addPlaybook(c *cobra.Command) {
 }
 
 // tagFlags are the names of what addTags adds.
-var tagFlags = []string{"tags", "skip-tags"}
+var tagFlags = []string{"tags", "skip-tags", "start-at-task"}
 
 func (f *fleetFlags) addTags(c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringSliceVarP(&f.tags, "tags", "t", nil, "only tasks with one of these tags (repeatable, or a,b)")
+	fs.StringVar(&f.startAtTask, "start-at-task", "", "leave out all tasks before the one of this name, which may be a pattern such as \"Drain*\"")
 	fs.StringSliceVar(&f.skipTags, "skip-tags", nil, "no task with one of these tags (repeatable, or a,b)")
 }
 

@@ -157,7 +157,7 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	}
 	maps.Copy(files, inv.Files())
 	p := &planned{desired: desired, source: rollout.Source{
-		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, KubeVia: f.kubeVia, Files: files,
+		Inventories: sources, Playbook: f.playbook, Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: f.extraVars, Kubeconfig: f.kubeconfig, KubeVia: f.kubeVia, Files: files,
 	}}
 	if p.fleet, err = wire(c, f, r); err != nil {
 		return nil, err
@@ -257,8 +257,11 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	if err := pb.KnowsTags(slices.Concat(f.tags, f.skipTags)); err != nil {
 		return rollout.Desired{}, nil, err
 	}
+	if err := pb.KnowsTask(f.startAtTask); err != nil {
+		return rollout.Desired{}, nil, err
+	}
 	told := len(inv.Warnings())
-	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, ExtraVars: inv.ExtraVars()})
+	d, warnings, err := pb.Compile(inv, params, playbook.CompileOptions{Limit: f.limit, Tags: f.tags, SkipTags: f.skipTags, StartAtTask: f.startAtTask, ExtraVars: inv.ExtraVars()})
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+w.String())
 	}
@@ -268,17 +271,26 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	return d, pb.Files(), err
 }
 
-// hostsOf are the machines of the playbook: all its hosts but the cluster.
+// hostsOf are the machines of the playbook, also those that tasks are delegated to:
+// all but this one.
 func hostsOf(d rollout.Desired) []string {
 	var out []string
 	seen := map[string]bool{rollout.Localhost: true}
+	add := func(h string) {
+		if !seen[h] {
+			seen[h] = true
+			out = append(out, h)
+		}
+	}
 	for _, p := range d.Plays {
 		for _, b := range p.Batches {
 			for _, h := range b {
-				if !seen[h] {
-					seen[h] = true
-					out = append(out, h)
-				}
+				add(h)
+			}
+		}
+		for _, t := range p.Tasks {
+			for _, on := range slices.Sorted(maps.Values(t.On)) {
+				add(on)
 			}
 		}
 	}

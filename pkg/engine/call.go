@@ -22,6 +22,10 @@ type call struct {
 	// open is what of the step only the run tells, results what it is told by.
 	open    *rollout.Open
 	results rollout.Results
+	// recheck is set where it has to be planned anew.
+	recheck *rollout.Recheck
+	// rescuable is set where a rescue may want to know of a failure.
+	rescuable bool
 }
 
 // mostIntents bounds the intentions of one attempt: a module that intends the
@@ -40,9 +44,22 @@ func (c *call) run(ctx context.Context) {
 	c.loop.notes <- note{event: c.event(rollout.StepEnded, o)}
 }
 
-// once does the step, for one item if it has several. An intention is made
-// durable, and the module called again with it.
+// once does the step, for one item if it has several, within the time that it may
+// take. An intention is made durable, and the module called again with it.
 func (c *call) once(ctx context.Context) rollout.Outcome {
+	if c.task.Timeout == 0 || c.task.Undo {
+		return c.untilOver(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, c.task.Timeout)
+	defer cancel()
+	o := c.untilOver(within)
+	if o.Kind == rollout.Failed && within.Err() != nil && ctx.Err() == nil {
+		o.Message = fmt.Sprintf("the task took longer than its timeout of %v; %s", c.task.Timeout, o.Message)
+	}
+	return o
+}
+
+func (c *call) untilOver(ctx context.Context) rollout.Outcome {
 	o := c.outcome(ctx)
 	for n := 0; o.Kind == rollout.Intends; n++ {
 		if n == mostIntents {
@@ -109,6 +126,11 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
 	}
+	if c.recheck != nil {
+		if o, same := c.asReviewed(ctx, m); !same {
+			return o
+		}
+	}
 	if c.open != nil && c.open.Late {
 		if o, resolved := c.resolve(m); !resolved {
 			return o
@@ -120,17 +142,17 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 // triesNote keeps how often a step was done that is done until something is so.
 const triesNote = "fleetd.tries"
 
-// resolvedNote is what keeps the change that an open step turned out to be.
-const resolvedNote = "fleetd.resolved"
-
 // resolve takes over what the open step is. Where it is not in the journal yet the
 // outcome says so: what was decided must be durable before it is done, so that a
 // resume does not decide otherwise.
 func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
-	if kept, ok := c.step.SoFar[resolvedNote]; ok {
-		if err := json.Unmarshal([]byte(kept), &c.step.Change); err != nil {
+	plan := &c.loop.run.Plan
+	if kept, ok := c.step.SoFar[rollout.ResolvedNote]; ok {
+		change, err := plan.ReadResolved(kept)
+		if err != nil {
 			return rollout.Fail(fmt.Errorf("cannot read what %s on %s was to do: %w", c.task.Module, c.step.Host, err)), false
 		}
+		c.step.Change = change
 		return o, true
 	}
 	args, skip, err := c.loop.Resolver.Resolve(c.task.Module, *c.open, c.results)
@@ -148,18 +170,28 @@ func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
 	if err != nil {
 		return rollout.Fail(err), false
 	}
-	raw, err := json.Marshal(change)
+	note, err := plan.Resolved(change)
 	if err != nil {
 		return rollout.Fail(fmt.Errorf("cannot write down what %s on %s is to do: %w", c.task.Module, c.step.Host, err)), false
 	}
-	return rollout.Intend(resolvedNote, string(raw)), false
+	if c.task.NoLog { // it is decided again after a crash
+		c.step.Change = change
+		return o, true
+	}
+	return rollout.Intend(rollout.ResolvedNote, note), false
 }
 
 // judged is a final outcome as the playbook wants it judged, with a result where
 // the task keeps one.
 func (c *call) judged(o rollout.Outcome) rollout.Outcome {
-	if o.Kind == rollout.Unreachable || o.Kind == rollout.Skipped || c.problem != nil || c.task.Undo {
+	switch {
+	case o.Kind == rollout.Skipped, c.problem != nil, c.task.Undo:
 		return o
+	case o.Kind == rollout.Unreachable:
+		if o.Result == nil {
+			o.Result, _ = json.Marshal(map[string]any{"unreachable": true, "changed": false, "msg": o.Message}) // as below
+		}
+		return c.kept(o)
 	}
 	if len(o.Result) == 0 {
 		// A struct of strings and booleans: it cannot fail.
@@ -177,8 +209,11 @@ func (c *call) judged(o rollout.Outcome) rollout.Outcome {
 
 // kept is an outcome as the task wants it kept.
 func (c *call) kept(o rollout.Outcome) rollout.Outcome {
-	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors
-	if c.task.Register == "" && !c.task.Facts {
+	if c.task.NoLog {
+		o.Message, o.Hint = rollout.HiddenText, ""
+	}
+	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors || o.Kind == rollout.Unreachable && c.task.IgnoreUnreachable
+	if c.task.Register == "" && !c.task.Facts && !(c.rescuable && o.Kind == rollout.Failed) {
 		o.Result = nil
 	}
 	return o
@@ -186,9 +221,15 @@ func (c *call) kept(o rollout.Outcome) rollout.Outcome {
 
 // Record and Progress pass on what the step says while it runs.
 func (c *call) Record(o rollout.Operation) {
+	if c.task.NoLog {
+		o.Text, o.Output = rollout.HiddenText, ""
+	}
 	c.loop.notes <- note{event: rollout.Event{Type: rollout.StepOperation, Step: &c.step.ID, Attempt: c.step.Attempt, Operation: &o}}
 }
 
 func (c *call) Progress(text string) {
+	if c.task.NoLog {
+		return
+	}
 	c.loop.notes <- note{event: rollout.Event{Type: rollout.StepProgress, Step: &c.step.ID, Attempt: c.step.Attempt, Text: text}}
 }

@@ -38,7 +38,11 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 			return end // not over, or nobody knows whether it is
 		}
 		end.Notes = nil
-		raw, err := json.Marshal(end)
+		kept := end
+		if c.task.NoLog {
+			kept = end.Hidden()
+		}
+		raw, err := json.Marshal(kept)
 		if err != nil {
 			return rollout.Fail(fmt.Errorf("cannot write down how item %d of %s on %s ended: %w", n+1, c.task.Module, c.step.Host, err))
 		}

@@ -20,7 +20,9 @@ type Engine struct {
 	Modules map[string]rollout.Module
 	// Resolver answers for the open steps; a plan without any needs none.
 	Resolver Resolver
-	Journal  Journal
+	// Observers look again where a step has to be planned anew.
+	Observers []rollout.Observer
+	Journal   Journal
 	// Clock is the time; nil means the machine's.
 	Clock Clock
 	// By is who runs the plan.
@@ -199,9 +201,12 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 	for _, id := range ready {
 		l.active++
 		planned, _ := l.run.Plan.Step(id)
-		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open}
+		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open, recheck: planned.Recheck}
+		c.rescuable = len(l.run.Plan.Plays[id.Play].Blocks) > 0
 		if c.open != nil {
-			c.results = l.run.Results(id)
+			open := *c.open
+			open.Contents = l.run.Plan.Contents
+			c.open, c.results = &open, l.run.Results(id)
 		}
 		go c.run(ctx)
 	}
@@ -253,6 +258,10 @@ func (l *loop) take(n note) error {
 			n.done <- err
 		}
 		return nil
+	}
+	if e.Step != nil && e.Outcome != nil && l.run.Plan.Task(*e.Step).NoLog {
+		hidden := e.Outcome.Hidden()
+		e.Outcome = &hidden
 	}
 	l.pending = append(l.pending, e)
 	if n.done != nil {
@@ -316,7 +325,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: id.Host, Change: planned.Change, Become: l.run.Plan.Becomes(id),
+		ID: id, Host: planned.Where(id.Host), Change: l.run.Plan.WithContent(planned.Change), Become: l.run.Plan.Becomes(id),
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

@@ -69,12 +69,16 @@ func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rol
 			for host := range hostsOf(t) {
 				args := t.Args[host] // none where the run decides them
 				for _, r := range m.Reads(args) {
+					at := host
+					if on := t.On[host]; on != "" {
+						at, r.Key = on, "" // what is there is looked at when its turn comes
+					}
 					hosts, ok := known[r.Section]
 					if !ok {
 						return nil, fmt.Errorf("%s: nobody observes section %q that %s reads", t.Position, r.Section, t.Module)
 					}
-					if !slices.Contains(hosts[host], r.Key) {
-						hosts[host] = append(hosts[host], r.Key)
+					if !slices.Contains(hosts[at], r.Key) {
+						hosts[at] = append(hosts[at], r.Key)
 					}
 				}
 			}

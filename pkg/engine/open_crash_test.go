@@ -40,8 +40,8 @@ const openPlay = `
       register: shown
 `
 
-// echoing are hosts on which every command prints its own script; how often each
-// ran outlives the process.
+// echoing are hosts on which every command prints its own script, and those that
+// begin with bad fail; how often each ran outlives the process.
 type echoing struct {
 	mu  sync.Mutex
 	ran map[string][]string // by host
@@ -51,6 +51,9 @@ func (e *echoing) Run(_ context.Context, host string, c sshexec.Command) (sshexe
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ran[host] = append(e.ran[host], c.Script)
+	if strings.HasPrefix(c.Script, "exec bad") {
+		return sshexec.Result{ExitStatus: 1}, nil
+	}
 	return sshexec.Result{Stdout: []byte(c.Script + "\n")}, nil
 }
 
@@ -119,14 +122,14 @@ func (f fickle) Resolve(name string, o rollout.Open, r rollout.Results) (rollout
 	return args, skip, err
 }
 
-func openPlan(t *testing.T) (rollout.Plan, map[string]rollout.Params) {
+func openPlan(t *testing.T, play string) (rollout.Plan, map[string]rollout.Params) {
 	t.Helper()
 	h := &echoing{}
 	modules, params, differs := module.Modules(h), map[string]rollout.Params{}, map[string]rollout.Differ{}
 	for name, m := range modules {
 		params[name], differs[name] = m.About().Params, m
 	}
-	fsys := fstest.MapFS{"hosts": {Data: []byte("a\nb\n")}, "site.yml": {Data: []byte(openPlay)}}
+	fsys := fstest.MapFS{"hosts": {Data: []byte("a\nb\n")}, "site.yml": {Data: []byte(play)}}
 	inv, err := inventory.Load(fsys, []string{"hosts"}, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +211,7 @@ func restored(t *testing.T, events []rollout.Event) *rollout.Run {
 // Killed with any event, before or after it is written, fleetd runs no command
 // twice, and does what it had decided, though it would decide otherwise now.
 func TestOpenStepsKilledAtEveryEvent(t *testing.T) {
-	p, params := openPlan(t)
+	p, params := openPlan(t, openPlay)
 	calm, hosts, events := lives(t, p, params, 0, false)
 	if calm.Status != rollout.Done || len(calm.LostHosts()) > 0 || len(hosts.ran["a"]) != 3 {
 		t.Fatalf("undisturbed, the run ends %s with %v", calm.Status, hosts.ran)

@@ -118,7 +118,7 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 	}
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot make %s the default kernel of %s: grubby --set-default ended with %s, and the default is still %s", release, l.step.Host, said(res), now),
-		Hint:    fmt.Sprintf("on %s: cat /etc/default/grub (GRUB_DEFAULT=saved?), grub2-editenv list, yum update -y grubby, and then grubby --set-default=%s", l.step.Host, entry.Kernel),
+		Hint:    fmt.Sprintf("on %s: grub2-editenv list, ls -l /boot/grub2/grubenv /boot/efi/EFI/*/grubenv, yum update -y grubby, and then grubby --set-default=%s", l.step.Host, entry.Kernel),
 	}
 }
 

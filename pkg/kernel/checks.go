@@ -91,7 +91,7 @@ var bootChecks = []check{
 			"yum reinstall -y its package, or choose an installed kernel with grubby --set-default and reboot by hand first"
 	}},
 	{"grubenv", func(x fitness) (string, string) { return grubenvUnwritable(x.facts.Boot.Grubenv) }},
-	{"grub_default", func(x fitness) (string, string) { return grubDefaultFixed(x.facts.Boot) }},
+	{"grub_default", func(x fitness) (string, string) { return grubCfgUnfit(x.facts.Boot) }},
 	{"secure_boot", func(x fitness) (string, string) {
 		if x.facts.SecureBoot != "enabled" || !strings.Contains(x.choice.Package.EVR, "elrepo") {
 			return "", ""
@@ -107,12 +107,7 @@ var bootChecks = []check{
 			"build them for the new kernel (dkms) and say ignore: [out_of_tree], or unload and remove them"
 	}},
 	{"drivers", func(x fitness) (string, string) {
-		k, ok := x.facts.Kernel(x.choice.Package.Release())
-		if !ok || len(k.MissingDrivers) == 0 {
-			return "", ""
-		}
-		return fmt.Sprintf("kernel %s lacks drivers that this node's disks and network cards use: %s", k.Release, strings.Join(k.MissingDrivers, ", ")),
-			"choose another kernel, or install the driver for it (ELRepo's kmod packages)"
+		return driversMissing(x.facts, x.choice.Package.Release())
 	}},
 	{"cgroup", func(x fitness) (string, string) {
 		if x.facts.CgroupVersion != 1 || x.facts.Kubelet == "" || CompareVersions(x.facts.Kubelet, "1.35") < 0 {
@@ -158,6 +153,16 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 	}
 }
 
+// driversMissing tells only of a kernel that is installed.
+func driversMissing(f node.Facts, release string) (wrong, hint string) {
+	k, ok := f.Kernel(release)
+	if !ok || len(k.MissingDrivers) == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("kernel %s lacks drivers that this node's disks and network cards use: %s", release, strings.Join(k.MissingDrivers, ", ")),
+		"choose another kernel, or install the driver for it (ELRepo's kmod packages)"
+}
+
 // bootNeed is what a new kernel takes in /boot: as much again as the largest
 // one there, twice over, because initramfs images of newer kernels are larger
 // and dracut writes the new one beside the old, and 32 MB on top.
@@ -199,16 +204,26 @@ func grubenvUnwritable(g node.Grubenv) (string, string) {
 	return "", ""
 }
 
-func grubDefaultFixed(b node.Boot) (string, string) {
-	if b.GrubDefault == "saved" {
-		return "", ""
+// grubCfgUnfit says why the grub.cfg in force does not boot what it is told to.
+// With a fixed default, entry 0 say, a trial that fails would come back to the
+// newest kernel, and C grubby deletes the line when it is to set a default.
+func grubCfgUnfit(b node.Boot) (wrong, hint string) {
+	cfg := b.GrubCfg
+	set := func(line string) string {
+		name, _, _ := strings.Cut(line, "=")
+		return fmt.Sprintf("sed -i '/^%s=/d' /etc/default/grub; echo %s >>/etc/default/grub; grub2-mkconfig -o %s", name, line, cfg.Path)
 	}
-	value := b.GrubDefault
-	if value == "" {
-		value = "missing"
+	switch {
+	case cfg.Path == "":
+		return "it cannot be told which grub.cfg is in force", "ls -l /boot/grub2/grub.cfg /boot/efi/EFI/*/grub.cfg; efibootmgr -v; take away what is not used"
+	case cfg.Default != node.SavedEntry:
+		return fmt.Sprintf("%s boots entry %q and not the saved one: the default that grubby sets is not what boots", cfg.Path, cfg.Default), set("GRUB_DEFAULT=saved")
+	case !cfg.Next:
+		return cfg.Path + " does not boot and clear next_entry, so one boot on trial cannot be asked for", "grub2-mkconfig -o " + cfg.Path
+	case cfg.Submenus && !b.BLS:
+		return cfg.Path + " has entries in a submenu, where GRUB does not find them by their titles", set("GRUB_DISABLE_SUBMENU=true")
 	}
-	return "GRUB_DEFAULT in /etc/default/grub is " + value + " and not saved: the default that grubby sets is not what boots",
-		"sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=saved/' /etc/default/grub && grub2-mkconfig -o /boot/grub2/grub.cfg"
+	return "", ""
 }
 
 // fallbackLost returns the package of the running kernel or the default entry

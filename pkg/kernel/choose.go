@@ -60,7 +60,7 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 	c := Choice{p, slices.Contains(installed, p)}
 	// While somebody else has yum's lock it cannot be told; the preflight asks
 	// again before anything is done.
-	if why := f.InstallErrors[w.spec()+"@"+w.Repo]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
+	if why := f.InstallErrors[w.key()]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
 		return Choice{}, wouldNot(host, w.Repo, p, why)
 	}
 	return w.checked(host, c)
@@ -73,6 +73,9 @@ func (w Wanted) spec() string {
 	}
 	return w.Name + "-" + w.Version
 }
+
+// key is what the facts have of this question to yum.
+func (w Wanted) key() string { return w.spec() + "@" + w.Repo }
 
 // wouldNot says why yum would not install what its repository has.
 func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {

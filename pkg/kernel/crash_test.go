@@ -27,7 +27,7 @@ type end struct {
 func TestCrashAnywhere(t *testing.T) {
 	for _, undo := range []bool{false, true} {
 		for _, name := range wholePlay[1:] {
-			for _, fate := range []kerneltest.Fate{"", kerneltest.Panics} {
+			for _, fate := range []kerneltest.Fate{"", kerneltest.Panics, kerneltest.CutOff} {
 				if undo && fate != "" {
 					continue
 				}
@@ -86,7 +86,7 @@ func TestCrashAnywhere(t *testing.T) {
 func TestCrashesProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		flavour := rapid.SampledFrom(flavours).Draw(rt, "flavour")
-		fate := rapid.SampledFrom([]kerneltest.Fate{"", "", kerneltest.Panics, kerneltest.Hangs, kerneltest.Dies}).Draw(rt, "fate")
+		fate := rapid.SampledFrom([]kerneltest.Fate{"", "", kerneltest.Panics, kerneltest.CutOff, kerneltest.Hangs, kerneltest.Dies}).Draw(rt, "fate")
 		stop, boot := rapid.IntRange(0, 8).Draw(rt, "stop takes"), rapid.IntRange(0, 6).Draw(rt, "boot takes")
 		yum, fails := rapid.IntRange(1, 9).Draw(rt, "yum takes"), rapid.IntRange(0, 3).Draw(rt, "yum fails")
 		kills := rapid.SliceOfN(rapid.IntRange(1, 25), 1, 8).Draw(rt, "operations between crashes")

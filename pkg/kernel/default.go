@@ -40,7 +40,7 @@ func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (r
 	if _, ok := f.Boot.Entry(release); !ok {
 		return rollout.Change{}, nil, noEntry(host, release)
 	}
-	if wrong, hint := grubDefaultFixed(f.Boot); wrong != "" {
+	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot set the default kernel of %s: %s", host, wrong), Hint: hint}
 	}
 	raw, err := json.Marshal(defaultData{Release: release, Previous: previous})

@@ -56,6 +56,11 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		}
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
+	// The default is kept where an install moves it, and C grubby breaks a grub.cfg
+	// that has a fixed one.
+	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
+	}
 	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p)})
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -63,7 +68,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	c := rollout.Change{
 		Action:  rollout.Create,
 		Summary: "install " + p.NEVRA(),
-		Fields:  []rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}},
+		Fields:  append([]rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}}, besides(f.Transactions[w.key()], p)...),
 		Reasons: []string{reason(w, p)},
 		Back:    "remove " + p.NEVRA(),
 		Data:    raw,
@@ -128,6 +133,10 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := entryIsThere(l, boot, d.Package); err != nil {
 		return rollout.Fail(err)
 	}
+	// Now its modules can be looked at; the next task may drain the node.
+	if err := m.driversAreThere(ctx, s, d.Package); err != nil {
+		return rollout.Fail(err)
+	}
 	// The package's scripts move it (DEFAULTKERNEL=kernel-ml does): a node that
 	// reboots by itself in the middle of the night must not end up in a kernel that
 	// nobody tried.
@@ -189,6 +198,21 @@ func entryIsThere(l loader, boot node.Boot, p node.Package) error {
 				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
 				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%s.img %s; or yum reinstall -y %s", l.step.Host, release, release, p.NEVRA()),
 			}
+		}
+	}
+	return nil
+}
+
+// driversAreThere looks for those of the node's disks and network cards.
+func (m install) driversAreThere(ctx context.Context, s rollout.Step, p node.Package) error {
+	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
+	if err != nil {
+		return err
+	}
+	if wrong, hint := driversMissing(f, p.Release()); wrong != "" {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("%s is installed on %s and must not be booted there: %s", p.NEVRA(), s.Host, wrong),
+			Hint:    hint + ". To go on without this host: --limit 'all:!" + s.Host + "'",
 		}
 	}
 	return nil

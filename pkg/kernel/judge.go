@@ -45,7 +45,7 @@ func (m install) Judge(host string, state rollout.State, args rollout.Args) ([]r
 	}
 	found := rollout.Finding{Rule: m.About().Rule, Text: change.Summary}
 	if change.Action.Writes() {
-		found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields
+		found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields[:1]
 	}
 	return append(out, found), nil
 }

@@ -34,6 +34,7 @@ type machine struct {
 	fleet *node.Fleet
 	obs   node.Observer
 	log   *recorder
+	args  map[string]rollout.Args
 }
 
 // TestOnAMachine drives the modules on a virtual machine of each flavour: it
@@ -64,6 +65,11 @@ func TestOnAMachine(t *testing.T) {
 			steps := m.upgrades(before)
 			m.changesNothingMore()
 			m.takesBack(before, steps)
+			if testing.Short() {
+				t.Log("-short: without the faults that take minutes; make kernel-lab has them")
+				return
+			}
+			m.nobodyCanLogIn(before)
 		})
 	}
 }
@@ -91,7 +97,7 @@ func start(t *testing.T, flavour nodes.Flavour) *machine {
 	}
 	pool := sshexec.NewPool(sshexec.Options{})
 	t.Cleanup(func() { _ = pool.Close() })
-	m := &machine{t: t, lab: lab, log: &recorder{t: t}}
+	m := &machine{t: t, lab: lab, log: &recorder{t: t}, args: args}
 	m.fleet = node.NewFleet(pool, map[string]sshexec.Target{"node1": {
 		Name: "node1", Address: lab.Node(1).Address, Port: 22, User: "centos", IdentityFiles: []string{lab.IdentityFile},
 		KnownHosts: []string{lab.KnownHosts}, Become: sshexec.Become{Method: "sudo"},
@@ -153,7 +159,7 @@ func (m *machine) observes() {
 		m.t.Errorf("boot_id %s, running %s; the facts say otherwise", id, release)
 	case len(f.Available["kernel-ml@elrepo-kernel"]) == 0, len(f.InstallErrors) > 0, f.Repos["elrepo-kernel"].GPGKey == "", len(f.RepoErrors) > 0:
 		m.t.Error("the repository was not read")
-	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubDefault != "saved", len(f.Boot.Entries) == 0:
+	case f.Boot.Grubenv.Size != 1024, f.Boot.GrubCfg != node.GrubCfg{Path: "/boot/grub2/grub.cfg", Default: node.SavedEntry, Next: true}, len(f.Boot.Entries) == 0:
 		m.t.Error("the boot loader was not read")
 	case !slices.Contains(f.RootDrivers, "virtio_blk"), !f.Files["/etc/os-release"].Exists:
 		m.t.Error("drivers or files were not read")
@@ -165,7 +171,7 @@ func (m *machine) plan() (steps []rollout.Change) {
 	m.t.Helper()
 	state := m.state()
 	for _, name := range play {
-		c, after, err := kernel.Modules(m.fleet)[name].Diff("node1", state, args[name])
+		c, after, err := kernel.Modules(m.fleet)[name].Diff("node1", state, m.args[name])
 		if err != nil {
 			m.t.Fatalf("%s: %v", name, err)
 		}
@@ -277,6 +283,50 @@ func (m *machine) panics(before node.Facts) {
 	m.undo(1, steps[1])
 }
 
+// nobodyCanLogIn boots kernels on which nobody can log in: the dead-man switch
+// brings the node back, nobody helps it.
+func (m *machine) nobodyCanLogIn(before node.Facts) {
+	m.t.Helper()
+	ctx := m.t.Context()
+	m.args = maps.Clone(args)
+	m.args["fleetd.kernel.trial_boot"] = rollout.Args{"timeout": "90s"}
+	steps := m.plan()
+	if out := m.do(steps[:2]); out.Bad() {
+		m.t.Fatal("the package was not installed")
+	}
+	for _, fault := range []struct {
+		name string
+		make func() error
+		end  func() error
+	}{
+		{"no network", func() error { return m.lab.NoNetworkOn(ctx, 1, "*elrepo*") }, func() error { return m.lab.NoNetworkOn(ctx, 1, "") }},
+		{"emergency.target", func() error { return m.lab.EmergencyOn(ctx, 1, "*elrepo*") }, func() error { return m.lab.EmergencyOn(ctx, 1, "") }},
+	} {
+		if err := fault.make(); err != nil {
+			m.t.Fatal(err)
+		}
+		started := time.Now()
+		out := m.do(steps[:3])
+		m.t.Logf("%s: after %.0f s %s", fault.name, time.Since(started).Seconds(), out.Message)
+		if out.Kind != rollout.Failed || !strings.Contains(out.Message, "came back on "+before.Running) {
+			m.t.Fatalf("%s: %s %s", fault.name, out.Kind, out.Message)
+		}
+		f := m.facts()
+		if f.Running != before.Running || f.Boot.DefaultRelease() != before.Running {
+			m.t.Errorf("%s: running %s, default %s", fault.name, f.Running, f.Boot.DefaultRelease())
+		}
+		m.nothingLeft(f)
+		if err := fault.end(); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	// Without the faults the same kernel is taken, and stays: its switch is disarmed.
+	if out := m.do(m.plan()); out.Bad() {
+		m.t.Fatal("the upgrade failed")
+	}
+	m.nothingLeft(m.facts())
+}
+
 func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	m.t.Helper()
 	steps := m.plan()
@@ -312,8 +362,11 @@ func (m *machine) nothingLeft(f node.Facts) {
 			m.t.Errorf("left: an entry %q with args %q", e.Title, e.Args)
 		}
 	}
-	if f.Boot.NextEntry != "" {
-		m.t.Errorf("left: next_entry %q", f.Boot.NextEntry)
+	if f.Boot.NextEntry != "" || f.Boot.DeadMan != "" {
+		m.t.Errorf("left: next_entry %q, dead-man switch %q", f.Boot.NextEntry, f.Boot.DeadMan)
+	}
+	if left := m.on("find /etc/systemd -name 'fleetd-*'; systemctl show -p ActiveState fleetd-trial.service"); strings.TrimSpace(left) != "ActiveState=inactive" {
+		m.t.Errorf("left: %s", left)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -26,8 +27,8 @@ func nothingLeft(t tester, b *bench, args map[string]string) {
 			t.Errorf("entry %s is left with args %q", entryName(e), e.Args)
 		}
 	}
-	if w.Next != "" || len(w.Entries) != len(args) {
-		t.Errorf("next_entry %q, %d entries", w.Next, len(w.Entries))
+	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" {
+		t.Errorf("next_entry %q, %d entries, dead-man switch %q", w.Next, len(w.Entries), w.DeadMan)
 	}
 }
 
@@ -112,6 +113,12 @@ func TestLeftoversProperty(t *testing.T) {
 				rt.Fatal(err)
 			}
 			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot"); err != nil {
+				rt.Fatal(err)
+			}
+			shown++
+		}
+		if rapid.Bool().Draw(rt, "dead-man switch") {
+			if err := (loader{t.Context(), b.fleet, rollout.Step{Host: host, Become: true}}).arm("an-earlier-boot", time.Minute); err != nil {
 				rt.Fatal(err)
 			}
 			shown++

@@ -35,6 +35,13 @@ func TestWholePlay(t *testing.T) {
 					t.Errorf("entry of %s has args %q afterwards, had %q", e.Release(), e.Args, before)
 				}
 			}
+			// Nothing takes a node back that was disarmed.
+			for range 300 {
+				b.up(t)
+			}
+			if w := b.World(); w.Running != b.new || w.DeadMan != "" {
+				t.Errorf("later: %+v", w)
+			}
 			// Each command that the article types has its counterpart.
 			for _, want := range []string{
 				"yum '--disablerepo=*' --enablerepo=elrepo-kernel", "yum --enablerepo=elrepo-kernel install -y kernel-ml-6.1.176-1.",
@@ -74,27 +81,54 @@ func TestFaults(t *testing.T) {
 		}, rollout.Failed, "repository elrepo-kernel has 6.2.0-1.el7.elrepo", "make a new plan", untouched},
 		{"another repository dead", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = baseDead }, rollout.Failed, "yum would not: Cannot find a valid baseurl for repo: base/7/x86_64", "vault.centos.org", untouched},
 		{"dependency missing", preflight, func(b *kerneltest.Behaviour) { b.InstallFails = dependencyMissing }, rollout.Failed, "yum would not: nothing provides linux-firmware >= 20190516 needed by kernel-ml", "--assumeno", untouched},
+		{"grub.cfg boots entry 0", preflight, func(b *kerneltest.Behaviour) { b.GrubDefault = "0" }, rollout.Failed, `/boot/grub2/grub.cfg boots entry "0" and not the saved one`, "echo GRUB_DEFAULT=saved >>/etc/default/grub; grub2-mkconfig -o /boot/grub2/grub.cfg", untouched},
+		{"grub.cfg boots entry 0 by now", trial, func(b *kerneltest.Behaviour) { b.GrubDefault = "0" }, rollout.Failed, `/boot/grub2/grub.cfg boots entry "0" and not the saved one`, "grub2-mkconfig", func(t *testing.T, b *bench) {
+			neverDown(t, b)
+			if b.ran("--set-default") {
+				t.Error("grubby was let loose on a grub.cfg that it breaks")
+			}
+		}},
+		{"yum would do more by now", preflight, func(b *kerneltest.Behaviour) {
+			b.InstallsToo = "Removing:\n kernel   x86_64   3.10.0-957.el7   @anaconda   63 M\n"
+		}, rollout.Failed, "yum would do something else by now than was planned: install kernel-ml-" + newer + ", remove kernel-3.10.0-957.el7.x86_64; was planned: install kernel-ml-" + newer, "make a new plan", untouched},
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
 		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y kernel-ml-6.1.176", nil},
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
+		{"driver missing, before the drain", pkg, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "is installed on node2 and must not be booted there: kernel " + newer + " lacks drivers that this node's disks and network cards use: mptsas", "kmod", neverDown},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
 		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
+		{"dead-man switch not taken", trial, func(b *kerneltest.Behaviour) { b.DeadManIgnored = true }, rollout.Failed, "systemd does not take /etc/systemd/system/fleetd-trial.service", "read-only", neverDown},
+		{"dead-man switch stays", trial, func(b *kerneltest.Behaviour) { b.DeadManStays, b.DeadManTakes = true, 30 }, rollout.Failed, "cannot disarm the dead-man switch of node2", "systemctl stop fleetd-trial.service", func(t *testing.T, b *bench) {
+			for range 40 {
+				_, _ = node.Gather(t.Context(), b.fleet, host, true)
+			}
+			b.up(t)
+			if w := b.World(); w.Running != old || b.defaultRelease() != old {
+				t.Errorf("the node did not go back: %+v", w)
+			}
+			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManStays = false })
+			if out := b.do(plan(t, b.fleet, wholePlay...)...); out.Bad() {
+				t.Errorf("applied again: %s", out.Message)
+			}
+			nothingLeft(t, b, map[string]string{old: b.args(old), newer: b.args(old)})
+		}},
+		{"nobody can log in", trial, newKernel(kerneltest.CutOff), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
 		{"next not set", trial, func(b *kerneltest.Behaviour) { b.Grub2RebootsNothing = true }, rollout.Failed, "next_entry is \"\"", "1024 bytes", neverDown},
 		{"panic", trial, newKernel(kerneltest.Panics), rollout.Failed, "node2 came back on " + old + ": the new kernel " + newer + " did not stay up", "kubectl uncordon node2", backOnOld},
-		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "grub2-mkconfig", backOnOld},
+		{"next ignored", trial, func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true }, rollout.Failed, "was never tried", "kexec-load", backOnOld},
 		{"does not go down", trial, func(b *kerneltest.Behaviour) { b.InitDoesNothing = true }, rollout.Failed, "still runs " + old + " (nothing is left of the attempt)", "list-jobs", neverDown},
 		{"init refused", trial, func(b *kerneltest.Behaviour) { b.InitRefuses = true }, rollout.Failed, "init 6", "", neverDown},
-		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 10m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
-		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 10m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
+		{"does not return", trial, newKernel(kerneltest.Dies), rollout.Unreachable, "did not come back within 30m0s after it was asked to boot " + newer, "power cycle boots " + old, nil},
+		{"hangs, and is reset", trial, newKernel(kerneltest.Hangs), rollout.Unreachable, "did not come back within 30m0s", "power cycle boots " + old, func(t *testing.T, b *bench) {
 			b.Reset()
 			_ = observe(t, b.up(t))
 			if w := b.World(); w.Running != old || w.Next != "" {
 				t.Errorf("after the reset: %+v", w)
 			}
 		}},
-		{"default not set", makeDefault, func(b *kerneltest.Behaviour) { b.GrubbySetsNoDefault, b.Grub2SetsNoDefault = true, true }, rollout.Failed, "the default is still " + old, "GRUB_DEFAULT=saved", nil},
+		{"default not set", makeDefault, func(b *kerneltest.Behaviour) { b.GrubbySetsNoDefault, b.Grub2SetsNoDefault = true, true }, rollout.Failed, "the default is still " + old, "yum update -y grubby", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, kerneltest.EL7)

@@ -21,6 +21,8 @@ type preflightData struct {
 	BootFree int64    `json:"boot_free,omitempty"`
 	RootFree int64    `json:"root_free"`
 	Ignore   []string `json:"ignore,omitempty"`
+	// Transaction is all that yum would do; none = not known.
+	Transaction []node.PackageChange `json:"transaction,omitempty"`
 }
 
 func (preflight) About() rollout.About {
@@ -53,6 +55,9 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 		return rollout.Change{}, nil, problem
 	}
 	d.Package = choice.Package.NEVRA()
+	if !choice.Installed {
+		d.Transaction = f.Transactions[d.Wanted.key()]
+	}
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -93,7 +98,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 		err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
 		if err == nil {
-			err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg)
+			err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg, d.Transaction)
 		}
 		if err != nil {
 			return rollout.Fail(err)
@@ -156,6 +161,9 @@ func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
 	}
 	if d := f.Boot.DefaultRelease(); d != "" && d != f.Running && f.Running != c.Package.Release() {
 		out = append(out, fmt.Sprintf("the default entry is %s and not the running %s; the trial falls back to the running one", d, f.Running))
+	}
+	if f.Boot.GrubDefault != "saved" {
+		out = append(out, "/etc/default/grub does not have GRUB_DEFAULT=saved: after the next grub2-mkconfig another entry boots than the default that is set")
 	}
 	if r, known := f.Repos[repo]; known && !r.GPGCheck {
 		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")

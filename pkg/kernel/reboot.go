@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -124,8 +125,8 @@ func passing(err error) bool {
 }
 
 // prepare sets the stage: nothing is left of an earlier trial, there is a default
-// to fall back to, and an entry for the trial is the next entry. Each is read
-// back.
+// to fall back to, the dead-man switch is armed, and an entry for the trial is
+// the next entry. Each is read back.
 func (j journey) prepare(l loader, f node.Facts, before string) error {
 	if err := canTry(l.step.Host, f, j.to); err != nil {
 		return err
@@ -136,7 +137,7 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 	}
 	// A call that was killed may have come this far and asked: the node, on its
 	// way down already, must not find the next entry missing.
-	ready := f.Boot.NextEntry != "" && f.Boot.NextEntry == entryName(entry) && (!j.trial || entry.TrialRun() == before)
+	ready := f.Boot.NextEntry != "" && f.Boot.NextEntry == entryName(entry) && (!j.trial || entry.TrialRun() == before && f.Boot.DeadMan == before)
 	if !ready {
 		if _, err := l.cleanUp(); err != nil {
 			return err
@@ -159,6 +160,9 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 	}
 	// C grubby writes saved_entry anew when it adds an entry.
 	if err := l.keepDefault(boot, j.from); err != nil {
+		return err
+	}
+	if err := l.arm(before, j.timeout); err != nil {
 		return err
 	}
 	return l.bootOnce(entry)
@@ -191,19 +195,20 @@ func rebootScript(id string) string {
 // the boot that it is to leave. When its time is over it says what that means.
 func (j journey) await(l loader, err error) rollout.Outcome {
 	host := l.step.Host
-	if !j.late(l.step) {
-		if err != nil {
-			return rollout.WaitFor(bootPoll, "%s does not answer yet", host)
-		}
+	switch {
+	case !j.late(l.step) && err == nil:
 		return rollout.WaitFor(bootPoll, "%s was asked to reboot, and still runs %s", host, j.from)
-	}
-	if err != nil {
+	case !j.late(l.step):
+		return rollout.WaitFor(bootPoll, "%s does not answer yet", host)
+	case err != nil && since(l.step, noteAsked) <= j.patience():
+		return rollout.WaitFor(bootPoll, "%s does not answer; its dead-man switch is to bring %s back", host, j.from)
+	case err != nil:
 		was := "was asked"
 		if l.step.SoFar[noteAsked] == "" {
 			was = "was to be asked"
 		}
 		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("%s did not come back within %v after it %s to boot %s: %v", host, j.timeout, was, j.to, err),
+			Message: fmt.Sprintf("%s did not come back within %v after it %s to boot %s: %v", host, j.patience(), was, j.to, err),
 			Hint: fmt.Sprintf("Look at the console of %s. A reset or power cycle boots %s, which is the default still. When it answers again: fleetd apply.",
 				host, j.from),
 			Unreachable: true,
@@ -224,12 +229,23 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 // late tells that the node has had its time, from when it was asked to reboot.
 func (j journey) late(s rollout.Step) bool { return since(s, noteAsked) > j.timeout }
 
+// patience is how long a node that does not answer is waited for. On a trial the
+// way up may take as long as it may, then the dead-man switch waits as long, and
+// then the node comes back.
+func (j journey) patience() time.Duration {
+	if j.trial {
+		return 3 * j.timeout
+	}
+	return j.timeout
+}
+
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
 // because a panicked kernel brings the old one back.
 func (j journey) judge(l loader) rollout.Outcome {
 	host := l.step.Host
 	running, err := l.running()
 	stuck, left := false, err
+	var armed stillArmed
 	if err == nil {
 		var found leftover
 		found, left = l.cleanUp()
@@ -240,11 +256,15 @@ func (j journey) judge(l loader) rollout.Outcome {
 	switch {
 	case l.ctx.Err() != nil:
 		return rollout.Fail(context.Cause(l.ctx))
+	case errors.As(left, &armed) && armed.goneOff:
+		return rollout.WaitFor(bootPoll, "%v", left)
 	// A node that has only just come up may not let anybody be root yet.
-	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && !j.late(l.step):
+	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && since(l.step, noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%s is back, but not ready yet: %v", host, left)
 	case err != nil:
 		return rollout.Fail(err)
+	case running == j.to && errors.As(left, &armed):
+		return rollout.Fail(left)
 	}
 	if running == j.to {
 		switch {
@@ -262,7 +282,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 	}
 	if stuck {
 		p.Message = fmt.Sprintf("%s came back on %s: GRUB did not take the next entry, %s was never tried", host, running, j.to)
-		p.Hint = fmt.Sprintf("On %s: does /boot/grub2/grub.cfg load next_entry (grub2-mkconfig -o /boot/grub2/grub.cfg), and is it the one that boots? "+
+		p.Hint = fmt.Sprintf("On %s: ls -l /boot/grub2/grubenv /boot/efi/EFI/*/grubenv: does GRUB read another one than grub2-editenv writes? "+
 			"A node that reboots by kexec passes GRUB by: systemctl disable kexec-load.\nTo give it work again: kubectl uncordon %s.", host, host)
 	}
 	if left != nil {

@@ -16,8 +16,9 @@ import (
 // an entry of its own that is GRUB's next entry and is deleted afterwards, and is
 // proven by a new boot_id and the exact `uname -r`. The default entry stays the
 // kernel that runs now, so that a panic, a failed root or a power cycle brings
-// that one back. What a trial that was cut off has left on the node is taken away
-// also where nothing is booted.
+// that one back, and so does a dead-man switch where nobody can log in. What a
+// trial that was cut off has left on the node is taken away also where nothing is
+// booted.
 type trialBoot struct{ remote node.Remote }
 
 type trialData struct {
@@ -33,7 +34,7 @@ const defaultTrialTimeout = 10 * time.Minute
 
 func (trialBoot) About() rollout.About {
 	return rollout.About{Rule: "kernel-running", Params: wantedParams(rollout.Params{
-		"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back (default 10m)"},
+		"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back, before its dead-man switch reboots it once more (default 10m)"},
 	})}
 }
 
@@ -70,8 +71,11 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 			{Name: "running kernel", Before: f.Running, After: to},
 			{Name: "next boot entry", Before: f.Boot.NextEntry, After: trialTitle(to)},
 		},
-		Reasons:    []string{fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running)},
-		Risks:      []string{"a kernel that hangs without a panic needs a reset by hand"},
+		Reasons: []string{
+			fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(trialArgs, " "), f.Running),
+			fmt.Sprintf("a dead-man switch, %s, reboots the node into %s if fleetd cannot log in within %v; it works on this boot only, and is deleted", unitFile, f.Running, timeout),
+		},
+		Risks:      []string{"a kernel that hangs before systemd works, without a panic, needs a reset by hand"},
 		Disruptive: true, BackDisruptive: true,
 		Back: "reboot into " + f.Running,
 	}
@@ -107,7 +111,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 	if c.Data, err = json.Marshal(d); err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f.Boot.NextEntry = ""
+	f.Boot.NextEntry, f.Boot.DeadMan = "", ""
 	f.Boot.Entries = slices.DeleteFunc(slices.Clone(f.Boot.Entries), node.BootEntry.Trial)
 	for _, old := range leftBehind(f.Boot).args {
 		for i, e := range f.Boot.Entries {
@@ -132,6 +136,9 @@ func canTry(host string, f node.Facts, release string) error {
 	if wrong, hint := grubenvUnwritable(f.Boot.Grubenv); wrong != "" {
 		return refuse(wrong, hint)
 	}
+	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+		return refuse(wrong, hint)
+	}
 	if _, ok := f.Boot.Entry(f.Running); !ok {
 		return refuse("the running kernel "+f.Running+" has no boot entry to come back to", "yum reinstall -y its package; grubby --info=ALL")
 	}
@@ -144,9 +151,10 @@ func canTry(host string, f node.Facts, release string) error {
 			return refuse(fmt.Sprintf("/boot/vmlinuz-%s is missing", release), "yum reinstall -y the kernel's package")
 		case k.Initramfs == 0:
 			return refuse(fmt.Sprintf("/boot/initramfs-%s.img is missing or empty", release), fmt.Sprintf("dracut -f /boot/initramfs-%s.img %s", release, release))
-		case len(k.MissingDrivers) > 0:
-			return refuse("it lacks drivers that this node's disks and network cards use: "+strings.Join(k.MissingDrivers, ", "), "choose another kernel, or install ELRepo's kmod package for it")
 		}
+	}
+	if wrong, hint := driversMissing(f, release); wrong != "" {
+		return refuse(wrong, hint)
 	}
 	name := entryName(entry)
 	if entry.ID == "" {

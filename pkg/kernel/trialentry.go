@@ -156,6 +156,8 @@ type leftover struct {
 	next    string
 	entries []node.BootEntry
 	args    []strayArgs
+	// deadMan tells that a dead-man switch is there.
+	deadMan bool
 }
 
 // strayArgs are a trial's arguments on a kernel's real entry, and what of the
@@ -170,7 +172,7 @@ type strayArgs struct {
 var oldTrialArgs = []string{"panic=10", "rd.shell=0", "rd.retry=10"}
 
 func leftBehind(b node.Boot) leftover {
-	left := leftover{next: b.NextEntry}
+	left := leftover{next: b.NextEntry, deadMan: b.DeadMan != ""}
 	var own []string
 	for _, e := range b.Entries {
 		if have := strings.Fields(e.Args); e.Trial() {
@@ -205,11 +207,16 @@ func leftBehind(b node.Boot) leftover {
 	return left
 }
 
-func (x leftover) none() bool { return x.next == "" && len(x.entries) == 0 && len(x.args) == 0 }
+func (x leftover) none() bool {
+	return x.next == "" && len(x.entries) == 0 && len(x.args) == 0 && !x.deadMan
+}
 
 // fields show what is taken away. next_entry is left out: what becomes of it
 // depends on what comes after.
 func (x leftover) fields() (out []rollout.Field) {
+	if x.deadMan {
+		out = append(out, rollout.Field{Name: "dead-man switch of an earlier trial", Before: unitFile})
+	}
 	for _, e := range x.entries {
 		out = append(out, rollout.Field{Name: "boot entry of an earlier trial", Before: entryName(e)})
 	}
@@ -219,15 +226,19 @@ func (x leftover) fields() (out []rollout.Field) {
 	return out
 }
 
-// cleanUp takes away what trials have left on the node, and says what it was.
-// next_entry goes first: if it named an entry that is gone, GRUB would boot its
-// first one.
+// cleanUp takes away what trials have left on the node, and says what it was. The
+// dead-man switch goes first, because it is about to go off; next_entry before
+// the entries: if it named one that is gone, GRUB would boot its first one.
 func (l loader) cleanUp() (leftover, error) {
+	deadMan, err := l.disarm()
+	if err != nil {
+		return leftover{deadMan: deadMan}, err
+	}
 	env, err := l.env()
 	if err != nil {
-		return leftover{}, err
+		return leftover{deadMan: deadMan}, err
 	}
-	found := leftover{next: env["next_entry"]}
+	found := leftover{next: env["next_entry"], deadMan: deadMan}
 	if found.next != "" {
 		if err := l.forgetNext(); err != nil {
 			return found, err

@@ -62,16 +62,45 @@ func installArgs(repo, answer string, p node.Package) []string {
 }
 
 // yumWould asks yum once more what it would do, of exactly what it will be told
-// to do: once a node is drained, an install that fails costs an outage.
-func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package) error {
+// to do: once a node is drained, an install that fails costs an outage, and what
+// was not reviewed is not installed.
+func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, planned []node.PackageChange) error {
 	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, installArgs(repo, "--assumeno", p)...)...)
 	if err != nil {
 		return fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
 	}
-	if why := node.WouldInstall(string(res.Stdout)+string(res.Stderr), res.ExitStatus); why != "" {
+	would, why := node.WouldInstall(string(res.Stdout)+string(res.Stderr), res.ExitStatus)
+	if why != "" {
 		return wouldNot(s.Host, repo, p, why)
 	}
+	if planned != nil && !slices.Equal(planned, would) {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot install %s on %s: yum would do something else by now than was planned: %s; was planned: %s", p.NEVRA(), s.Host, listed(would), listed(planned)),
+			Hint:    "make a new plan: fleetd plan",
+		}
+	}
 	return nil
+}
+
+func listed(changes []node.PackageChange) string {
+	var out []string
+	for _, c := range changes {
+		out = append(out, c.Action+" "+c.NEVRA())
+	}
+	return strings.Join(out, ", ")
+}
+
+// besides shows what else a transaction does than to install the package.
+func besides(changes []node.PackageChange, p node.Package) (fields []rollout.Field) {
+	for _, c := range changes {
+		switch {
+		case c.Action == "remove":
+			fields = append(fields, rollout.Field{Name: "package that yum removes", Before: c.NEVRA()})
+		case c.Package != p:
+			fields = append(fields, rollout.Field{Name: "package that yum " + c.Action + "s with it", After: c.NEVRA()})
+		}
+	}
+	return fields
 }
 
 // installed asks rpm whether the package is there.

@@ -1,10 +1,12 @@
 package module
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -21,12 +23,23 @@ type Hosts interface {
 // Modules returns the modules of this package by the names that tasks use.
 func Modules(h Hosts) map[string]rollout.Module {
 	return map[string]rollout.Module{
-		"ansible.builtin.command":  command{hosts: h, name: "command"},
-		"ansible.builtin.shell":    command{hosts: h, name: "shell"},
-		"ansible.builtin.debug":    debug{},
-		"ansible.builtin.assert":   assert{},
-		"ansible.builtin.fail":     fail{},
-		"ansible.builtin.set_fact": setFact{},
+		"ansible.builtin.command":             command{hosts: h, name: "command"},
+		"ansible.builtin.shell":               command{hosts: h, name: "shell"},
+		"ansible.builtin.raw":                 command{hosts: h, name: "raw"},
+		"ansible.builtin.script":              script{command{hosts: h, name: "script"}},
+		"ansible.builtin.debug":               debug{},
+		"ansible.builtin.assert":              assert{},
+		"ansible.builtin.fail":                fail{},
+		"ansible.builtin.set_fact":            setFact{},
+		"ansible.builtin.ping":                ping{observing{h}},
+		"ansible.builtin.stat":                statModule{observing{h}},
+		"ansible.builtin.slurp":               slurp{observing{h}},
+		"ansible.builtin.wait_for":            waitFor{observing{h}},
+		"ansible.builtin.wait_for_connection": waitForConnection{observing{h}},
+		"ansible.builtin.pause":               pause{},
+		"ansible.builtin.file":                fileModule{converger{h}},
+		"ansible.builtin.copy":                copyModule{converger{h}},
+		"ansible.builtin.template":            templateModule{converger{h}},
 	}
 }
 
@@ -34,8 +47,9 @@ func Modules(h Hosts) map[string]rollout.Module {
 // is in the journal, and in memory for as long as the run lasts.
 const mostOutput = 256 << 10
 
-// command is ansible.builtin.command, which no shell reads, and
-// ansible.builtin.shell.
+// command is ansible.builtin.command, which no shell reads, ansible.builtin.shell
+// and ansible.builtin.raw, which needs nothing but a shell. To fleetd the last two
+// are the same; what they register is not.
 type command struct {
 	hosts Hosts
 	name  string
@@ -47,12 +61,17 @@ type call struct {
 	Line  string   `json:"line"`
 	Words []string `json:"words,omitempty"`
 	// Script is what the node's shell runs.
-	Script  string `json:"script"`
-	Stdin   string `json:"stdin,omitempty"`
+	Script string `json:"script"`
+	Stdin  string `json:"stdin,omitempty"`
+	// File is the script of the bastion that is sent to it.
+	File    string `json:"file,omitempty"`
 	Creates string `json:"creates,omitempty"`
 	Removes string `json:"removes,omitempty"`
 	// Guard prints the files that creates and removes name, one letter each.
-	Guard string `json:"guard,omitempty"`
+	Guard string            `json:"guard,omitempty"`
+	Env   map[string]string `json:"env,omitempty"`
+	// Bare is set where the result says only how it ended and what it printed.
+	Bare bool `json:"bare,omitempty"`
 	// KeepEnds keeps the newlines at the end of what it prints.
 	KeepEnds bool `json:"keep_ends,omitempty"`
 }
@@ -66,6 +85,12 @@ func (c call) cmd() any {
 }
 
 func (m command) About() rollout.About {
+	if m.name == "raw" {
+		return rollout.About{Open: rollout.Exec, Params: rollout.Params{
+			"cmd":        {Type: rollout.String, FreeForm: true, Help: "the command line"},
+			"executable": {Type: rollout.String, Help: "the shell that reads it (/bin/sh)"},
+		}}
+	}
 	p := rollout.Params{
 		"cmd":               {Type: rollout.String, FreeForm: true, Help: "the command and its arguments"},
 		"chdir":             {Type: rollout.String, Help: "the folder to run it in"},
@@ -75,6 +100,7 @@ func (m command) About() rollout.About {
 		"stdin_add_newline": {Type: rollout.Bool, Help: "a newline at the end of stdin (true)"},
 		"strip_empty_ends":  {Type: rollout.Bool, Help: "no newlines at the end of what it prints (true)"},
 	}
+	p[rollout.EnvironmentParam] = rollout.Param{Type: rollout.Environment, Help: "variables for its environment"}
 	if m.name == "command" {
 		p["argv"] = rollout.Param{Type: rollout.Strings, Help: "the program and its arguments, word for word, instead of cmd"}
 	} else {
@@ -105,7 +131,8 @@ func (m command) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if c.Removes != "" {
 		out.Reasons = append(out.Reasons, "only where there is "+c.Removes)
 	}
-	return out, before, nil
+	after, err := unsure(before)
+	return out, after, err
 }
 
 // oneLine is a command for one line of a plan.
@@ -122,11 +149,24 @@ func flag(args rollout.Args, name string) bool {
 	return b || !given
 }
 
+// env are the variables that the keyword environment gives.
+func env(args rollout.Args) map[string]string {
+	vars, _ := args[rollout.EnvironmentParam].(map[string]any)
+	if len(vars) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(vars))
+	for name, v := range vars {
+		out[name], _ = v.(string) // the compiler has made them texts
+	}
+	return out
+}
+
 func (m command) call(args rollout.Args) (call, error) {
 	c := call{Line: text(args, "cmd"), Stdin: text(args, "stdin"), Creates: text(args, "creates"), Removes: text(args, "removes")}
 	var run string
 	switch argv, _ := args["argv"].([]any); {
-	case m.name == "shell":
+	case m.name == "shell", m.name == "raw":
 		exe := text(args, "executable")
 		run = c.Line
 		if exe == "" {
@@ -162,11 +202,12 @@ func (m command) call(args rollout.Args) (call, error) {
 			c.Guard = there + c.Guard
 		}
 	}
-	c.Script = run
+	c.Script, c.Env = run, env(args)
 	if c.Stdin != "" && flag(args, "stdin_add_newline") {
 		c.Stdin += "\n"
 	}
-	c.KeepEnds = !flag(args, "strip_empty_ends")
+	c.Bare = m.name == "raw"
+	c.KeepEnds = c.Bare || !flag(args, "strip_empty_ends")
 	return c, nil
 }
 
@@ -190,7 +231,7 @@ func (m command) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			Hint:    "look at the host; then apply again, or give the task creates or removes, by which fleetd can tell whether it has to run",
 		}
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: strings.NewReader(c.Stdin), Become: s.Become, MaxOutput: mostOutput})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: c.input(s), Env: c.Env, Become: s.Become, MaxOutput: mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -202,7 +243,7 @@ const beganNote = "began"
 
 // guarded looks whether creates or removes say that there is nothing to run.
 func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.Outcome, bool) {
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Become: s.Become})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Env: c.Env, Become: s.Become})
 	if err == nil && !res.OK() {
 		err = fmt.Errorf("cannot look for %s on %s: exit status %d: %s", oneLine(c.Creates+" "+c.Removes), s.Host, res.ExitStatus, lastLine(res.Stderr))
 	}
@@ -219,6 +260,12 @@ func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.O
 		return rollout.Outcome{}, false
 	}
 	o := rollout.AlreadyDone("skipped, since %s %s", file, why)
+	if c.File != "" {
+		o.Kind = rollout.Skipped
+		which := map[string]string{"exists": "creates", "does not exist": "removes"}[why]
+		o.Result = encode(map[string]any{"changed": false, "failed": false, "skipped": true, "msg": fmt.Sprintf("%s %s, matching %s option", file, why, which)})
+		return o, true
+	}
 	o.Result = encode(result{
 		Cmd: c.cmd(), Stdout: o.Message, StdoutLines: lines(o.Message), StderrLines: []string{},
 		Msg: fmt.Sprintf("Did not run command since '%s' %s", file, why),
@@ -237,6 +284,26 @@ type result struct {
 	Stderr      string   `json:"stderr"`
 	StderrLines []string `json:"stderr_lines"`
 	Msg         string   `json:"msg"`
+}
+
+// bare is the result without what was run, and with a message only of a failure.
+func (r result) bare() json.RawMessage {
+	out := map[string]any{
+		"changed": r.Changed, "failed": r.Failed, "rc": r.RC,
+		"stdout": r.Stdout, "stdout_lines": r.StdoutLines, "stderr": r.Stderr, "stderr_lines": r.StderrLines,
+	}
+	if r.Failed {
+		out["msg"] = r.Msg
+	}
+	return encode(out)
+}
+
+// input is what the command reads: a script of the bastion itself, or its stdin.
+func (c call) input(s rollout.Step) io.Reader {
+	if c.File != "" {
+		return bytes.NewReader(s.Change.Content)
+	}
+	return strings.NewReader(c.Stdin)
 }
 
 func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcome {
@@ -264,6 +331,9 @@ func (m command) outcome(host string, c call, res sshexec.Result) rollout.Outcom
 		o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%q failed on %s: %s", oneLine(c.Line), host, why)}
 	}
 	o.Result = encode(r)
+	if c.Bare {
+		o.Result = r.bare()
+	}
 	return o.Note(beganNote, "") // its end was seen
 }
 

@@ -43,6 +43,10 @@ type Facts struct {
 	// "<package>@<repo>", of those that a read key install=<package>@<repo> named.
 	InstallErrors map[string]string `json:"install_errors,omitempty"`
 
+	// Transactions are all that yum would do to install those that it would, by the
+	// same keys.
+	Transactions map[string][]PackageChange `json:"transactions,omitempty"`
+
 	Boot    Boot           `json:"boot"`
 	Kernels []Kernel       `json:"kernels,omitempty"`
 	Mounts  []Mount        `json:"mounts,omitempty"`
@@ -70,6 +74,9 @@ type Facts struct {
 
 	// Files are those that read keys file=<path> asked for, by path.
 	Files map[string]File `json:"files,omitempty"`
+	// Texts are the contents of small files, of those that read keys text=<path>
+	// asked for, by path.
+	Texts map[string][]byte `json:"texts,omitempty"`
 }
 
 // OS is /etc/os-release.
@@ -104,6 +111,13 @@ func (p Package) Release() string {
 	return vr + "." + p.Arch
 }
 
+// PackageChange is one line of a transaction.
+type PackageChange struct {
+	// Action is "install", "upgrade", "downgrade", "reinstall" or "remove".
+	Action string `json:"action"`
+	Package
+}
+
 // Repo is a repository's stanza in /etc/yum.repos.d.
 type Repo struct {
 	Enabled  bool   `json:"enabled,omitempty"`
@@ -127,14 +141,34 @@ type Boot struct {
 	// SavedEntry and NextEntry are grubenv's: a title, a BLS id or an index.
 	SavedEntry string `json:"saved_entry,omitempty"`
 	NextEntry  string `json:"next_entry,omitempty"`
-	// GrubDefault is GRUB_DEFAULT of /etc/default/grub.
-	GrubDefault string `json:"grub_default,omitempty"`
+	// GrubDefault is GRUB_DEFAULT of /etc/default/grub, which the next grub2-mkconfig
+	// takes; GrubCfg is what GRUB does.
+	GrubDefault string  `json:"grub_default,omitempty"`
+	GrubCfg     GrubCfg `json:"grub_cfg"`
 	// UpdateDefault and DefaultKernel are those of /etc/sysconfig/kernel: which
 	// package's kernels become the default by being installed.
-	UpdateDefault string  `json:"update_default,omitempty"`
-	DefaultKernel string  `json:"default_kernel,omitempty"`
-	Grubenv       Grubenv `json:"grubenv"`
+	UpdateDefault string `json:"update_default,omitempty"`
+	DefaultKernel string `json:"default_kernel,omitempty"`
+	// DeadMan is the trial (BootEntry.TrialRun) whose dead-man switch is there.
+	DeadMan string  `json:"dead_man,omitempty"`
+	Grubenv Grubenv `json:"grubenv"`
 }
+
+// GrubCfg is the grub.cfg that is in force.
+type GrubCfg struct {
+	// Path is where it is; "" = there is none, or it cannot be told which of several.
+	Path string `json:"path,omitempty"`
+	// Default is what it boots where no next entry is set: "${saved_entry}" or
+	// something fixed, such as "0".
+	Default string `json:"default,omitempty"`
+	// Next tells that it boots next_entry, if that is set, and clears it before.
+	Next bool `json:"next,omitempty"`
+	// Submenus tells that some of its entries are in a submenu.
+	Submenus bool `json:"submenus,omitempty"`
+}
+
+// SavedEntry is GRUB's variable in which the default is kept.
+const SavedEntry = "${saved_entry}"
 
 // BootEntry is one entry of the boot loader.
 type BootEntry struct {
@@ -241,16 +275,6 @@ type Kdump struct {
 	Enabled bool `json:"enabled,omitempty"`
 	// Loaded is set when a crash kernel waits in memory.
 	Loaded bool `json:"loaded,omitempty"`
-}
-
-// File is one file on the node.
-type File struct {
-	Exists bool `json:"exists"`
-	// SHA256 is in hex; "" for what is not a regular file.
-	SHA256 string `json:"sha256,omitempty"`
-	// Mode is the permission bits in octal, as stat prints them: "644".
-	Mode string `json:"mode,omitempty"`
-	Size int64  `json:"size,omitempty"`
 }
 
 // Mount returns the file system that a path lies on, as far as the facts know it.

@@ -8,7 +8,7 @@
 #
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
-# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH;
+# Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH, text=PATH;
 # and "brief", which leaves all out that has nothing to do with packages. Plain
 # POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
 # starts as few processes as it can: three hundred busy nodes run it at the same
@@ -79,10 +79,29 @@ say() { # say STATUS TEXT
 # and nothing here may write.
 editenv() { [ -n "$grubenv" ] && grep = "$grubenv"; }
 
+# The lines of each grub.cfg that say what boots, and, on EFI, which folder the
+# loader is in that the firmware started: of the file name in Boot0001, say, which
+# is in UTF-16, the part after \EFI\.
+grub_cfg() {
+	set -- /boot/grub2/grub.cfg
+	if [ -d /sys/firmware/efi ]; then
+		set -- /boot/efi/EFI/*/grub.cfg "$@"
+		efi_loader
+	fi
+	grep -HsE '^[[:space:]]*(set default=|save_env|configfile|submenu)' "$@"
+}
+efi_loader() {
+	vars=/sys/firmware/efi/efivars guid=8be4df61-93ca-11d2-aa0d-00e098032b8c
+	set -- $(od -An -t x1 -j 4 -N 2 "$vars/BootCurrent-$guid" | tr a-f A-F)
+	[ $# -ne 2 ] || tr -d '\000' <"$vars/Boot$2$1-$guid" | grep -aoi '\\EFI\\[^\]*'
+}
+
 entries() { [ -d /boot/loader/entries ] && ls /boot/loader/entries; }
 
 # The layers below a block device, one a line, and the drivers at the bottom.
 layers() { # layers SYSFS-FOLDER
+	# A partition has no layer of its own: it is its disk that may be one.
+	[ -e "$1/partition" ] && { layers "${1%/*}"; return; }
 	uuid=
 	[ -r "$1/dm/uuid" ] && read -r uuid <"$1/dm/uuid"
 	case $uuid in
@@ -252,10 +271,9 @@ would_install() { # would_install PACKAGE REPO
 	return $status
 }
 
-file() { # file PATH
-	[ -e "$1" ] || { echo missing; return; }
-	stat -L -c '%a %s %F' -- "$1"
-	[ -f "$1" ] && sha256sum <"$1"
+# A small file, to show what would change in it.
+text() { # text PATH
+	[ -f "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 32768 ] && hex <"$1"
 }
 
 kernels= brief=
@@ -296,6 +314,8 @@ emit grubenv editenv
 emit grubenv-path grubenv_path
 emit default-grub files /etc/default/grub
 emit sysconfig-kernel files /etc/sysconfig/kernel
+emit grub-cfg grub_cfg
+emit dead-man line /etc/systemd/system/fleetd-trial.service
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.
@@ -344,6 +364,7 @@ for key in "$@"; do
 		;;
 	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
+	text=*) emit "text ${key#text=}" text "${key#text=}" ;;
 	esac
 done
 printf '%s done\n' "$nonce"

@@ -19,6 +19,9 @@ import (
 //go:embed facts.sh
 var script string
 
+//go:embed file.sh
+var fileFunction string
+
 // Observer reads section "node" of many hosts at once.
 type Observer struct {
 	// Remote reaches the hosts.
@@ -81,10 +84,10 @@ func (o Observer) one(ctx context.Context, host string, keys []string, slots cha
 		return rollout.SectionObservation{Err: err}
 	}
 	if host == rollout.Localhost {
-		return rollout.SectionObservation{Err: &rollout.Problem{
-			Message: "a task of this play is for a node, and localhost stands for the cluster: fleetd runs nothing on the machine that it is on",
-			Hint:    "give the play the hosts that the task is for; what belongs to this machine run before fleetd or after it",
-		}}
+		// No task looks at this machine beforehand: what is run here says itself what
+		// it does.
+		id, err := hereIdentity()
+		return rollout.SectionObservation{Value: []byte("{}"), Err: err, Identity: id}
 	}
 	if err := o.Remote.Connect(ctx, host); err != nil {
 		return rollout.SectionObservation{Err: fmt.Errorf("cannot read the facts of %s: %w", host, err)}
@@ -167,7 +170,7 @@ func programFor(keys []string) string {
 		}
 	}
 	title := strings.TrimSpace("# read the facts " + strings.Join(argv[2:], " "))
-	return title + "\n" + sshexec.QuoteArgv(argv) + "\n" + script
+	return title + "\n" + sshexec.QuoteArgv(argv) + "\n" + fileFunction + script
 }
 
 // brief stands for the keys of GatherPackages. No module may read it: half the
@@ -183,6 +186,9 @@ func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo 
 
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
+
+// TextKey is the read key for the contents of a small file.
+func TextKey(path string) string { return "text=" + path }
 
 func checkKeys(host string, keys []string) error {
 	for _, k := range keys {
@@ -202,7 +208,7 @@ func checkKey(k string) error {
 		return fmt.Errorf("read key %q has a control character", k)
 	}
 	switch kind {
-	case "file":
+	case "file", "text":
 		if strings.HasPrefix(arg, "/") {
 			return nil
 		}
@@ -214,7 +220,7 @@ func checkKey(k string) error {
 		}
 		return fmt.Errorf("read key %q is not %s=<name>@<repo>", k, kind)
 	}
-	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>", k)
+	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>, text=<path>", k)
 }
 
 // isWord tells a name that is safe as an unquoted word, a glob's letters and an

@@ -12,13 +12,16 @@ func parseBoot(s sections) Boot {
 	grub := assignments(s.text("default-grub"))
 	sysconfig := assignments(s.text("sysconfig-kernel"))
 	env := ParseGrubenv(s.ok("grubenv"))
+	deadMan, _ := strings.CutPrefix(s.line("dead-man"), "# "+TrialArg)
 	b := Boot{
 		Entries:       ParseBootEntries(s.text("grubby-info")),
 		SavedEntry:    env["saved_entry"],
 		NextEntry:     env["next_entry"],
 		GrubDefault:   grub["GRUB_DEFAULT"],
+		GrubCfg:       parseGrubCfg(s.text("grub-cfg")),
 		UpdateDefault: sysconfig["UPDATEDEFAULT"],
 		DefaultKernel: sysconfig["DEFAULTKERNEL"],
+		DeadMan:       deadMan,
 	}
 	if s.find("grubby-default").name != "" {
 		b.Default = ParseDefaultKernel(s.ok("grubby-default"))
@@ -30,6 +33,65 @@ func parseBoot(s sections) Boot {
 	b.BLS = slices.ContainsFunc(lines(s.ok("bls")), func(l string) bool { return strings.HasSuffix(l, ".conf") }) &&
 		grub["GRUB_ENABLE_BLSCFG"] != "false"
 	return b
+}
+
+// mainGrubCfg is the grub.cfg in force on BIOS, and on EFI from EL9 on, where the
+// one beside the boot loader only leads to it.
+const mainGrubCfg = "/boot/grub2/grub.cfg"
+
+// parseGrubCfg reads the lines "PATH:LINE" of every grub.cfg, and on EFI
+// "\EFI\centos" before, which is where the firmware's boot loader came from.
+func parseGrubCfg(text string) GrubCfg {
+	files, beside, loader := map[string][]string{}, []string(nil), ""
+	for _, l := range lines(text) {
+		file, line, found := strings.Cut(l, ":")
+		if !found {
+			if i := strings.LastIndexByte(l, '\\'); i >= 0 {
+				loader = strings.ToLower(l[i+1:])
+			}
+			continue
+		}
+		if files[file] == nil && file != mainGrubCfg {
+			beside = append(beside, file)
+		}
+		files[file] = append(files[file], strings.TrimSpace(line))
+	}
+	if len(beside) > 1 {
+		beside = slices.DeleteFunc(beside, func(file string) bool { return strings.ToLower(path.Base(path.Dir(file))) != loader })
+		if len(beside) != 1 {
+			return GrubCfg{}
+		}
+	}
+	c := GrubCfg{Path: mainGrubCfg}
+	if len(beside) == 1 && !leadsOn(files[beside[0]]) {
+		c.Path = beside[0]
+	}
+	if files[c.Path] == nil {
+		return GrubCfg{}
+	}
+	for _, l := range files[c.Path] {
+		value, isDefault := strings.CutPrefix(l, "set default=")
+		switch value = unquote(value); {
+		case isDefault && value == "${next_entry}":
+			c.Next = true
+		// grub2-mkconfig sets it first; what comes later is set only where a boot is
+		// counted (greenboot).
+		case isDefault && c.Default == "":
+			c.Default = value
+		case strings.HasPrefix(l, "submenu"):
+			c.Submenus = true
+		}
+	}
+	c.Next = c.Next && slices.ContainsFunc(files[c.Path], func(l string) bool { return strings.HasPrefix(l, "save_env") && strings.Contains(l, "next_entry") })
+	return c
+}
+
+// leadsOn tells a grub.cfg that only has another one read.
+func leadsOn(lines []string) bool {
+	has := func(start string) bool {
+		return slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, start) })
+	}
+	return has("configfile") && !has("set default=")
 }
 
 // brokenGrubby: an exit status of 0 proves nothing, another one does. A node

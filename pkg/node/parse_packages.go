@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,7 +114,13 @@ func parseRepos(s sections, f *Facts) {
 			}
 			f.RepoErrors[repo] = why
 		case "install":
-			why := WouldInstall(x.text, x.status)
+			would, why := WouldInstall(x.text, x.status)
+			if len(would) > 0 {
+				if f.Transactions == nil {
+					f.Transactions = map[string][]PackageChange{}
+				}
+				f.Transactions[arg] = would
+			}
 			if why == "" {
 				continue
 			}
@@ -144,22 +151,63 @@ func ParseAvailable(text string, status int, name, repo string) (packages []Pack
 }
 
 // WouldInstall reads what `yum --assumeno install` of yum 3 or dnf 4 printed, and
-// its exit status, which is 1 where all is well, too. It returns why nothing would
-// be installed, "" if it would, or is there already.
-func WouldInstall(text string, status int) string {
+// its exit status, which is 1 where all is well, too. It returns what would be
+// done, or why nothing would be installed; neither if it is there already.
+func WouldInstall(text string, status int) (would []PackageChange, why string) {
 	text = sshexec.Printable(text)
-	if strings.Contains(text, "Transaction Summary") || strings.Contains(text, "Nothing to do") {
-		return ""
+	if table, _, found := strings.Cut(text, "Transaction Summary"); found {
+		return parseTransaction(table), ""
+	}
+	if strings.Contains(text, "Nothing to do") {
+		return nil, ""
 	}
 	// What a package lacks stands below "Error:", on a line of its own.
 	for _, mark := range []string{"nothing provides", "Requires: "} {
 		for _, l := range lines(text) {
 			if strings.Contains(l, mark) {
-				return strings.TrimLeft(strings.TrimSpace(l), "- ")
+				return nil, strings.TrimLeft(strings.TrimSpace(l), "- ")
 			}
 		}
 	}
-	return repoError(text, status)
+	return nil, repoError(text, status)
+}
+
+// parseTransaction reads the table of a transaction: below a heading such as
+// "Installing:", "Updating for dependencies:" (yum 3) or "Removing dependent
+// packages:" (dnf 4) stand name, architecture and EVR of each package, and more
+// behind. yum wraps a line whose columns are too wide, so words are counted and not
+// lines. What dnf would skip is under a heading, too.
+func parseTransaction(table string) []PackageChange {
+	actions := map[string]string{"Installing": "install", "Updating": "upgrade", "Upgrading": "upgrade", "Downgrading": "downgrade", "Reinstalling": "reinstall", "Removing": "remove"}
+	var out []PackageChange
+	action := ""
+	var words []string
+	for _, l := range lines(table) {
+		switch first, _, _ := strings.Cut(strings.TrimSuffix(l, ":"), " "); {
+		case l == "" || l[0] == '=':
+			continue
+		case l[0] != ' ':
+			action, words = "", nil
+			if strings.HasSuffix(l, ":") {
+				action = actions[first]
+			}
+			continue
+		case action == "", strings.HasPrefix(l, "     replacing "):
+			continue
+		}
+		words = append(words, strings.Fields(l)...)
+		for i := 1; i+1 < len(words); i++ {
+			if arch := words[i]; arch == "noarch" || arch == "x86_64" || arch == "i686" || arch == "aarch64" || arch == "ppc64le" || arch == "s390x" {
+				out = append(out, PackageChange{Action: action, Package: Package{Name: words[i-1], EVR: strings.TrimPrefix(words[i+1], "0:"), Arch: arch}})
+				words = words[i+2:]
+				break
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b PackageChange) int {
+		return cmp.Or(cmp.Compare(a.Action, b.Action), byNEVRA(a.Package, b.Package))
+	})
+	return out
 }
 
 // parseYumList: below a heading stand three words for each package, "name.arch

@@ -191,33 +191,3 @@ func parseKubelet(text string) string {
 	}
 	return ""
 }
-
-func parseFiles(s sections, f *Facts) {
-	for _, x := range s {
-		path, found := strings.CutPrefix(x.name, "file ")
-		if !found {
-			continue
-		}
-		if f.Files == nil {
-			f.Files = map[string]File{}
-		}
-		f.Files[path] = parseFile(x.text)
-	}
-}
-
-// parseFile reads "644 1234 regular file" and sha256sum's line.
-func parseFile(text string) File {
-	var file File
-	for i, l := range lines(text) {
-		w := strings.Fields(l)
-		switch {
-		case i == 0 && len(w) >= 3:
-			if _, err := strconv.ParseUint(w[0], 8, 16); err == nil {
-				file = File{Exists: true, Mode: w[0], Size: size(w[1])}
-			}
-		case file.Exists && len(w) == 2 && w[1] == "-" && len(w[0]) == 64:
-			file.SHA256 = w[0]
-		}
-	}
-	return file
-}

@@ -183,8 +183,43 @@ func TestWouldInstall(t *testing.T) {
 		{"no such package", "Error: Unable to find a match: kernel-ml-9\n", 1, "Error: Unable to find a match: kernel-ml-9"},
 		{"hangs", "", 124, "no answer within 150 s"},
 	} {
-		if why := WouldInstall(c.text, c.status); why != c.why {
+		if _, why := WouldInstall(c.text, c.status); why != c.why {
 			t.Errorf("%s: %q, want %q", c.name, why, c.why)
+		}
+	}
+}
+
+// TestTransaction: the tables of yum 3 and dnf 4.
+func TestTransaction(t *testing.T) {
+	const rule = "================================================================================\n"
+	change := func(action, name, evr, arch string) PackageChange {
+		return PackageChange{Action: action, Package: Package{Name: name, EVR: evr, Arch: arch}}
+	}
+	for _, c := range []struct {
+		name, text string
+		want       []PackageChange
+	}{
+		{"yum 3", "Dependencies Resolved\n\n" + rule + " Package       Arch      Version                  Repository          Size\n" + rule +
+			"Installing:\n kernel-ml     x86_64    6.9.7-1.el7.elrepo       elrepo-kernel       62 M\n" +
+			"Removing:\n kernel        x86_64    3.10.0-957.el7           @anaconda           63 M\n" +
+			"Updating for dependencies:\n linux-firmware\n               noarch    20200421-80.git78c0348.el7_9\n                                                  updates             80 M\n" +
+			"     replacing  kernel-firmware.noarch 2.6.32-754.el6\n\nTransaction Summary\n" + rule + "Install  1 Package\n",
+			[]PackageChange{
+				change("install", "kernel-ml", "6.9.7-1.el7.elrepo", "x86_64"), change("remove", "kernel", "3.10.0-957.el7", "x86_64"),
+				change("upgrade", "linux-firmware", "20200421-80.git78c0348.el7_9", "noarch"),
+			}},
+		{"dnf 4", "Last metadata expiration check: 0:00:01 ago on Mon Jan  6 10:00:00 2025.\nDependencies resolved.\n" + rule + " Package              Arch    Version              Repository      Size\n" + rule +
+			"Installing:\n kernel-ml            x86_64  6.12.5-1.el9.elrepo  elrepo-kernel  158 k\nInstalling dependencies:\n kernel-ml-core       x86_64  6.12.5-1.el9.elrepo  elrepo-kernel   20 M\n" +
+			"Downgrading:\n grub2-tools          x86_64  1:2.06-92.el9        baseos         1.8 M\nRemoving dependent packages:\n kmod-zfs             x86_64  2.2.7-1.el9          @zfs             0  \n kmod-drbd            x86_64  9.1-1.el9            @System          0  \n" +
+			"Skipping packages with conflicts:\n(add '--best --allowerasing' to command line to force their upgrade):\n kernel-core          x86_64  5.14.0-1.el9         baseos          18 M\n\nTransaction Summary\n",
+			[]PackageChange{
+				change("downgrade", "grub2-tools", "1:2.06-92.el9", "x86_64"), change("install", "kernel-ml", "6.12.5-1.el9.elrepo", "x86_64"), change("install", "kernel-ml-core", "6.12.5-1.el9.elrepo", "x86_64"),
+				change("remove", "kmod-drbd", "9.1-1.el9", "x86_64"), change("remove", "kmod-zfs", "2.2.7-1.el9", "x86_64"),
+			}},
+	} {
+		got, why := WouldInstall(c.text, 1)
+		if diff := cmp.Diff(c.want, got); diff != "" || why != "" {
+			t.Errorf("%s (-want +got), %q:\n%s", c.name, why, diff)
 		}
 	}
 }
@@ -253,6 +288,36 @@ func TestParseMachineID(t *testing.T) {
 	} {
 		if got := parseMachineID(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestGrubCfg: of several grub.cfg the one is found that GRUB reads.
+func TestGrubCfg(t *testing.T) {
+	full := func(file, dflt string) string {
+		return file + ":   set default=\"${next_entry}\"\n" + file + ":   save_env next_entry\n" + file + ":\tset default=" + dflt + "\n"
+	}
+	const centos, rocky = "/boot/efi/EFI/centos/grub.cfg", "/boot/efi/EFI/rocky/grub.cfg"
+	leads := rocky + ":configfile $prefix/grub.cfg\n"
+	for _, c := range []struct {
+		name, text string
+		want       GrubCfg
+	}{
+		{"none", "", GrubCfg{}},
+		{"BIOS", full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"a fixed default", full(mainGrubCfg, "0"), GrubCfg{Path: mainGrubCfg, Default: "0", Next: true}},
+		{"next_entry is not cleared", mainGrubCfg + ":set default=\"${next_entry}\"\n" + mainGrubCfg + ":set default=\"${saved_entry}\"", GrubCfg{Path: mainGrubCfg, Default: SavedEntry}},
+		{"a boot that is counted", full(mainGrubCfg, `"${saved_entry}"`) + mainGrubCfg + ":    set default=1", GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"a submenu", full(mainGrubCfg, `"${saved_entry}"`) + mainGrubCfg + ":submenu 'Advanced options' {", GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true, Submenus: true}},
+		{"EL8 on EFI, and a grub.cfg that nobody reads", "\\EFI\\rocky\n" + full(rocky, "0") + full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: rocky, Default: "0", Next: true}},
+		{"EL9 on EFI", "\\EFI\\rocky\n" + leads + full(mainGrubCfg, `"${saved_entry}"`), GrubCfg{Path: mainGrubCfg, Default: SavedEntry, Next: true}},
+		{"EL9 on EFI, led nowhere", "\\EFI\\rocky\n" + leads, GrubCfg{}},
+		{"moved from CentOS to Rocky", "\\EFI\\ROCKY\n" + full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{Path: rocky, Default: SavedEntry, Next: true}},
+		{"two, and the firmware tells nothing", full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{}},
+		{"two, and a third was started", "\\EFI\\BOOT\n" + full(centos, "0") + full(rocky, `"${saved_entry}"`), GrubCfg{}},
+	} {
+		if diff := cmp.Diff(c.want, parseGrubCfg(c.text)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
 }

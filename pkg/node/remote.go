@@ -57,11 +57,18 @@ func (f *Fleet) Reached(host string) (address, hostKey string) {
 // Run runs one command. The journal gets it as it was run, with the end of what
 // it printed. What of it is secret has to be named in its Secrets.
 func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	op := rollout.Operation{Kind: "ssh", Host: host, Started: time.Now()}
+	if host == rollout.Localhost {
+		op.Kind = "local"
+		r, err := here{}.Run(ctx, c)
+		op.Took = time.Since(op.Started)
+		rollout.RecorderFrom(ctx).Record(describe(op, sshexec.Target{}, c, r, err))
+		return r, err
+	}
 	t, err := f.target(host)
 	if err != nil {
 		return sshexec.Result{}, err
 	}
-	op := rollout.Operation{Kind: "ssh", Host: host, Started: time.Now()}
 	r, err := f.pool.Run(ctx, t, c)
 	op.Took = time.Since(op.Started)
 	rollout.RecorderFrom(ctx).Record(describe(op, t, c, r, err))

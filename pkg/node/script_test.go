@@ -79,7 +79,7 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 				t.Errorf("entries (-want +got):\n%s", diff)
 			}
 			const hello = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-			if got := f.Files[file]; got != (File{Exists: true, SHA256: hello, Mode: "640", Size: 6}) {
+			if got := f.Files[file]; !got.Exists || got.SHA256 != hello || got.Mode != "640" || got.Size != 6 || got.State() != Regular || got.Real != file || got.Self.Perm() != 0o640 {
 				t.Errorf("file %+v", got)
 			}
 			if got := f.Files[tmp]; !got.Exists || got.SHA256 != "" {
@@ -227,4 +227,41 @@ func scriptOutput(t *testing.T, shell []string, bin, tmp, program string) []byte
 		t.Fatalf("%v: %v\n%s", shell, err, out)
 	}
 	return out
+}
+
+// TestScriptsParts runs functions of the script on files that this machine lacks:
+// the firmware's variables, and a disk that is a RAID with partitions.
+func TestScriptsParts(t *testing.T) {
+	dir := t.TempDir()
+	const guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	wide := func(text string) (out string) {
+		for _, c := range text {
+			out += string(c) + "\x00"
+		}
+		return out
+	}
+	for file, content := range map[string]string{
+		"vars/BootCurrent-" + guid: "\x06\x00\x00\x00\x0a\x00",
+		"vars/Boot000A-" + guid: "\x07\x00\x00\x00\x01\x00\x00\x00\x62\x00" + wide("Rocky Linux\x00") + "\x04\x01\x2a\x00\x01\x00\x00\x00" +
+			"\x04\x04\x34\x00" + wide(`\EFI\rocky\shimx64.efi`+"\x00") + "\x7f\xff\x04\x00",
+		"md127/md/level": "raid1\n", "md127/md127p1/partition": "1\n",
+	} {
+		file = filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	functions, _, _ := strings.Cut(script, "\nemit hostname ")
+	functions = strings.Replace(functions, "/sys/firmware/efi/efivars", dir+"/vars", 1)
+	for name, shell := range shells(t) {
+		for call, want := range map[string]string{"efi_loader": `\EFI\rocky`, "layers " + dir + "/md127/md127p1": "layer raid"} {
+			out := scriptOutput(t, shell, dir, dir, functions+"\n"+call+"\n")
+			if _, said, _ := strings.Cut(strings.TrimSpace(string(out)), "\n"); said != want {
+				t.Errorf("%s: %s: %q", name, call, said)
+			}
+		}
+	}
 }

@@ -57,6 +57,9 @@ func argument(cache *jinja.Cache, raw any, p rollout.Param, s jinja.Scope) (any,
 		}
 		return out, nil
 	}
+	if p.Type == rollout.Environment {
+		return variables(cache, raw, s)
+	}
 	v, before := raw, raw
 	var err error
 	if src, isText := raw.(string); isText && jinja.MaybeTemplate(src) {
@@ -128,4 +131,34 @@ func evaluated(cache *jinja.Cache, src string, s jinja.Scope) (rollout.Evaluated
 		return rollout.Evaluated{}, fmt.Errorf("%s: %w", src, err)
 	}
 	return rollout.Evaluated{Text: src, Value: v}, nil
+}
+
+// variables are layers of variables of an environment, of which the last counts.
+func variables(cache *jinja.Cache, layers any, s jinja.Scope) (any, error) {
+	v, err := cache.Data(layers, s)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	list, _ := v.([]any)
+	for _, layer := range list {
+		if o, ok := layer.(jinja.Opaque); ok {
+			return nil, o.Err
+		}
+		m, ok := layer.(*value.Map)
+		if !ok && layer != nil && layer != "" {
+			return nil, &typeError{fmt.Errorf("is %s where variables with values belong", typeName(layer))}
+		}
+		for name, x := range m.All() {
+			key, _ := name.(string)
+			if !isName(key) {
+				return nil, &typeError{fmt.Errorf("has %q, which is no name of a variable", jinja.Text(name))}
+			}
+			if o, ok := x.(jinja.Opaque); ok {
+				return nil, o.Err
+			}
+			out[key] = jinja.Text(x)
+		}
+	}
+	return out, nil
 }

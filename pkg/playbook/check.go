@@ -57,24 +57,14 @@ func (t *task) check(r *report, modules map[string]rollout.Params) {
 			}
 		}
 	}
-	t.checkJudgement(r)
+	t.checkKeywords(r)
+	if t.rescued() && !strings.HasPrefix(t.module.name, builtinPrefix) {
+		r.add(t.src.errorAt(t.module.key, "%s cannot stand in a rescue: what it would change depends on what failed, and no plan could say it", t.module.name).
+			hint("fleetd undo takes changes back; tasks of ansible.builtin may stand here"))
+	}
 	for _, name := range names {
 		if spec[name].Required && !slices.ContainsFunc(t.params, func(p param) bool { return p.name == name }) {
 			r.add(t.missing(name, spec[name]))
-		}
-	}
-}
-
-// checkJudgement refuses to have a step of fleetd's own taken for something else
-// than it is: the steps after it go by it.
-func (t *task) checkJudgement(r *report) {
-	if strings.HasPrefix(t.module.name, builtinPrefix) {
-		return
-	}
-	for _, f := range slices.Concat([]*field{t.ignoreErrors, t.retries, t.delay}, t.changedWhen, t.failedWhen, t.until) {
-		if f != nil {
-			r.add(f.errorAt("%s says itself whether it changed anything and whether it failed", t.module.name).
-				hint("changed_when, failed_when, until and ignore_errors are for tasks of ansible.builtin; a step that waits has a timeout"))
 		}
 	}
 }
@@ -84,7 +74,7 @@ func (t *task) missing(name string, s rollout.Param) *Error {
 }
 
 func (t *task) badValue(p param, s rollout.Param, err error) *Error {
-	return t.src.errorAt(p.val, "%s: parameter %q %v", t.module.name, p.name, err).hint("%s", s.Help)
+	return p.src.errorAt(p.val, "%s: parameter %q %v", t.module.name, p.name, err).hint("%s", s.Help)
 }
 
 func (t *task) unknownModule(modules map[string]rollout.Params) *Error {

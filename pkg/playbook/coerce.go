@@ -28,7 +28,7 @@ func coerce(v, before any, p rollout.Param) (out any, err error) {
 	switch p.Type {
 	case rollout.Any:
 		return v, nil
-	case rollout.String:
+	case rollout.String, rollout.File, rollout.Template:
 		if _, ok := before.(float64); ok {
 			v = before
 		}

@@ -31,12 +31,14 @@ type CompileOptions struct {
 	ExtraVars *value.Map
 	// Tags and SkipTags are --tags and --skip-tags.
 	Tags, SkipTags []string
+	// StartAtTask is --start-at-task.
+	StartAtTask string
 }
 
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
+	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -46,6 +48,7 @@ func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opt
 		c.broken(err)
 		return out, c.warnings, c.err()
 	}
+	defer func() { p.files = p.load.digests() }()
 	for _, pl := range p.plays {
 		if compiled, ok := c.play(pl); ok {
 			out.Plays = append(out.Plays, compiled)
@@ -56,6 +59,7 @@ func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opt
 
 type compiler struct {
 	report
+	load     *loader // reads the files that tasks name
 	inv      Inventory
 	modules  map[string]rollout.Params
 	opts     CompileOptions
@@ -65,6 +69,8 @@ type compiler struct {
 	allHosts []string
 	known    map[string]hostVars // the inventory's variables by host
 	others   map[string]*scope   // for hostvars
+	// begun is set once the task was met at which a run is to start.
+	begun bool
 	// results are the variables that the tasks so far register or set.
 	results map[string]bool
 }
@@ -149,7 +155,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	}
 	out.Batches = batches(hosts, c.serial(p, vars))
 	out.MaxFailPercentage = c.maxFail(p, vars)
-	out.AnyErrorsFatal = c.flag(p.anyErrorsFatal, vars)
+	out.AnyErrorsFatal = c.flag(p.inherited.keywords["any_errors_fatal"], vars)
 	out.MaxUnavailable = c.maxUnavailable(p, out, vars, hosts)
 
 	ph := &playHosts{name: out.Name, all: toAny(hosts), batch: map[string][]any{}}
@@ -162,7 +168,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	var run []*taskRun
 	for _, t := range p.tasks {
 		// Handlers have no part in the choice by tags, as in Ansible.
-		if t.called != nil || c.tagged(t) {
+		if t.called != nil || c.started(t) && c.tagged(t) {
 			run = append(run, c.newTaskRun(t, out, vars, hosts))
 		}
 	}
@@ -170,9 +176,9 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 		return out, false
 	}
 	for i, t := range run {
-		if t.called != nil {
-			t.since = slices.IndexFunc(run[:i], func(o *taskRun) bool { return o.section == t.section })
-		}
+		t.idle = t.called != nil && !slices.ContainsFunc(run[:i], func(o *taskRun) bool {
+			return slices.ContainsFunc(o.notify, func(w string) bool { return slices.Contains(t.called, w) })
+		})
 	}
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)
@@ -189,15 +195,14 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			if h == hosts[0] && t.name != nil {
 				t.out.Name = c.name(t.name, s)
 			}
-			if t.once != nil && !t.once[h] {
-				continue
-			}
-			if t.compile(c, s) {
+			if t.compile(c, s) && t.delegate(c, s) {
 				t.becomes(c, s)
 			}
 		}
 	}
+	out.Blocks = blocksOf(run)
 	for _, t := range run {
+		t.once(out.Batches)
 		out.Tasks = append(out.Tasks, t.out)
 	}
 	return out, true

@@ -177,6 +177,9 @@ func compiledRun(t *testing.T, d rollout.Desired) []string {
 						// The record module names a task by the host that it runs on.
 						name := strings.ReplaceAll(task.Name, "On "+p.Batches[0][0], "On "+h)
 						out = append(out, taskLine(t, name, h, args, task.Becomes(h)))
+						if task.Once {
+							break
+						}
 					}
 				}
 			}

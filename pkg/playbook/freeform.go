@@ -34,7 +34,7 @@ func (l *loader) freeForm(t *task) bool {
 	}
 	add := func(name string, v any) {
 		at := entry{name, t.module.key, t.module.val}
-		t.params = append(t.params, param{at, v})
+		t.params = append(t.params, param{t.src, at, v})
 	}
 	if free == "" {
 		for k, v := range pairs.All() {

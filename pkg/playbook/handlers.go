@@ -47,36 +47,42 @@ func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
 			l.add(h.name.errorAt("a handler whose name is a template is not supported by fleetd yet").hint("write the name out, or give it a word with listen"))
 		}
 	}
+	for _, h := range handlers {
+		if len(h.blocks) > 0 {
+			l.add(h.errorAt("a handler in a block with rescue or always is not supported by fleetd yet").hint("take the block apart, or let a task that may fail stand among the tasks"))
+			h.blocks = nil
+		}
+	}
 	var out, section []*task
-	number := 0
-	flush := func() {
-		var called []string
+	var called []string
+	flush := func(where []inBlock) {
 		for _, t := range section {
 			called = append(called, l.known(t, handlers)...)
-			t.section = number
 			out = append(out, t)
 		}
-		for _, h := range handlers {
+		for i, h := range handlers {
 			if !slices.ContainsFunc(h.words(), func(w string) bool { return slices.Contains(called, w) }) {
 				continue
 			}
 			copied := *h
-			copied.called, copied.section = h.words(), number
+			copied.called, copied.handler, copied.blocks = h.words(), i+1, where
 			out = append(out, &copied)
 			called = append(called, l.known(h, handlers)...)
 		}
 		section = nil
-		number++
+		if len(where) == 0 {
+			called = nil // in a block, a host that fails may not come to it
+		}
 	}
 	for _, part := range parts {
 		for _, t := range part {
 			if t.flush {
-				flush()
+				flush(t.blocks)
 			} else {
 				section = append(section, t)
 			}
 		}
-		flush()
+		flush(nil)
 	}
 	return out
 }

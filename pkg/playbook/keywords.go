@@ -18,38 +18,30 @@ type keywords struct {
 const (
 	soon          = "remove it; what it asks for cannot be done with fleetd"
 	noHandlers    = "write it at each task; a host that failed runs no handlers"
+	ownFacts      = "a fact that a delegated task sets is the host's whose task it is"
+	inPlays       = "write it into the plays of the imported playbook"
 	noLoops       = "use loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
-	alwaysStrict  = "a failed host leaves the run, and the batch decides by max_fail_percentage"
-	noEnvironment = "modules of fleetd run with an environment of their own"
 )
 
 // base are the keywords that Ansible takes everywhere.
 var base = map[string]string{
-	"name": "", "vars": "", "tags": "", "become": "", "connection": "", "run_once": "",
+	"name": "", "vars": "", "tags": "", "become": "", "connection": "", "run_once": "", "any_errors_fatal": "", "ignore_errors": "",
+	"ignore_unreachable": "", "no_log": "", "throttle": "", "timeout": "", "environment": "", "check_mode": "", "diff": "",
 
-	"any_errors_fatal":   "it is supported for a whole play: write it there",
-	"become_user":        connectionVar,
-	"become_method":      connectionVar,
-	"become_exe":         connectionVar,
-	"become_flags":       connectionVar,
-	"remote_user":        "set it in the inventory, as ansible_user",
-	"port":               connectionVar,
-	"check_mode":         "fleetd plan is the check",
-	"diff":               "fleetd plan is the diff",
-	"environment":        noEnvironment,
-	"ignore_errors":      alwaysStrict,
-	"ignore_unreachable": alwaysStrict,
-	"no_log":             "a command and what it prints are in the journal: keep secrets out of both",
-	"throttle":           "use serial, or --forks",
-	"timeout":            "modules that wait take a timeout of their own",
-	"module_defaults":    "write the parameters into the task",
-	"debugger":           soon,
+	"become_user":     connectionVar,
+	"become_method":   connectionVar,
+	"become_exe":      connectionVar,
+	"become_flags":    connectionVar,
+	"remote_user":     "set it in the inventory, as ansible_user",
+	"port":            connectionVar,
+	"module_defaults": "write the parameters into the task",
+	"debugger":        soon,
 }
 
 var playKeywords = extend("play", map[string]string{
 	"hosts": "", "vars_files": "", "tasks": "", "pre_tasks": "", "post_tasks": "", "serial": "", "strategy": "", "order": "",
-	"max_fail_percentage": "", "any_errors_fatal": "", "gather_facts": "", "run_once": "", "handlers": "",
+	"max_fail_percentage": "", "gather_facts": "", "handlers": "",
 
 	"roles":          "write the tasks into the play, or take them in with import_tasks",
 	"force_handlers": noHandlers,
@@ -62,22 +54,19 @@ var playKeywords = extend("play", map[string]string{
 })
 
 var blockKeywords = extend("block", map[string]string{
-	"block": "", "when": "",
-	"rescue":         "a failed host leaves the run; fleetd undo takes changes back",
-	"always":         "a failed host leaves the run; fleetd undo takes changes back",
-	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
-	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
+	"block": "", "when": "", "rescue": "", "always": "",
+	"delegate_to":    "",
+	"delegate_facts": ownFacts,
 	"notify":         noHandlers,
 	"collections":    "write module names in full",
 })
 
 var taskKeywords = extend("task", map[string]string{
-	"args": "", "when": "", "ignore_errors": "", "register": "", "changed_when": "", "failed_when": "",
+	"args": "", "when": "", "delegate_to": "", "register": "", "changed_when": "", "failed_when": "",
 	"until": "", "retries": "", "delay": "", "loop": "", "loop_control": "", "notify": "", "listen": "",
 	"action":         "write the module's name as the key: \"fleetd.kernel.default:\"",
-	"local_action":   "tasks about the cluster run in a play of their own, on localhost",
-	"delegate_to":    "tasks about the cluster run in a play of their own, on localhost",
-	"delegate_facts": "tasks about the cluster run in a play of their own, on localhost",
+	"local_action":   "write the module's name as the key, and delegate_to: localhost",
+	"delegate_facts": ownFacts,
 	"async":          "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"poll":           "fleetd runs hosts side by side and keeps a journal of what goes on",
 	"collections":    "write module names in full",
@@ -85,11 +74,8 @@ var taskKeywords = extend("task", map[string]string{
 })
 
 var importPlaybookKeywords = extend("import_playbook", map[string]string{
-	"import_playbook": "", "ansible.builtin.import_playbook": "", "when": "",
-	"become":     "write it into the plays of the imported playbook",
-	"connection": "write it into the plays of the imported playbook",
-	"run_once":   "write it into the plays of the imported playbook",
-})
+	"import_playbook": "", "ansible.builtin.import_playbook": "", "when": "", "environment": inPlays,
+}, innermost...)
 
 // actions are what Ansible takes in the place of a module's name, but runs by
 // itself.
@@ -109,9 +95,16 @@ var actions = map[string]string{
 	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
 }
 
-func extend(place string, own map[string]string) keywords {
+// extend adds a place's own keywords to those of all; some belong into the plays
+// within it.
+func extend(place string, own map[string]string, within ...string) keywords {
 	names := maps.Clone(base)
 	maps.Copy(names, own)
+	for _, name := range within {
+		if _, known := names[name]; known {
+			names[name] = inPlays
+		}
+	}
 	return keywords{place, names}
 }
 

@@ -34,6 +34,7 @@ type Playbook struct {
 	cache    *jinja.Cache
 	warnings []text.Warning
 	files    map[string]string // name → SHA-256
+	load     *loader
 }
 
 // field is a value in a file.
@@ -54,9 +55,10 @@ type play struct {
 	// of vars_files, which win over them.
 	vars, fileVars []layer
 
-	serial, strategy, order, maxFail, anyErrorsFatal, become, connection, runOnce *field
+	serial, strategy, order, maxFail *field
+	// inherited is what its tasks take over.
+	inherited inherit
 
-	tags  []string
 	tasks []*task
 }
 
@@ -69,24 +71,16 @@ type layer struct {
 // task is a task with all that it inherits from blocks and imports.
 type task struct {
 	field
+	inherit
 	name *field
 	// module is the key that is no keyword.
 	module *entry
 	args   *field
 	params []param
-	// when are all conditions, the outermost first.
-	when []*field
-	// vars are the layers of variables, those that win first.
-	vars []*value.Map
-
-	become, connection, runOnce *field
-
-	tags []string
-
 	// register is the variable that takes the result; "" = none.
 	register                       string
 	changedWhen, failedWhen, until []*field
-	ignoreErrors, retries, delay   *field
+	retries, delay                 *field
 	// loop is nil for a task that is done once.
 	loop *loop
 	// notify are the handlers that a change calls; listen are the words by which a
@@ -95,13 +89,14 @@ type task struct {
 	// flush is set for meta: flush_handlers, which is no task of its own.
 	flush bool
 	// called is set for a handler where it stands among the tasks: the words that
-	// call it. section counts the parts of a play after which handlers run.
+	// call it, and its number among the play's handlers, from 1.
 	called  []string
-	section int
+	handler int
 }
 
 // param is a parameter as it is written.
 type param struct {
+	src *source
 	entry
 	value any
 }
@@ -118,6 +113,8 @@ type loader struct {
 	bytes map[string][]byte
 	// files counts, so that two files importing many others cannot go on for ever.
 	files int
+	// top is the playbook itself.
+	top string
 }
 
 const maxFiles = 1000
@@ -128,6 +125,7 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 	l := &loader{fsys: fsys, opts: opts, cache: newCache(), bytes: map[string][]byte{}}
 	p := &Playbook{cache: l.cache}
 	if name = l.clean(name); name != "" {
+		l.top = name
 		p.plays = l.playbook(name, nil)
 	}
 	if len(p.plays) == 0 && len(l.errs) == 0 {
@@ -138,13 +136,13 @@ func Load(fsys fs.FS, name string, opts Options) (*Playbook, error) {
 		p.check(&l.report, opts.Modules)
 	}
 	p.warnings = l.warnings
-	p.files = l.digests()
+	p.files, p.load = l.digests(), l
 	return p, l.err()
 }
 
 // Files are the SHA-256, in hex, of all files that the playbook was made of, by
 // the names that errors give them: relative to the working folder if they lie
-// below it. Compile reads no others.
+// below it, and after Compile of those that its tasks take.
 func (p *Playbook) Files() map[string]string { return maps.Clone(p.files) }
 
 // clean makes a path of the machine one within the file system.
@@ -250,7 +248,7 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 		case "vars_files":
 			p.fileVars = l.varsFiles(f)
 		case "tags":
-			p.tags = l.tags(f)
+			p.inherited.tags = l.tags(f)
 		case "serial":
 			l.parseTemplates(src, f.node)
 			p.serial = f
@@ -260,36 +258,31 @@ func (l *loader) play(src *source, n *yaml.Node) []*play {
 			p.order = l.text(f)
 		case "max_fail_percentage":
 			p.maxFail = l.scalar(f)
-		case "any_errors_fatal":
-			p.anyErrorsFatal = l.scalar(f)
-		case "become":
-			p.become = l.scalar(f)
-		case "connection":
-			p.connection = l.text(f)
-		case "run_once":
-			p.runOnce = l.scalar(f)
+		case "environment":
+			p.inherited.take(l, src, e)
 		case "gather_facts":
 			l.scalar(f)
 		case "tasks", "pre_tasks", "post_tasks", "handlers":
 		default:
-			l.keyword(src, e, playKeywords)
+			if !playKeywords.known(e.name) || !p.inherited.keyword(l, f, e.name) {
+				l.keyword(src, e, playKeywords)
+			}
 		}
 	}
 	if !containsKey(entries, "hosts") && !slices.ContainsFunc(entries, misspeltHosts) {
 		l.add(src.errorAt(n, "this play has no hosts").hint("say where it runs: \"hosts: all\", a group, or localhost for the cluster"))
 	}
-	inherited := inherit{tags: p.tags, become: p.become, connection: p.connection, runOnce: p.runOnce}
 	for _, e := range entries {
 		f := &field{src, e.val}
 		switch e.name {
 		case "pre_tasks":
-			pre = l.tasks(f, inherited)
+			pre = l.tasks(f, p.inherited)
 		case "tasks":
-			main = l.tasks(f, inherited)
+			main = l.tasks(f, p.inherited)
 		case "post_tasks":
-			post = l.tasks(f, inherited)
+			post = l.tasks(f, p.inherited)
 		case "handlers":
-			handlers = l.tasks(f, inherited)
+			handlers = l.tasks(f, p.inherited)
 		}
 	}
 	p.tasks = l.withHandlers([][]*task{pre, main, post}, handlers)
@@ -340,7 +333,6 @@ func (l *loader) importPlaybook(src *source, entries []entry, imp entry) []*play
 	plays := l.playbook(l.beside(src, name), f)
 	for _, p := range plays {
 		p.vars = slices.Concat(vars, p.vars)
-		p.tags = append(append([]string{}, tags...), p.tags...)
 		for _, t := range p.tasks {
 			t.tags = append(append([]string{}, tags...), t.tags...)
 			t.when = append(append([]*field{}, when...), t.when...)

@@ -35,15 +35,16 @@ type openStep struct {
 	FailedWhen  []string  `json:"failed_when,omitempty"`
 	Register    string    `json:"register,omitempty"`
 	Loop        *openLoop `json:"loop,omitempty"`
-	// Called are the words that call a handler, Since is the number of the first
-	// task of its play that may.
+	// Called are the words that call a handler.
 	Called []string `json:"called,omitempty"`
-	Since  int      `json:"since,omitempty"`
 	// Until says when the task need not be tried again: Tries times at most, Delay
 	// seconds apart.
 	Until []string `json:"until,omitempty"`
 	Tries int64    `json:"tries,omitempty"`
 	Delay int64    `json:"delay,omitempty"`
+	// Files are the files of the bastion that it takes, by the names that its
+	// arguments have for them.
+	Files map[string]bastionFile `json:"files,omitempty"`
 	// Args are the parameters as they are written, where any of them or the
 	// condition is open.
 	Args map[string]json.RawMessage `json:"args,omitempty"`
@@ -56,7 +57,7 @@ type openStep struct {
 // open is the open step of a task on a host, with what is unknown of it. late is
 // set where its arguments are made in the run.
 func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (rollout.Open, *Error) {
-	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when), Called: t.called, Since: t.since}
+	d := openStep{ChangedWhen: texts(t.changedWhen), FailedWhen: texts(t.failedWhen), Register: t.register, When: texts(when), Called: t.called}
 	if len(t.until) > 0 {
 		if err := t.repeat(s, &d); err != nil {
 			return rollout.Open{}, err
@@ -92,7 +93,7 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 		for _, p := range t.params {
 			raw, err := jinja.JSON(jinja.Normalize(p.value))
 			if err != nil || holdsUnsafe(p.value) {
-				return out, t.src.errorAt(p.val, "the parameter %q cannot be kept for the run: it is marked !unsafe or no plain data", p.name)
+				return out, p.src.errorAt(p.val, "the parameter %q cannot be kept for the run: it is marked !unsafe or no plain data", p.name)
 			}
 			d.Args[p.name] = raw
 			if s := t.spec.of(p.name); s.Type == rollout.Expression || s.Type == rollout.Conditions {
@@ -104,6 +105,9 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 			}
 		}
 		out.Summary = t.written()
+		if err := t.keepFiles(&k, &out, s); err != nil {
+			return out, err
+		}
 	}
 	if k.err != nil {
 		return out, t.errorAt("%v", k.err).hint("let a task before it set what it needs with set_fact or vars")

@@ -3,6 +3,7 @@ package playbook
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,13 +44,18 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 		}
 	}
 	args := rollout.Args{}
-	for name, raw := range step.Args {
+	for _, name := range inOrder(step.Args, spec(o.params[module])) {
 		spec := spec(o.params[module]).of(name)
-		v, err := jinja.FromJSON(raw)
+		v, err := jinja.FromJSON(step.Args[name])
 		if err != nil {
 			return nil, "", fmt.Errorf("cannot read the parameter %q of %s: %w", name, module, err)
 		}
-		out, err := argument(o.cache, v, spec, s)
+		var out any
+		if ofBastion(spec) {
+			out, err = o.source(step, open, v, spec, args, s)
+		} else {
+			out, err = argument(o.cache, v, spec, s)
+		}
 		if err != nil {
 			return nil, "", fmt.Errorf("%s: parameter %q: %w", module, name, err)
 		}
@@ -62,16 +68,24 @@ func (o *OpenSteps) Resolve(module string, open rollout.Open, results rollout.Re
 	return args, "", nil
 }
 
-// isCalled reports whether a task of the handler's part of the play has notified it.
+// inOrder are the parameters that are given; those that name a file come last,
+// because others say how it is read.
+func inOrder(args map[string]json.RawMessage, params spec) []string {
+	names := slices.Sorted(maps.Keys(args))
+	slices.SortStableFunc(names, func(a, b string) int {
+		last := map[bool]int{true: 1}
+		return last[ofBastion(params.of(a))] - last[ofBastion(params.of(b))]
+	})
+	return names
+}
+
+// isCalled reports whether a task has notified the handler.
 func (step *openStep) isCalled(results rollout.Results) bool {
-	var by map[string]int
-	if json.Unmarshal(results[rollout.Notified], &by) != nil {
+	var words []string
+	if json.Unmarshal(results[rollout.Notified], &words) != nil {
 		return false // nothing was notified
 	}
-	return slices.ContainsFunc(step.Called, func(w string) bool {
-		task, ok := by[w]
-		return ok && task >= step.Since
-	})
+	return slices.ContainsFunc(step.Called, func(w string) bool { return slices.Contains(words, w) })
 }
 
 // Judge applies changed_when, failed_when and until to how a step ended the
@@ -224,8 +238,11 @@ type runScope struct {
 
 // Lookup is a variable with its templates resolved.
 func (s *runScope) Lookup(name string) (any, bool, error) {
-	if name == "omit" {
+	switch name {
+	case "omit":
 		return jinja.Omit{}, true, nil
+	case "ansible_check_mode", "ansible_diff_mode":
+		return false, true, nil
 	}
 	if s.own != nil && name == s.step.Register {
 		v, err := jinja.FromJSON(s.own)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
@@ -18,97 +19,44 @@ type taskRun struct {
 	// results are the variables that tasks before this one register or set.
 	results map[string]bool
 	out     rollout.Task
-	// once are the hosts that a task with run_once runs on; nil for all.
-	once map[string]bool
-	// since is, for a handler, the number of the first task that may call it; -1 if
-	// there is none.
-	since int
+	// here is set where it runs on this machine instead of its hosts.
+	here bool
+	// idle is set for a handler that no task calls, as --tags has left it.
+	idle bool
 	// fixed are the arguments of a task without templates, the same for every
 	// host.
 	fixed rollout.Args
 }
 
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {
+	if _, takes := c.modules[t.module.name][rollout.EnvironmentParam]; takes && len(t.environment) > 0 {
+		copied := *t
+		copied.params = append(slices.Clone(t.params), environment(t.environment))
+		t = &copied
+	}
 	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
-		Register: t.register, IgnoreErrors: c.flag(t.ignoreErrors, vars), Notify: t.notify, Open: map[string]rollout.Open{},
-		Become: t.become != nil && c.flag(t.become, vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{},
+		Register: t.register, Manner: c.manner(t, vars), Notify: t.notify, Handler: t.handler, Open: map[string]rollout.Open{},
+		Become: c.flag(t.keywords["become"], vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{}, On: map[string]string{},
 	}}
-	c.connection(t, vars, hosts)
+	c.connection(run, vars, hosts)
+	if t.rescued() {
+		c.results[rollout.FailedTask], c.results[rollout.FailedResult] = true, true
+		run.results = maps.Clone(c.results)
+	}
 	run.sets(c)
-	if c.flag(t.runOnce, vars) {
-		run.once = map[string]bool{}
-		for _, b := range p.Batches {
-			run.once[b[0]] = true
-		}
-		if p.Strategy == rollout.Free && len(run.once) < len(hosts) {
-			c.add(t.runOnce.errorAt("run_once does nothing under strategy: free, as in Ansible").hint("use strategy: linear, or a play of its own on localhost"))
-		}
+	if run.out.Once && p.Strategy == rollout.Free && len(p.Batches) < len(hosts) {
+		c.add(t.keywords["run_once"].errorAt("run_once does nothing under strategy: free, as in Ansible").hint("use strategy: linear, or a play of its own on localhost"))
 	}
 	static := true
 	for _, p := range t.params {
 		kind := run.spec.of(p.name).Type
-		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions
+		static = static && !hasTemplate(p.value) && kind != rollout.Expression && kind != rollout.Conditions && !ofBastion(run.spec.of(p.name))
 	}
 	if static {
 		run.fixed, _, _ = run.resolve(c, nil)
 	}
 	return run
-}
-
-// becomes notes where a host says by ansible_become otherwise than the keyword: a
-// variable wins over it, as in Ansible.
-func (t *taskRun) becomes(c *compiler, s *scope) {
-	const name = "ansible_become"
-	v, ok, err := s.Lookup(name)
-	if err == nil && !ok {
-		return
-	}
-	var b bool
-	if err == nil {
-		if b, err = boolean(v); err != nil {
-			err = fmt.Errorf("%s %w", name, err)
-		}
-	}
-	if err != nil {
-		e := &Error{located: *asError(err), Hosts: []string{s.host}}
-		for _, l := range s.layers {
-			if at := l.At(name); at.File != "" {
-				e.Place = at
-				break
-			}
-		}
-		c.add(e)
-		return
-	}
-	if b != t.out.Become {
-		t.out.BecomeOn[s.host] = b
-	}
-}
-
-// connection checks the keyword: fleetd's modules reach a node over SSH, and
-// the cluster from localhost, whatever a playbook says.
-func (c *compiler) connection(t *task, vars *scope, hosts []string) {
-	if t.connection == nil {
-		return
-	}
-	v, ok := c.value(t.connection, vars)
-	if !ok {
-		return
-	}
-	local := len(hosts) == 1 && hosts[0] == rollout.Localhost
-	switch v {
-	case "local", "ansible.builtin.local":
-		if !local {
-			c.add(t.connection.errorAt("connection: local is for plays on localhost only").hint("fleetd reaches nodes over SSH: remove it, or write hosts: localhost"))
-		}
-	case "ssh", "ansible.builtin.ssh", "smart", nil:
-		if local {
-			c.add(t.connection.errorAt("fleetd runs the tasks of localhost on this machine, not over SSH").hint("write connection: local, or remove it"))
-		}
-	default:
-		c.add(t.connection.errorAt("the connection %q is not supported by fleetd", jinja.Text(v)).hint("it is ssh, or local for plays on localhost"))
-	}
 }
 
 // sets notes the variables that the task sets in the run. Those given with -e win
@@ -135,7 +83,7 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 	host := s
 	s = t.loop.within(host)
 	if t.called != nil {
-		if t.since < 0 {
+		if t.idle {
 			return false
 		}
 		unknowns = append(unknowns, calledBy(t.called))
@@ -182,14 +130,14 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 	args, ok = make(rollout.Args, len(t.params)), true
 	for _, p := range t.params {
 		spec := t.spec.of(p.name)
-		v, err := argument(c.cache, p.value, spec, s)
+		v, err := t.value(c, p, spec, s)
 		var e *Error
 		var bad *typeError
 		switch {
 		case err == nil && given(v, spec):
 			args[p.name] = v
 		case err == nil && spec.Required:
-			e = t.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
+			e = p.src.errorAt(p.val, "%s needs the parameter %q, and this is nothing", t.module.name, p.name).hint("%s", spec.Help)
 		case err == nil:
 		case t.loop.own(err): // the plan shows the items
 		case unknown(err):
@@ -211,16 +159,31 @@ func (t *taskRun) resolve(c *compiler, s *scope) (args rollout.Args, open []stri
 	return args, open, ok
 }
 
+// value is the value of a parameter, as the module gets it.
+func (t *taskRun) value(c *compiler, p param, spec rollout.Param, s *scope) (any, error) {
+	if ofBastion(spec) {
+		return t.source(c, p, spec, s)
+	}
+	return argument(c.cache, p.value, spec, s)
+}
+
 // argumentError places what is wrong in a template of a parameter.
 func (t *taskRun) argumentError(c *compiler, p param, err error, s *scope) *Error {
 	n := yaml.Resolve(p.val)
+	if spec := t.spec.of(p.name); ofBastion(spec) {
+		e := t.fileWrong(p, spec, err)
+		if s != nil {
+			e.Hosts = []string{s.host}
+		}
+		return e
+	}
 	var ve *jinja.ValueError
 	if errors.As(err, &ve) {
 		if inner := scalarWith(n, ve.Source); inner != nil {
 			n = inner
 		}
 	}
-	return c.templateError(t.src, n, err, s)
+	return c.templateError(p.src, n, err, s)
 }
 
 // scalarWith is the scalar below a node that holds a text.

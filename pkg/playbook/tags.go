@@ -3,6 +3,7 @@ package playbook
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -38,6 +39,46 @@ func (p *Playbook) KnowsTags(tags []string) error {
 		return fmt.Errorf("no task has the tag %q\n%s", tag, hint)
 	}
 	return nil
+}
+
+// KnowsTask refuses the name of a task at which nothing would start.
+func (p *Playbook) KnowsTask(name string) error {
+	var names []string
+	for _, pl := range p.plays {
+		for _, t := range pl.tasks {
+			if t.called == nil && t.isNamed(name) {
+				return nil
+			}
+			if t.name != nil {
+				names = append(names, t.name.node.Value)
+			}
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	if near := jinja.Nearest(name, names); near != "" {
+		return fmt.Errorf("no task has the name %q to start at\ndid you mean %q?", name, near)
+	}
+	return fmt.Errorf("no task has the name %q to start at\nthe name is that of a task as the playbook has it, or a pattern such as \"Drain*\"", name)
+}
+
+// isNamed reports whether a pattern of the shell, as Ansible takes it, is that of
+// the task's name.
+func (t *task) isNamed(pattern string) bool {
+	if t.name == nil || pattern == "" {
+		return false
+	}
+	name := t.name.node.Value
+	matches, err := path.Match(strings.ReplaceAll(pattern, "/", "\x00"), strings.ReplaceAll(name, "/", "\x00"))
+	return name == pattern || err == nil && matches
+}
+
+// started reports whether a task is the one at which the run is to start, or stands
+// behind it.
+func (c *compiler) started(t *task) bool {
+	c.begun = c.begun || c.opts.StartAtTask == "" || t.isNamed(c.opts.StartAtTask)
+	return c.begun
 }
 
 // tagged reports whether --tags and --skip-tags let a task run, by Ansible's

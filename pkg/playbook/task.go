@@ -5,64 +5,8 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/value"
 	"github.com/fleetd/fleetd/pkg/yaml"
 )
-
-// inherit is what tasks take over from the play, blocks and imports.
-type inherit struct {
-	when []*field
-	// vars are the layers of variables, those that win first.
-	vars []*value.Map
-
-	become, connection, runOnce *field
-
-	tags []string
-}
-
-// with is what a block, an import or a task adds.
-func (in inherit) with(own inherit) inherit {
-	out := inherit{
-		when:       append(slices.Clip(in.when), own.when...),
-		vars:       append(slices.Clip(own.vars), in.vars...),
-		tags:       append(slices.Clip(in.tags), own.tags...),
-		become:     own.become,
-		connection: own.connection,
-		runOnce:    own.runOnce,
-	}
-	if out.become == nil {
-		out.become = in.become
-	}
-	if out.connection == nil {
-		out.connection = in.connection
-	}
-	if out.runOnce == nil {
-		out.runOnce = in.runOnce
-	}
-	return out
-}
-
-// take reads a keyword that is inherited. It reports whether the key is one.
-func (in *inherit) take(l *loader, src *source, e entry) bool {
-	f := &field{src, e.val}
-	switch e.name {
-	case "when":
-		in.when = l.when(f)
-	case "vars":
-		in.vars = []*value.Map{l.vars(f)}
-	case "tags":
-		in.tags = l.tags(f)
-	case "become":
-		in.become = l.scalar(f)
-	case "connection":
-		in.connection = l.text(f)
-	case "run_once":
-		in.runOnce = l.scalar(f)
-	default:
-		return false
-	}
-	return true
-}
 
 func (l *loader) tasks(f *field, in inherit) []*task {
 	n := f.node
@@ -99,26 +43,6 @@ func (l *loader) tasks(f *field, in inherit) []*task {
 		}
 	}
 	return out
-}
-
-func (l *loader) block(src *source, entries []entry, in inherit) []*task {
-	var own inherit
-	var body *field
-	for _, e := range entries {
-		switch {
-		case own.take(l, src, e):
-		case e.name == "block":
-			body = &field{src, e.val}
-		case e.name == "name":
-			l.text(&field{src, e.val})
-		default:
-			l.keyword(src, e, blockKeywords)
-		}
-	}
-	if body == nil {
-		return nil
-	}
-	return l.tasks(body, in.with(own))
 }
 
 func (l *loader) importTasks(src *source, entries []entry, in inherit) []*task {
@@ -216,8 +140,6 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			t.retries = l.scalar(f)
 		case e.name == "delay":
 			t.delay = l.scalar(f)
-		case e.name == "ignore_errors":
-			t.ignoreErrors = l.scalar(f)
 		case taskKeywords.known(e.name):
 			l.keyword(src, e, taskKeywords)
 		default:
@@ -228,8 +150,7 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 		l.add(t.errorAt("loop_control without a loop"))
 		t.loop = nil
 	}
-	all := in.with(own)
-	t.when, t.vars, t.tags, t.become, t.connection, t.runOnce = all.when, all.vars, all.tags, all.become, all.connection, all.runOnce
+	t.inherit = in.with(own)
 	if t.flush {
 		return t
 	}
@@ -261,7 +182,7 @@ func (l *loader) params(t *task) {
 		l.parseTemplates(t.src, f.node)
 		for _, e := range l.mapping(t.src, f.node) {
 			if !slices.ContainsFunc(t.params, func(p param) bool { return p.name == e.name }) {
-				t.params = append(t.params, param{e, l.data(t.src, e.val)})
+				t.params = append(t.params, param{t.src, e, l.data(t.src, e.val)})
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (s *scope) Raw(name string) (any, bool) {
 // Lookup is a variable with its templates resolved.
 func (s *scope) Lookup(name string) (any, bool, error) {
 	if s.unknown[name] {
-		return jinja.Opaque{Err: &unknownError{name}}, true, nil
+		return jinja.Opaque{Err: &unknownError{name}, Maybe: true}, true, nil
 	}
 	if v, ok := s.done[name]; ok {
 		return v, true, nil
@@ -108,6 +108,8 @@ func (s *scope) magic(name string) (any, bool) {
 	switch name {
 	case "omit":
 		return jinja.Omit{}, true
+	case "ansible_check_mode", "ansible_diff_mode":
+		return false, true // a plan says what apply will do
 	case "groups":
 		return s.c.groups, true
 	case "hostvars":

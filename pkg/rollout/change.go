@@ -36,6 +36,8 @@ type Change struct {
 	Summary string `json:"summary"`
 	// Fields are the values that change, in the order to show them.
 	Fields []Field `json:"fields,omitempty"`
+	// Diff are the lines of a text that change, as diff -u shows them.
+	Diff []string `json:"diff,omitempty"`
 	// Reasons say why, Risks what it may cost, a sentence each.
 	Reasons []string `json:"reasons,omitempty"`
 	Risks   []string `json:"risks,omitempty"`
@@ -49,6 +51,13 @@ type Change struct {
 	BackDisruptive bool `json:"back_disruptive,omitempty"`
 	// Data is the module's own.
 	Data json.RawMessage `json:"data,omitempty"`
+	// Content is what a file is to hold. A plan has it by its SHA-256, Digest, among
+	// its Contents: many hosts get one file.
+	Content []byte `json:"-"`
+	Digest  string `json:"content,omitempty"`
+	// Was is, of a change that is taken back, what the step found before it changed
+	// anything, in the module's own words.
+	Was json.RawMessage `json:"was,omitempty"`
 }
 
 // Reversed is the change as an undo shows it: what it takes back, with the same
@@ -57,7 +66,7 @@ func (c Change) Reversed() Change {
 	if c.Action == Exec {
 		return Change{Action: ReadOnly, Summary: "nothing takes back: " + c.Summary, Back: c.Summary}
 	}
-	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.BackDisruptive, BackDisruptive: c.Disruptive, Data: c.Data}
+	out := Change{Action: c.Action, Summary: c.Back, Back: c.Summary, Disruptive: c.BackDisruptive, BackDisruptive: c.Disruptive, Data: c.Data, Digest: c.Digest}
 	switch c.Action {
 	case Create:
 		out.Action = Delete

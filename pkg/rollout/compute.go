@@ -32,6 +32,7 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 		pp := PlannedPlay{
 			Name: play.Name, Position: play.Position, Strategy: play.Strategy, Batches: play.Batches,
 			MaxFailPercentage: play.MaxFailPercentage, AnyErrorsFatal: play.AnyErrorsFatal, MaxUnavailable: play.MaxUnavailable,
+			Blocks: play.Blocks,
 		}
 		for _, t := range play.Tasks {
 			if _, ok := modules[t.Module]; !ok {
@@ -39,14 +40,15 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			}
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, IgnoreErrors: t.IgnoreErrors, Notify: t.Notify,
+				Register: t.Register, Facts: modules[t.Module].About().Facts, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}
 		p.Plays = append(p.Plays, pp)
 	}
+	u := newUnsure(d, modules)
 	for _, host := range p.Hosts() {
-		if err := planHost(&p, d, host, observed[host], modules); err != nil {
+		if err := planHost(&p, d, u, host, observed, modules); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -58,14 +60,18 @@ func newPlan(b Basis) Plan {
 }
 
 // planHost fills in the steps of one host in all plays.
-func planHost(p *Plan, d Desired, host string, o Observation, modules map[string]Differ) error {
+func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Observation, modules map[string]Differ) error {
+	o := observed[host]
 	problem := p.bind(host, o)
 	state := o.State
+	if problem == nil {
+		problem = p.bindDelegates(d, host, observed)
+	}
 	for pi, play := range d.Plays {
 		if problem != nil {
 			break
 		}
-		h := hostPlay{host: host, play: play, modules: modules}
+		h := hostPlay{host: host, number: pi, play: play, modules: modules, unsure: u}
 		steps, after, err := h.plan(state)
 		if err != nil && !errors.As(err, &problem) {
 			return err
@@ -79,12 +85,32 @@ func planHost(p *Plan, d Desired, host string, o Observation, modules map[string
 			if b, says := play.Tasks[ti].BecomeOn[host]; says {
 				s.Become = &b
 			}
-			p.Plays[pi].Tasks[ti].Steps[host] = s
+			s.On = play.Tasks[ti].On[host]
+			p.Plays[pi].Tasks[ti].Steps[host] = p.keep(s)
 		}
 	}
 	if problem != nil {
 		here := func(pi, ti int) bool { return d.Plays[pi].Tasks[ti].on(host) }
 		p.refuse(host, problem, here)
+	}
+	return nil
+}
+
+// bindDelegates takes over what was seen of the machines on which tasks act for a
+// host, and says why one of them cannot.
+func (p *Plan) bindDelegates(d Desired, host string, observed map[string]Observation) *Problem {
+	for _, play := range d.Plays {
+		for _, t := range play.Tasks {
+			on := t.On[host]
+			if on == "" || !t.on(host) {
+				continue
+			}
+			if problem := p.bind(on, observed[on]); problem != nil {
+				return &Problem{
+					Message: fmt.Sprintf("cannot do %q, which is delegated to %s: %s", t.Name, on, problem.Message), Hint: problem.Hint,
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -134,8 +160,10 @@ func (p *Plan) refuse(host string, problem *Problem, here func(pi, ti int) bool)
 // hostPlay plans one play on one host.
 type hostPlay struct {
 	host    string
+	number  int // the play's
 	play    Play
 	modules map[string]Differ
+	unsure  unsure
 	idle    map[Guards]bool // what there is nothing of, so that its guards have nothing to do
 }
 
@@ -211,7 +239,14 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			steps[ti] = PlannedStep{Change: Change{Action: NoOp, Summary: idleText[g]}}
 			continue
 		}
-		change, after, err := m.Diff(h.host, state, args)
+		on, seen := task.On[h.host], state
+		if on != "" {
+			if m.About().Open == "" {
+				return nil, nil, fmt.Errorf("%s: %s cannot be delegated", task.Position, task.Module)
+			}
+			seen = nil // the state is another host's
+		}
+		change, after, err := m.Diff(h.host, seen, args)
 		if err != nil {
 			var problem *Problem
 			if errors.As(err, &problem) {
@@ -219,8 +254,13 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 			}
 			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
 		}
-		state = after
+		if on == "" && !h.play.Blocks.Rescue(ti) {
+			state = after // what a rescue does is not what will be
+		}
 		steps[ti] = PlannedStep{Change: change, Open: open}
+		if h.unsure.of(h.host, h.number, ti) && m.About().Open == "" {
+			steps[ti] = PlannedStep{Change: change, Recheck: &Recheck{args}}
+		}
 	}
 	return steps, state, nil
 }

@@ -28,7 +28,9 @@ type Play struct {
 	// MaxUnavailable is how many hosts may be out of service at once; 0 = as many
 	// as a batch has.
 	MaxUnavailable int
-	Tasks          []Task
+	// Blocks are those with rescue or always.
+	Blocks Blocks
+	Tasks  []Task
 }
 
 // Task is one module call. Args holds its resolved arguments for each host of
@@ -50,8 +52,12 @@ type Task struct {
 	Register string
 	// Notify are the handlers that a change of the task calls.
 	Notify []string
-	// IgnoreErrors keeps a host in the run where the task failed on it.
-	IgnoreErrors bool
+	// Handler is set for a handler, where it stands among the tasks: its number, the
+	// same wherever it stands in the play.
+	Handler int
+	Manner
+	// On are, by host, the hosts on which the task acts for it (delegate_to).
+	On map[string]string
 }
 
 // on reports whether the task is one for the host.

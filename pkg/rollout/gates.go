@@ -21,7 +21,7 @@ func (r *Run) gate() *Halt {
 	share := 100 * float64(lost) / float64(size)
 	var why string
 	switch {
-	case play.AnyErrorsFatal:
+	case r.fatal():
 		why = "any_errors_fatal is set"
 	case play.MaxFailPercentage != nil && share > *play.MaxFailPercentage:
 		why = fmt.Sprintf("max_fail_percentage is %g", *play.MaxFailPercentage)
@@ -32,6 +32,10 @@ func (r *Run) gate() *Halt {
 	}
 	return &Halt{Gate: true, Reason: fmt.Sprintf("%d of %d hosts of batch %d failed, and %s", lost, size, w.batch+1, why)}
 }
+
+// fatal reports whether the batch that is worked on lost a host of which none may
+// be: no other step of it begins.
+func (r *Run) fatal() bool { return r.work.fatal[r.work.play][r.work.batch] > 0 }
 
 // stop ends the run with a halt, once nothing runs any more.
 func (r *Run) stop(h Halt) Decision {

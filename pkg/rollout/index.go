@@ -11,10 +11,11 @@ type index struct {
 // playIndex says where each host stands in a play. Places count through all
 // batches.
 type playIndex struct {
-	places []int // by number of the host; -1 = it is not in the play
-	hosts  []int // by place: the host's number
-	batch  []int // by place: its batch
-	first  []int // by batch: its first place; one more at the end
+	places  []int // by number of the host; -1 = it is not in the play
+	hosts   []int // by place: the host's number
+	batch   []int // by place: its batch
+	first   []int // by batch: its first place; one more at the end
+	nesting nesting
 }
 
 type batchID struct{ play, batch int }
@@ -25,7 +26,7 @@ func newIndex(p *Plan) index {
 		x.number[h] = n
 	}
 	for _, play := range p.Plays {
-		y := playIndex{places: make([]int, len(x.hosts))}
+		y := playIndex{places: make([]int, len(x.hosts)), nesting: newNesting(&play)}
 		for n := range y.places {
 			y.places[n] = -1
 		}

@@ -45,7 +45,8 @@ type Decision struct {
 //     out of service than max_unavailable, or than the batch has: those that are
 //     being worked on, those that were lost out of service, and those that were
 //     out of service before;
-//   - no more steps run at once than there are forks;
+//   - no more steps run at once than there are forks, and no more hosts are in the
+//     middle of a task than its throttle says;
 //   - of the control plane at most one host is taken out of service at a time,
 //     and none whose loss would leave etcd without its quorum.
 func Next(r *Run, now time.Duration) Decision {
@@ -58,7 +59,7 @@ func Next(r *Run, now time.Duration) Decision {
 	}
 	play := &r.Plan.Plays[w.play]
 	halt := r.gate()
-	if halt != nil && (w.open == 0 || play.AnyErrorsFatal) {
+	if halt != nil && (w.open == 0 || r.fatal()) {
 		return r.stop(*halt)
 	}
 	p := picker{r: r, room: math.MaxInt, taking: -1}
@@ -73,7 +74,7 @@ func Next(r *Run, now time.Duration) Decision {
 	if len(d.Ready) > 0 || w.running > 0 || d.Wake > 0 {
 		return d
 	}
-	if p.refused != nil && r.linear() {
+	if p.refused != nil && r.linear() && !play.hasOnce() {
 		if p.ahead(); len(p.ready) > 0 {
 			return Decision{Verdict: Proceed, Ready: p.ready}
 		}
@@ -94,6 +95,8 @@ type picker struct {
 	ready []StepID
 	// taking is the control-plane host that this decision takes out of service.
 	taking int
+	// begin counts the hosts that this decision lets begin a task with a throttle.
+	begin map[int]int
 	// refused is the first reason why a host must not be taken out of service.
 	refused *Halt
 }
@@ -172,6 +175,11 @@ func (p *picker) take(i int) bool {
 	w := &p.r.work
 	n := p.r.index.plays[w.play].hosts[w.base+i]
 	id := StepID{w.play, w.cursor[i], p.r.index.hosts[n]}
+	if most := p.r.Plan.Task(id).Throttle; most > 0 && p.r.state(i) == nil {
+		if w.middle[id.Task]+p.begin[id.Task] >= most {
+			return false
+		}
+	}
 	if p.r.takesOut(id) && !w.hosts[n].disrupted {
 		if p.taking >= 0 {
 			return false
@@ -184,6 +192,10 @@ func (p *picker) take(i int) bool {
 		}
 		p.taking = n
 	}
+	if p.begin == nil {
+		p.begin = map[int]int{}
+	}
+	p.begin[id.Task]++
 	p.ready = append(p.ready, id)
 	p.room--
 	return true

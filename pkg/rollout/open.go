@@ -3,6 +3,9 @@ package rollout
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // Open is what of a step only the run tells: its condition, its arguments, or how
@@ -24,6 +27,9 @@ type Open struct {
 	// Data is the compiler's own: all that is needed to resolve the step without
 	// inventory or playbook.
 	Data json.RawMessage `json:"data"`
+	// Contents are the files that it is resolved with, by SHA-256; the plan has them
+	// among its own.
+	Contents Contents `json:"-"`
 }
 
 func (t Task) open(host string) *Open {
@@ -41,7 +47,11 @@ type Results map[string]json.RawMessage
 // Results are those that a step finds. A task that was skipped registers so much.
 func (r *Run) Results(id StepID) Results {
 	out := Results{}
-	notified := map[string]int{}
+	notified := map[string]bool{}
+	handler := 0
+	if tasks := r.Plan.Plays[id.Play].Tasks; id.Task < len(tasks) {
+		handler = tasks[id.Task].Handler
+	}
 	number, ok := r.index.number[id.Host]
 	if !ok {
 		return out
@@ -56,39 +66,74 @@ func (r *Run) Results(id StepID) Results {
 			tasks = tasks[:id.Task]
 		}
 		for ti, t := range tasks {
-			s := r.steps[pi][ti][place]
-			if pi == id.Play && s != nil && s.Outcome.Kind == Changed {
-				for _, handler := range t.Notify {
-					notified[handler] = ti
+			own := r.steps[pi][ti][place]
+			switch {
+			case pi < id.Play || own == nil || !own.Over():
+			case handler > 0 && t.Handler == handler:
+				clear(notified) // it has had its turn
+			case own.Outcome.Kind == Changed:
+				for _, word := range t.Notify {
+					notified[word] = true
 				}
 			}
-			switch {
-			case t.Register == "" && !t.Facts:
-			case s == nil && t.Register != "":
-				out[t.Register] = SkippedResult
-			case s != nil && s.Over() && len(s.Outcome.Result) > 0:
-				out.take(t, s.Outcome.Result)
-			}
+			r.registered(out, pi, ti, place)
 		}
 	}
 	if len(notified) > 0 {
-		out[Notified], _ = json.Marshal(notified) // texts and numbers: it cannot fail
+		out[Notified], _ = json.Marshal(slices.Sorted(maps.Keys(notified))) // texts: it cannot fail
 	}
 	return out
 }
+
+// registered adds what one task registered for the host at a place, or another host
+// for it.
+func (r *Run) registered(out Results, pi, ti, place int) {
+	t := &r.Plan.Plays[pi].Tasks[ti]
+	by := r.doer(pi, ti, place)
+	if by < 0 {
+		if t.Register != "" && r.reaches(pi, place, ti) {
+			out[t.Register] = SkippedResult
+		}
+		return
+	}
+	s := r.steps[pi][ti][by]
+	if r.Rescued(StepID{pi, ti, r.index.hosts[r.index.plays[pi].hosts[by]]}) {
+		out[FailedResult], out[FailedTask] = s.Outcome.Result, t.said()
+	}
+	if s.Over() && len(s.Outcome.Result) > 0 {
+		out.take(t, s.Outcome.Result)
+	}
+}
+
+// said is a task as a rescue sees it.
+func (t *PlannedTask) said() json.RawMessage {
+	name := t.Name
+	if name == t.Module {
+		name = "" // it has none
+	}
+	raw, _ := json.Marshal(map[string]string{"name": name, "action": strings.TrimPrefix(t.Module, "ansible.builtin.")}) // texts: it cannot fail
+	return raw
+}
+
+// FailedTask and FailedResult are the variables in which a rescue finds what failed.
+const (
+	FailedTask   = "ansible_failed_task"
+	FailedResult = "ansible_failed_result"
+)
 
 // NotNotified is why a handler is skipped that nothing has called: unlike others
 // that are skipped it registers nothing.
 const NotNotified = "skipped, since nothing has notified it"
 
-// Notified stands in Results for the handlers of the play that were notified: by
-// name, the number of the last task that did. No variable can have this name.
+// Notified stands in Results for the handlers of the play that were notified, as a
+// list of their names: for a step of a handler, since it last had its turn. No
+// variable can have this name.
 const Notified = "(notified)"
 
 // SkippedResult is what Ansible registers of a task whose condition was false.
 var SkippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
 
-func (r Results) take(t PlannedTask, result json.RawMessage) {
+func (r Results) take(t *PlannedTask, result json.RawMessage) {
 	if t.Register != "" {
 		r[t.Register] = result
 	}

@@ -43,8 +43,8 @@ type Outcome struct {
 	// Result is what the task registers, or the facts that it sets, a JSON object
 	// in Ansible's names; it is kept where the task does either.
 	Result json.RawMessage `json:"result,omitempty"`
-	// Ignored is set where the playbook says that a failure does not matter
-	// (ignore_errors).
+	// Ignored is set where the playbook says that it does not matter that the host
+	// failed or could not be reached (ignore_errors, ignore_unreachable).
 	Ignored bool `json:"ignored,omitempty"`
 }
 
@@ -52,7 +52,7 @@ type Outcome struct {
 func (o Outcome) Final() bool { return o.Kind != Retrying && o.Kind != Waiting && o.Kind != Intends }
 
 // Bad reports whether the host is lost to the run: failed or unreachable.
-func (o Outcome) Bad() bool { return o.Kind == Failed && !o.Ignored || o.Kind == Unreachable }
+func (o Outcome) Bad() bool { return (o.Kind == Failed || o.Kind == Unreachable) && !o.Ignored }
 
 // Note returns the outcome with one more note.
 func (o Outcome) Note(key, value string) Outcome {
@@ -99,6 +99,23 @@ func Fail(err error) Outcome {
 	o := Outcome{Kind: Failed, Message: p.Message, Hint: p.Hint}
 	if p.Unreachable {
 		o.Kind = Unreachable
+	}
+	return o
+}
+
+// HiddenText stands for what is not to be kept (no_log).
+const HiddenText = "hidden: no_log is set"
+
+// Hidden is the outcome as it is kept of a task with no_log: how it ended, and no
+// more. What it registered is known to the process that did it alone.
+func (o Outcome) Hidden() Outcome {
+	if o.Message != "" {
+		o.Message = HiddenText
+	}
+	o.Hint = ""
+	if len(o.Result) > 0 {
+		// Ansible's word. Texts and booleans cannot fail.
+		o.Result, _ = json.Marshal(map[string]any{"censored": HiddenText, "changed": o.Kind == Changed, "failed": o.Kind == Failed})
 	}
 	return o
 }

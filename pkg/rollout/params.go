@@ -17,6 +17,13 @@ type Param struct {
 	FreeForm bool
 	// Choices, if any, are the only strings allowed.
 	Choices []string
+	// Folder is where the file of a File or Template is looked for, beside the
+	// playbook. Remote names a parameter of the type Bool: where it is true, the file
+	// is one of the node, and the value a String.
+	Folder, Remote string
+	// Line is set where the value is a command line, the first word of which names
+	// the file.
+	Line bool
 	// Help is one line for `fleetd doc` and for error messages.
 	Help string
 }
@@ -33,6 +40,10 @@ const (
 	Duration ParamType = "duration"
 	// Strings is a list of strings; a single string is taken as a list of one.
 	Strings ParamType = "list"
+	// File names a file of the bastion, which reaches the module as a LocalFile.
+	File ParamType = "file"
+	// Template is a File that is a template: what it prints is the content.
+	Template ParamType = "template"
 	// Any is a value as it is.
 	Any ParamType = "any"
 	// Expression is an expression without braces; its value reaches the module
@@ -41,7 +52,14 @@ const (
 	// Conditions is an expression that is true or false, or a list of them; they
 	// reach the module as a list of Evaluated.
 	Conditions ParamType = "conditions"
+	// Environment are variables for the environment of a command, by name; they
+	// reach the module as a map[string]any of texts.
+	Environment ParamType = "environment"
 )
+
+// EnvironmentParam is the parameter that takes the keyword environment. No task can
+// write it as one.
+const EnvironmentParam = "(environment)"
 
 // Evaluated is an expression of a playbook and its value, in the language of
 // encoding/json.
@@ -49,3 +67,22 @@ type Evaluated struct {
 	Text  string `json:"text"`
 	Value any    `json:"value"`
 }
+
+// LocalFile is a file of the bastion. Only its content is used in the run.
+type LocalFile struct {
+	// Name is how the task names it, Path where it was found.
+	Name string
+	Path string
+	// Mode are its permission bits, in octal.
+	Mode    string
+	Content []byte
+	// Args is what stands behind the name on its line.
+	Args string
+}
+
+// The parameters beside a Template by which it is read.
+const (
+	TrimBlocks      = "trim_blocks"
+	LstripBlocks    = "lstrip_blocks"
+	NewlineSequence = "newline_sequence"
+)

@@ -36,6 +36,8 @@ type Plan struct {
 	// ControlPlane are the hosts of which at most one may be out of service.
 	ControlPlane ControlPlane  `json:"control_plane,omitzero"`
 	Plays        []PlannedPlay `json:"plays"`
+	// Contents are what files are to hold.
+	Contents Contents `json:"contents,omitempty"`
 }
 
 // Source says what a plan was computed from, so that apply can look again.
@@ -45,6 +47,7 @@ type Source struct {
 	Limit       []string `json:"limit,omitempty"`
 	Tags        []string `json:"tags,omitempty"`
 	SkipTags    []string `json:"skip_tags,omitempty"`
+	StartAtTask string   `json:"start_at_task,omitempty"`
 	ExtraVars   []string `json:"extra_vars,omitempty"`
 	Kubeconfig  string   `json:"kubeconfig,omitempty"`
 	KubeVia     string   `json:"kube_via,omitempty"`
@@ -63,6 +66,7 @@ type PlannedPlay struct {
 	// MaxUnavailable is how many hosts of the play may be out of service at once,
 	// those that were so before included. 0 = as many as a batch has.
 	MaxUnavailable int           `json:"max_unavailable,omitempty"`
+	Blocks         Blocks        `json:"blocks,omitempty"`
 	Tasks          []PlannedTask `json:"tasks"`
 }
 
@@ -77,13 +81,15 @@ type PlannedTask struct {
 	Undo bool `json:"undo,omitempty"`
 	// Register is the variable that takes the task's result, Facts is set where
 	// the result is variables itself.
-	Register     string `json:"register,omitempty"`
-	Facts        bool   `json:"facts,omitempty"`
-	IgnoreErrors bool   `json:"ignore_errors,omitempty"`
+	Register string `json:"register,omitempty"`
+	Facts    bool   `json:"facts,omitempty"`
+	Manner
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
-	// steps are open.
-	Notify []string               `json:"notify,omitempty"`
-	Steps  map[string]PlannedStep `json:"steps"`
+	// steps are open. Handler is the number of a handler; where it stands in several
+	// places of its play, it is one.
+	Notify  []string               `json:"notify,omitempty"`
+	Handler int                    `json:"handler,omitempty"`
+	Steps   map[string]PlannedStep `json:"steps"`
 }
 
 // PlannedStep is one change on one host, or why the host cannot be changed.
@@ -93,8 +99,20 @@ type PlannedStep struct {
 	// Become is set where the host says otherwise than its task whether to act as
 	// another user.
 	Become *bool `json:"become,omitempty"`
+	// On is the host that the step acts on where it is another one (delegate_to).
+	On string `json:"on,omitempty"`
+	// Recheck is set where the step is planned anew before it is done.
+	Recheck *Recheck `json:"recheck,omitempty"`
 	// Open is what of the step only the run tells.
 	Open *Open `json:"open,omitempty"`
+}
+
+// Where is the host that a step of a host acts on.
+func (s PlannedStep) Where(host string) string {
+	if s.On != "" {
+		return s.On
+	}
+	return host
 }
 
 // Becomes reports whether the step acts as another user.
@@ -105,9 +123,11 @@ func (p *Plan) Becomes(id StepID) bool {
 	return p.Task(id).Become
 }
 
-// counts reports whether a planned step has to be executed: it writes, checks,
-// or stands for a failure.
-func (s PlannedStep) counts() bool { return s.Problem != nil || s.Change.Action != NoOp }
+// Counts reports whether a planned step has to be executed: it writes, checks, is
+// looked at again, or stands for a failure.
+func (s PlannedStep) Counts() bool {
+	return s.Problem != nil || s.Change.Action != NoOp || s.Recheck != nil
+}
 
 // Step returns what is planned for id.
 func (p *Plan) Step(id StepID) (PlannedStep, bool) {
@@ -137,10 +157,10 @@ func (p *Plan) Each(f func(id StepID, s PlannedStep) bool) {
 	}
 }
 
-// Changes counts the steps that write.
+// Changes counts the steps that write, but for those that stand by.
 func (p *Plan) Changes() (n int) {
-	p.Each(func(_ StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action.Writes() {
+	p.Each(func(id StepID, s PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action.Writes() && !p.Standby(id) {
 			n++
 		}
 		return true
@@ -148,10 +168,11 @@ func (p *Plan) Changes() (n int) {
 	return n
 }
 
-// Steps counts what is to be done: the steps that write, and the checks.
+// Steps counts what is to be done: the steps that write, and the checks, without
+// those that stand by.
 func (p *Plan) Steps() (n int) {
-	p.Each(func(_ StepID, s PlannedStep) bool {
-		if s.Problem == nil && s.counts() {
+	p.Each(func(id StepID, s PlannedStep) bool {
+		if s.Problem == nil && s.Counts() && !p.Standby(id) {
 			n++
 		}
 		return true

@@ -157,7 +157,7 @@ func (w *world) take(r *Run, e Event) {
 
 func (w *world) last(id StepID) bool {
 	for ti := id.Task + 1; ti < len(w.p.Plays[id.Play].Tasks); ti++ {
-		if s, ok := w.p.Plays[id.Play].Tasks[ti].Steps[id.Host]; ok && s.counts() {
+		if s, ok := w.p.Plays[id.Play].Tasks[ti].Steps[id.Host]; ok && s.Counts() {
 			return false
 		}
 	}

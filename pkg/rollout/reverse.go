@@ -22,7 +22,11 @@ func Reverse(run string, r *Run, hosts []string, observed map[string]Observation
 			for host := range back.hosts() {
 				id := StepID{pi, ti, host}
 				if s := r.Step(id); s != nil && s.mayHaveChanged(task.Steps[host].Change) {
-					steps[host] = PlannedStep{Change: task.Steps[host].Change.Reversed(), Become: task.Steps[host].Become}
+					change, err := r.Plan.back(task.Steps[host], s)
+					if err != nil {
+						return p, err
+					}
+					steps[host] = p.keep(PlannedStep{Change: change, Become: task.Steps[host].Become, On: task.Steps[host].On})
 				}
 			}
 			if len(steps) == 0 {

@@ -39,7 +39,9 @@ type Run struct {
 	// passed are the halts that a resume went past: by batch, how many hosts it
 	// had lost by then.
 	passed map[batchID]int
-	work   work
+	// once are the places of the hosts that have begun a task with run_once.
+	once map[onceID]int
+	work work
 }
 
 // StepState is how far one step is. Times are by the run's clock.
@@ -142,7 +144,7 @@ func (r *Run) begin(e Event) {
 // prepare makes room for the state of the plan's steps.
 func (r *Run) prepare() {
 	r.index = newIndex(&r.Plan)
-	r.passed = map[batchID]int{}
+	r.passed, r.once = map[batchID]int{}, map[onceID]int{}
 	r.steps = make([][][]*StepState, len(r.Plan.Plays))
 	for pi, play := range r.Plan.Plays {
 		r.steps[pi] = make([][]*StepState, len(play.Tasks))
@@ -157,7 +159,7 @@ func (r *Run) applyStep(e Event) error {
 	id := *e.Step
 	planned, ok := r.Plan.Step(id)
 	at := r.index.find(id)
-	if !ok || !planned.counts() || at.place < 0 {
+	if !ok || !planned.Counts() || at.place < 0 {
 		return fmt.Errorf("event %d: the plan has no step %s", e.Seq, id)
 	}
 	s := r.steps[id.Play][id.Task][at.place]
@@ -210,9 +212,10 @@ func (r *Run) start(e Event, at spot, s *StepState, disruptive bool) error {
 	if s == nil {
 		s = &StepState{First: e.Clock}
 		r.steps[id.Play][id.Task][at.place] = s
+		r.isOnce(id, at.place)
 	}
 	s.Active, s.Attempts = true, e.Attempt
-	r.started(at, disruptive)
+	r.started(id, at, e.Attempt == 1, disruptive)
 	return nil
 }
 
@@ -265,7 +268,7 @@ func (r *Run) Lost(host string) (StepID, bool) {
 	if !ok || !r.work.hosts[n].lost {
 		return StepID{}, false
 	}
-	return r.work.hosts[n].lostAt, true
+	return r.work.hosts[n].failedAt, true
 }
 
 // LostHosts lists the hosts that failed or could not be reached, in the plan's

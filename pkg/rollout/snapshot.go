@@ -44,7 +44,13 @@ func (r *Run) Snapshot() Snapshot {
 		Plan: r.Plan.Digest, Forks: r.Forks, By: r.By, Status: r.Status, Started: r.Started, Ended: r.Ended,
 		Clock: r.Clock, Seq: r.Seq, Halt: r.Halt,
 	}
-	r.each(func(id StepID, state *StepState) { s.Steps = append(s.Steps, SnapshotStep{id, *state}) })
+	r.each(func(id StepID, state *StepState) {
+		kept := *state
+		if r.Plan.Task(id).NoLog {
+			kept.Outcome = kept.Outcome.Hidden()
+		}
+		s.Steps = append(s.Steps, SnapshotStep{id, kept})
+	})
 	for b, lost := range r.passed {
 		s.Passed = append(s.Passed, PassedHalt{b.play, b.batch, lost})
 	}
@@ -67,11 +73,13 @@ func Restore(p Plan, s Snapshot) (*Run, error) {
 	r.prepare()
 	for _, step := range s.Steps {
 		planned, ok := p.Step(step.ID)
-		if !ok || !planned.counts() {
+		if !ok || !planned.Counts() {
 			return nil, fmt.Errorf("the snapshot has a step %s that the plan has not", step.ID)
 		}
 		state := step.StepState
-		r.steps[step.ID.Play][step.ID.Task][r.index.find(step.ID).place] = &state
+		place := r.index.find(step.ID).place
+		r.steps[step.ID.Play][step.ID.Task][place] = &state
+		r.isOnce(step.ID, place)
 	}
 	for _, h := range s.Passed {
 		r.passed[batchID{h.Play, h.Batch}] = h.Lost

@@ -1,20 +1,26 @@
 package rollout
 
+import "slices"
+
 // work is where a run stands, worked out from plan and step states: the batch
 // that is being worked on and what its hosts wait for. It is kept up event by
 // event, so that Next looks at what is ready and not at what is planned; derive
 // works all of it out anew, and must come to the same.
 type work struct {
 	hosts []hostWork // by number
-	// lost counts the hosts that each batch lost, size those that were there when
-	// its play began, by play and batch.
-	lost, size [][]int
-	running    int // steps that are being executed
+	// lost counts the hosts that each batch lost, fatal those of them of which none
+	// may be (any_errors_fatal), size those that were there when its play began, by
+	// play and batch.
+	lost, fatal, size [][]int
+	running           int // steps that are being executed
 
 	play, batch int
 	base        int // the batch's first place; the sets below count from there
 	open        int // hosts of the batch that have steps left
 	cursor      []int
+	// middle counts, by task, the hosts of the batch that have begun it and are not
+	// through with it.
+	middle []int
 	// ready are hosts in the middle of their steps, fresh those that begin with
 	// the next one, freshDown those of them that are out of service already.
 	ready, fresh, freshDown places
@@ -28,8 +34,9 @@ type work struct {
 }
 
 type hostWork struct {
-	lost   bool
-	lostAt StepID
+	lost bool
+	// failedAt is the last step that failed; where the host is lost, why.
+	failedAt StepID
 	// down says why the host is out of service: as it was observed, or since the
 	// run lost it. "" = it serves, as far as is known.
 	down string
@@ -54,48 +61,89 @@ func (r *Run) derive() {
 		for bi, b := range play.Batches {
 			sizes[bi] = len(b)
 		}
-		w.size, w.lost = append(w.size, sizes), append(w.lost, make([]int, len(play.Batches)))
+		w.size, w.lost, w.fatal = append(w.size, sizes), append(w.lost, make([]int, len(play.Batches))), append(w.fatal, make([]int, len(play.Batches)))
 	}
 	r.work = w
 	for pi := range r.Plan.Plays {
-		for place := range r.index.plays[pi].hosts {
-			r.deriveHost(pi, place)
-		}
+		r.derivePlay(pi)
 	}
 	r.work.play, r.work.batch = 0, -1
 	r.nextBatch()
 	r.advance()
 }
 
-// deriveHost takes over what one play has done to one host.
-func (r *Run) deriveHost(pi, place int) {
+// derivePlay takes over what one play has done to its hosts.
+func (r *Run) derivePlay(pi int) {
 	x := &r.index.plays[pi]
-	h := &r.work.hosts[x.hosts[place]]
-	if h.lost {
-		r.work.size[pi][x.batch[place]]--
-		return
+	var left []int
+	for place, n := range x.hosts {
+		if r.work.hosts[n].lost {
+			r.work.size[pi][x.batch[place]]--
+		} else if r.deriveHost(pi, place) {
+			left = append(left, place)
+		}
 	}
+	// Who does a task for others depends on who is left.
+	for again := true; again; {
+		again = false
+		left = slices.DeleteFunc(left, func(place int) bool {
+			h := &r.work.hosts[x.hosts[place]]
+			if !h.failed(pi) || !r.loses(pi, place, r.nextTask(pi, place, 0), h) {
+				return false
+			}
+			r.markLost(h)
+			r.countLost(pi, x.batch[place], h)
+			again = r.Plan.Plays[pi].hasOnce()
+			return true
+		})
+	}
+	for _, place := range left {
+		if h := &r.work.hosts[x.hosts[place]]; h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
+			h.through()
+		}
+	}
+}
+
+// deriveHost takes over what a play has done to one host. It reports whether
+// anything follows from it.
+func (r *Run) deriveHost(pi, place int) bool {
+	n := r.index.plays[pi].hosts[place]
+	h := &r.work.hosts[n]
 	begun := false
 	for ti := range r.Plan.Plays[pi].Tasks {
+		r.sharesFailure(pi, ti, place, h)
 		s := r.steps[pi][ti][place]
 		if s == nil {
 			continue
 		}
 		begun = true
-		id := StepID{pi, ti, r.index.hosts[x.hosts[place]]}
+		id := StepID{pi, ti, r.index.hosts[n]}
 		if s.Active {
 			r.work.running++
 		}
 		h.disrupted = h.disrupted || r.disrupts(id)
 		if s.Over() && s.Outcome.Bad() {
-			r.markLost(h, id, s)
-			r.work.lost[pi][x.batch[place]]++
-			return
+			if h.failedAt = id; r.index.plays[pi].nesting == nil || r.beyondRescue(id) {
+				break // what others did after that does not concern it
+			}
 		}
 	}
-	if begun && h.disrupted && r.nextTask(pi, place, 0) == len(r.Plan.Plays[pi].Tasks) {
-		h.through()
+	return h.failed(pi) || begun && h.disrupted
+}
+
+// failed reports whether a step of a play has failed on the host.
+func (h *hostWork) failed(pi int) bool { return h.failedAt.Host != "" && h.failedAt.Play == pi }
+
+// loses reports whether the run has lost the host at a place of a play, of which a
+// step failed and next is what could come now.
+func (r *Run) loses(pi, place, next int, h *hostWork) bool {
+	switch {
+	case r.index.plays[pi].nesting == nil, r.beyondRescue(h.failedAt):
+		return true
+	case next < len(r.Plan.Plays[pi].Tasks):
+		return false
 	}
+	return r.badly(pi, place)
 }
 
 // through says that the host has come to the end of a play. If the play took it
@@ -106,12 +154,19 @@ func (h *hostWork) through() {
 	}
 }
 
-func (r *Run) markLost(h *hostWork, id StepID, s *StepState) {
-	h.lost, h.lostAt = true, id
-	if h.disrupted || s.Outcome.Kind == Unreachable {
-		h.down = "was lost at " + r.Plan.Task(id).Name
+func (r *Run) markLost(h *hostWork) {
+	h.lost = true
+	if h.disrupted || r.Step(h.failedAt).Outcome.Kind == Unreachable {
+		h.down = "was lost at " + r.Plan.Task(h.failedAt).Name
 	}
 	h.disrupted = false
+}
+
+func (r *Run) countLost(pi, bi int, h *hostWork) {
+	r.work.lost[pi][bi]++
+	if r.Plan.Plays[pi].AnyErrorsFatal || r.Plan.Task(h.failedAt).AnyErrorsFatal {
+		r.work.fatal[pi][bi]++
+	}
 }
 
 func (r *Run) disrupts(id StepID) bool {
@@ -128,7 +183,13 @@ func (r *Run) nextTask(pi, place, ti int) int {
 		if s := r.steps[pi][ti][place]; s != nil && s.Over() {
 			continue
 		}
-		if planned, ok := tasks[ti].Steps[host]; ok && planned.counts() {
+		if tasks[ti].Once {
+			if r.awaits(pi, ti, place) && r.reaches(pi, place, ti) {
+				break
+			}
+			continue
+		}
+		if planned, ok := tasks[ti].Steps[host]; ok && planned.Counts() && r.reaches(pi, place, ti) {
 			break
 		}
 	}
@@ -171,6 +232,14 @@ func (r *Run) enter() {
 	w.cursor = make([]int, size)
 	w.ready, w.fresh, w.freshDown, w.waits = newPlaces(size), newPlaces(size), newPlaces(size), waits{}
 	last := len(r.Plan.Plays[w.play].Tasks)
+	w.middle = make([]int, last)
+	for ti, states := range r.steps[w.play] {
+		for _, s := range states[w.base : w.base+size] {
+			if s != nil && !s.Over() {
+				w.middle[ti]++
+			}
+		}
+	}
 	for i := range size {
 		h := &w.hosts[x.hosts[w.base+i]]
 		w.cursor[i] = last
@@ -224,6 +293,14 @@ func (r *Run) place(i int) {
 	}
 }
 
+// does reports whether the host at a place of the batch does the task that it is at
+// itself.
+func (r *Run) does(i int) bool {
+	w := &r.work
+	ti := w.cursor[i]
+	return !r.Plan.Plays[w.play].Tasks[ti].Once || r.chosen(onceID{w.play, ti, w.batch}) == w.base+i
+}
+
 // level finds, under strategy linear, the task that the batch is at, and lets
 // the hosts that are at it start.
 func (r *Run) level() {
@@ -241,7 +318,7 @@ func (r *Run) level() {
 		}
 	}
 	for i, ti := range w.cursor {
-		if ti == w.level && r.state(i) == nil {
+		if ti == w.level && r.state(i) == nil && r.does(i) {
 			w.ready.add(i)
 		}
 	}
@@ -260,6 +337,9 @@ func (r *Run) takeOff(h *hostWork) {
 }
 
 func (r *Run) land(h *hostWork) {
+	if !h.flight {
+		return // another host has done all for it
+	}
 	h.flight = false
 	r.work.flight--
 	if h.down != "" {
@@ -268,8 +348,11 @@ func (r *Run) land(h *hostWork) {
 }
 
 // started follows up on a step that begins.
-func (r *Run) started(at spot, disruptive bool) {
+func (r *Run) started(id StepID, at spot, first, disruptive bool) {
 	w := &r.work
+	if first {
+		w.middle[id.Task]++
+	}
 	i := at.place - w.base
 	h := &w.hosts[at.number]
 	w.running++
@@ -292,18 +375,26 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 		w.waits.add(i, s.NotBefore)
 		return
 	case s.Outcome.Bad():
-		r.lose(h, id, at, s)
-		w.cursor[i] = len(r.Plan.Plays[w.play].Tasks)
-	default:
-		if w.cursor[i] = r.nextTask(w.play, w.base+i, id.Task+1); w.cursor[i] == len(r.Plan.Plays[w.play].Tasks) {
-			h.through()
-			r.land(h)
-			w.open--
-		} else {
-			r.place(i)
-		}
+		h.failedAt = id
 	}
-	if r.linear() && id.Task == w.level {
+	w.middle[id.Task]--
+	last := len(r.Plan.Plays[w.play].Tasks)
+	w.cursor[i] = r.nextTask(w.play, at.place, id.Task+1)
+	switch {
+	case h.failed(w.play) && r.loses(w.play, at.place, w.cursor[i], h):
+		r.lose(h, at.place)
+		w.cursor[i] = last
+	case w.cursor[i] == last:
+		h.through()
+		r.land(h)
+		w.open--
+	default:
+		r.place(i)
+	}
+	if r.Plan.Plays[w.play].hasOnce() && (s.Outcome.Bad() || r.Plan.Task(id).Once) {
+		r.release()
+		r.level()
+	} else if r.linear() && id.Task == w.level {
 		if w.atLevel--; w.atLevel == 0 {
 			r.level()
 		}
@@ -312,14 +403,15 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 }
 
 // lose takes a host out of the run: none of its open steps will be executed.
-func (r *Run) lose(h *hostWork, id StepID, at spot, s *StepState) {
+func (r *Run) lose(h *hostWork, place int) {
 	w := &r.work
-	r.markLost(h, id, s)
+	r.markLost(h)
 	r.land(h)
 	w.open--
-	w.lost[w.play][w.batch]++
+	r.countLost(w.play, w.batch, h)
+	n := r.index.plays[w.play].hosts[place]
 	for pi := w.play + 1; pi < len(r.Plan.Plays); pi++ {
-		if place := r.index.plays[pi].places[at.number]; place >= 0 {
+		if place := r.index.plays[pi].places[n]; place >= 0 {
 			w.size[pi][r.index.plays[pi].batch[place]]--
 		}
 	}
@@ -329,5 +421,5 @@ func (r *Run) lose(h *hostWork, id StepID, at spot, s *StepState) {
 func (r *Run) turn(id StepID, at spot) bool {
 	w := &r.work
 	i := at.place - w.base
-	return id.Play == w.play && i >= 0 && i < len(w.cursor) && w.cursor[i] == id.Task
+	return id.Play == w.play && i >= 0 && i < len(w.cursor) && w.cursor[i] == id.Task && r.does(i)
 }

@@ -28,6 +28,9 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 	if len(p.Source.Tags) > 0 {
 		fmt.Fprintf(w, "only tasks tagged %s\n", strings.Join(p.Source.Tags, ", "))
 	}
+	if p.Source.StartAtTask != "" {
+		fmt.Fprintf(w, "%s no task before %q\n", st.yellow("!"), p.Source.StartAtTask)
+	}
 	if len(p.Source.SkipTags) > 0 {
 		fmt.Fprintf(w, "%s no task tagged %s\n", st.yellow("!"), strings.Join(p.Source.SkipTags, ", "))
 	}
@@ -129,7 +132,7 @@ func Summary(p *rollout.Plan) string {
 	case changes == 0 && p.Steps() > 0 && p.Undoes != "":
 		return "Nothing can be taken back: nobody knows what undoes the commands of the playbook."
 	case changes == 0 && p.Steps() > 0 && len(bad) == 0:
-		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(checked(p)))
+		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(p, checked(p)))
 	case changes == 0 && len(bad) == 0 && p.Undoes != "":
 		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", p.Undoes)
 	case changes == 0 && len(bad) == 0:
@@ -140,7 +143,7 @@ func Summary(p *rollout.Plan) string {
 	hosts := map[string]bool{}
 	disrupted := map[string]bool{}
 	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action.Writes() {
+		if s.Problem == nil && s.Change.Action.Writes() && !p.Standby(id) {
 			hosts[id.Host] = true
 			if s.Change.Disruptive {
 				disrupted[id.Host] = true
@@ -148,9 +151,12 @@ func Summary(p *rollout.Plan) string {
 		}
 		return true
 	})
-	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), places(hosts))
+	s := fmt.Sprintf("Plan: %s on %s", count(changes, "change"), places(p, hosts))
 	if p.Undoes != "" {
-		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(hosts))
+		s = fmt.Sprintf("Undo: %s to take back on %s", count(changes, "change"), places(p, hosts))
+	}
+	if n := rescues(p); n > 0 {
+		s += fmt.Sprintf("; where a block fails %d more", n)
 	}
 	clusterOut := disrupted[rollout.Localhost]
 	delete(disrupted, rollout.Localhost)
@@ -164,6 +170,17 @@ func Summary(p *rollout.Plan) string {
 		s += fmt.Sprintf("; with a problem: %s", hostNames(bad))
 	}
 	return s + "."
+}
+
+// rescues counts the changes that are made only where others fail.
+func rescues(p *rollout.Plan) (n int) {
+	p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
+		if s.Problem == nil && s.Change.Action.Writes() && p.Plays[id.Play].Blocks.Rescue(id.Task) {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // checked are the hosts that have steps, though none that writes.
@@ -180,7 +197,7 @@ func checked(p *rollout.Plan) map[string]bool {
 
 func hostsAre(p *rollout.Plan) string {
 	n := len(p.Hosts())
-	if slices.Contains(p.Hosts(), rollout.Localhost) {
+	if slices.Contains(p.Hosts(), rollout.Localhost) && aboutCluster(p) {
 		return fmt.Sprintf("%s and the cluster are", count(n-1, "host"))
 	}
 	if n == 1 {
@@ -206,7 +223,7 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 		fmt.Fprintln(w, "  every host of this play has a problem, see below")
 	}
 	for _, g := range gs {
-		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(g.hosts)))
+		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(named(p, g.hosts))))
 		if len(g.steps) == 0 {
 			fmt.Fprintln(w, "    nothing to do")
 		}
@@ -214,7 +231,7 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 		for _, ti := range g.steps {
 			t := play.Tasks[ti]
 			s := t.Steps[g.hosts[0]]
-			planStep(w, st, t, s)
+			planStep(w, st, t, s, play.Blocks.Part(ti))
 			for _, r := range s.Change.Risks {
 				if !slices.Contains(risks, r) {
 					risks = append(risks, r)
@@ -300,13 +317,14 @@ func groups(p *rollout.Plan, pi int) []group {
 				if !ok {
 					continue
 				}
-				if s.Change.Action == rollout.NoOp {
+				if !s.Counts() {
 					continue
 				}
 				c := s.Change
 				c.Data = nil
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s", ti, raw)
+				fmt.Fprintf(&key, " %q", s.On)
 				if s.Open != nil {
 					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
 				}
@@ -324,7 +342,13 @@ func groups(p *rollout.Plan, pi int) []group {
 	return out
 }
 
-func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedStep) {
+// partNotes say when the tasks of a block's parts are done.
+var partNotes = map[rollout.Part]string{
+	rollout.InRescue: "rescue: only where a task of its block fails",
+	rollout.InAlways: "always: also where a task of its block fails",
+}
+
+func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedStep, part rollout.Part) {
 	c := s.Change
 	mark := symbols[c.Action]
 	switch c.Action {
@@ -338,16 +362,22 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		mark = st.dim(mark)
 	}
 	summary := sshexec.Printable(c.Summary)
+	if t.NoLog {
+		summary = strings.TrimPrefix(t.Module, builtin) + ": (hidden: no_log)"
+	}
 	if c.Disruptive {
 		summary += "  " + st.yellow("[out of service]")
 	}
 	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
 	width := 0
 	for _, f := range c.Fields {
-		width = max(width, len(f.Name))
+		width = max(width, len(sshexec.Printable(f.Name)))
 	}
 	for _, f := range c.Fields {
-		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, f.Name, value(f.Before), value(f.After))
+		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, sshexec.Printable(f.Name), value(f.Before), value(f.After))
+	}
+	for _, l := range c.Diff {
+		fmt.Fprintf(w, "        %s\n", sshexec.Printable(l))
 	}
 	for _, r := range c.Reasons {
 		indent(w, "        "+st.dim("because")+" ", r)
@@ -361,9 +391,37 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	if s.Open != nil && len(s.Open.Judged) > 0 {
 		indent(w, "        "+st.dim("judged by")+" ", strings.Join(s.Open.Judged, "; "))
 	}
-	if t.IgnoreErrors {
-		fmt.Fprintf(w, "        %s\n", st.yellow("a failure is ignored"))
+	if note, ok := partNotes[part]; ok {
+		fmt.Fprintf(w, "        %s\n", st.yellow(note))
 	}
+	if s.Recheck != nil {
+		fmt.Fprintf(w, "        %s\n", st.dim("looked at again before it is done: nobody knows what a task before it does"))
+	}
+	for _, note := range mannerNotes(t.Manner, s) {
+		fmt.Fprintf(w, "        %s\n", st.yellow(note))
+	}
+}
+
+// mannerNotes say how a task is done, if otherwise than others.
+func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
+	for _, n := range []struct {
+		is   bool
+		text string
+	}{
+		{s.On != "", "on " + s.On + " (delegated)"},
+		{m.Once, "once: the first host of a batch that is left does it for all"},
+		{m.Throttle > 0, fmt.Sprintf("throttle: %s at once", count(m.Throttle, "host"))},
+		{m.Timeout > 0, "timeout: " + took(m.Timeout)},
+		{m.AnyErrorsFatal, "any failure here halts the run"},
+		{m.IgnoreErrors, "a failure is ignored"},
+		{m.IgnoreUnreachable, "a host that cannot be reached here goes on"},
+		{m.NoLog, "no_log: what it does and prints is not kept"},
+	} {
+		if n.is {
+			out = append(out, n.text)
+		}
+	}
+	return out
 }
 
 // shortList is the items of a loop, a long one cut short.

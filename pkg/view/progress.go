@@ -84,6 +84,9 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 		if _, known := p.active[*e.Step]; !known {
 			p.active[*e.Step] = activity{since: r.Step(*e.Step).First}
 		}
+		if e.Attempt == 1 && r.Plan.Standby(*e.Step) {
+			p.total++
+		}
 	case rollout.StepProgress:
 		p.news(r, e, e.Text)
 	case rollout.StepEnded:
@@ -93,7 +96,7 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 
 func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if s.Problem != nil || s.Change.Action != rollout.NoOp {
+		if s.Counts() && (r.Step(id) != nil || !r.Plan.Standby(id)) {
 			p.total++
 			if st := r.Step(id); st != nil && st.Over() {
 				p.over++
@@ -130,7 +133,7 @@ func (p *Progress) heading(r *rollout.Run, id rollout.StepID, at time.Time) {
 	if bi := p.batches[id.Host]; bi != p.batch {
 		p.batch = bi
 		if len(play.Batches) > 1 {
-			p.out.Line(fmt.Sprintf("%s  batch %d/%d: %s", clock(at), bi+1, len(play.Batches), hostNames(play.Batches[bi])), true)
+			p.out.Line(fmt.Sprintf("%s  batch %d/%d: %s", clock(at), bi+1, len(play.Batches), hostNames(named(&r.Plan, play.Batches[bi]))), true)
 		}
 	}
 }
@@ -144,7 +147,7 @@ func (p *Progress) news(r *rollout.Run, e rollout.Event, text string) {
 	}
 	a.text = text
 	p.active[*e.Step] = a
-	p.out.Line(p.line(e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), p.st.dim("…"), text, 0), false)
+	p.out.Line(p.line(r, e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), p.st.dim("…"), text, 0), false)
 }
 
 func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
@@ -157,6 +160,8 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	p.over++
 	word := string(o.Kind)
 	switch {
+	case r.Rescued(*e.Step):
+		word = p.st.yellow(word + ", rescue follows")
 	case o.Bad():
 		word = p.st.red(word)
 	case o.Kind == rollout.Changed:
@@ -168,15 +173,15 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	default:
 		word = "ok"
 	}
-	text := p.line(e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), word, o.Message, e.Clock-r.Step(*e.Step).First)
+	text := p.line(r, e.At, *e.Step, taskName(r.Plan.Task(*e.Step)), word, o.Message, e.Clock-r.Step(*e.Step).First)
 	if o.Hint != "" {
 		text += "\n" + indented(strings.Repeat(" ", 10), o.Hint)
 	}
 	p.out.Line(text, true)
 }
 
-func (p *Progress) line(at time.Time, id rollout.StepID, task, word, text string, d time.Duration) string {
-	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(shortName(id.Host)), task, word)
+func (p *Progress) line(r *rollout.Run, at time.Time, id rollout.StepID, task, word, text string, d time.Duration) string {
+	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(shortName(&r.Plan, id)), task, word)
 	if text != "" {
 		s += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
 	}

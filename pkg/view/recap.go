@@ -26,6 +26,7 @@ type recap struct {
 	Halt    *rollout.Halt    `json:"halt,omitempty"`
 	Error   string           `json:"error,omitempty"`
 
+	plan    *rollout.Plan
 	order   []string        // of the hosts
 	changed map[string]bool // hosts on which something was
 }
@@ -36,6 +37,7 @@ type tally struct {
 	OK          int `json:"ok"`
 	Skipped     int `json:"skipped,omitempty"`
 	Ignored     int `json:"ignored,omitempty"` // failed, and the playbook says that it does not matter
+	Rescued     int `json:"rescued,omitempty"` // failed, and a rescue was there
 	Failed      int `json:"failed"`
 	Unreachable int `json:"unreachable"`
 	NotDone     int `json:"not_done"`
@@ -62,18 +64,22 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 	if r == nil {
 		return c
 	}
+	c.plan = &r.Plan
 	c.Status, c.Halt, c.Seconds, c.order = r.Status, r.Halt, r.Clock.Seconds(), r.Plan.Hosts()
 	for _, h := range c.order {
 		c.Hosts[h] = tally{}
 	}
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if s.Problem == nil && s.Change.Action == rollout.NoOp {
+		if !s.Counts() {
 			return true
 		}
 		t := c.Hosts[id.Host]
 		state := r.Step(id)
 		t.begun, t.problem = t.begun || state != nil, t.problem || s.Problem != nil
+		_, lost := r.Lost(id.Host)
 		switch {
+		case r.Passes(id) && (!lost || r.Plan.Plays[id.Play].Blocks.Rescue(id.Task)):
+			return true
 		case state == nil || !state.Over():
 			t.NotDone++
 		case state.Outcome.Kind == rollout.Changed:
@@ -84,6 +90,8 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 			t.Ignored++
 		case state.Outcome.Kind == rollout.Skipped:
 			t.Skipped++
+		case r.Rescued(id):
+			t.Rescued++
 		case state.Outcome.Kind == rollout.Failed:
 			t.Failed++
 		case state.Outcome.Kind == rollout.Unreachable:
@@ -102,6 +110,8 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 	return c
 }
 
+func (c *recap) named(hosts []string) []string { return named(c.plan, hosts) }
+
 func (t tally) text(st Style) string {
 	var parts []string
 	add := func(n int, paint func(string) string, word string) {
@@ -114,6 +124,7 @@ func (t tally) text(st Style) string {
 	add(t.OK, plain, "ok")
 	add(t.Skipped, plain, "skipped")
 	add(t.Ignored, st.yellow, "ignored")
+	add(t.Rescued, st.yellow, "rescued")
 	add(t.Failed, st.red, "failed")
 	add(t.Unreachable, st.red, "unreachable")
 	add(t.NotDone, st.yellow, "not done")
@@ -176,7 +187,7 @@ func (c *recap) hosts(w io.Writer, st Style) {
 	const most = 40 // a longer list of hosts is not worth moving all counts to the right
 	names, width := make([]string, len(order)), 0
 	for i, k := range order {
-		names[i] = hostNames(groups[k])
+		names[i] = hostNames(c.named(groups[k]))
 		if n := len([]rune(names[i])); n <= most {
 			width = max(width, n)
 		}
@@ -201,7 +212,7 @@ func (c *recap) lost(w io.Writer, st Style) {
 		hosts[cause] = append(hosts[cause], l.Host)
 	}
 	for _, cause := range causes {
-		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(hosts[cause])), cause.Task, st.red(string(cause.Kind)))
+		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(c.named(hosts[cause]))), cause.Task, st.red(string(cause.Kind)))
 		indent(w, "      ", cause.Message)
 		if cause.Hint != "" {
 			indent(w, "      ", cause.Hint)
@@ -231,7 +242,7 @@ func (c *recap) left(w io.Writer, st Style) {
 		hosts []string
 	}{{"Not through", begun}, {"Not begun", fresh}, {"Not reached, and with a problem in the plan", problem}} {
 		if len(l.hosts) > 0 {
-			fmt.Fprintf(w, "%s: %s\n", st.yellow(l.what), hostNames(l.hosts))
+			fmt.Fprintf(w, "%s: %s\n", st.yellow(l.what), hostNames(c.named(l.hosts)))
 		}
 	}
 }
@@ -253,7 +264,7 @@ func (c *recap) verdict(w io.Writer, st Style, r *rollout.Run) {
 		if len(names) == 1 {
 			were = "was"
 		}
-		fmt.Fprintf(w, "%s: %s. In %s: %s.\n", st.red(fmt.Sprintf("Done, but %s %s lost", count(len(names), "host"), were)), namesOf(names), worked, did)
+		fmt.Fprintf(w, "%s: %s. In %s: %s.\n", st.red(fmt.Sprintf("Done, but %s %s lost", count(len(names), "host"), were)), namesOf(c.named(names)), worked, did)
 	case c.Status == rollout.Done:
 		fmt.Fprintf(w, "%s in %s: %s.\n", st.green("Done"), worked, did)
 	case c.Status == rollout.Interrupted:
@@ -277,7 +288,7 @@ func (c *recap) did(undo bool) string {
 	if undo {
 		verb = "taken back"
 	}
-	return fmt.Sprintf("%s %s on %s", count(c.Changes, "change"), verb, places(c.changed))
+	return fmt.Sprintf("%s %s on %s", count(c.Changes, "change"), verb, places(c.plan, c.changed))
 }
 
 // next writes the command lines that fit how the run ended.

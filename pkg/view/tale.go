@@ -72,7 +72,7 @@ func (t *tale) tell(e rollout.Event) error {
 	if t.opts.Host != "" && e.Step.Host != t.opts.Host || t.end != nil && !t.end.Step(*e.Step).Outcome.Bad() {
 		return nil
 	}
-	w, st, at, who := t.w, t.st, clock(e.At), shortName(e.Step.Host)
+	w, st, at, who := t.w, t.st, clock(e.At), shortName(&t.run.Plan, *e.Step)
 	switch e.Type {
 	case rollout.StepStarted:
 		if e.Attempt == 1 {
@@ -114,7 +114,7 @@ func (t *tale) tell(e rollout.Event) error {
 
 func prompt(kind string) string {
 	switch kind {
-	case "ssh":
+	case "ssh", "local":
 		return "$"
 	case "api":
 		return ">"

@@ -40,6 +40,20 @@ func (l *Lab) NoNetworkOn(ctx context.Context, i int, pattern string) error {
 	return l.fault(ctx, i, "no-network-on", pattern)
 }
 
+// EmergencyOn makes node i's boot end in emergency.target on kernels that match the pattern, installed or to
+// come: a unit that its local file systems require fails, as a mount whose driver is missing does.
+func (l *Lab) EmergencyOn(ctx context.Context, i int, pattern string) error {
+	const name = "lab-emergency.service"
+	script := "systemctl disable -q " + name + "; rm -f /etc/systemd/system/" + name
+	if pattern != "" {
+		unit := "[Unit]\nDefaultDependencies=no\nConditionKernelVersion=" + pattern + "\nBefore=local-fs.target\n" +
+			"[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nRequiredBy=local-fs.target\n"
+		script = "printf %s " + quote(unit) + " > /etc/systemd/system/" + name + " && systemctl enable -q " + name
+	}
+	_, err := l.Run(ctx, i, script)
+	return err
+}
+
 // SetLie makes a tool on node i lie, or not any more.
 func (l *Lab) SetLie(ctx context.Context, i int, lie Lie, on bool) error {
 	command := "rm -f "

@@ -15,6 +15,12 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 		return sshexec.Result{}, fail(n.host, "become root", sshexec.KindBecome, "sudo: PAM account management error")
 	}
 	n.work()
+	if n.unit.works {
+		if n.unit.left--; n.unit.left == 0 {
+			n.goDown()
+			return sshexec.Result{}, fail(n.host, "run", sshexec.KindLost, "connection lost")
+		}
+	}
 	if c.Script == "" {
 		n.log = append(n.log, node.Typed(c.Argv...))
 		out, status := n.program(c.Argv)
@@ -31,6 +37,9 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 	case strings.HasSuffix(c.Script, "\ninit 6"):
 		n.log = append(n.log, "init 6")
 		return n.init6(c.Script)
+	case c.Env["name"] == trialUnit:
+		n.log = append(n.log, map[bool]string{true: "arm ", false: "disarm "}[c.Env["unit"] != ""]+trialUnit)
+		return answer(n.deadMan(c.Env["unit"]), 0), nil
 	case c.Env["trial"] != "":
 		n.log = append(n.log, "copy "+c.Env["real"]+" to "+c.Env["trial"])
 		return answer(n.copyFile(c.Env)), nil

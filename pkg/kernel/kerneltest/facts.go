@@ -3,6 +3,8 @@ package kerneltest
 import (
 	"fmt"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/node"
 )
 
 // factKeys are the read keys with which the facts script is run: its second line
@@ -55,6 +57,15 @@ func (n *Node) facts(keys []string) string {
 	section("grubenv-path", "1024 /boot/grub2/grubenv", 0)
 	section("default-grub", "GRUB_DEFAULT=saved", 0)
 	section("sysconfig-kernel", "UPDATEDEFAULT=yes\nDEFAULTKERNEL=kernel", 0)
+	section("grub-cfg", strings.Join([]string{
+		"/boot/grub2/grub.cfg:   set default=\"${next_entry}\"", "/boot/grub2/grub.cfg:   save_env next_entry",
+		fmt.Sprintf("/boot/grub2/grub.cfg:   set default=%q", n.behaviour.GrubDefault),
+	}, "\n"), 0)
+	if n.unit.run == "" {
+		section("dead-man", "sh: 1: cannot open "+trialUnit+": No such file", 2)
+	} else {
+		section("dead-man", "# "+node.TrialArg+n.unit.run, 0)
+	}
 	section("mounts", "/dev/vda2 / xfs rw 0 0\n/dev/vda1 /boot xfs rw 0 0", 0)
 	section("df", fmt.Sprintf("/dev/vda2 9999999 1 9999999 1%% /\n/dev/vda1 1038336 1 %d 1%% /boot", n.behaviour.BootFreeMB*1024), 0)
 	section("kernels", n.kernels(), 0)

@@ -88,6 +88,9 @@ func (n *Node) grubby(argv []string) (string, int) {
 		if i < 0 {
 			return "The param " + kernel + " is incorrect\n", 1
 		}
+		if n.flavour == EL7 && n.behaviour.GrubDefault != node.SavedEntry {
+			n.behaviour.GrubDefault = ""
+		}
 		if !n.behaviour.GrubbySetsNoDefault {
 			n.makeDefault(entryName(n.entries[i]))
 		}

@@ -46,6 +46,9 @@ const (
 	Hangs Fate = "hangs"
 	// Dies: the node never comes back.
 	Dies Fate = "dies"
+	// CutOff: systemd works, and nobody can log in. There is no network, or no sshd,
+	// or emergency.target is as far as the boot goes.
+	CutOff Fate = "cut off"
 )
 
 // Behaviour is how a node takes what is done to it. The zero values of the
@@ -63,6 +66,11 @@ type Behaviour struct {
 	// Tools that end with 0 and have done nothing.
 	GrubbySetsNoDefault, Grub2SetsNoDefault, Grub2RebootsNothing        bool
 	YumInstallsNothing, YumAddsNoEntry, YumLeavesEntry, InitDoesNothing bool
+	// DeadManIgnored: systemd does not take the unit of the dead-man switch.
+	// DeadManStays: it does not stop it, and it goes off after so many commands
+	// (DeadManTakes), as it does on a node that nobody talks to about it.
+	DeadManIgnored, DeadManStays bool
+	DeadManTakes                 int
 	// NoTrialEntry: no entry for a trial can be made, TrialStays: none be removed.
 	// AddingMovesDefault: C grubby makes the entry that it adds the default.
 	NoTrialEntry, TrialStays, AddingMovesDefault bool
@@ -73,6 +81,8 @@ type Behaviour struct {
 	// repository is dead or a dependency is missing. The one repository can still
 	// be listed.
 	InstallFails string
+	// InstallsToo is what an install would do besides, as yum prints it.
+	InstallsToo string
 	// YumMovesDefault makes an installed kernel the default.
 	YumMovesDefault bool
 	// NoInitramfs and MissingDrivers are what a kernel from the repository lacks.
@@ -81,6 +91,10 @@ type Behaviour struct {
 	// GrubIgnoresNext: GRUB does not look at next_entry; GrubKeepsNext: it cannot
 	// clear it.
 	GrubIgnoresNext, GrubKeepsNext bool
+	// GrubDefault is what grub.cfg sets where there is no next_entry. With an index
+	// GRUB boots that one, whatever saved_entry is; C grubby deletes the line when it
+	// is to set a default, and what is left does not parse: GRUB boots nothing more.
+	GrubDefault string
 	// Lock is who holds yum's lock: "812 packagekitd".
 	Lock string
 	// Kubelet is the version of the one that is installed, "" for none.
@@ -102,8 +116,10 @@ type Counts struct {
 type World struct {
 	Up                   bool
 	Running, Saved, Next string
-	Entries              []node.BootEntry
-	Packages             []node.Package
+	// DeadMan is the unit of the dead-man switch that is there.
+	DeadMan  string
+	Entries  []node.BootEntry
+	Packages []node.Package
 	// Files are mode, owner and digest, by path.
 	Files map[string]string
 }
@@ -126,6 +142,7 @@ type Node struct {
 	entries     []node.BootEntry
 	saved, next string
 	usedNext    bool // GRUB leaves an empty next_entry behind
+	unit        unit
 	packages    []node.Package
 	job         job
 	files       map[string]file
@@ -145,7 +162,7 @@ func newNode(host string, f Flavour) *Node {
 	n := &Node{
 		host: host, flavour: f, running: OldRelease(f), boots: 1, files: map[string]file{},
 		behaviour: Behaviour{
-			StopTakes: 1, BootTakes: 3, SudoTakes: 1, YumTakes: 3, BootFreeMB: 700,
+			StopTakes: 1, BootTakes: 3, SudoTakes: 1, YumTakes: 3, BootFreeMB: 700, DeadManTakes: 200, GrubDefault: node.SavedEntry,
 			Kernels: map[string]Fate{}, Repo: []node.Package{newKernel(f)},
 		},
 	}
@@ -180,7 +197,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next,
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run,
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {
@@ -255,6 +272,13 @@ func (n *Node) reach(op string) error {
 		}
 		n.goDown()
 		return fail(n.host, op, sshexec.KindLost, "connection lost")
+	case hanging:
+		// Nobody has to talk to a node for its dead-man switch to go off.
+		if n.unit.works {
+			if n.unit.left--; n.unit.left <= 0 {
+				n.goDown()
+			}
+		}
 	case down:
 		n.left--
 		switch {
@@ -275,7 +299,7 @@ func (n *Node) reach(op string) error {
 
 // goDown ends all that works on the node.
 func (n *Node) goDown() {
-	n.power, n.left = down, n.behaviour.BootTakes
+	n.power, n.left, n.unit.works = down, n.behaviour.BootTakes, false
 	if n.job.works() {
 		n.job.ended, n.job.killed = true, true
 	}
@@ -288,6 +312,14 @@ func (n *Node) boot() {
 	for range 2 {
 		n.boots++
 		e := n.named(n.saved)
+		switch n.behaviour.GrubDefault {
+		case node.SavedEntry:
+		case "":
+			n.power = dead
+			return
+		default:
+			e = n.named(n.behaviour.GrubDefault)
+		}
 		if n.next != "" && !n.behaviour.GrubIgnoresNext {
 			e = n.named(n.next)
 			if !n.behaviour.GrubKeepsNext {
@@ -300,7 +332,10 @@ func (n *Node) boot() {
 		case Dies:
 			n.power = dead
 		case Hangs:
+		case CutOff:
+			n.startUnit(e)
 		default:
+			n.startUnit(e)
 			n.power, n.running, n.noRoot = up, e.Release(), n.behaviour.SudoTakes
 		}
 		return

@@ -92,9 +92,17 @@ func (n *Node) yumInstall(args []string) int {
 
 // install adds a kernel's packages, those of them that are not there.
 func (n *Node) install(p node.Package) {
-	for _, suffix := range map[Flavour][]string{EL7: {""}, EL8: {"", "-core", "-modules"}, EL9: {"", "-core", "-modules", "-modules-core"}}[n.flavour] {
-		n.add(node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch})
+	for _, p := range n.brings(p) {
+		n.add(p)
 	}
+}
+
+// brings lists a kernel's packages.
+func (n *Node) brings(p node.Package) (out []node.Package) {
+	for _, suffix := range map[Flavour][]string{EL7: {""}, EL8: {"", "-core", "-modules"}, EL9: {"", "-core", "-modules", "-modules-core"}}[n.flavour] {
+		out = append(out, node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch})
+	}
+	return out
 }
 
 // add adds a package, and its boot entry if it brings a kernel's image.
@@ -153,7 +161,18 @@ func (n *Node) wouldInstall() (string, int) {
 	if n.behaviour.InstallFails != "" {
 		return n.behaviour.InstallFails, 1
 	}
-	return "Transaction Summary\nInstall  1 Package\n\nOperation aborted.\n", 1
+	out := "Dependencies resolved.\n================\n Package Arch Version Repository Size\n================\n"
+	if len(n.behaviour.Repo) > 0 {
+		for i, p := range n.brings(n.behaviour.Repo[len(n.behaviour.Repo)-1]) {
+			if i == 0 {
+				out += "Installing:\n"
+			} else if i == 1 {
+				out += "Installing dependencies:\n"
+			}
+			out += fmt.Sprintf(" %s   %s   %s   elrepo-kernel   20 M\n", p.Name, p.Arch, p.EVR)
+		}
+	}
+	return out + n.behaviour.InstallsToo + "\nTransaction Summary\n================\nOperation aborted.\n", 1
 }
 
 // list is what yum list prints of a package in the repository elrepo-kernel.

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """Runs the playbooks of ansible/*.txtar with Ansible itself and writes what came
 of them into the archives' file "ansible": by host, the counts of the recap and
-the variables that were registered or set.
+the variables that were registered or set, and then what is in the folder that they
+work in.
 
 Run it as ./answers.py where ansible-core is installed, with /bin/sh a dash. The
 committed answers are those of ansible-core 2.14.
 """
 import glob
+import hashlib
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -37,13 +40,49 @@ class CallbackModule(CallbackBase):
 '''
 
 # Of a result, what no two runs have in common, and what is Ansible's own.
-DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpreter_python", "invocation"}
+DROPPED = {"start", "end", "delta", "exception", "warnings", "discovered_interpreter_python", "invocation",
+           "diff", "atime", "mtime", "ctime", "inode", "dev", "version", "block_size", "blocks",
+           "attributes", "attr_flags", "elapsed", "delta", "stop"}
+
+
+def stamped(s):
+    """A text without what no two runs have in common: times, and a backup's process."""
+    s = re.sub(r"^Paused for [0-9.]+", "Paused for N", s)
+    return re.sub(r"\.[0-9]+\.[0-9]{4}-[0-9]{2}-[0-9]{2}@[0-9:]{8}~", ".STAMP", s)
 
 
 def kept(v):
+    if isinstance(v, dict) and "action" in v and "any_errors_fatal" in v:
+        return {"name": v["name"], "action": v["action"]}  # a task: all that fleetd tells of it
     if isinstance(v, dict):
-        return {k: kept(x) for k, x in v.items() if k not in DROPPED and not k.startswith("_ansible")}
+        return {k: kept(x) for k, x in v.items() if k not in DROPPED and not k.startswith("_ansible")
+                and not (k == "size" and v.get("state") == "link")  # as long as the name of the folder
+                and not (k == "src" and isinstance(x, str) and "/ansible-" in x)}  # a temporary file
+    if isinstance(v, str):
+        return stamped(v)
     return [kept(x) for x in v] if isinstance(v, list) else v
+
+
+def tree(work):
+    """What is in the folder, but for what Ansible itself left there."""
+    out = []
+    for base, dirs, names in os.walk(work):
+        dirs[:] = [d for d in dirs if d != ".ansible"]
+        for n in dirs + names:
+            p = os.path.join(base, n)
+            st = os.lstat(p)
+            one = {"tree": stamped(os.path.relpath(p, work)), "mode": "%04o" % stat.S_IMODE(st.st_mode), "owner": "%d:%d" % (st.st_uid, st.st_gid)}
+            if stat.S_ISLNK(st.st_mode):
+                one["link"] = os.readlink(p).replace(work, "WORK")
+                del one["mode"]
+            elif stat.S_ISDIR(st.st_mode):
+                one["dir"] = True
+            else:
+                one["names"] = st.st_nlink
+                with open(p, "rb") as f:
+                    one["content"] = hashlib.sha256(f.read().replace(work.encode(), b"WORK")).hexdigest()[:16]
+            out.append(one)
+    return sorted(out, key=lambda o: o["tree"])
 
 
 def parse(text):
@@ -84,12 +123,15 @@ for path in sorted(sys.argv[1:] or glob.glob(os.path.join(here, "ansible", "*.tx
         found = json.loads(open(answers).read().replace(work, "WORK"))
         if done.returncode not in (0, 2):
             print(path, done.stdout[-1500:], done.stderr[-1500:])
+        left = tree(work)
     lines = ""
     for host, f in found.items():
         lines += json.dumps({"host": host, "recap": f["recap"]}, sort_keys=True) + "\n"
         for name, v in sorted(f["vars"].items()):
             if name not in DROPPED:
                 lines += json.dumps({"host": host, "var": name, "value": kept(v)}, sort_keys=True) + "\n"
+    for one in left:
+        lines += json.dumps(one, sort_keys=True) + "\n"
     files["ansible"] = lines
     with open(path, "w") as f:
         f.write(comment)

@@ -120,7 +120,7 @@ func onText(fn func(string) string) func(*call) (any, error) {
 }
 
 func filterDefault(c *call) (any, error) {
-	if o, ok := c.in.(Opaque); ok && c.bool(1, false) {
+	if o, ok := c.in.(Opaque); ok && (o.Maybe || c.bool(1, false)) {
 		return nil, wrap(c.at, c.name, o.Err)
 	}
 	_, undefined := c.in.(Undefined)

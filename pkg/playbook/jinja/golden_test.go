@@ -193,7 +193,7 @@ func TestErrorsName(t *testing.T) {
 		{"{{ a | password_hash }}", `filter "password_hash" is known to Ansible, but not supported by fleetd`, "fleetd's modules take no secrets", "password_hash"},
 		{"{{ lookup('env', 'HOME') }}", `function "lookup" is known to Ansible, but not supported by fleetd`, "lookups read", "lookup("},
 		{"{{ a is defned }}", `unknown test "defned"`, "did you mean defined?", "defned"},
-		{"{{ a is finished }}", `test "finished" is known to Ansible, but not supported by fleetd`, "register", "finished"},
+		{"{{ a is finished }}", `test "finished" is known to Ansible, but not supported by fleetd`, "async", "finished"},
 		{"{{ a.append(1) }}", `method "append" is known to Python, but not supported by fleetd`, "filter", "append"},
 		{"{{ a.splt(1) }}", `unknown method "splt"`, "did you mean split?", "splt"},
 		{"{{ a | join(sep=',') }}", `filter join has no parameter "sep"`, "[d]", "sep"},

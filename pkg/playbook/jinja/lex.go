@@ -53,12 +53,14 @@ type lexer struct {
 	src    string
 	pos    int
 	tokens []token
+	// file is set for a template that is a file of its own.
+	file *FileOptions
 }
 
 // lexTemplate splits a text into data, {{ }} and {% %}. Comments vanish. As
 // Ansible sets trim_blocks, a newline after a block belongs to the block.
-func lexTemplate(src string) ([]token, error) {
-	l := &lexer{src: src}
+func lexTemplate(src string, file *FileOptions) ([]token, error) {
+	l := &lexer{src: src, file: file}
 	stripNext := false
 	for {
 		next := l.nextDelimiter()
@@ -71,6 +73,8 @@ func lexTemplate(src string) ([]token, error) {
 		}
 		if next < len(src) && strings.HasPrefix(src[next+2:], "-") {
 			data = strings.TrimRightFunc(data, unicode.IsSpace)
+		} else {
+			data = l.lstripped(data, next)
 		}
 		if data != "" {
 			l.tokens = append(l.tokens, token{kind: tData, text: data, at: at, end: at + len(data)})
@@ -118,7 +122,7 @@ func (l *lexer) construct() (strip bool, err error) {
 		return strip, nil
 	case '{':
 		l.tokens = append(l.tokens, token{kind: tVarBegin, text: "{{", at: start, end: l.pos})
-		return l.expression("}}", tVarEnd, start, false)
+		return l.expression("}}", tVarEnd, start, l.file != nil)
 	}
 	if end, strip, ok, err := l.raw(start); ok || err != nil {
 		l.pos = end
@@ -131,6 +135,9 @@ func (l *lexer) construct() (strip bool, err error) {
 }
 
 func (l *lexer) skipNewline() {
+	if l.file != nil && !l.file.TrimBlocks {
+		return
+	}
 	if strings.HasPrefix(l.src[l.pos:], "\r\n") {
 		l.pos += 2
 	} else if strings.HasPrefix(l.src[l.pos:], "\n") {

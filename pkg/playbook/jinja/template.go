@@ -66,7 +66,7 @@ func MaybeTemplate(s string) bool {
 // Parse parses a text.
 func Parse(src string) (*Template, error) {
 	// Jinja drops one newline at the very end; Render brings it back, as Ansible does.
-	toks, err := lexTemplate(strings.TrimSuffix(src, "\n"))
+	toks, err := lexTemplate(strings.TrimSuffix(src, "\n"), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ var tests map[string]test
 
 func init() {
 	tests = map[string]test{
-		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), nil }},
-		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), nil }},
+		"defined":   {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return !isUndefined(c.in), maybe(c) }},
+		"undefined": {sig: sig(), loose: true, fn: func(c *call) (bool, error) { return isUndefined(c.in), maybe(c) }},
 
 		"none":     {sig: sig(), fn: typed("NoneType"), loose: true},
 		"boolean":  {sig: sig(), fn: typed("bool"), loose: true},
@@ -112,12 +112,12 @@ func testChanged(c *call) (bool, error) {
 
 func testNames() []string { return slices.Sorted(maps.Keys(tests)) }
 
-const needsRegister = "it looks at the result of a task, and fleetd has no register: a plan is complete before the first task runs"
+const aboutAsync = "it is about async, which fleetd does not have"
 
 // unsupportedTests are those of Jinja and Ansible that fleetd does not have,
 // with the reason where there is one.
 var unsupportedTests = map[string]string{
-	"finished": needsRegister, "started": needsRegister,
+	"finished": aboutAsync, "started": aboutAsync,
 	"exists": noFiles, "file": noFiles, "is_file": noFiles, "directory": noFiles, "is_dir": noFiles, "link": noFiles,
 	"is_link": noFiles, "link_exists": noFiles, "mount": noFiles, "is_mount": noFiles, "same_file": noFiles, "is_same_file": noFiles,
 	"abs": "", "is_abs": "", "nan": "", "isnan": "", "url": "", "urn": "", "uri": "", "vault_encrypted": "",
@@ -129,6 +129,14 @@ const noFiles = "fleetd's templates do not read files"
 func isUndefined(v any) bool {
 	_, ok := v.(Undefined)
 	return ok
+}
+
+// maybe refuses what nobody knows to be defined.
+func maybe(c *call) error {
+	if o, ok := c.in.(Opaque); ok && o.Maybe {
+		return use(c.in, c.at)
+	}
+	return nil
 }
 
 // typed tests look at the type only, which what is undefined has none of: as in

@@ -27,9 +27,13 @@ type Undefined struct {
 // counts as not given.
 type Omit struct{}
 
-// Opaque is a value that is defined but must not be looked into, such as a
-// secret. Any use but "is defined" is Err.
-type Opaque struct{ Err error }
+// Opaque is a value that must not be looked into, such as a secret. Any use but "is
+// defined" and default is Err.
+type Opaque struct {
+	Err error
+	// Maybe is set where nobody knows whether it is defined: these are Err, too.
+	Maybe bool
+}
 
 // Mapping is a dictionary that is computed on demand, such as hostvars. Its
 // values are in the types of Normalize.

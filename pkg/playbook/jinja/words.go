@@ -8,7 +8,7 @@ import (
 // Words are the names in a template, each once. They are more than its variables:
 // attributes, filters and keywords are names, too.
 func Words(template string) ([]string, error) {
-	toks, err := lexTemplate(template)
+	toks, err := lexTemplate(template, nil)
 	return names(toks), err
 }
 

@@ -1,0 +1,232 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/engine"
+	"github.com/fleetd/fleetd/pkg/module"
+	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/playbook"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+// copyPlay writes files in steps that are known, open and in a loop.
+const copyPlay = `
+- hosts: all
+  gather_facts: false
+  tasks:
+    - copy: {content: "new\n", dest: "DIR/f", mode: u+x, backup: true}
+      register: copied
+    - copy: {content: "{{ copied.checksum }}\n", dest: "DIR/sum"}
+      register: sum
+    - template: {src: t.j2, dest: "DIR/{{ item }}/"}
+      loop: [x, y]
+      register: looped
+    - file: {path: "DIR/gone", state: absent}
+      register: gone
+`
+
+// folder is a node whose files are in a folder of this machine; they outlive the
+// process.
+type folder struct {
+	dir string
+	mu  sync.Mutex
+	// puts counts how often a file was written, by path.
+	puts map[string]int
+	dead func() bool
+}
+
+func (f *folder) Run(ctx context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
+	if f.dead() {
+		return sshexec.Result{}, errDead
+	}
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", strings.ReplaceAll(c.Script, "/var/lib/fleetd", f.dir+".kept"))
+	var out, complaints bytes.Buffer
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = f.dir, c.Stdin, &out, &complaints
+	err := cmd.Run()
+	f.mu.Lock()
+	for l := range strings.Lines(c.Script) {
+		if words := strings.Fields(l); len(words) > 2 && words[0] == "put" && len(words[1]) == 64 {
+			f.puts[words[len(words)-1]]++
+		}
+	}
+	f.mu.Unlock()
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		return sshexec.Result{Stdout: out.Bytes(), Stderr: complaints.Bytes(), ExitStatus: ended.ExitCode()}, nil
+	}
+	return sshexec.Result{Stdout: out.Bytes(), Stderr: complaints.Bytes()}, err
+}
+
+func (*folder) Section() string { return node.Section.Name() }
+
+func (f *folder) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
+	out := map[string]rollout.SectionObservation{}
+	for h, list := range keys {
+		facts := node.Facts{Files: map[string]node.File{}}
+		for _, k := range list {
+			if p, ok := strings.CutPrefix(k, "file="); ok {
+				res, err := f.Run(ctx, h, sshexec.Command{Script: node.LookScript([]string{sshexec.QuoteArgv([]string{p})}, "") + "sees\n"})
+				seen, perr := node.ParseLook(res)
+				if err = errors.Join(err, perr); err != nil {
+					out[h] = rollout.SectionObservation{Err: err}
+					return out
+				}
+				facts.Files[p] = seen.Places[0].File
+			}
+		}
+		raw, err := json.Marshal(facts)
+		out[h] = rollout.SectionObservation{Value: raw, Err: err}
+	}
+	return out
+}
+
+// copyLives runs the playbook in a folder of its own, in a process that dies with
+// event killAt and in those that go on.
+func copyLives(t *testing.T, killAt int, lost bool) (end string, events []rollout.Event, puts map[string]int) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "node")
+	play := strings.ReplaceAll(copyPlay, "DIR", dir)
+	for name, text := range map[string]string{"f": "old\n", "gone": "gone\n", "../book/t.j2": "of {{ inventory_hostname }}\n", "../book/site.yml": play, "../book/hosts": "a\n"} {
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &folder{dir: dir, puts: map[string]int{}, dead: func() bool { return false }}
+	p, params := copyPlan(t, f, filepath.Join(dir, "../book"))
+	var kept []rollout.Event
+	var r *rollout.Run
+	for life := 0; ; life++ {
+		m := &mortal{kept: &kept, lost: lost}
+		if life == 0 {
+			m.killAt = killAt
+		}
+		f.dead = func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.dead }
+		e := &engine.Engine{Modules: module.Modules(f), Resolver: playbook.NewOpenSteps(params), Journal: m}
+		var err error
+		if len(kept) == 0 {
+			r, err = e.Execute(t.Context(), p, 2)
+		} else {
+			r, err = e.Resume(t.Context(), restored(t, kept), 0, false)
+		}
+		if !m.dead {
+			if err != nil || r.Status != rollout.Done || len(r.LostHosts()) > 0 {
+				t.Fatalf("%v: %s, lost %v", err, r.Status, r.LostHosts())
+			}
+			break
+		}
+	}
+	return leftBy(t, r, dir), kept, f.puts
+}
+
+func copyPlan(t *testing.T, f *folder, book string) (rollout.Plan, map[string]rollout.Params) {
+	t.Helper()
+	modules, params, differs := module.Modules(f), map[string]rollout.Params{}, map[string]rollout.Differ{}
+	for name, m := range modules {
+		params[name], differs[name] = m.About().Params, m
+	}
+	inv, err := inventory.Load(os.DirFS(book), []string{"hosts"}, inventory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pb, err := playbook.Load(os.DirFS(book), "site.yml", playbook.Options{Modules: params})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _, err := pb.Compile(inv, params, playbook.CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	observed, err := engine.Observe(t.Context(), d, modules, []rollout.Observer{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := rollout.Compute(d, observed, differs, rollout.Basis{})
+	if err != nil || len(p.Problems()) > 0 {
+		t.Fatal(p.Problems(), err)
+	}
+	return p, params
+}
+
+// leftBy is all that a run has left: files, modes, and what was registered.
+func leftBy(t *testing.T, r *rollout.Run, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		raw, err := os.ReadFile(p)
+		name, _, _ := strings.Cut(strings.TrimPrefix(p, dir), ".")
+		fmt.Fprintf(&out, "%s %o %q\n", name, info.Mode(), raw)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, raw := range r.Results(rollout.StepID{Task: len(r.Plan.Plays[0].Tasks), Host: "a"}) {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(string(raw), dir, "")), &v); err != nil {
+			t.Fatal(err)
+		}
+		if b, ok := v["backup_file"].(string); ok {
+			v["backup_file"], _, _ = strings.Cut(b, ".")
+		}
+		text, _ := json.Marshal(v)
+		if name == "copied" || name == "gone" || name == "sum" {
+			fmt.Fprintf(&out, "%s %s\n", name, text)
+		}
+	}
+	lines := strings.Split(out.String(), "\n")
+	return strings.Join(sorted(lines), "\n")
+}
+
+// Killed with any event, before or after it is written, a run that writes files ends
+// where an undisturbed one does.
+func TestFilesKilledAtEveryEvent(t *testing.T) {
+	want, events, _ := copyLives(t, 0, false)
+	if !strings.Contains(want, `/f 744 "new\n"`) || !strings.Contains(want, `/x/t 644 "of a\n"`) || strings.Count(want, "/f") < 3 {
+		t.Fatalf("undisturbed, it ends with\n%s", want)
+	}
+	for at := range len(events) {
+		for _, lost := range []bool{false, true} {
+			if testing.Short() && lost != (at%2 == 0) {
+				continue // half of them, one or the other of each
+			}
+			got, _, puts := copyLives(t, at+1, lost)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("killed at event %d (lost: %t):\n%s", at+1, lost, d)
+			}
+			for path, n := range puts {
+				if n > 1 {
+					t.Errorf("killed at event %d (lost: %t): %s was written %d times", at+1, lost, path, n)
+				}
+			}
+		}
+	}
+}
+
+func sorted(lines []string) []string {
+	slices.Sort(lines)
+	return lines
+}

@@ -1,0 +1,52 @@
+package kerneltest
+
+import (
+	"regexp"
+
+	"github.com/fleetd/fleetd/pkg/node"
+)
+
+// trialUnit is the unit of a dead-man switch.
+const trialUnit = "fleetd-trial.service"
+
+// unit is its file, for which trial, and whether systemd has started it on this
+// boot. What is written into it is not looked at beyond its condition: that a real
+// systemd starts it, leaves it alone on its way to emergency.target and reboots is
+// shown on the lab's machines.
+type unit struct {
+	run   string
+	works bool
+	left  int
+}
+
+var unitCondition = regexp.MustCompile(`(?m)^ConditionKernelCommandLine=` + regexp.QuoteMeta(node.TrialArg) + `(.+)$`)
+
+// startUnit is systemd on a boot of this entry.
+func (n *Node) startUnit(e node.BootEntry) {
+	n.unit.works = n.unit.run != "" && e.TrialRun() == n.unit.run
+	n.unit.left = n.behaviour.DeadManTakes
+}
+
+// deadMan is the script that writes the unit, or, without a text, the one that
+// stops it and removes it.
+func (n *Node) deadMan(text string) string {
+	if text != "" {
+		wants := "Wants=systemd-journald.service " + trialUnit + "\n"
+		if n.behaviour.DeadManIgnored {
+			return "LoadState=error\n" + wants + wants
+		}
+		n.unit.run = unitCondition.FindStringSubmatch(text)[1]
+		return "LoadState=loaded\n" + wants + wants
+	}
+	out := ""
+	if n.unit.run != "" {
+		out = "there\n"
+	}
+	if n.unit.run = ""; !n.behaviour.DeadManStays {
+		n.unit.works = false
+	}
+	if n.unit.works {
+		return out + "ActiveState=active\n"
+	}
+	return out + "ActiveState=inactive\n"
+}
