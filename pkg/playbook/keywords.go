@@ -87,11 +87,8 @@ var actions = map[string]string{
 	"include_vars":    "use vars_files",
 	"add_host":        "the inventory says which hosts there are",
 	"group_by":        "the inventory says which groups there are",
-	"pause":           "fleetd asks before it changes anything, and halts at a failed batch",
-	"setup":           "fleetd reads what its modules need",
 	"gather_facts":    "fleetd reads what its modules need",
 	"import_playbook": "it stands in the place of a play, not of a task",
-	"wait_for":        "modules of fleetd wait by themselves, up to their timeout",
 	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
 }
 
@@ -146,10 +143,9 @@ func (k keywords) supported() []string {
 
 // builtin are modules that come with Ansible. They are named here only to tell
 // them from misspelt names.
-var builtin = strings.Fields(`apt apt_key apt_repository assemble async_status blockinfile copy cron debconf dnf dnf5
-	dpkg_selections expect fetch file find get_url getent git group hostname iptables known_hosts lineinfile mount_facts package
-	package_facts ping pip raw replace rpm_key script service service_facts slurp stat subversion systemd systemd_service
-	sysvinit tempfile template unarchive uri user wait_for_connection yum yum_repository`)
+var builtin = strings.Fields(`apt apt_key apt_repository assemble async_status blockinfile cron debconf dnf dnf5 dpkg_selections expect
+	fetch find get_url getent git group hostname iptables known_hosts lineinfile mount_facts package pip replace
+	rpm_key service subversion systemd systemd_service sysvinit tempfile unarchive uri user yum yum_repository`)
 
 // elsewhere names the places that take a keyword which this one does not.
 func elsewhere(name string, not string) string {
