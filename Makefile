@@ -37,7 +37,7 @@ test: setup ## All tests, with real sshd, virtual machines and a real control pl
 
 .PHONY: kernel-lab
 kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL8 and EL9 (FLAVOURS="el7 el9")
-	FLEETD_LAB_FLAVOURS='$(FLAVOURS)' go test -tags lab -timeout 60m -p 2 ./integration/lab/nodes ./pkg/kernel
+	FLEETD_LAB_FLAVOURS='$(FLAVOURS)' go test -tags lab -timeout 120m -p 2 ./integration/lab/nodes ./pkg/kernel
 
 .PHONY: setup
 setup: ## Install the Debian packages that tests and labs need (root)
