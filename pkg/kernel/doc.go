@@ -17,8 +17,10 @@
 // before anything has run.
 //
 // A kernel on trial has a boot entry of its own, copied from the real one, which
-// is never edited (trialentry.go). What is left of a trial that was cut off is
-// seen in the facts, and taken away by the next apply or undo.
+// is never edited (trialentry.go), and a dead-man switch that reboots the node if
+// nobody can log in (deadman.go; docs/faults.md has all faults). What is left of a
+// trial that was cut off is seen in the facts, and taken away by the next apply or
+// undo.
 //
 // Exit codes of yum, grubby and new-kernel-pkg are not believed: the package,
 // the entry, the initramfs, the default and grubenv are read back each time.

@@ -69,7 +69,7 @@ func TestOnAMachine(t *testing.T) {
 				t.Log("-short: without the faults that take minutes; make kernel-lab has them")
 				return
 			}
-			m.nobodyCanLogIn(before)
+			m.faults(before)
 		})
 	}
 }
@@ -283,9 +283,9 @@ func (m *machine) panics(before node.Facts) {
 	m.undo(1, steps[1])
 }
 
-// nobodyCanLogIn boots kernels on which nobody can log in: the dead-man switch
-// brings the node back, nobody helps it.
-func (m *machine) nobodyCanLogIn(before node.Facts) {
+// faults boots kernels on which nobody can log in. The node comes back, and nobody
+// helps it but where nothing else does.
+func (m *machine) faults(before node.Facts) {
 	m.t.Helper()
 	ctx := m.t.Context()
 	m.args = maps.Clone(args)
@@ -294,33 +294,63 @@ func (m *machine) nobodyCanLogIn(before node.Facts) {
 	if out := m.do(steps[:2]); out.Bad() {
 		m.t.Fatal("the package was not installed")
 	}
+	hang := func(ctx context.Context, i int, pattern string) error {
+		return errors.Join(m.lab.HangOn(ctx, i, pattern), m.lab.RemakeInitramfs(ctx, i, "*elrepo*"))
+	}
+	noRoot := func(ctx context.Context, i int, pattern string) error {
+		if pattern == "" {
+			return m.lab.RemakeInitramfs(ctx, i, "*elrepo*")
+		}
+		return m.lab.NoRootOn(ctx, i, pattern)
+	}
+	const goesOff = "fleetd: nobody has logged in for 90 s"
 	for _, fault := range []struct {
 		name string
-		make func() error
-		end  func() error
+		set  func(ctx context.Context, i int, pattern string) error
+		// says is what the console has of it.
+		says string
+		// reset: nothing else helps.
+		reset bool
 	}{
-		{"no network", func() error { return m.lab.NoNetworkOn(ctx, 1, "*elrepo*") }, func() error { return m.lab.NoNetworkOn(ctx, 1, "") }},
-		{"emergency.target", func() error { return m.lab.EmergencyOn(ctx, 1, "*elrepo*") }, func() error { return m.lab.EmergencyOn(ctx, 1, "") }},
+		{"no network", m.lab.NoNetworkOn, goesOff, false},
+		{"emergency.target", m.lab.EmergencyOn, goesOff, false},
+		{"no root file system", noRoot, "Boot has failed", false},
+		{"hangs in the initramfs", hang, "initramfs: hangs on request", true},
 	} {
-		if err := fault.make(); err != nil {
+		if err := fault.set(ctx, 1, "*elrepo*"); err != nil {
+			m.t.Fatal(err)
+		}
+		console, err := m.lab.Console(1)
+		if err != nil {
 			m.t.Fatal(err)
 		}
 		started := time.Now()
 		out := m.do(steps[:3])
 		m.t.Logf("%s: after %.0f s %s", fault.name, time.Since(started).Seconds(), out.Message)
-		if out.Kind != rollout.Failed || !strings.Contains(out.Message, "came back on "+before.Running) {
+		switch {
+		case fault.reset && out.Kind == rollout.Unreachable:
+			if err := errors.Join(m.lab.Node(1).Kill(), m.lab.Node(1).PowerOn(), m.lab.WaitReady(ctx)); err != nil {
+				m.t.Fatal(err)
+			}
+			m.undo(2, steps[2])
+		case fault.reset, out.Kind != rollout.Failed, !strings.Contains(out.Message, "came back on "+before.Running):
 			m.t.Fatalf("%s: %s %s", fault.name, out.Kind, out.Message)
+		}
+		if now, err := m.lab.Console(1); err != nil || !strings.Contains(now[len(console):], fault.says) {
+			m.t.Errorf("%s: the console does not say %q, so the fault was another one (%v)", fault.name, fault.says, err)
 		}
 		f := m.facts()
 		if f.Running != before.Running || f.Boot.DefaultRelease() != before.Running {
 			m.t.Errorf("%s: running %s, default %s", fault.name, f.Running, f.Boot.DefaultRelease())
 		}
 		m.nothingLeft(f)
-		if err := fault.end(); err != nil {
+		if err := fault.set(ctx, 1, ""); err != nil {
 			m.t.Fatal(err)
 		}
 	}
 	// Without the faults the same kernel is taken, and stays: its switch is disarmed.
+	// It has its time, on a machine as busy as this.
+	m.args = args
 	if out := m.do(m.plan()); out.Bad() {
 		m.t.Fatal("the upgrade failed")
 	}
@@ -332,6 +362,8 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	steps := m.plan()
 	m.cutOff(steps)
 	installed, boot := m.bootFiles(), m.facts().BootID
+	const stuck = "cd /proc/sys/kernel; grep . panic panic_on_oops softlockup_panic hung_task_panic 2>/dev/null || true"
+	panics := m.on(stuck)
 	// The node's clock is years ahead, and jumps back while it reboots.
 	m.on("date -s '2040-01-01 00:00:00'")
 	if out := m.do(steps); out.Bad() {
@@ -348,6 +380,9 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 		m.t.Errorf("the trial was booted without its arguments: %s", f.Cmdline)
 	}
 	m.nothingLeft(f)
+	if now := m.on(stuck); now != panics {
+		m.t.Errorf("what makes the kernel panic was\n%s\nbefore the trial, and is\n%s", panics, now)
+	}
 	if now := m.bootFiles(); now != installed {
 		m.t.Errorf("the boot entries were\n%s\nbefore the trial, and are\n%s", installed, now)
 	}

@@ -54,6 +54,24 @@ func (l *Lab) EmergencyOn(ctx context.Context, i int, pattern string) error {
 	return err
 }
 
+// NoRootOn gives installed kernels of node i that match the pattern an initramfs of the real dracut, with its
+// systemd, which waits for a root file system that does not come: udev, which is masked on the node, is masked in
+// it as well. RemakeInitramfs ends it.
+func (l *Lab) NoRootOn(ctx context.Context, i int, pattern string) error {
+	const modules = "systemd systemd-initrd systemd-udevd dracut-systemd systemd-journald systemd-tmpfiles systemd-sysusers systemd-modules-load systemd-sysctl dash"
+	return l.eachKernel(ctx, i, pattern, `dracut.real -q -a "`+modules+`" -f`)
+}
+
+// RemakeInitramfs makes the initramfs of installed kernels anew, with the faults that are set by now.
+func (l *Lab) RemakeInitramfs(ctx context.Context, i int, pattern string) error {
+	return l.eachKernel(ctx, i, pattern, "dracut -f")
+}
+
+func (l *Lab) eachKernel(ctx context.Context, i int, pattern, dracut string) error {
+	_, err := l.Run(ctx, i, "set -e; for r in /lib/modules/"+pattern+"; do r=${r##*/}; "+dracut+" /boot/initramfs-$r.img $r; done; sync")
+	return err
+}
+
 // SetLie makes a tool on node i lie, or not any more.
 func (l *Lab) SetLie(ctx context.Context, i int, lie Lie, on bool) error {
 	command := "rm -f "
