@@ -210,6 +210,10 @@ func hostsAre(p *rollout.Plan) string {
 type group struct {
 	hosts []string
 	steps []int // tasks, in order
+	// plan is what is planned, to compare.
+	plan string
+	// own is set where what is planned for each names the host itself.
+	own bool
 }
 
 func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
@@ -224,6 +228,9 @@ func planPlay(w io.Writer, st Style, p *rollout.Plan, pi int) {
 	}
 	for _, g := range gs {
 		fmt.Fprintf(w, "\n  %s\n", st.bold(hostNames(named(p, g.hosts))))
+		if g.own {
+			fmt.Fprintf(w, "    %s\n", st.dim(fmt.Sprintf("as it is for %s; for the others with their own names in its place", g.hosts[0])))
+		}
 		if len(g.steps) == 0 {
 			fmt.Fprintln(w, "    nothing to do")
 		}
@@ -297,14 +304,14 @@ func halts(play rollout.PlannedPlay) string {
 
 // groups folds the hosts of a play by what is planned for them, in the order
 // of the batches. Hosts with a problem are told elsewhere.
-func groups(p *rollout.Plan, pi int) []group {
+func groups(p *rollout.Plan, pi int) []*group {
 	play := p.Plays[pi]
 	bad := map[string]bool{}
 	for _, hp := range p.Problems() {
 		bad[hp.Host] = true
 	}
 	at := map[string]int{}
-	var out []group
+	var out []*group
 	for _, b := range play.Batches {
 		for _, h := range b {
 			if bad[h] {
@@ -336,10 +343,30 @@ func groups(p *rollout.Plan, pi int) []group {
 				continue
 			}
 			at[key.String()] = len(out)
-			out = append(out, g)
+			g.plan = key.String()
+			out = append(out, &g)
 		}
 	}
-	return out
+	return foldOwn(out)
+}
+
+// foldOwn puts hosts together for which the same is planned but for their own names,
+// so that three hundred of them do not fill the screen.
+func foldOwn(all []*group) []*group {
+	at := map[string]*group{}
+	return slices.DeleteFunc(all, func(g *group) bool {
+		if len(g.hosts) > 1 {
+			return false // nothing in it is a host's own
+		}
+		key := withoutName(g.hosts[0], g.plan, nil)
+		first, known := at[key]
+		if !known {
+			at[key] = g
+			return false
+		}
+		first.hosts, first.own = append(first.hosts, g.hosts...), true
+		return true
+	})
 }
 
 // partNotes say when the tasks of a block's parts are done.
@@ -445,24 +472,28 @@ func Problems(w io.Writer, st Style, problems []rollout.HostProblem) {
 	type cause struct {
 		hosts []string
 		rollout.Problem
+		same bool // to the letter
 	}
-	var causes []cause
+	var causes []*cause
+	at := map[string]*cause{}
 	for _, hp := range problems {
-		// The host's name in its own message and hint would keep equal causes apart.
 		p := hp.Problem
-		p.Message = strings.NewReplacer(" on "+hp.Host+":", ":", " of "+hp.Host+":", ":").Replace(p.Message)
-		p.Hint = strings.NewReplacer("on "+hp.Host+":", "there:", "on "+hp.Host+",", "there,").Replace(p.Hint)
-		i := slices.IndexFunc(causes, func(c cause) bool { return c.Problem == p })
-		if i < 0 {
-			causes = append(causes, cause{Problem: p})
-			i = len(causes) - 1
+		p.Message, p.Hint = ofOne(hp.Host, p.Message), ofOne(hp.Host, p.Hint)
+		key := ofAny(hp.Host, p.Message) + "\x00\x00" + ofAny(hp.Host, p.Hint)
+		c, known := at[key]
+		if !known {
+			c = &cause{Problem: p, same: true}
+			at[key], causes = c, append(causes, c)
 		}
-		causes[i].hosts = append(causes[i].hosts, hp.Host)
+		c.same = c.same && c.Problem == p
+		c.hosts = append(c.hosts, hp.Host)
 	}
 	for _, c := range causes {
 		indent(w, "  "+st.bold(hostNames(c.hosts))+": ", c.Message)
-		if c.Hint != "" {
-			indent(w, "      ", c.Hint)
+		for _, more := range []string{c.Hint, asOf(c.hosts[0], c.same)} {
+			if more != "" {
+				indent(w, "      ", more)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -113,12 +114,22 @@ func TestProblems(t *testing.T) {
 			Message: "cannot change the kernel of " + h + ": /boot has 34 MB free", Hint: "on " + h + ": remove an old kernel\non " + h + ", try: df",
 		}})
 	}
+	for i, h := range []string{"web1", "web10", "web2"} { // one name begins another
+		problems = append(problems, rollout.HostProblem{Host: h, Problem: rollout.Problem{
+			Message: fmt.Sprintf("cannot read the facts: cannot connect to %s: 10.0.0.%d:22 refuses connections", h, i), Hint: "is sshd running?",
+		}})
+	}
+	problems = append(problems, rollout.HostProblem{Host: "web3", Problem: rollout.Problem{Message: "cannot read the facts: cannot connect to web3: 10.0.0.9:22 is silent"}})
 	problems = append(problems, rollout.HostProblem{Host: "node4", Problem: rollout.Problem{Message: "cannot install kernel-ml on node4: no"}})
 	var b strings.Builder
 	Problems(&b, Style{}, problems)
 	const want = `  node[1:3] (3 hosts): cannot change the kernel: /boot has 34 MB free
       there: remove an old kernel
       there, try: df
+  web[1:2],web10 (3 hosts): cannot read the facts: cannot connect to web1: 10.0.0.0:22 refuses connections
+      is sshd running?
+      the words are those of web1; the others' differ in name and address alone
+  web3: cannot read the facts: cannot connect to web3: 10.0.0.9:22 is silent
   node4: cannot install kernel-ml: no
 `
 	if b.String() != want {

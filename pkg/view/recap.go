@@ -201,21 +201,33 @@ func (c *recap) hosts(w io.Writer, st Style) {
 // lost writes the hosts that were lost, with the cause. Those that one cause took
 // stand together: a dead switch is one thing to mend, not forty.
 func (c *recap) lost(w io.Writer, st Style) {
-	var causes []lostHost
-	hosts := map[lostHost][]string{}
-	for _, l := range c.Lost {
-		cause := l
-		cause.Host, cause.Message = "", strings.ReplaceAll(l.Message, " on "+l.Host+":", ":")
-		if hosts[cause] == nil {
-			causes = append(causes, cause)
-		}
-		hosts[cause] = append(hosts[cause], l.Host)
+	type cause struct {
+		lostHost
+		hosts []string
+		same  bool // to the letter
 	}
-	for _, cause := range causes {
-		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(c.named(hosts[cause]))), cause.Task, st.red(string(cause.Kind)))
-		indent(w, "      ", cause.Message)
-		if cause.Hint != "" {
-			indent(w, "      ", cause.Hint)
+	var causes []*cause
+	at := map[lostHost]*cause{}
+	for _, l := range c.Lost {
+		host := l.Host
+		l.Host, l.Message, l.Hint = "", ofOne(host, l.Message), ofOne(host, l.Hint)
+		key := l
+		key.Message, key.Hint = ofAny(host, l.Message), ofAny(host, l.Hint)
+		k, known := at[key]
+		if !known {
+			k = &cause{lostHost: l, same: true}
+			at[key], causes = k, append(causes, k)
+		}
+		k.same = k.same && k.lostHost == l
+		k.hosts = append(k.hosts, host)
+	}
+	for _, k := range causes {
+		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(c.named(k.hosts))), k.Task, st.red(string(k.Kind)))
+		indent(w, "      ", k.Message)
+		for _, more := range []string{k.Hint, asOf(k.hosts[0], k.same)} {
+			if more != "" {
+				indent(w, "      ", more)
+			}
 		}
 	}
 }
