@@ -67,12 +67,11 @@ func reads(d rollout.Desired, modules map[string]rollout.Module, observers []rol
 				return nil, fmt.Errorf("%s: there is no module %q", t.Position, t.Module)
 			}
 			for host := range hostsOf(t) {
-				args := t.Args[host] // none where the run decides them
+				args, at := t.Args[host], host // no arguments where the run decides them
+				if on := t.On[host]; on != "" {
+					args, at = nil, on // what is there is looked at when its turn comes
+				}
 				for _, r := range m.Reads(args) {
-					at := host
-					if on := t.On[host]; on != "" {
-						at, r.Key = on, "" // what is there is looked at when its turn comes
-					}
 					hosts, ok := known[r.Section]
 					if !ok {
 						return nil, fmt.Errorf("%s: nobody observes section %q that %s reads", t.Position, r.Section, t.Module)

@@ -115,7 +115,7 @@ func (m command) About() rollout.About {
 // Reads looks at the machine, to know that it is the one that was reviewed and can
 // be reached; what a command does nothing tells beforehand.
 func (command) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: node.Section.Name()}}
+	return []rollout.Read{{Section: node.Section.Name(), Key: node.MachineKey}}
 }
 
 func (m command) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {

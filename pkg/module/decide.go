@@ -252,7 +252,7 @@ func asking(name, p, more string) ask {
 
 // reads are the facts that the plan is made from.
 func (w wish) reads() []rollout.Read {
-	out := []rollout.Read{{Section: node.Section.Name()}}
+	out := []rollout.Read{{Section: node.Section.Name(), Key: node.MachineKey}}
 	for _, a := range w.asks() {
 		if a.plain != "" {
 			out = append(out, rollout.Read{Section: node.Section.Name(), Key: node.FileKey(a.plain)})

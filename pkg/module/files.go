@@ -300,7 +300,7 @@ func (m templateModule) Reads(args rollout.Args) []rollout.Read { return readsOf
 // readsOf are the facts for a wish; only those of the machine where the run makes it.
 func readsOf(w wish, content []byte, err error) []rollout.Read {
 	if err != nil || w.Path == "" {
-		return []rollout.Read{{Section: node.Section.Name()}}
+		return []rollout.Read{{Section: node.Section.Name(), Key: node.MachineKey}}
 	}
 	out := w.reads()
 	for _, a := range w.asks() {

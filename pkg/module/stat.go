@@ -19,7 +19,7 @@ import (
 type observing struct{ hosts Hosts }
 
 func (observing) Reads(rollout.Args) []rollout.Read {
-	return []rollout.Read{{Section: node.Section.Name()}}
+	return []rollout.Read{{Section: node.Section.Name(), Key: node.MachineKey}}
 }
 
 func (observing) Undo(context.Context, rollout.Step) rollout.Outcome {

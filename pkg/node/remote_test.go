@@ -116,15 +116,26 @@ func TestIdentity(t *testing.T) {
 	}
 	output := string(fixture(t, archive, "output"))
 	key := sshtest.NewKey()
-	answer := sshtest.Handler(func(*sshtest.Request) sshtest.Response { return sshtest.Response{Stdout: output} })
+	answer := sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+		if len(r.Argv) > 1 && r.Argv[0] == "cat" && r.Argv[1] == "/etc/machine-id" && r.Become == "" {
+			return sshtest.Response{Stdout: "Welcome to node1\n8F1d2c9be0a74a1f9d3a6c0b7f5e4d21\n"}
+		}
+		return sshtest.Response{Stdout: output}
+	})
 	server, jump := sshtest.New(t, answer, sshtest.HostKey(key)), sshtest.New(t)
 	target := server.Target("node1")
 	target.ProxyJump = []sshexec.Target{jump.Target("bastion")}
 	fleet := NewFleet(newPool(t), map[string]sshexec.Target{"node1": target})
-	got := Observer{Remote: fleet}.Observe(t.Context(), map[string][]string{"node1": nil})["node1"]
 	want := map[string]string{"address": server.Addr(), "host_key": ssh.FingerprintSHA256(key.PublicKey()), "machine_id": "8f1d2c9be0a74a1f9d3a6c0b7f5e4d21"}
-	if diff := cmp.Diff(want, got.Identity); diff != "" || got.Err != nil {
-		t.Errorf("%v\n-want +got:\n%s", got.Err, diff)
+	// With all facts, and with nothing else.
+	for _, keys := range [][]string{nil, {"", MachineKey}, {MachineKey}} {
+		got := Observer{Remote: fleet}.Observe(t.Context(), map[string][]string{"node1": keys})["node1"]
+		if diff := cmp.Diff(want, got.Identity); diff != "" || got.Err != nil {
+			t.Errorf("%q: %v\n-want +got:\n%s", keys, got.Err, diff)
+		}
+		if all := len(got.Value) > 2; all != (len(keys) != 1) {
+			t.Errorf("%q: read %d bytes of facts", keys, len(got.Value))
+		}
 	}
 }
 

@@ -84,6 +84,9 @@ func (n *Node) program(argv []string) (string, int) {
 		if argv[1] == sshexec.BootIDFile {
 			return n.bootID() + "\n", 0
 		}
+		if argv[1] == "/etc/machine-id" {
+			return fmt.Sprintf("%032x\n", n.host), 0
+		}
 	case "stat":
 		return n.stat(argv[4:])
 	case "tail":
