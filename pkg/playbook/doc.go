@@ -11,16 +11,14 @@
 //
 // Supported: import_playbook; plays with hosts, vars, vars_files, pre_tasks,
 // tasks, post_tasks, serial, order, strategy linear and free,
-// max_fail_percentage, any_errors_fatal, become, gather_facts, connection local
-// and ssh, run_once, tags, handlers; blocks without rescue and always;
-// import_tasks; tasks with name, args, when, vars, tags, become, connection,
-// run_once, register, changed_when, failed_when, ignore_errors, until, loop,
-// with_items, with_list, notify and listen.
+// max_fail_percentage, handlers; blocks with rescue and always; import_tasks; loops,
+// until, register, changed_when, failed_when, notify and listen; and the keywords that
+// plays and blocks hand down (innermost). docs/playbooks.md has them all.
 //
 // A playbook is compiled before its first task runs. What then depends on a result
 // of the run is an open step: the plan holds it as it is written with all that it
-// needs, and [OpenSteps] resolves it when its turn comes. There are no facts: what a
-// node is like is the business of the modules.
+// needs, and [OpenSteps] resolves it when its turn comes. No facts are gathered
+// that no task asks for.
 //
 // Where fleetd is stricter than Ansible on purpose: a path of a task file is no
 // template; a number with a fraction is no text (6.10 would have become 6.1); an

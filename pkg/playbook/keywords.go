@@ -121,6 +121,9 @@ func (k keywords) known(name string) bool {
 
 // refuse says why a known keyword cannot be used, or that it can ("", true).
 func (k keywords) refuse(name string) (why string, supported bool) {
+	if loops[name] != nil {
+		return "", true
+	}
 	if strings.HasPrefix(name, "with_") {
 		return noLoops, false
 	}

@@ -16,12 +16,12 @@ import (
 type loop struct {
 	*field // nil where there is loop_control alone
 	value  any
-	// flat is set for with_items, which takes lists within the list apart.
-	flat        bool
+	// kind is the keyword: loop, with_items and so on.
+	kind        string
 	item, index string // the variables that loop_control names; index may be ""
 }
 
-func (l *loader) loop(t *task, f *field, flat bool) {
+func (l *loader) loop(t *task, f *field, kind string) {
 	if t.loop == nil {
 		t.loop = &loop{item: "item"}
 	}
@@ -30,7 +30,7 @@ func (l *loader) loop(t *task, f *field, flat bool) {
 		return
 	}
 	l.parseTemplates(f.src, f.node)
-	t.loop.field, t.loop.flat, t.loop.value = f, flat, l.data(f.src, f.node)
+	t.loop.field, t.loop.kind, t.loop.value = f, kind, l.data(f.src, f.node)
 }
 
 func (l *loader) loopControl(t *task, f *field) {
@@ -76,41 +76,12 @@ func (p *loop) within(s *scope) *scope {
 	return &out
 }
 
-// mostItems bounds a loop: its items are in the plan.
-const mostItems = 10_000
-
-// list makes the items of what the loop's value came out as.
-func list(v any, flat bool) ([]any, error) {
-	l, ok := v.([]any)
-	switch {
-	case !ok && flat:
-		l = []any{v}
-	case !ok:
-		return nil, fmt.Errorf("a loop needs a list, this is %s", typeName(v))
-	}
-	if flat {
-		var out []any
-		for _, x := range l {
-			if inner, ok := x.([]any); ok {
-				out = append(out, inner...)
-			} else {
-				out = append(out, x)
-			}
-		}
-		l = out
-	}
-	if len(l) > mostItems {
-		return nil, fmt.Errorf("a loop of %d items is more than %d", len(l), mostItems)
-	}
-	return l, nil
-}
-
 // openLoop is what the journal keeps of a loop: its items, or the template that
 // gives them.
 type openLoop struct {
 	Items []json.RawMessage `json:"items,omitempty"`
 	Value json.RawMessage   `json:"value,omitempty"`
-	Flat  bool              `json:"flat,omitempty"`
+	Kind  string            `json:"kind"`
 	Item  string            `json:"item"`
 	Index string            `json:"index,omitempty"`
 }
@@ -118,7 +89,7 @@ type openLoop struct {
 // keepLoop adds the loop to an open step. It reports whether its items are known.
 func (t *taskRun) keepLoop(s *scope, d *openStep, out *rollout.Open) (known bool, e *Error) {
 	p := t.loop
-	d.Loop = &openLoop{Flat: p.flat, Item: p.item, Index: p.index}
+	d.Loop = &openLoop{Kind: p.kind, Item: p.item, Index: p.index}
 	out.Late = true
 	v, err := s.c.cache.Data(p.value, s)
 	if o, ok := v.(jinja.Opaque); ok && err == nil {
@@ -135,7 +106,7 @@ func (t *taskRun) keepLoop(s *scope, d *openStep, out *rollout.Open) (known bool
 	if err != nil {
 		return false, s.c.templateError(p.src, p.node, err, s)
 	}
-	items, err := list(v, p.flat)
+	items, err := itemsOf(p.kind, v)
 	if err != nil {
 		return false, p.errorAt("%v", err).hint("write a list, or a template that gives one")
 	}
@@ -177,7 +148,7 @@ func (o *OpenSteps) Items(open rollout.Open, results rollout.Results) ([]rollout
 		if err != nil {
 			return nil, fmt.Errorf("loop: %w", err)
 		}
-		l, err := list(v, p.Flat)
+		l, err := itemsOf(p.Kind, v)
 		if err != nil {
 			return nil, err
 		}

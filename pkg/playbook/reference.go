@@ -24,7 +24,12 @@ func Keywords() []Keyword {
 			out = append(out, Keyword{k.place, name, why})
 		}
 		if k.place == taskKeywords.place {
-			out = append(out, Keyword{k.place, "with_items", ""}, Keyword{k.place, "with_list", ""}, Keyword{k.place, "with_*", noLoops})
+			for _, name := range loopNames() {
+				if _, listed := k.names[name]; !listed {
+					out = append(out, Keyword{k.place, name, ""})
+				}
+			}
+			out = append(out, Keyword{k.place, "with_*", noLoops})
 		}
 	}
 	return out

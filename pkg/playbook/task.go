@@ -130,8 +130,8 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 			t.listen = l.handlerNames(f)
 		case e.name == "meta", e.name == "ansible.builtin.meta", e.name == "ansible.legacy.meta":
 			t.flush = l.meta(f)
-		case e.name == "loop", e.name == "with_items", e.name == "with_list":
-			l.loop(t, f, e.name == "with_items")
+		case loops[e.name] != nil:
+			l.loop(t, f, e.name)
 		case e.name == "loop_control":
 			l.loopControl(t, f)
 		case e.name == "until":
