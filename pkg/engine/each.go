@@ -24,6 +24,9 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 	}
 	var ends []rollout.Outcome
 	for n, results := range items {
+		if c.task.Facts {
+			results.See(ends) // what the items before have set
+		}
 		var end rollout.Outcome
 		if kept, ok := c.step.SoFar[itemNote(n)]; ok {
 			if err := json.Unmarshal([]byte(kept), &end); err != nil {

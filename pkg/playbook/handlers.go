@@ -56,6 +56,7 @@ func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
 	var out, section []*task
 	var called []string
 	flush := func(where []inBlock) {
+		var late []string
 		for _, t := range section {
 			called = append(called, l.known(t, handlers)...)
 			out = append(out, t)
@@ -67,11 +68,16 @@ func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
 			copied := *h
 			copied.called, copied.handler, copied.blocks = h.words(), i+1, where
 			out = append(out, &copied)
-			called = append(called, l.known(h, handlers)...)
+			for _, word := range l.known(h, handlers) {
+				called = append(called, word)
+				if slices.ContainsFunc(handlers[:i+1], func(o *task) bool { return slices.Contains(o.words(), word) }) {
+					late = append(late, word) // it has had its turn here; as in Ansible the next part has it
+				}
+			}
 		}
 		section = nil
 		if len(where) == 0 {
-			called = nil // in a block, a host that fails may not come to it
+			called = late // in a block, a host that fails may not come to it
 		}
 	}
 	for _, part := range parts {

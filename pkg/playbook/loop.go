@@ -239,7 +239,7 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		whole["msg"] = "All items skipped"
 	}
 	if len(facts) > 0 {
-		whole["ansible_facts"] = facts
+		whole[rollout.LoopFacts] = facts
 	}
 	raw, err := json.Marshal(whole)
 	if err != nil {

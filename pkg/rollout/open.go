@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -134,22 +133,49 @@ const Notified = "(notified)"
 var SkippedResult = json.RawMessage(`{"changed":false,"skipped":true,"skip_reason":"Conditional result was False"}`)
 
 func (r Results) take(t *PlannedTask, result json.RawMessage) {
-	if t.Register != "" {
-		r[t.Register] = result
-	}
 	if !t.Facts {
+		if t.Register != "" {
+			r[t.Register] = result
+		}
 		return
 	}
-	var set struct {
-		Facts map[string]json.RawMessage `json:"ansible_facts"`
+	facts, rest := factsIn(result)
+	if t.Register != "" {
+		r[t.Register] = rest
 	}
-	if json.NewDecoder(bytes.NewReader(result)).Decode(&set) == nil {
-		for name, v := range set.Facts {
-			r[name] = v
-		}
-	}
+	maps.Copy(r, facts)
 	if t.Gathers {
-		r.gather(set.Facts)
+		r.gather(facts)
+	}
+}
+
+// LoopFacts is where the result of a loop has the facts that its items set. What is
+// registered of a loop does not have them, as in Ansible.
+const LoopFacts = "(facts)"
+
+// factsIn are the facts that a result sets, and the result as it is registered.
+func factsIn(result json.RawMessage) (facts map[string]json.RawMessage, registered json.RawMessage) {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(result, &all) != nil {
+		return nil, result
+	}
+	raw, loop := all[LoopFacts]
+	if !loop {
+		raw = all["ansible_facts"]
+	}
+	_ = json.Unmarshal(raw, &facts) // none, or an object of our own
+	if loop {
+		delete(all, LoopFacts)
+		result, _ = json.Marshal(all) // JSON that was read: it cannot fail
+	}
+	return facts, result
+}
+
+// See adds the facts that the items of a loop have set so far.
+func (r Results) See(ends []Outcome) {
+	for _, end := range ends {
+		facts, _ := factsIn(end.Result)
+		maps.Copy(r, facts)
 	}
 }
 
