@@ -3,17 +3,12 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/fleetd/fleetd/inventory"
 	"github.com/fleetd/fleetd/pkg/engine"
-	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/module"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -69,30 +64,9 @@ func BenchmarkOwnTasks(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				dir := b.TempDir()
-				j, err := journal.Open(dir)
-				if err != nil {
-					b.Fatal(err)
-				}
-				w, err := j.Begin(b.Context(), "r", time.Now(), []byte("{}"))
-				if err != nil {
-					b.Fatal(err)
-				}
-				r, err := (&engine.Engine{Modules: modules, Resolver: playbook.NewOpenSteps(params), Journal: w}).Execute(b.Context(), plan, 64)
-				if err != nil || r.Status != rollout.Done || len(r.LostHosts()) > 0 {
-					b.Fatal(r.Status, err)
-				}
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				memory = max(memory, float64(m.Sys))
-				if err := j.Close(); err != nil {
-					b.Fatal(err)
-				}
-				info, err := os.Stat(filepath.Join(dir, "journal.db"))
-				if err != nil {
-					b.Fatal(err)
-				}
-				size = float64(info.Size())
+				var taken float64
+				size, taken = onDisk(b, &engine.Engine{Modules: modules, Resolver: playbook.NewOpenSteps(params)}, plan)
+				memory = max(memory, taken)
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*hosts*tasks), "µs/step")
 			b.ReportMetric(size/1e6, "MB-journal")
