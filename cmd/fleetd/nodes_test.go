@@ -85,6 +85,12 @@ func (n *nodes) answer(host string) func(*sshtest.Request) sshtest.Response {
 			}
 			// What is kept on a node for an undo is kept with the node here.
 			r.Command = strings.ReplaceAll(r.Command, "/var/lib/fleetd", n.dir+"/kept-on-"+host)
+			// The shell is this process's, whoever is asked for.
+			r.Env = maps.Clone(r.Env)
+			if r.Env == nil {
+				r.Env = map[string]string{}
+			}
+			r.Env["BECAME"] = r.Become
 			return r.Shell()
 		}
 		c := sshexec.Command{Argv: r.Argv, Script: r.Script, Env: r.Env, Become: r.Become != ""}

@@ -234,7 +234,7 @@ func (m command) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			Hint:    "look at the host; then apply again, or give the task creates or removes, by which fleetd can tell whether it has to run",
 		}
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: c.input(s), Env: c.Env, Become: s.Become, MaxOutput: mostOutput})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: c.input(s), Env: c.Env, Become: s.Become, BecomeUser: s.BecomeUser, MaxOutput: mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -246,7 +246,7 @@ const beganNote = "began"
 
 // guarded looks whether creates or removes say that there is nothing to run.
 func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.Outcome, bool) {
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Env: c.Env, Become: s.Become})
+	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Env: c.Env, Become: s.Become, BecomeUser: s.BecomeUser})
 	if err == nil && !res.OK() {
 		err = fmt.Errorf("cannot look for %s on %s: exit status %d: %s", oneLine(c.Creates+" "+c.Removes), s.Host, res.ExitStatus, lastLine(res.Stderr))
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,10 @@ const killed = 5 * time.Second
 
 // Run runs one command as a shell on a node would. It becomes nobody else.
 func (here) Run(ctx context.Context, c sshexec.Command) (sshexec.Result, error) {
-	if c.Become && os.Geteuid() != 0 {
+	if user := cmp.Or(c.BecomeUser, "root"); c.Become && (os.Geteuid() != 0 || user != "root") {
 		return sshexec.Result{}, &rollout.Problem{
-			Message: fmt.Sprintf("cannot become root on this machine (localhost): fleetd runs here as %s, and asks no sudo", whoami()),
-			Hint:    "give the task become: false, or run fleetd as root",
+			Message: fmt.Sprintf("cannot become %s on this machine (localhost): fleetd runs here as %s, and asks no sudo", user, whoami()),
+			Hint:    "give the task become: false, or run fleetd as that user",
 		}
 	}
 	if c.Timeout > 0 {

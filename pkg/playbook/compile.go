@@ -197,6 +197,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			}
 			if t.compile(c, s) && t.delegate(c, s) {
 				t.becomes(c, s)
+				t.becomesWho(c, s)
 			}
 		}
 	}

@@ -132,10 +132,12 @@ func (t *task) checkKeywords(r *report) {
 		return
 	}
 	var said []*field
-	for _, name := range []string{"ignore_errors", "ignore_unreachable", "no_log", "timeout", "delegate_to"} {
-		if f := t.keywords[name]; f != nil && yaml.Scalar(f.node) != false {
-			said = append(said, f)
+	for _, name := range []string{"ignore_errors", "ignore_unreachable", "no_log", "timeout", "delegate_to", "become_user"} {
+		f := t.keywords[name]
+		if f == nil || yaml.Scalar(f.node) == false || name == "become_user" && f.node.Value == "root" {
+			continue
 		}
+		said = append(said, f)
 	}
 	for _, e := range t.environment {
 		said = append(said, &field{e.src, e.val})
@@ -175,6 +177,30 @@ func (t *taskRun) becomes(c *compiler, s *scope) {
 	}
 	if b != t.out.Become {
 		t.out.BecomeOn[s.host] = b
+	}
+}
+
+// becomesWho notes whom a step is to become. As with ansible_become, a variable of
+// the host wins over the keyword.
+func (t *taskRun) becomesWho(c *compiler, s *scope) {
+	f := t.keywords["become_user"]
+	if f == nil || isNull(f.node) {
+		return
+	}
+	if _, own, err := s.Lookup("ansible_become_user"); own || err != nil {
+		return // told where the host's targets are made
+	}
+	v, ok := c.value(f, s)
+	if !ok {
+		return
+	}
+	switch user, isText := v.(string); {
+	case !isText:
+		e := f.errorAt("become_user takes the name of a user, not %s", typeName(v))
+		e.Hosts = []string{s.host}
+		c.add(e)
+	case user != "":
+		t.out.BecomeUser[s.host] = user
 	}
 }
 

@@ -85,7 +85,7 @@ func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Obs
 			if b, says := play.Tasks[ti].BecomeOn[host]; says {
 				s.Become = &b
 			}
-			s.On = play.Tasks[ti].On[host]
+			s.On, s.BecomeUser = play.Tasks[ti].On[host], play.Tasks[ti].BecomeUser[host]
 			p.Plays[pi].Tasks[ti].Steps[host] = p.keep(s)
 		}
 	}

@@ -20,6 +20,8 @@ type Step struct {
 	Host   string
 	Change Change
 	Become bool
+	// BecomeUser is whom to become; "" = as the host's own setting says.
+	BecomeUser string
 	// Attempt counts the starts of the step, from 1. The calls that an intention
 	// asks for belong to the same attempt.
 	Attempt int

@@ -331,7 +331,7 @@ func groups(p *rollout.Plan, pi int) []*group {
 				c.Data = nil
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s", ti, raw)
-				fmt.Fprintf(&key, " %q", s.On)
+				fmt.Fprintf(&key, " %q %q", s.On, s.BecomeUser)
 				if s.Open != nil {
 					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
 				}
@@ -436,6 +436,7 @@ func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
 		text string
 	}{
 		{s.On != "", "on " + s.On + " (delegated)"},
+		{s.BecomeUser != "", "as " + sshexec.Printable(s.BecomeUser) + ", where it becomes another user"},
 		{m.Once, "once: the first host of a batch that is left does it for all"},
 		{m.Throttle > 0, fmt.Sprintf("throttle: %s at once", count(m.Throttle, "host"))},
 		{m.Timeout > 0, "timeout: " + took(m.Timeout)},

@@ -41,10 +41,14 @@ func Example() {
 	fmt.Printf("%s%v\n", res.Stdout, err)
 	res, err = pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"tee", "a b"}, Stdin: strings.NewReader("in"), Env: map[string]string{"LANG": "C"}, Become: true})
 	fmt.Printf("%s%d %v\n", res.Stdout, res.ExitStatus, err)
+	res, err = pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"id"}, Become: true, BecomeUser: "postgres"})
+	fmt.Printf("%s%d %v\n", res.Stdout, res.ExitStatus, err)
 	// Output:
 	// 6.1.4-1.el7.elrepo.x86_64
 	// <nil>
 	// tee 'a b' as root with "in" and map[LANG:C]
+	// 3 <nil>
+	// id as postgres with "" and map[]
 	// 3 <nil>
 }
 
