@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -128,19 +127,7 @@ func TestPropertyBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSim(script, draws(t))
-		s.check = func(r *Run) {
-			var back Snapshot
-			if err := json.Unmarshal(mustJSON(t, r.Snapshot()), &back); err != nil {
-				t.Fatal(err)
-			}
-			again, err := Restore(p, back)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(Next(r, s.now), Next(again, s.now)); d != "" {
-				t.Fatalf("another decision after a snapshot (-kept +restored):\n%s", d)
-			}
-		}
+		s.check = func(r *Run) { sameAfterSnapshot(t, p, r, s.now) }
 		crashAt := rapid.IntRange(0, 40).Draw(t, "crash after")
 		r, err := s.execute(p, rapid.IntRange(1, 3).Draw(t, "forks"), crashAt)
 		if err != nil {

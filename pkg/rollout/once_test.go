@@ -1,10 +1,8 @@
 package rollout
 
 import (
-	"encoding/json"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -35,22 +33,7 @@ func TestPropertyOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSim(script, draws(t))
-		s.check = func(r *Run) {
-			var back Snapshot
-			if err := json.Unmarshal(mustJSON(t, r.Snapshot()), &back); err != nil {
-				t.Fatal(err)
-			}
-			again, err := Restore(p, back)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(Next(r, s.now), Next(again, s.now)); d != "" {
-				t.Fatalf("another decision after a snapshot (-kept +restored):\n%s\nplan %s\nsnapshot %s", d, mustJSON(t, p), mustJSON(t, r.Snapshot()))
-			}
-			if d := cmp.Diff(r.LostHosts(), again.LostHosts()); d != "" {
-				t.Fatalf("others are lost after a snapshot (-kept +restored):\n%s", d)
-			}
-		}
+		s.check = func(r *Run) { sameAfterSnapshot(t, p, r, s.now) }
 		r, err := s.execute(p, rapid.IntRange(1, 4).Draw(t, "forks"), rapid.IntRange(0, 30).Draw(t, "crash after"))
 		if err != nil {
 			t.Fatal(err)

@@ -394,22 +394,7 @@ func TestPropertySnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSim(script, draws(t))
-		s.check = func(r *Run) {
-			kept := Next(r, s.now)
-			snap := r.Snapshot()
-			raw := mustJSON(t, snap)
-			var back Snapshot
-			if err := json.Unmarshal(raw, &back); err != nil {
-				t.Fatal(err)
-			}
-			again, err := Restore(p, back)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(kept, Next(again, s.now)); d != "" {
-				t.Fatalf("another decision after a snapshot (-kept +restored):\n%s\n%s", d, raw)
-			}
-		}
+		s.check = func(r *Run) { sameAfterSnapshot(t, p, r, s.now) }
 		r, err := s.execute(p, rapid.IntRange(1, 4).Draw(t, "forks"), 0)
 		if err != nil {
 			t.Fatal(err)

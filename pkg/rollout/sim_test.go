@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -256,4 +257,24 @@ func mustSeal(t testing.TB, p Plan) Plan {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// sameAfterSnapshot holds a run against the one that its snapshot makes.
+func sameAfterSnapshot(t *rapid.T, p Plan, r *Run, now time.Duration) {
+	t.Helper()
+	raw := mustJSON(t, r.Snapshot())
+	var back Snapshot
+	if err := json.Unmarshal(raw, &back); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Restore(p, back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(Next(r, now), Next(again, now)); d != "" {
+		t.Fatalf("another decision after a snapshot (-kept +restored):\n%s\nplan %s\nsnapshot %s", d, mustJSON(t, p), raw)
+	}
+	if d := cmp.Diff(r.LostHosts(), again.LostHosts()); d != "" {
+		t.Fatalf("others are lost after a snapshot (-kept +restored):\n%s", d)
+	}
 }
