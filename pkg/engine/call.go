@@ -98,6 +98,9 @@ func (c *call) intend(o rollout.Outcome) error {
 }
 
 func (c *call) event(t rollout.EventType, o rollout.Outcome) rollout.Event {
+	if c.task.NoLog && o.Message != "" {
+		o.Message, o.Hint = rollout.HiddenText, "" // also of what is tried again
+	}
 	return rollout.Event{Type: t, Step: &c.step.ID, Attempt: c.step.Attempt, Outcome: &o}
 }
 
@@ -209,9 +212,6 @@ func (c *call) judged(o rollout.Outcome) rollout.Outcome {
 
 // kept is an outcome as the task wants it kept.
 func (c *call) kept(o rollout.Outcome) rollout.Outcome {
-	if c.task.NoLog {
-		o.Message, o.Hint = rollout.HiddenText, ""
-	}
 	o.Ignored = o.Kind == rollout.Failed && c.task.IgnoreErrors || o.Kind == rollout.Unreachable && c.task.IgnoreUnreachable
 	if c.task.Register == "" && !c.task.Facts && !(c.rescuable && o.Kind == rollout.Failed) {
 		o.Result = nil
