@@ -30,6 +30,7 @@ func Modules(h Hosts) map[string]rollout.Module {
 		"ansible.builtin.debug":               debug{},
 		"ansible.builtin.assert":              assert{},
 		"ansible.builtin.fail":                fail{},
+		"ansible.builtin.include_vars":        includeVars{},
 		"ansible.builtin.set_fact":            setFact{},
 		"ansible.builtin.ping":                ping{observing{h}},
 		"ansible.builtin.stat":                statModule{observing{h}},

@@ -38,7 +38,7 @@ type CompileOptions struct {
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}}
+	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}, included: map[string]*value.Map{}, files: map[string]*value.Map{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -59,7 +59,11 @@ func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opt
 
 type compiler struct {
 	report
-	load     *loader // reads the files that tasks name
+	load *loader // reads the files that tasks name
+	// included are the variables that include_vars has given hosts, files those that
+	// it has read.
+	included map[string]*value.Map
+	files    map[string]*value.Map
 	inv      Inventory
 	modules  map[string]rollout.Params
 	opts     CompileOptions
@@ -100,7 +104,7 @@ func (c *compiler) prepare() error {
 
 // scope are the variables of a host in a play.
 func (c *compiler) scope(host string, ph *playHosts, layers ...*value.Map) *scope {
-	all := []*value.Map{c.opts.ExtraVars}
+	all := []*value.Map{c.opts.ExtraVars, c.included[host]}
 	all = append(all, layers...)
 	if host != "" {
 		h := c.hostVars(host)
@@ -195,9 +199,15 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			if h == hosts[0] && t.name != nil {
 				t.out.Name = c.name(t.name, s)
 			}
-			if t.compile(c, s) && t.delegate(c, s) {
-				t.becomes(c, s)
-				t.becomesWho(c, s)
+			if !t.compile(c, s) || !t.delegate(c, s) {
+				continue
+			}
+			t.becomes(c, s)
+			t.becomesWho(c, s)
+			if t.include(c, h) {
+				unknown := hostScope.unknown
+				hostScope = c.scope(h, ph, layers...)
+				hostScope.unknown = unknown
 			}
 		}
 	}
@@ -209,10 +219,10 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	return out, true
 }
 
-// scopeOver are the variables of a host with those of a task on top.
+// scopeOver are the variables of a host with those of a task on top, but for those
+// given with -e and included ones.
 func (c *compiler) scopeOver(s *scope, taskVars []*value.Map) *scope {
-	layers := append([]*value.Map{c.opts.ExtraVars}, taskVars...)
-	layers = append(layers, s.layers[1:]...)
+	layers := slices.Concat(s.layers[:2], taskVars, s.layers[2:])
 	return &scope{c: c, host: s.host, play: s.play, layers: layers, done: map[string]any{}, unknown: s.unknown}
 }
 

@@ -81,6 +81,7 @@ var testModules = map[string]rollout.Params{
 	},
 	"fleetd.kernel.trial_boot":            {"timeout": {Type: rollout.Duration}},
 	"fleetd.kernel.default":               {},
+	includeVars:                           {"file": {Type: rollout.File, FreeForm: true, Required: true, Folder: "vars"}},
 	"fleetd.cluster.drain":                {"timeout": {Type: rollout.Duration}, "force": {Type: rollout.Bool}, "grace_period": {Type: rollout.Int}},
 	"fleetd.cluster.ready":                {"timeout": {Type: rollout.Duration}},
 	"fleetd.cluster.uncordon":             {"timeout": {Type: rollout.Duration}},

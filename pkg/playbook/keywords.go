@@ -83,7 +83,6 @@ var actions = map[string]string{
 	"include_tasks":   "use import_tasks: a plan must know all tasks",
 	"include_role":    "take the role's tasks in with import_tasks",
 	"import_role":     "take the role's tasks in with import_tasks",
-	"include_vars":    "use vars_files",
 	"add_host":        "the inventory says which hosts there are",
 	"group_by":        "the inventory says which groups there are",
 	"gather_facts":    "fleetd reads what its modules need",
