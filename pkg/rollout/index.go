@@ -16,6 +16,7 @@ type playIndex struct {
 	batch   []int // by place: its batch
 	first   []int // by batch: its first place; one more at the end
 	nesting nesting
+	once    bool // a task is done once for a batch
 }
 
 type batchID struct{ play, batch int }
@@ -26,7 +27,7 @@ func newIndex(p *Plan) index {
 		x.number[h] = n
 	}
 	for _, play := range p.Plays {
-		y := playIndex{places: make([]int, len(x.hosts)), nesting: newNesting(&play)}
+		y := playIndex{places: make([]int, len(x.hosts)), nesting: newNesting(&play), once: play.hasOnce()}
 		for n := range y.places {
 			y.places[n] = -1
 		}

@@ -74,7 +74,7 @@ func Next(r *Run, now time.Duration) Decision {
 	if len(d.Ready) > 0 || w.running > 0 || d.Wake > 0 {
 		return d
 	}
-	if p.refused != nil && r.linear() && !play.hasOnce() {
+	if p.refused != nil && r.linear() && !r.index.plays[w.play].once {
 		if p.ahead(); len(p.ready) > 0 {
 			return Decision{Verdict: Proceed, Ready: p.ready}
 		}
@@ -175,10 +175,10 @@ func (p *picker) take(i int) bool {
 	w := &p.r.work
 	n := p.r.index.plays[w.play].hosts[w.base+i]
 	id := StepID{w.play, w.cursor[i], p.r.index.hosts[n]}
-	if most := p.r.Plan.Task(id).Throttle; most > 0 && p.r.state(i) == nil {
-		if w.middle[id.Task]+p.begin[id.Task] >= most {
-			return false
-		}
+	most := p.r.Plan.Plays[id.Play].Tasks[id.Task].Throttle
+	begins := most > 0 && p.r.state(i) == nil
+	if begins && w.middle[id.Task]+p.begin[id.Task] >= most {
+		return false
 	}
 	if p.r.takesOut(id) && !w.hosts[n].disrupted {
 		if p.taking >= 0 {
@@ -192,10 +192,12 @@ func (p *picker) take(i int) bool {
 		}
 		p.taking = n
 	}
-	if p.begin == nil {
-		p.begin = map[int]int{}
+	if begins {
+		if p.begin == nil {
+			p.begin = map[int]int{}
+		}
+		p.begin[id.Task]++
 	}
-	p.begin[id.Task]++
 	p.ready = append(p.ready, id)
 	p.room--
 	return true

@@ -50,15 +50,15 @@ func (r *Run) awaits(pi, ti, place int) bool {
 
 // isOnce notes who does a task with run_once.
 func (r *Run) isOnce(id StepID, place int) {
-	if r.Plan.Task(id).Once {
+	if r.Plan.Plays[id.Play].Tasks[id.Task].Once {
 		r.once[onceID{id.Play, id.Task, r.index.plays[id.Play].batch[place]}] = place
 	}
 }
 
 // hasOnce reports whether a task of the play is done once for its batches.
 func (p *PlannedPlay) hasOnce() bool {
-	for _, t := range p.Tasks {
-		if t.Once {
+	for ti := range p.Tasks {
+		if p.Tasks[ti].Once {
 			return true
 		}
 	}

@@ -93,7 +93,7 @@ func (r *Run) derivePlay(pi int) {
 			}
 			r.markLost(h)
 			r.countLost(pi, x.batch[place], h)
-			again = r.Plan.Plays[pi].hasOnce()
+			again = x.once
 			return true
 		})
 	}
@@ -391,7 +391,7 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 	default:
 		r.place(i)
 	}
-	if r.Plan.Plays[w.play].hasOnce() && (s.Outcome.Bad() || r.Plan.Task(id).Once) {
+	if r.index.plays[w.play].once && (s.Outcome.Bad() || r.Plan.Plays[w.play].Tasks[id.Task].Once) {
 		r.release()
 		r.level()
 	} else if r.linear() && id.Task == w.level {
