@@ -43,11 +43,6 @@ func (n *Node) PowerOn() error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	inheritNothing()
-	// The process before may hold the lock on its own for a moment, though it is
-	// gone from /proc.
-	if err := os.Remove(pidfile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("cannot start the machine of node %s: %w", n.Name, err)
-	}
 	if err := inNetns(n.lab.Netns, cmd.Run); err != nil {
 		return fmt.Errorf("cannot start the machine of node %s: %w\n%s", n.Name, err, strings.TrimSpace(stderr.String()))
 	}

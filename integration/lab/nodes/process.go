@@ -61,7 +61,9 @@ func (p procFile) kill() error {
 	return fmt.Errorf("cannot kill process %d: it is still there after 10 s", pid)
 }
 
-// procStat reads a process's start time, in clock ticks since boot, and whether it is only waited for.
+// procStat reads a process's start time, in clock ticks since boot, and whether it is only waited for. A
+// process whose first thread has ended is a zombie as well, while its other threads still hold its files
+// and their locks: it is over when those are gone (proc(5), num_threads).
 func procStat(pid int) (start string, zombie bool, err error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -73,7 +75,8 @@ func procStat(pid int) (start string, zombie bool, err error) {
 	if len(fields) < 20 {
 		return "", false, fmt.Errorf("/proc/%d/stat: %w", pid, fs.ErrInvalid)
 	}
-	return fields[19], fields[0] == "Z", nil
+	threads, err := strconv.Atoi(fields[17])
+	return fields[19], fields[0] == "Z" && threads <= 1, err
 }
 
 // inheritNothing keeps the files that this process was itself started with from the processes that it
