@@ -91,6 +91,9 @@ func (t *task) unknownModule(modules map[string]rollout.Params) *Error {
 	candidates := names
 	if !strings.Contains(name, ".") {
 		candidates = append(candidates, taskKeywords.supported()...)
+		for _, n := range names {
+			candidates = append(candidates, Short(n)) // as most playbooks write it
+		}
 	}
 	if near := jinja.Nearest(name, candidates); near != "" {
 		return e.hint("did you mean %s?", near)
