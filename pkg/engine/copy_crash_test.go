@@ -184,7 +184,7 @@ func leftBy(t *testing.T, r *rollout.Run, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, raw := range r.Results(rollout.StepID{Task: len(r.Plan.Plays[0].Tasks), Host: "a"}) {
+	for name, raw := range r.Results(rollout.StepID{Task: len(r.Plan.Plays[0].Tasks), Host: "a"}, nil) {
 		var v map[string]any
 		if err := json.Unmarshal([]byte(strings.ReplaceAll(string(raw), dir, "")), &v); err != nil {
 			t.Fatal(err)

@@ -100,7 +100,7 @@ func TestLoopKilledAfterEveryEvent(t *testing.T) {
 	if err != nil || r.Step(id).Outcome.Message != "changed changed changed " || !slices.Equal(ran, []string{"1", "2", "3"}) {
 		t.Fatalf("undisturbed: %v, ran %q, %+v", err, ran, r.Step(id))
 	}
-	if raw := r.Results(rollout.StepID{Task: 1, Host: "a"})["r"]; raw != nil {
+	if raw := r.Results(rollout.StepID{Task: 1, Host: "a"}, nil)["r"]; raw != nil {
 		t.Errorf("Together gave no result, and there is %s", raw)
 	}
 	for killAt := 1; killAt < len(whole.events); killAt++ {

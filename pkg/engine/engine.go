@@ -206,7 +206,7 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 		if c.open != nil {
 			open := *c.open
 			open.Contents = l.run.Plan.Contents
-			c.open, c.results = &open, l.run.Results(id)
+			c.open, c.results = &open, l.run.Results(id, open.Others)
 		}
 		go c.run(ctx)
 	}

@@ -201,7 +201,7 @@ func restored(t *testing.T, events []rollout.Event) *rollout.Run {
 	}
 	for _, h := range r.Plan.Hosts() {
 		id := rollout.StepID{Task: len(r.Plan.Plays[0].Tasks), Host: h}
-		if d := cmp.Diff(r.Results(id), back.Results(id)); d != "" {
+		if d := cmp.Diff(r.Results(id, nil), back.Results(id, nil)); d != "" {
 			t.Errorf("results on %s (-before +restored):\n%s", h, d)
 		}
 	}

@@ -164,7 +164,7 @@ func fleetd(t *testing.T, r *rollout.Run, host, dir string) map[string]any {
 			end.Task = len(plays[lost.Play].Tasks) // always comes after the failure
 		}
 	}
-	for name, raw := range r.Results(end) {
+	for name, raw := range r.Results(end, nil) {
 		if name == rollout.Notified || slices.Contains(gatheredNames, name) {
 			continue // no variable; and what Ansible keeps elsewhere
 		}

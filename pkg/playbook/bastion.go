@@ -303,14 +303,13 @@ func (t *taskRun) keepFiles(k *keeper, out *rollout.Open, host *scope) *Error {
 func (t *taskRun) keepFile(k *keeper, out *rollout.Open, name string, spec rollout.Param, file rollout.LocalFile) {
 	if k.step.Files == nil {
 		k.step.Files = map[string]bastionFile{}
-		out.Contents = rollout.Contents{}
 	}
 	digest := rollout.DigestOf(file.Content)
 	k.step.Files[name] = bastionFile{Path: file.Path, Mode: file.Mode, Digest: digest}
-	out.Contents[digest] = file.Content
+	out.Hold(digest, file.Content)
 	if spec.Type == rollout.Template {
-		if words, err := jinja.WordsOfFile(string(file.Content), jinja.FileOptions{TrimBlocks: true}); err == nil {
-			k.names(words)
+		if w, err := jinja.WordsOfFile(string(file.Content), jinja.FileOptions{TrimBlocks: true}); err == nil {
+			k.words(w)
 		}
 	}
 }

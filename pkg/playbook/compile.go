@@ -38,7 +38,7 @@ type CompileOptions struct {
 // Compile resolves the playbook for an inventory. The error holds every *Error
 // that was found, as a *multierror.Error; nothing was touched to find them.
 func (p *Playbook) Compile(inv Inventory, modules map[string]rollout.Params, opts CompileOptions) (rollout.Desired, []text.Warning, error) {
-	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[string]*scope{}, results: map[string]bool{}, included: map[string]*value.Map{}, files: map[string]*value.Map{}}
+	c := &compiler{load: p.load, inv: inv, modules: modules, opts: opts, cache: p.cache, known: map[string]hostVars{}, others: map[otherHost]*scope{}, results: map[string]bool{}, included: map[string]*value.Map{}, files: map[string]*value.Map{}}
 	c.warnings = slices.Clone(p.warnings)
 	var out rollout.Desired
 	if p.check(&c.report, modules); len(c.errs) > 0 {
@@ -71,8 +71,10 @@ type compiler struct {
 	limit    string
 	groups   any
 	allHosts []string
-	known    map[string]hostVars // the inventory's variables by host
-	others   map[string]*scope   // for hostvars
+	known    map[string]hostVars  // the inventory's variables by host
+	others   map[otherHost]*scope // for hostvars
+	// now are the variables that tasks before the one being compiled register or set.
+	now map[string]bool
 	// begun is set once the task was met at which a run is to start.
 	begun bool
 	// results are the variables that the tasks so far register or set.
@@ -133,14 +135,21 @@ func (c *compiler) hostVars(host string) hostVars {
 	return v
 }
 
+// otherHost is a host as it is seen when so many results are unknown.
+type otherHost struct {
+	name    string
+	unknown int
+}
+
 // otherHost are the variables that hostvars shows: those without any play.
 func (c *compiler) otherHost(host string) *scope {
-	s, ok := c.others[host]
+	key := otherHost{host, len(c.now)}
+	s, ok := c.others[key]
 	if !ok {
 		if h := c.hostVars(host); h.vars != nil || h.err != nil {
-			s = &scope{c: c, host: host, err: h.err, layers: []*value.Map{c.opts.ExtraVars, h.vars}, done: map[string]any{}}
+			s = &scope{c: c, host: host, err: h.err, layers: []*value.Map{c.opts.ExtraVars, h.vars}, done: map[string]any{}, unknown: c.now}
 		}
-		c.others[host] = s
+		c.others[key] = s
 	}
 	return s
 }
@@ -187,6 +196,7 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 	for _, h := range hosts {
 		hostScope := c.scope(h, ph, layers...)
 		for _, t := range run {
+			c.now = t.results
 			if len(t.results) > len(hostScope.unknown) {
 				// What was resolved before may have another value now.
 				hostScope = c.scope(h, ph, layers...)

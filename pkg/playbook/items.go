@@ -22,6 +22,8 @@ var loops = map[string]func(v any) ([]any, error){
 	"with_indexed_items": indexed,
 	"with_together":      together,
 	"with_nested":        nested,
+	"with_sequence":      sequences,
+	"with_subelements":   subElements,
 }
 
 func loopNames() []string { return slices.Sorted(maps.Keys(loops)) }

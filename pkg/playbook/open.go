@@ -45,6 +45,9 @@ type openStep struct {
 	// Files are the files of the bastion that it takes, by the names that its
 	// arguments have for them.
 	Files map[string]bastionFile `json:"files,omitempty"`
+	// Shared are groups and hostvars, by the digest of what the plan holds of them:
+	// they are the same for all hosts.
+	Shared map[string]string `json:"shared,omitempty"`
 	// Args are the parameters as they are written, where any of them or the
 	// condition is open.
 	Args map[string]json.RawMessage `json:"args,omitempty"`
@@ -109,6 +112,7 @@ func (t *taskRun) open(s *scope, when []*field, unknown []string, late bool) (ro
 			return out, err
 		}
 	}
+	k.keepShared(t, &out)
 	if k.err != nil {
 		return out, t.errorAt("%v", k.err).hint("let a task before it set what it needs with set_fact or vars")
 	}
@@ -236,13 +240,18 @@ type keeper struct {
 	step *openStep
 	s    *scope
 	seen map[string]bool
-	err  error
+	// results are the results of the run among them.
+	results []string
+	// ofHosts are the variables that are looked up of other hosts; groups is set
+	// where the groups are.
+	ofHosts []string
+	groups  bool
+	err     error
 }
 
 func (k *keeper) expression(src string) {
-	words, err := jinja.WordsOf(src)
-	if err == nil { // a broken one is told where it is parsed
-		k.names(words)
+	if w, err := jinja.WordsOf(src); err == nil { // a broken one is told where it is parsed
+		k.words(w)
 	}
 }
 
@@ -253,8 +262,8 @@ func (k *keeper) template(v any) {
 		if !jinja.MaybeTemplate(v) {
 			return
 		}
-		if words, err := jinja.Words(v); err == nil {
-			k.names(words)
+		if w, err := jinja.WordsIn(v); err == nil {
+			k.words(w)
 		}
 	case []any:
 		for _, x := range v {
@@ -267,8 +276,13 @@ func (k *keeper) template(v any) {
 	}
 }
 
-func (k *keeper) names(words []string) {
-	for _, name := range words {
+func (k *keeper) words(w jinja.Words) {
+	if w.Whole {
+		k.err = errors.New("hostvars can be used where a result of the run decides as hostvars[host].name, so that the plan holds what is looked up")
+		return
+	}
+	k.ofHosts = append(k.ofHosts, w.OfHosts...)
+	for _, name := range w.Names {
 		if !k.seen[name] {
 			k.seen[name] = true
 			k.name(name)
@@ -277,11 +291,14 @@ func (k *keeper) names(words []string) {
 }
 
 func (k *keeper) name(name string) {
-	if k.s.unknown[name] || name == "omit" {
+	switch {
+	case k.s.unknown[name]:
+		k.results = append(k.results, name)
 		return
-	}
-	if name == "hostvars" || name == "groups" {
-		k.err = fmt.Errorf("%s cannot be used yet where a result of the run decides", name)
+	case name == "omit", name == "hostvars":
+		return
+	case name == "groups":
+		k.groups = true
 		return
 	}
 	v, ok, err := k.s.Lookup(name)

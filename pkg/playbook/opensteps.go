@@ -18,6 +18,7 @@ import (
 type OpenSteps struct {
 	params map[string]rollout.Params
 	cache  *jinja.Cache
+	shared sharedValues
 }
 
 // NewOpenSteps makes a resolver for modules with these parameters.
@@ -221,7 +222,7 @@ func (o *OpenSteps) scope(open rollout.Open, results rollout.Results) (openStep,
 	if err := json.Unmarshal(open.Data, &step); err != nil {
 		return step, nil, fmt.Errorf("cannot read what the plan holds of the step: %w", err)
 	}
-	return step, &runScope{cache: o.cache, step: &step, results: results}, nil
+	return step, &runScope{cache: o.cache, step: &step, results: results, shared: &o.shared, contents: open.Contents}, nil
 }
 
 // runScope are the variables of a step in the run. Those that the plan holds win:
@@ -229,11 +230,13 @@ func (o *OpenSteps) scope(open rollout.Open, results rollout.Results) (openStep,
 // give way to results, as in Ansible.) How the step itself ended is seen before all.
 // The words of a node are data: no text of a result is a template.
 type runScope struct {
-	cache   *jinja.Cache
-	step    *openStep
-	own     json.RawMessage // the step's own result, while it is judged
-	results rollout.Results
-	active  []string
+	cache    *jinja.Cache
+	step     *openStep
+	own      json.RawMessage // the step's own result, while it is judged
+	results  rollout.Results
+	shared   *sharedValues
+	contents rollout.Contents
+	active   []string
 }
 
 // Lookup is a variable with its templates resolved.
@@ -243,6 +246,8 @@ func (s *runScope) Lookup(name string) (any, bool, error) {
 		return jinja.Omit{}, true, nil
 	case "ansible_check_mode", "ansible_diff_mode":
 		return false, true, nil
+	case "groups", rollout.HostVars:
+		return s.lookupShared(name)
 	}
 	if s.own != nil && name == s.step.Register {
 		v, err := jinja.FromJSON(s.own)

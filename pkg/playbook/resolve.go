@@ -16,7 +16,7 @@ type Resolver struct{ c *compiler }
 // NewResolver makes a resolver for an inventory and the variables given with -e.
 func NewResolver(inv Inventory, extraVars *value.Map) (*Resolver, error) {
 	c := &compiler{
-		inv: inv, opts: CompileOptions{ExtraVars: extraVars}, known: map[string]hostVars{}, others: map[string]*scope{},
+		inv: inv, opts: CompileOptions{ExtraVars: extraVars}, known: map[string]hostVars{}, others: map[otherHost]*scope{},
 		cache: &jinja.Cache{Foreign: reveal},
 	}
 	if err := c.prepare(); err != nil {

@@ -26,6 +26,8 @@ type taskRun struct {
 	// fixed are the arguments of a task without templates, the same for every
 	// host.
 	fixed rollout.Args
+	// kept is what was kept for hostvars, by the names that are looked up.
+	kept map[string]keptHosts
 }
 
 func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []string) *taskRun {

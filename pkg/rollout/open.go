@@ -23,12 +23,23 @@ type Open struct {
 	Judged []string `json:"judged,omitempty"`
 	// Summary is the call as it is written, on one line.
 	Summary string `json:"summary,omitempty"`
+	// Others are the variables of other hosts that the step reads, where tasks of the
+	// run may set them: Results has them as HostVars.
+	Others []string `json:"others,omitempty"`
 	// Data is the compiler's own: all that is needed to resolve the step without
 	// inventory or playbook.
 	Data json.RawMessage `json:"data"`
 	// Contents are the files that it is resolved with, by SHA-256; the plan has them
 	// among its own.
 	Contents Contents `json:"-"`
+}
+
+// Hold adds a content.
+func (o *Open) Hold(digest string, content []byte) {
+	if o.Contents == nil {
+		o.Contents = Contents{}
+	}
+	o.Contents[digest] = content
 }
 
 func (t Task) open(host string) *Open {
@@ -43,9 +54,13 @@ func (t Task) open(host string) *Open {
 // never to be evaluated.
 type Results map[string]json.RawMessage
 
-// Results are those that a step finds. A task that was skipped registers so much.
-func (r *Run) Results(id StepID) Results {
+// Results are those that a step finds, and with them the others of all hosts that it
+// names. A task that was skipped registers so much.
+func (r *Run) Results(id StepID, others []string) Results {
 	out := Results{}
+	if len(others) > 0 {
+		out[HostVars] = r.ofHosts(id, others)
+	}
 	notified := map[string]bool{}
 	handler := 0
 	if tasks := r.Plan.Plays[id.Play].Tasks; id.Task < len(tasks) {
@@ -82,6 +97,42 @@ func (r *Run) Results(id StepID) Results {
 		out[Notified], _ = json.Marshal(slices.Sorted(maps.Keys(notified))) // texts: it cannot fail
 	}
 	return out
+}
+
+// HostVars stands in Results for what the tasks before have set on all hosts: an
+// object of Results by host, for the step of a task that names such variables.
+const HostVars = "hostvars"
+
+// ofHosts are the variables of these names that tasks before a step have set on any
+// host of their plays.
+func (r *Run) ofHosts(id StepID, names []string) json.RawMessage {
+	all := map[string]Results{}
+	for pi := 0; pi <= id.Play; pi++ {
+		tasks := r.Plan.Plays[pi].Tasks
+		if pi == id.Play {
+			tasks = tasks[:id.Task]
+		}
+		for ti, t := range tasks {
+			if !t.Facts && !slices.Contains(names, t.Register) {
+				continue
+			}
+			for place, number := range r.index.plays[pi].hosts {
+				host := r.index.hosts[number]
+				if all[host] == nil {
+					all[host] = Results{}
+				}
+				r.registered(all[host], pi, ti, place)
+			}
+		}
+	}
+	for host, results := range all {
+		maps.DeleteFunc(results, func(name string, _ json.RawMessage) bool { return !slices.Contains(names, name) })
+		if len(results) == 0 {
+			delete(all, host)
+		}
+	}
+	raw, _ := json.Marshal(all) // JSON that was read: it cannot fail
+	return raw
 }
 
 // registered adds what one task registered for the host at a place, or another host

@@ -59,12 +59,6 @@ func (f *File) Render(s Scope) (string, error) {
 	return out, nil
 }
 
-// WordsOfFile are the names in a file, each once.
-func WordsOfFile(src string, o FileOptions) ([]string, error) {
-	toks, err := lexTemplate(NormalNewlines(src), &o)
-	return names(toks), err
-}
-
 // lstripped is data without the blanks that stand between the beginning of a line
 // and the block or comment at next.
 func (l *lexer) lstripped(data string, next int) string {

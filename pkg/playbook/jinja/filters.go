@@ -82,8 +82,16 @@ func init() {
 		"dict2items": {sig: sig("key_name?", "value_name?"), fn: filterDict2items},
 		"items2dict": {sig: sig("key_name?", "value_name?"), fn: filterItems2dict},
 		"combine":    {sig: sig("recursive=", "*"), fn: filterCombine},
-		"items":      {sig: sig(), fn: filterItems},
-		"dictsort":   {sig: sig(), fn: filterDictsort},
+		"extract":    {sig: sig("container", "morekeys?"), fn: filterExtract},
+		"subelements": {sig: sig("subelements", "skip_missing?"), fn: func(c *call) (any, error) {
+			l, err := SubElements(c.in, c.args[0], c.bool(1, false))
+			if err != nil {
+				return nil, c.fail("%v", err)
+			}
+			return l, nil
+		}},
+		"items":    {sig: sig(), fn: filterItems},
+		"dictsort": {sig: sig(), fn: filterDictsort},
 	}
 	filters["d"] = filters["default"]
 	filters["count"] = filters["length"]
@@ -107,7 +115,7 @@ var unsupportedFilters = map[string]string{
 	"strftime":      "the same playbook must give the same plan tomorrow",
 	"to_datetime":   "", "to_uuid": "", "from_yaml": "", "from_yaml_all": "", "to_yaml": "", "to_nice_yaml": "",
 	"path_join": "join the parts with ~ '/' ~", "win_basename": "", "win_dirname": "", "win_splitdrive": "",
-	"md5": "", "sha1": "", "checksum": "", "hash": "", "comment": "", "extract": "", "subelements": "",
+	"md5": "", "sha1": "", "checksum": "", "hash": "", "comment": "",
 	"rekey_on_member": "", "human_to_bytes": "", "human_readable": "", "log": "", "pow": "write **", "root": "",
 	"permutations": "", "combinations": "", "product": "", "zip_longest": "", "urlsplit": "", "urldecode": "",
 	"attr": "write x.name", "batch": "", "center": "", "e": "", "escape": "", "filesizeformat": "", "forceescape": "",

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -221,4 +222,87 @@ func laidOver(x, y *value.Map, recursive bool) *value.Map {
 		out.Set(k, v)
 	}
 	return out
+}
+
+// filterExtract is what a container has under the key, and under more keys in that.
+func filterExtract(c *call) (any, error) {
+	keys := []any{c.in}
+	if c.given(1) {
+		if more, ok := c.args[1].([]any); ok {
+			keys = append(keys, more...)
+		} else {
+			keys = append(keys, c.args[1])
+		}
+	}
+	v := c.args[0]
+	for _, key := range keys {
+		if u, ok := v.(Undefined); ok {
+			return u, nil
+		}
+		err := use(v, c.at)
+		if err == nil {
+			v, err = item(v, key, &nameNode{base{c.at}, Text(key)})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// SubElements are pairs: each of a list, or of the values of a dictionary, with each
+// element of the list that it has at a path of keys.
+func SubElements(v, path any, skipMissing bool) ([]any, error) {
+	var of []any
+	switch v := v.(type) {
+	case []any:
+		of = v
+	case *value.Map:
+		for _, x := range v.All() {
+			of = append(of, x)
+		}
+	default:
+		return nil, fmt.Errorf("subelements needs a list or a dictionary, this is %s", TypeName(v))
+	}
+	var keys []any
+	switch p := path.(type) {
+	case string:
+		for _, k := range strings.Split(p, ".") {
+			keys = append(keys, k)
+		}
+	case []any:
+		keys = p
+	default:
+		return nil, fmt.Errorf("subelements needs the keys as a text or a list, this is %s", TypeName(path))
+	}
+	out := []any{}
+	for _, x := range of {
+		inner := x
+		for _, k := range keys {
+			m, isMap := inner.(*value.Map)
+			if !isMap {
+				return nil, fmt.Errorf("there is nothing under %s in %s", Text(k), TypeName(inner))
+			}
+			next, has := m.Get(k)
+			switch {
+			case has:
+				inner = next
+			case skipMissing:
+				inner = []any{}
+			default:
+				return nil, fmt.Errorf("an item has no %s", Text(k))
+			}
+			if !has {
+				break
+			}
+		}
+		l, isList := inner.([]any)
+		if !isList {
+			return nil, fmt.Errorf("under %s there has to be a list, this is %s", Text(path), TypeName(inner))
+		}
+		for _, y := range l {
+			out = append(out, []any{x, y})
+		}
+	}
+	return out, nil
 }

@@ -8,6 +8,15 @@ import (
 	"github.com/fleetd/fleetd/pkg/value"
 )
 
+// Format is Python's format % arg.
+func Format(format string, arg any) (string, error) {
+	v, err := formatPercent(format, []any{arg}, 0)
+	if err != nil {
+		return "", err
+	}
+	return Text(v), nil
+}
+
 // formatPercent is Python's printf-like formatting with %s, %r, %d, %i, %f, %x,
 // %o and %e, flags, width and precision.
 //

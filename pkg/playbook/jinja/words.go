@@ -5,29 +5,110 @@ import (
 	"strings"
 )
 
-// Words are the names in a template, each once. They are more than its variables:
-// attributes, filters and keywords are names, too.
-func Words(template string) ([]string, error) {
-	toks, err := lexTemplate(template, nil)
-	return names(toks), err
+// Words are what a template names.
+type Words struct {
+	// Names are the names in it, each once. They are more than its variables:
+	// attributes, filters and keywords are names, too.
+	Names []string
+	// OfHosts are the variables of hosts that it looks up, as x is in
+	// hostvars[host].x; Whole is set where it looks at hostvars in another way, so
+	// that they do not tell all.
+	OfHosts []string
+	Whole   bool
 }
 
-// WordsOf are the same of an expression.
-func WordsOf(expression string) ([]string, error) {
+// WordsIn are the words of a template.
+func WordsIn(template string) (Words, error) {
+	toks, err := lexTemplate(template, nil)
+	return words(toks), err
+}
+
+// WordsOf are those of an expression.
+func WordsOf(expression string) (Words, error) {
 	l := &lexer{src: expression}
 	_, err := l.expression("", tEOF, 0, true)
-	return names(l.tokens), err
+	return words(l.tokens), err
 }
 
-func names(toks []token) []string {
-	var out []string
-	for _, t := range toks {
-		if t.kind == tName {
-			out = append(out, t.text)
+// WordsOfFile are those of a file.
+func WordsOfFile(src string, o FileOptions) (Words, error) {
+	toks, err := lexTemplate(NormalNewlines(src), &o)
+	return words(toks), err
+}
+
+func words(toks []token) Words {
+	var w Words
+	for i, t := range toks {
+		if t.kind != tName {
+			continue
+		}
+		w.Names = append(w.Names, t.text)
+		if t.text != "hostvars" || i > 0 && toks[i-1].is(".") {
+			continue
+		}
+		if name, ok := ofHost(toks[i+1:]); ok {
+			w.OfHosts = append(w.OfHosts, name)
+		} else {
+			w.Whole = true
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	for _, l := range []*[]string{&w.Names, &w.OfHosts} {
+		slices.Sort(*l)
+		*l = slices.Compact(*l)
+	}
+	return w
+}
+
+// is reports whether the token is this operator.
+func (t token) is(op string) bool { return t.kind == tOp && t.text == op }
+
+// ofHost is the variable that is looked up of a host, by what stands behind
+// hostvars: [host].name, ["name"] or .get("name") in place of .name, or
+// ", 'name'" as in map('extract', hostvars, 'name').
+func ofHost(toks []token) (name string, ok bool) {
+	at := func(i int) token {
+		if i < len(toks) {
+			return toks[i]
+		}
+		return token{kind: tEOF}
+	}
+	text := func(i int) (string, bool) { return at(i).text, at(i).kind == tString }
+	if at(0).is(",") {
+		if at(1).is("[") {
+			return text(2)
+		}
+		return text(1)
+	}
+	next := 2 // behind .host
+	if at(0).is("[") {
+		next = 0
+		for depth := 0; ; next++ {
+			if at(next).kind == tEOF {
+				return "", false
+			}
+			if t := at(next); t.is("[") || t.is("(") || t.is("{") {
+				depth++
+			} else if t.is("]") || t.is(")") || t.is("}") {
+				depth--
+			}
+			if depth == 0 {
+				break
+			}
+		}
+		next++
+	} else if !at(0).is(".") {
+		return "", false
+	}
+	switch {
+	case at(next).is(".") && at(next+1).kind == tName && at(next+1).text == "get" && at(next+2).is("("):
+		return text(next + 3)
+	case at(next).is(".") && at(next+1).kind == tName:
+		return at(next + 1).text, !at(next + 2).is("(")
+	case at(next).is("["):
+		name, ok := text(next + 1)
+		return name, ok && at(next+2).is("]")
+	}
+	return "", false
 }
 
 // JSON is v as to_json writes it: numbers keep their type, mappings their order.
