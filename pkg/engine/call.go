@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -129,6 +130,11 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	if c.task.Undo {
 		return m.Undo(ctx, c.step)
 	}
+	if c.open != nil && c.open.Conditional() {
+		if o, wanted := c.wanted(); !wanted {
+			return o
+		}
+	}
 	if c.recheck != nil {
 		if o, same := c.asReviewed(ctx, m); !same {
 			return o
@@ -140,6 +146,33 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 		}
 	}
 	return m.Do(ctx, c.step)
+}
+
+// wantedNote keeps that the condition of a step was true whose change was reviewed.
+const wantedNote = "fleetd.wanted"
+
+// wanted reports whether the step is to be done. That it is must be durable before
+// anything of it is done.
+func (c *call) wanted() (o rollout.Outcome, wanted bool) {
+	if _, decided := c.step.SoFar[wantedNote]; decided {
+		return o, true
+	}
+	_, skip, err := c.loop.Resolver.Resolve(c.task.Module, *c.open, c.results)
+	switch {
+	case err != nil:
+		return rollout.Fail(err), false
+	case skip != "":
+		return c.skipped(skip), false
+	}
+	return rollout.Intend(wantedNote, strings.Join(c.open.Unknown, "; ")), false
+}
+
+func (c *call) skipped(why string) rollout.Outcome {
+	o := rollout.Outcome{Kind: rollout.Skipped, Message: why}
+	if c.task.Register != "" && why != rollout.NotNotified {
+		o.Result = rollout.SkippedResult
+	}
+	return o
 }
 
 // triesNote keeps how often a step was done that is done until something is so.
@@ -163,11 +196,7 @@ func (c *call) resolve(m rollout.Module) (o rollout.Outcome, resolved bool) {
 		return rollout.Fail(err), false
 	}
 	if skip != "" {
-		o := rollout.Outcome{Kind: rollout.Skipped, Message: skip}
-		if c.task.Register != "" && skip != rollout.NotNotified {
-			o.Result = rollout.SkippedResult
-		}
-		return o, false
+		return c.skipped(skip), false
 	}
 	change, _, err := m.Diff(c.step.Host, nil, args)
 	if err != nil {

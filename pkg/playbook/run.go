@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -110,11 +111,14 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 		return false
 	}
 	unknowns = append(unknowns, open...)
-	late := len(unknowns) > 0 || t.loop != nil
+	// What a step of fleetd's own does was reviewed, and only whether it is done may be
+	// unknown. (A condition is asked for each item of a loop.)
+	conditional := len(unknowns) > 0 && len(open) == 0 && t.loop == nil && !strings.HasPrefix(t.module.name, builtinPrefix)
+	late := !conditional && len(unknowns) > 0 || t.loop != nil
 	if !late {
 		t.out.Args[s.host] = args
 	}
-	if late || len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
+	if late || conditional || len(t.changedWhen)+len(t.failedWhen)+len(t.until) > 0 {
 		o, err := t.open(host, when, unknowns, late)
 		if err != nil {
 			err.Hosts = []string{s.host}

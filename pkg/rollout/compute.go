@@ -228,7 +228,7 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 		if open != nil && open.Late {
 			action := m.About().Open
 			if action == "" {
-				return nil, nil, fmt.Errorf("%s: %s on %s would depend on what only the run tells (%s); only tasks of ansible.builtin can, so far",
+				return nil, nil, fmt.Errorf("%s: what %s does on %s would depend on what only the run tells (%s), and no review could say it; only its condition can",
 					task.Position, task.Module, h.host, strings.Join(append(slices.Clone(open.Unknown), open.Loop...), ", "))
 			}
 			steps[ti] = PlannedStep{Change: Change{Action: action, Summary: open.Summary}, Open: open}
@@ -259,7 +259,7 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 		}
 		steps[ti] = PlannedStep{Change: change, Open: open}
 		if h.unsure.of(h.host, h.number, ti) && m.About().Open == "" {
-			steps[ti] = PlannedStep{Change: change, Recheck: &Recheck{args}}
+			steps[ti] = PlannedStep{Change: change, Open: open, Recheck: &Recheck{args}}
 		}
 	}
 	return steps, state, nil

@@ -34,6 +34,10 @@ type Open struct {
 	Contents Contents `json:"-"`
 }
 
+// Conditional reports whether a result decides that the step is done, and nothing of
+// what it does: that was reviewed.
+func (o *Open) Conditional() bool { return !o.Late && len(o.Unknown) > 0 }
+
 // Hold adds a content.
 func (o *Open) Hold(digest string, content []byte) {
 	if o.Contents == nil {

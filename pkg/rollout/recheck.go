@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Behind a command nobody knows in what state a host is. Steps of modules that plan
+// Behind a command, or a step whose condition a result of the run decides, nobody knows
+// in what state a host is. Steps of modules that plan
 // by what was observed are looked at again there, and in the always of a block that
 // may have failed, before they are done.
 
@@ -55,8 +56,8 @@ func numbers(v any) any {
 // unsure tells where a host may be in another state than the plan has it.
 type unsure struct {
 	plays []Play
-	// commands are, by play and task, the machines on which a task of which nobody
-	// knows what it does acts; nil for other tasks.
+	// commands are, by play and task, the machines on which a task acts of which nobody
+	// knows what it does, or whether it is done; nil for other tasks.
 	commands [][]map[string]bool
 }
 
@@ -65,7 +66,7 @@ func newUnsure(d Desired, modules map[string]Differ) unsure {
 	for pi, play := range d.Plays {
 		u.commands[pi] = make([]map[string]bool, len(play.Tasks))
 		for ti, t := range play.Tasks {
-			if modules[t.Module].About().Open == Exec {
+			if modules[t.Module].About().Open == Exec || t.conditional() {
 				u.commands[pi][ti] = t.machines()
 			}
 		}
@@ -89,6 +90,15 @@ func (u unsure) of(host string, play, task int) bool {
 		}
 	}
 	return u.plays[play].Blocks.Part(task) == InAlways
+}
+
+func (t Task) conditional() bool {
+	for _, o := range t.Open {
+		if o.Conditional() {
+			return true
+		}
+	}
+	return false
 }
 
 // machines are those that the task acts on.

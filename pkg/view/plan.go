@@ -410,7 +410,11 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		indent(w, "        "+st.dim("because")+" ", r)
 	}
 	if s.Open != nil && len(s.Open.Unknown) > 0 {
-		indent(w, "        "+st.dim("known after apply:")+" ", strings.Join(s.Open.Unknown, "; "))
+		what := "known after apply:"
+		if s.Open.Conditional() {
+			what = "done or left out as known after apply:"
+		}
+		indent(w, "        "+st.dim(what)+" ", strings.Join(s.Open.Unknown, "; "))
 	}
 	if s.Open != nil && len(s.Open.Loop) > 0 {
 		indent(w, "        "+st.dim("for each of")+" ", shortList(s.Open.Loop))
