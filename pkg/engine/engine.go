@@ -325,7 +325,7 @@ func (l *loop) step(id rollout.StepID) rollout.Step {
 	planned, _ := l.run.Plan.Step(id)
 	s := l.run.Step(id)
 	return rollout.Step{
-		ID: id, Host: planned.Where(id.Host), Change: l.run.Plan.WithContent(planned.Change), Become: l.run.Plan.Becomes(id), BecomeUser: planned.BecomeUser,
+		ID: id, Host: planned.Where(id.Host), Change: l.run.Plan.WithContent(planned.Change), Become: l.run.Plan.Becomes(id), BecomeAs: planned.BecomeAs,
 		Attempt: s.Attempts, Now: l.run.Clock, Elapsed: l.run.Clock - s.First, SoFar: s.SoFar,
 	}
 }

@@ -20,6 +20,12 @@ type Hosts interface {
 	Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error)
 }
 
+// run runs a command for a step, as the user that it is for.
+func run(ctx context.Context, h Hosts, s rollout.Step, c sshexec.Command) (sshexec.Result, error) {
+	c.Become, c.BecomeAs = s.Become, sshexec.BecomeAs(s.BecomeAs)
+	return h.Run(ctx, s.Host, c)
+}
+
 // Modules returns the modules of this package by the names that tasks use.
 func Modules(h Hosts) map[string]rollout.Module {
 	return map[string]rollout.Module{
@@ -235,7 +241,7 @@ func (m command) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			Hint:    "look at the host; then apply again, or give the task creates or removes, by which fleetd can tell whether it has to run",
 		}
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Script, Stdin: c.input(s), Env: c.Env, Become: s.Become, BecomeUser: s.BecomeUser, MaxOutput: mostOutput})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: c.Script, Stdin: c.input(s), Env: c.Env, MaxOutput: mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -247,7 +253,7 @@ const beganNote = "began"
 
 // guarded looks whether creates or removes say that there is nothing to run.
 func (m command) guarded(ctx context.Context, s rollout.Step, c call) (rollout.Outcome, bool) {
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.Guard, Env: c.Env, Become: s.Become, BecomeUser: s.BecomeUser})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: c.Guard, Env: c.Env})
 	if err == nil && !res.OK() {
 		err = fmt.Errorf("cannot look for %s on %s: exit status %d: %s", oneLine(c.Creates+" "+c.Removes), s.Host, res.ExitStatus, lastLine(res.Stderr))
 	}

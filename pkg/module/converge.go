@@ -105,7 +105,7 @@ func (m converger) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &w); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: w.look() + "sees\n", Become: s.Become, BecomeUser: s.BecomeUser, Timeout: lookTimeout, MaxOutput: mostLook})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: w.look() + "sees\n", Timeout: lookTimeout, MaxOutput: mostLook})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -226,7 +226,7 @@ func (m converger) act(ctx context.Context, s rollout.Step, d *decision) rollout
 		}
 	}
 	script := d.look() + actFunctions + d.script() + "sees\n"
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: script, Stdin: bytes.NewReader(stdin), Become: s.Become, BecomeUser: s.BecomeUser, MaxOutput: mostLook})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: script, Stdin: bytes.NewReader(stdin), MaxOutput: mostLook})
 	if err != nil {
 		return rollout.Fail(err)
 	}

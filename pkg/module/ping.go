@@ -25,7 +25,7 @@ func (m ping) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &data); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what is to be answered: %w", err))
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: "echo pong", Become: s.Become, BecomeUser: s.BecomeUser})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: "echo pong"})
 	if err == nil && string(res.Stdout) != "pong\n" {
 		err = fmt.Errorf("%s does not answer to a ping: exit status %d: %s", s.Host, res.ExitStatus, lastLine(res.Stderr))
 	}

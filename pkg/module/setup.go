@@ -35,7 +35,7 @@ func (m gatherer) gather(ctx context.Context, s rollout.Step, script string, tel
 	if err := json.Unmarshal(s.Change.Data, &args); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read which facts are asked for: %w", err))
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: node.LookScript(nil, script) + "sees\n", Become: s.Become, BecomeUser: s.BecomeUser, Timeout: lookTimeout, MaxOutput: 2 * mostFacts})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: node.LookScript(nil, script) + "sees\n", Timeout: lookTimeout, MaxOutput: 2 * mostFacts})
 	if err != nil {
 		return rollout.Fail(err)
 	}

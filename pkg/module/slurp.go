@@ -36,7 +36,7 @@ func (m slurp) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	p := expanded(src)
 	script := node.LookScript([]string{p}, fmt.Sprintf("[ ! -f %s ] || [ \"$(stat -L -c %%s -- %s)\" -gt %d ] || printf 'note text %%s\\n' \"$(hex <%s)\"\n", p, p, mostOutput, p)) + "sees\n"
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: script, Become: s.Become, BecomeUser: s.BecomeUser, Timeout: lookTimeout, MaxOutput: 3 * mostOutput})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: script, Timeout: lookTimeout, MaxOutput: 3 * mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}

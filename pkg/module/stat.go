@@ -116,7 +116,7 @@ func (m statModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &c); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what is to be looked at: %w", err))
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.script(), Become: s.Become, BecomeUser: s.BecomeUser, MaxOutput: mostOutput})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: c.script(), MaxOutput: mostOutput})
 	if err != nil {
 		return rollout.Fail(err)
 	}

@@ -65,7 +65,7 @@ func (m converger) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 const undoneNote = "undone"
 
 func (m converger) lookAt(ctx context.Context, s rollout.Step, script string) (node.Place, error) {
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: script, Become: s.Become, BecomeUser: s.BecomeUser, Timeout: lookTimeout})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: script, Timeout: lookTimeout})
 	if err != nil {
 		return node.Place{}, err
 	}

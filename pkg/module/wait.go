@@ -156,7 +156,7 @@ func (m waitFor) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 		return c.came(elapsed, nil, node.Place{})
 	}
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: c.script(c.Timeout - int64(elapsed/time.Second)), Become: s.Become, BecomeUser: s.BecomeUser, Timeout: lookTimeout, MaxOutput: 4 * mostSaid})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: c.script(c.Timeout - int64(elapsed/time.Second)), Timeout: lookTimeout, MaxOutput: 4 * mostSaid})
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -288,7 +288,7 @@ func (m waitForConnection) Do(ctx context.Context, s rollout.Step) rollout.Outco
 		return rollout.WaitFor(inSeconds(c.Delay)-elapsed, "tries later").Note(sinceNote, since)
 	}
 	r := c.result(elapsed)
-	res, err := m.hosts.Run(ctx, s.Host, sshexec.Command{Script: "echo pong", Become: s.Become, BecomeUser: s.BecomeUser, Timeout: inSeconds(max(c.Connect, 1))})
+	res, err := run(ctx, m.hosts, s, sshexec.Command{Script: "echo pong", Timeout: inSeconds(max(c.Connect, 1))})
 	switch {
 	case err == nil && string(res.Stdout) == "pong\n":
 		o := rollout.AlreadyDone("answers, after %d seconds", int64(elapsed/time.Second))

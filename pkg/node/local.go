@@ -27,7 +27,7 @@ const killed = 5 * time.Second
 
 // Run runs one command as a shell on a node would. It becomes nobody else.
 func (here) Run(ctx context.Context, c sshexec.Command) (sshexec.Result, error) {
-	if user := cmp.Or(c.BecomeUser, "root"); c.Become && (os.Geteuid() != 0 || user != "root") {
+	if user := cmp.Or(c.BecomeAs.User, "root"); c.Become && (os.Geteuid() != 0 || user != "root") {
 		return sshexec.Result{}, &rollout.Problem{
 			Message: fmt.Sprintf("cannot become %s on this machine (localhost): fleetd runs here as %s, and asks no sudo", user, whoami()),
 			Hint:    "give the task become: false, or run fleetd as that user",

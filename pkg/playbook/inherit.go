@@ -26,7 +26,7 @@ type inherit struct {
 // innermost are the keywords that tasks take over from what is around them, unless
 // they say otherwise themselves.
 var innermost = []string{
-	"become", "become_user", "connection", "run_once", "ignore_errors", "ignore_unreachable", "any_errors_fatal", "no_log", "throttle",
+	"become", "become_user", "become_method", "become_exe", "become_flags", "connection", "run_once", "ignore_errors", "ignore_unreachable", "any_errors_fatal", "no_log", "throttle",
 	"timeout", "delegate_to", "check_mode", "diff",
 }
 

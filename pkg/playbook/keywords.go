@@ -26,12 +26,9 @@ const (
 
 // base are the keywords that Ansible takes everywhere.
 var base = map[string]string{
-	"name": "", "vars": "", "tags": "", "become": "", "become_user": "", "connection": "", "run_once": "", "any_errors_fatal": "", "ignore_errors": "",
+	"name": "", "vars": "", "tags": "", "become": "", "become_user": "", "become_method": "", "become_exe": "", "become_flags": "", "connection": "", "run_once": "", "any_errors_fatal": "", "ignore_errors": "",
 	"ignore_unreachable": "", "no_log": "", "throttle": "", "timeout": "", "environment": "", "check_mode": "", "diff": "",
 
-	"become_method":   connectionVar,
-	"become_exe":      connectionVar,
-	"become_flags":    connectionVar,
 	"remote_user":     "set it in the inventory, as ansible_user",
 	"port":            connectionVar,
 	"module_defaults": "write the parameters into the task",

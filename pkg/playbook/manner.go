@@ -132,9 +132,9 @@ func (t *task) checkKeywords(r *report) {
 		return
 	}
 	var said []*field
-	for _, name := range []string{"ignore_errors", "ignore_unreachable", "no_log", "timeout", "delegate_to", "become_user"} {
+	for _, name := range []string{"ignore_errors", "ignore_unreachable", "no_log", "timeout", "delegate_to", "become_user", "become_method", "become_exe", "become_flags"} {
 		f := t.keywords[name]
-		if f == nil || yaml.Scalar(f.node) == false || name == "become_user" && f.node.Value == "root" {
+		if f == nil || yaml.Scalar(f.node) == false || name == "become_user" && f.node.Value == "root" || name == "become_method" && f.node.Value == "sudo" {
 			continue
 		}
 		said = append(said, f)
@@ -180,27 +180,41 @@ func (t *taskRun) becomes(c *compiler, s *scope) {
 	}
 }
 
-// becomesWho notes whom a step is to become. As with ansible_become, a variable of
-// the host wins over the keyword.
+// becomesWho notes whom a step is to become, and how. As with ansible_become, a variable
+// of the host wins over the keyword.
 func (t *taskRun) becomesWho(c *compiler, s *scope) {
-	f := t.keywords["become_user"]
-	if f == nil || isNull(f.node) {
-		return
+	var as rollout.BecomeAs
+	for _, k := range []struct {
+		name string
+		set  *string
+	}{{"become_user", &as.User}, {"become_method", &as.Method}, {"become_exe", &as.Exe}, {"become_flags", &as.Flags}} {
+		f := t.keywords[k.name]
+		if f == nil || isNull(f.node) {
+			continue
+		}
+		if _, own, err := s.Lookup("ansible_" + k.name); own || err != nil {
+			continue // told where the host's targets are made
+		}
+		v, ok := c.value(f, s)
+		text, isText := v.(string)
+		var e *Error
+		switch {
+		case !ok:
+		case !isText:
+			e = f.errorAt("%s takes a text, not %s", k.name, typeName(v))
+		case k.name == "become_method":
+			if text = strings.TrimPrefix(text, builtinPrefix); text != "" && text != "sudo" && text != "su" {
+				e = f.errorAt("become_method %q is not supported by fleetd", text).hint("it is sudo or su")
+			}
+		}
+		if e != nil {
+			e.Hosts = []string{s.host}
+			c.add(e)
+		}
+		*k.set = text
 	}
-	if _, own, err := s.Lookup("ansible_become_user"); own || err != nil {
-		return // told where the host's targets are made
-	}
-	v, ok := c.value(f, s)
-	if !ok {
-		return
-	}
-	switch user, isText := v.(string); {
-	case !isText:
-		e := f.errorAt("become_user takes the name of a user, not %s", typeName(v))
-		e.Hosts = []string{s.host}
-		c.add(e)
-	case user != "":
-		t.out.BecomeUser[s.host] = user
+	if as != (rollout.BecomeAs{}) {
+		t.out.BecomeAs[s.host] = as
 	}
 }
 

@@ -21,6 +21,8 @@ func TestManner(t *testing.T) {
 - hosts: all
   become: true
   become_user: app
+  become_method: su
+  become_flags: -l
   throttle: 5
   tasks:
     - command: one
@@ -32,6 +34,8 @@ func TestManner(t *testing.T) {
         - command: two
         - command: three
           become_user: ""
+          become_exe: doas
+          become_flags: ""
           no_log: false
           delegate_to: b
           run_once: true
@@ -51,16 +55,17 @@ func TestManner(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []struct {
-		users, on map[string]string
-		manner    rollout.Manner
+		as     map[string]rollout.BecomeAs
+		on     map[string]string
+		manner rollout.Manner
 	}{
-		{map[string]string{"a": "app"}, map[string]string{}, rollout.Manner{Throttle: 5}},
-		{map[string]string{"a": "a-user"}, map[string]string{}, rollout.Manner{Throttle: 2, Timeout: 90 * time.Second, NoLog: true}},
-		{map[string]string{}, map[string]string{"a": "b"}, rollout.Manner{Throttle: 2, Timeout: 90 * time.Second, Once: true}},
+		{map[string]rollout.BecomeAs{"a": {User: "app", Method: "su", Flags: "-l"}, "b": {Method: "su", Flags: "-l"}}, map[string]string{}, rollout.Manner{Throttle: 5}},
+		{map[string]rollout.BecomeAs{"a": {User: "a-user", Method: "su", Flags: "-l"}, "b": {Method: "su", Flags: "-l"}}, map[string]string{}, rollout.Manner{Throttle: 2, Timeout: 90 * time.Second, NoLog: true}},
+		{map[string]rollout.BecomeAs{"a": {Exe: "doas", Method: "su"}, "b": {Exe: "doas", Method: "su"}}, map[string]string{"a": "b"}, rollout.Manner{Throttle: 2, Timeout: 90 * time.Second, Once: true}},
 	}
 	for i, w := range want {
 		task := d.Plays[0].Tasks[i]
-		if d := cmp.Diff(w.users, task.BecomeUser) + cmp.Diff(w.on, task.On) + cmp.Diff(w.manner, task.Manner); d != "" {
+		if d := cmp.Diff(w.as, task.BecomeAs) + cmp.Diff(w.on, task.On) + cmp.Diff(w.manner, task.Manner); d != "" {
 			t.Errorf("task %d (-want +got)\n%s", i, d)
 		}
 		if !task.Become {

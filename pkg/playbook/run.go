@@ -40,7 +40,7 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 	run := &taskRun{task: t, spec: spec(c.modules[t.module.name]), results: maps.Clone(c.results), out: rollout.Task{
 		Name: t.module.name, Module: t.module.name, Position: rollout.Position(t.src.position(t.node)),
 		Register: t.register, Manner: c.manner(t, vars), Notify: t.notify, Handler: t.handler, Open: map[string]rollout.Open{},
-		Become: c.flag(t.keywords["become"], vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{}, BecomeUser: map[string]string{}, On: map[string]string{},
+		Become: c.flag(t.keywords["become"], vars), BecomeOn: map[string]bool{}, Args: map[string]rollout.Args{}, BecomeAs: map[string]rollout.BecomeAs{}, On: map[string]string{},
 	}}
 	c.connection(run, vars, hosts)
 	if t.rescued() {

@@ -85,7 +85,7 @@ func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Obs
 			if b, says := play.Tasks[ti].BecomeOn[host]; says {
 				s.Become = &b
 			}
-			s.On, s.BecomeUser = play.Tasks[ti].On[host], play.Tasks[ti].BecomeUser[host]
+			s.On, s.BecomeAs = play.Tasks[ti].On[host], play.Tasks[ti].BecomeAs[host]
 			p.Plays[pi].Tasks[ti].Steps[host] = p.keep(s)
 		}
 	}

@@ -56,9 +56,9 @@ type Task struct {
 	// same wherever it stands in the play.
 	Handler int
 	Manner
-	// BecomeUser are, by host, the users to become where it is not the host's own
+	// BecomeAs are, by host, the users to become, and how, where it is not the host's own
 	// setting.
-	BecomeUser map[string]string
+	BecomeAs map[string]BecomeAs
 	// On are, by host, the hosts on which the task acts for it (delegate_to).
 	On map[string]string
 }

@@ -101,8 +101,8 @@ type PlannedStep struct {
 	// Become is set where the host says otherwise than its task whether to act as
 	// another user.
 	Become *bool `json:"become,omitempty"`
-	// BecomeUser is whom to become where it is not the host's own setting.
-	BecomeUser string `json:"become_user,omitempty"`
+	// BecomeAs is whom to become, and how, where it is not the host's own setting.
+	BecomeAs BecomeAs `json:"become_as,omitzero"`
 	// On is the host that the step acts on where it is another one (delegate_to).
 	On string `json:"on,omitempty"`
 	// Recheck is set where the step is planned anew before it is done.

@@ -26,7 +26,7 @@ func Reverse(run string, r *Run, hosts []string, observed map[string]Observation
 					if err != nil {
 						return p, err
 					}
-					steps[host] = p.keep(PlannedStep{Change: change, Become: task.Steps[host].Become, BecomeUser: task.Steps[host].BecomeUser, On: task.Steps[host].On})
+					steps[host] = p.keep(PlannedStep{Change: change, Become: task.Steps[host].Become, BecomeAs: task.Steps[host].BecomeAs, On: task.Steps[host].On})
 				}
 			}
 			if len(steps) == 0 {

@@ -20,8 +20,8 @@ type Step struct {
 	Host   string
 	Change Change
 	Become bool
-	// BecomeUser is whom to become; "" = as the host's own setting says.
-	BecomeUser string
+	// BecomeAs is whom to become, and how; what is empty is the host's own setting.
+	BecomeAs BecomeAs
 	// Attempt counts the starts of the step, from 1. The calls that an intention
 	// asks for belong to the same attempt.
 	Attempt int
@@ -35,4 +35,13 @@ type Step struct {
 	// SoFar are the notes of earlier calls of the same step, also of those before
 	// a crash.
 	SoFar map[string]string
+}
+
+// BecomeAs is how a step becomes another user, where a playbook says it: the words of
+// Ansible's become_user, become_method, become_exe and become_flags.
+type BecomeAs struct {
+	User   string `json:"user,omitempty"`
+	Method string `json:"method,omitempty"`
+	Exe    string `json:"exe,omitempty"`
+	Flags  string `json:"flags,omitempty"`
 }

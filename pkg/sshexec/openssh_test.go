@@ -55,6 +55,8 @@ func TestOpenSSHRun(t *testing.T) {
 		{"sudo su -", opensshtest.OpsUser, sshexec.Become{Method: "su", Exe: "sudo su -"}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 		{"sudo to another user", opensshtest.OpsUser, sshexec.Become{User: opensshtest.GuestUser}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, opensshtest.GuestUser + "\n", "", 0},
 		{"nobody to become", "root", sshexec.Become{Exe: "/nonexistent/sudo"}, sshexec.Command{Argv: []string{"id", "-un"}, Become: true}, "root\n", "", 0},
+		{"another method for one command", opensshtest.GuestUser, sshexec.Become{Exe: "nothing-like-sudo", Password: opensshtest.DeployPassword}, sshexec.Command{Script: "id -un", Become: true, BecomeAs: sshexec.BecomeAs{Method: "su"}}, "root\n", "", 0},
+		{"another user and options for one command", opensshtest.OpsUser, sshexec.Become{}, sshexec.Command{Script: "id -un; echo $HOME", Become: true, BecomeAs: sshexec.BecomeAs{User: "nobody", Flags: "-H -n"}}, "nobody\n/nonexistent\n", "", 0},
 		{"su", opensshtest.GuestUser, sshexec.Become{Method: "su", Password: opensshtest.DeployPassword}, sshexec.Command{Script: "id -un; cat", Stdin: strings.NewReader("in\n"), Become: true}, "root\nin\n", "", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -34,8 +34,8 @@ type Command struct {
 	// Become runs the command as Target.Become says. It changes nothing when
 	// the login user is that user already.
 	Become bool
-	// BecomeUser is whom to become instead of Target.Become's user; "" = that one.
-	BecomeUser string
+	// BecomeAs is what is otherwise than in Target.Become.
+	BecomeAs BecomeAs
 	// Timeout bounds the run from the moment at which the command's shell
 	// runs. 0 means no bound but the context's. When it passes, the process
 	// group is killed and the error has KindTimeout. Until the shell runs,
@@ -107,10 +107,10 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 		return Result{}, &fault{kind: KindUsage, err: err}
 	}
 	if cmd.Become {
-		if cmd.BecomeUser != "" {
-			t.Become.User = cmd.BecomeUser
+		if t.Become, err = t.Become.as(cmd.BecomeAs); err == nil {
+			err = t.Become.validate()
 		}
-		if err := t.Become.validate(); err != nil {
+		if err != nil {
 			return Result{}, &fault{kind: KindUsage, err: err}
 		}
 	}

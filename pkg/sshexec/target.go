@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -109,6 +110,32 @@ type Become struct {
 	Exe string `json:"exe,omitzero"`
 	// Flags are the program's options. Nil means -H for sudo.
 	Flags []string `json:"flags,omitzero"`
+}
+
+// BecomeAs is how one command becomes another user where it is otherwise than
+// Target.Become says; what is empty is as there.
+type BecomeAs struct {
+	User, Method, Exe string
+	// Flags are words as a shell splits them.
+	Flags string
+}
+
+// as is b with what a command says otherwise. Program and options of one method are
+// not those of another.
+func (b Become) as(a BecomeAs) (Become, error) {
+	if a.Method != "" && a.Method != b.method() {
+		b.Method, b.Exe, b.Flags = a.Method, "", nil
+	}
+	b.User, b.Exe = cmp.Or(a.User, b.User), cmp.Or(a.Exe, b.Exe)
+	if a.Flags == "" {
+		return b, nil
+	}
+	flags, err := wire.Split(a.Flags)
+	if err != nil {
+		return b, fmt.Errorf("become flags %q: %w", a.Flags, err)
+	}
+	b.Flags = flags
+	return b, nil
 }
 
 // A HostKeyPolicy says what happens with a host whose key is not known.

@@ -331,7 +331,7 @@ func groups(p *rollout.Plan, pi int) []*group {
 				c.Data = nil
 				raw, _ := json.Marshal(c) // plain data: cannot fail
 				fmt.Fprintf(&key, "%d %s", ti, raw)
-				fmt.Fprintf(&key, " %q %q", s.On, s.BecomeUser)
+				fmt.Fprintf(&key, " %q %q", s.On, s.BecomeAs)
 				if s.Open != nil {
 					fmt.Fprintf(&key, " %q %q %q", s.Open.Unknown, s.Open.Loop, s.Open.Judged)
 				}
@@ -433,6 +433,17 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	}
 }
 
+// becomeText says whom a step becomes, and how.
+func becomeText(b rollout.BecomeAs) string {
+	out := "where it becomes another user:"
+	for _, x := range [][2]string{{" ", b.User}, {" by ", b.Method}, {" with the program ", b.Exe}, {" with the options ", b.Flags}} {
+		if x[1] != "" {
+			out += x[0] + sshexec.Printable(x[1])
+		}
+	}
+	return out
+}
+
 // mannerNotes say how a task is done, if otherwise than others.
 func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
 	for _, n := range []struct {
@@ -440,7 +451,7 @@ func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
 		text string
 	}{
 		{s.On != "", "on " + s.On + " (delegated)"},
-		{s.BecomeUser != "", "as " + sshexec.Printable(s.BecomeUser) + ", where it becomes another user"},
+		{s.BecomeAs != (rollout.BecomeAs{}), becomeText(s.BecomeAs)},
 		{m.Once, "once: the first host of a batch that is left does it for all"},
 		{m.Throttle > 0, fmt.Sprintf("throttle: %s at once", count(m.Throttle, "host"))},
 		{m.Timeout > 0, "timeout: " + took(m.Timeout)},

@@ -41,7 +41,7 @@ func Example() {
 	fmt.Printf("%s%v\n", res.Stdout, err)
 	res, err = pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"tee", "a b"}, Stdin: strings.NewReader("in"), Env: map[string]string{"LANG": "C"}, Become: true})
 	fmt.Printf("%s%d %v\n", res.Stdout, res.ExitStatus, err)
-	res, err = pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"id"}, Become: true, BecomeUser: "postgres"})
+	res, err = pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"id"}, Become: true, BecomeAs: sshexec.BecomeAs{User: "postgres"}})
 	fmt.Printf("%s%d %v\n", res.Stdout, res.ExitStatus, err)
 	// Output:
 	// 6.1.4-1.el7.elrepo.x86_64
