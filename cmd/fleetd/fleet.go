@@ -15,6 +15,7 @@ import (
 
 	"github.com/fleetd/fleetd/bpf"
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/calico"
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/kernel"
@@ -59,7 +60,11 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.modules = modules(fl.client, hosts)
 	// The first problem of a host is the one that is shown: its own come before
 	// those that it shares with all others.
-	fl.observers = append([]rollout.Observer{node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done}}, cluster.Observers(fl.client, r.Nodes)...)
+	fl.observers = []rollout.Observer{
+		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done},
+		cluster.Observer(fl.client, r.Nodes),
+		calico.Observer(fl.client),
+	}
 	return fl, nil
 }
 
@@ -71,6 +76,7 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 	for _, set := range []map[string]rollout.Module{
 		kernel.Modules(hosts),
 		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
+		calico.Modules(calico.Deps{Client: client}),
 		bpf.Modules(bpf.Deps{Hosts: hosts}),
 		module.Modules(hosts),
 	} {

@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -31,7 +32,7 @@ func planned(t *testing.T, f fakes, module string, args rollout.Args) (rollout.M
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := m.Diff(rollout.Localhost, state(t, with(Calico, facts)), args)
+	c, _, err := m.Diff(rollout.Localhost, state(t, with(Section, facts)), args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +306,7 @@ func TestOutage(t *testing.T) {
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Retrying {
 				t.Fatalf("%+v", o)
 			}
-			m.now += outagePatience + time.Second
+			m.now += cluster.OutagePatience + time.Second
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 				t.Errorf("%+v", o)
 			}

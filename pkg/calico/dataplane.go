@@ -1,6 +1,7 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -47,11 +49,11 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, err
 	}
 	want := DataPlane(text)
-	stall, err := argTimeout(args, defaultStall)
+	stall, err := cluster.ArgTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f, err := Calico.Get(before)
+	f, err := Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -60,7 +62,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	have := f.Installation.DataPlane()
 	if have == want && f.bpfEnabled() == (want == BPF) {
-		return noOp("the data plane is %s already", want), before, nil
+		return cluster.NoOp("the data plane is %s already", want), before, nil
 	}
 	if err := join(f.flipBlocked(want)); err != nil {
 		return rollout.Change{}, nil, err
@@ -73,7 +75,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
 		Risks:   f.flipRisks(want),
 		Back:    fmt.Sprintf("move the data plane back to %s", have),
-		Data: pack(dataplaneData{
+		Data: cluster.Pack(dataplaneData{
 			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
 			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(),
 		}),
@@ -100,12 +102,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if want == Iptables && f.Installation.Automatic() {
 		f.Installation.BPFNetworkBootstrap = "Disabled"
 	}
-	after, err := Calico.With(before, f)
+	after, err := Section.With(before, f)
 	return c, after, err
 }
 
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d dataplaneData) rollout.Outcome {
+	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
 		calico := map[string]any{"linuxDataplane": string(d.After)}
 		if d.After == BPF {
 			calico["hostPorts"] = nil
@@ -118,7 +120,7 @@ func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome
 }
 
 func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d dataplaneData) rollout.Outcome {
+	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
 		if d.Asked {
 			return rollout.AlreadyDone("the data plane was asked for before this run")
 		}
@@ -137,31 +139,31 @@ func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 }
 
 // flip asks for a data plane in one patch and watches it arrive.
-func (d Deps) flip(ctx context.Context, c *call, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
+func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	f, err := d.Client.read(ctx, rollParts...)
+	f, err := read(ctx, d.Client, rollParts...)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	if f.Installation.DataPlane() != want {
 		if f.Felix.ByHand() {
 			return rollout.Fail(f.byHand())
 		}
-		if err := d.Client.patchInstallation(ctx, calicoNetwork); err != nil {
-			return c.failed(err)
+		if err := patchInstallation(ctx, d.Client, calicoNetwork); err != nil {
+			return c.Failed(err)
 		}
-		return rollout.WaitFor(pollEvery, "the operator is to act on linuxDataplane %s", want)
+		return rollout.WaitFor(cluster.PollEvery, "the operator is to act on linuxDataplane %s", want)
 	}
 	done, why := f.InForce(want)
 	if done {
 		// The objects are read side by side: a DaemonSet from before the operator
 		// touched it may stand beside a Felix from after. What is read now is
 		// younger than all of it.
-		if f, err = d.Client.read(ctx, rollParts...); err != nil {
-			return c.failed(err)
+		if f, err = read(ctx, d.Client, rollParts...); err != nil {
+			return c.Failed(err)
 		}
 		done, why = f.InForce(want)
 	}
@@ -170,15 +172,15 @@ func (d Deps) flip(ctx context.Context, c *call, want DataPlane, calicoNetwork m
 		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"
 	}
 	if !done {
-		return c.await(stall, roll{
+		return await(c, stall, roll{
 			doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
 			mark:     fmt.Sprintf("%s %d %s", f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
 			degraded: f.degraded(),
 			hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
-			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
+			laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
 		})
 	}
-	return c.done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), orWord(f.Felix.BPFEnabled, "not set"))
+	return c.Done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), cmp.Or(f.Felix.BPFEnabled, "not set"))
 }
 
 func backPatch(want DataPlane) string {
@@ -189,13 +191,13 @@ func backPatch(want DataPlane) string {
 	return fmt.Sprintf(`{"spec":{"calicoNetwork":{"linuxDataplane":"%s"}}}`, other)
 }
 
-func (c *Client) patchInstallation(ctx context.Context, calicoNetwork map[string]any) error {
+func patchInstallation(ctx context.Context, c *cluster.Client, calicoNetwork map[string]any) error {
 	body, err := json.Marshal(map[string]any{"spec": map[string]any{"calicoNetwork": calicoNetwork}})
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
-	_, err = c.Dynamic.Resource(installations).Patch(ctx, defaultName, types.MergePatchType, body, strictPatch())
-	return c.explain(err, "change Installation %s", defaultName)
+	_, err = c.Dynamic.Resource(installations).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
+	return c.Explain(err, "change Installation %s", defaultName)
 }
 
 // degraded is what the operator complains of, "" if nothing.

@@ -1,0 +1,23 @@
+// Package calico is what fleetd knows of a cluster's Calico and what it does to
+// it: the move to the eBPF data plane, and back.
+//
+// It reads one section of localhost's state, "calico": the cluster itself
+// ([Facts]). It writes through six modules on localhost: fleetd.calico.preflight,
+// api_endpoint, kube_proxy, dataplane, external_service_mode and verify.
+//
+// What is true here:
+//
+//   - Whether a change has arrived is judged by what happened (a DaemonSet's
+//     generation, observedGeneration and pod counts, FelixConfiguration's
+//     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
+//     on a quick roll never moves.
+//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
+//   - Diff is pure and leaves out what moves by itself (pods, readiness), so
+//     that a reviewed plan does not go stale over night.
+//
+// The rights that are needed: get and list on nodes, pods, services, configmaps,
+// daemonsets, deployments, installations and tigerastatuses (operator.tigera.io)
+// and felixconfigurations (crd.projectcalico.org); get on the namespace
+// kube-system; patch on daemonsets, installations and felixconfigurations;
+// create, patch and delete on configmaps in tigera-operator.
+package calico
