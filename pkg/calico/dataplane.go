@@ -29,13 +29,32 @@ type dataplaneData struct {
 	// together with the data plane.
 	Automatic bool   `json:"automatic,omitempty"`
 	Stall     string `json:"stall"`
+	// OnFailure is what is done with a flip that stands still.
+	OnFailure string `json:"on_failure,omitempty"`
 }
+
+// What is done with a flip that stands still.
+const (
+	onFailureRevert = "revert"
+	onFailureWait   = "wait"
+)
+
+const (
+	// watchFor is how long every node has to show the data plane without a
+	// restart of its Felix before the flip is called done.
+	watchFor = 20 * time.Second
+	// askEvery is how often the nodes are asked meanwhile.
+	askEvery = 5 * time.Second
+	// reverting is the note that the data plane is being taken back, and why.
+	reverting = "reverting"
+)
 
 func (dataplaneModule) About() rollout.About {
 	return rollout.About{
 		Params: rollout.Params{
 			"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
-			"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node may stand still (10m)"},
+			"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node, and then the proof on every node, may stand still (10m)"},
+			"on_failure":      {Type: rollout.String, Choices: []string{onFailureRevert, onFailureWait}, Help: "what is done when the move to BPF stands still: revert takes the data plane back as long as kube-proxy serves, wait leaves it as it is (revert)"},
 		},
 		Rule: "data-plane",
 	}
@@ -49,6 +68,10 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, err
 	}
 	want := DataPlane(text)
+	onFailure, err := argChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
 	stall, err := cluster.ArgTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -77,7 +100,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Back:    fmt.Sprintf("move the data plane back to %s", have),
 		Data: cluster.Pack(dataplaneData{
 			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
-			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(),
+			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
 		}),
 	}
 	if have == want {
@@ -108,14 +131,10 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
-		calico := map[string]any{"linuxDataplane": string(d.After)}
-		if d.After == BPF {
-			calico["hostPorts"] = nil
+		if why := c.SoFar[reverting]; why != "" {
+			return m.d.revert(ctx, c, d, why)
 		}
-		if d.After == Iptables && d.Automatic {
-			calico["bpfNetworkBootstrap"] = "Disabled"
-		}
-		return m.d.flip(ctx, c, d.After, calico, d.Stall)
+		return m.d.flip(ctx, c, d.After, d.forth(), d.Stall, func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) })
 	})
 }
 
@@ -124,22 +143,43 @@ func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 		if d.Asked {
 			return rollout.AlreadyDone("the data plane was asked for before this run")
 		}
-		calico := map[string]any{"linuxDataplane": nil} // null takes the field away
-		if d.Before != "" {
-			calico["linuxDataplane"] = string(d.Before)
-		}
-		if d.After == BPF && d.HostPorts != "" {
-			calico["hostPorts"] = d.HostPorts
-		}
-		if d.After == Iptables && d.Automatic {
-			calico["bpfNetworkBootstrap"] = "Enabled"
-		}
-		return m.d.flip(ctx, c, Installation{LinuxDataplane: d.Before}.DataPlane(), calico, d.Stall)
+		return m.d.flip(ctx, c, d.before(), d.back(), d.Stall, nil)
 	})
 }
 
-// flip asks for a data plane in one patch and watches it arrive.
-func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoNetwork map[string]any, stallText string) rollout.Outcome {
+// before is the data plane that the way back leads to.
+func (d dataplaneData) before() DataPlane { return Installation{LinuxDataplane: d.Before}.DataPlane() }
+
+// forth is the patch of calicoNetwork.
+func (d dataplaneData) forth() map[string]any {
+	patch := map[string]any{"linuxDataplane": string(d.After)}
+	if d.After == BPF {
+		patch["hostPorts"] = nil
+	}
+	if d.After == Iptables && d.Automatic {
+		patch["bpfNetworkBootstrap"] = "Disabled"
+	}
+	return patch
+}
+
+// back is the patch that takes it back. null takes a field away.
+func (d dataplaneData) back() map[string]any {
+	patch := map[string]any{"linuxDataplane": nil}
+	if d.Before != "" {
+		patch["linuxDataplane"] = string(d.Before)
+	}
+	if d.After == BPF && d.HostPorts != "" {
+		patch["hostPorts"] = d.HostPorts
+	}
+	if d.After == Iptables && d.Automatic {
+		patch["bpfNetworkBootstrap"] = "Enabled"
+	}
+	return patch
+}
+
+// flip asks for a data plane in one patch and watches it arrive: first in the
+// cluster's objects, then, if it is BPF, on every node.
+func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoNetwork map[string]any, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
@@ -171,16 +211,78 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoN
 		// It lags behind: by itself it proves nothing, but it is waited for.
 		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"
 	}
-	if !done {
-		return await(c, stall, roll{
-			doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
-			mark:     fmt.Sprintf("%s %d %s", f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
-			degraded: f.degraded(),
-			hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
-			laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
-		})
+	r := roll{
+		doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
+		mark:     fmt.Sprintf("%s %s %d %s", want, f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
+		degraded: f.degraded(),
+		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
+		laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
+		giveUp:   giveUp,
+	}
+	switch {
+	case !done:
+		return await(c, stall, r)
+	case want == BPF:
+		return d.awaitProof(ctx, c, stall, r)
 	}
 	return c.Done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), cmp.Or(f.Felix.BPFEnabled, "not set"))
+}
+
+// awaitProof waits until every node shows the eBPF data plane, and goes on
+// showing it for a while: bpfEnabled is a request, Felix restarts itself only
+// then, its readiness may stay green meanwhile, and where the kernel refuses it
+// goes on without.
+func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll) rollout.Outcome {
+	p, err := d.prove(ctx, BPF)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if len(p.Unproven) > 0 {
+		r.now, r.mark, r.laggards = p.text(BPF), p.Mark, nil
+		r.hint = "see kubectl -n calico-system logs of these nodes' calico-node, and whether their kernel is fit; " + r.hint
+		if o := await(c, stall, r); o.Kind != rollout.Waiting {
+			return o
+		}
+		c.Steady("proven", "")
+		return rollout.WaitFor(askEvery, "%s", r.now)
+	}
+	if c.Steady("proven", p.Mark) < watchFor {
+		return rollout.WaitFor(askEvery, "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
+	}
+	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+}
+
+// giveUp is the end of a flip that stands still: the data plane is taken back
+// where that is wanted and kube-proxy serves, else it is left as it is.
+func (d Deps) giveUp(ctx context.Context, c *cluster.Call, data dataplaneData, p *rollout.Problem) rollout.Outcome {
+	if data.After != BPF || data.OnFailure != onFailureRevert || data.Asked {
+		return rollout.Fail(p)
+	}
+	f, err := read(ctx, d.Client, readKubeProxies, readInstallation)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if !f.kubeProxyServes() {
+		p.Hint = "the data plane is not taken back, because kube-proxy is off and nobody would serve Services: bring it back first (fleetd.calico.kube_proxy: {state: enabled}); " + p.Hint
+		return rollout.Fail(p)
+	}
+	return rollout.Intend(reverting, p.Message)
+}
+
+// revert takes the data plane back and then fails with the reason.
+func (d Deps) revert(ctx context.Context, c *cluster.Call, data dataplaneData, why string) rollout.Outcome {
+	o := d.flip(ctx, c, data.before(), data.back(), data.Stall, nil)
+	switch {
+	case !o.Final():
+		o.Message = "taking the data plane back: " + o.Message
+		return o
+	case o.Bad():
+		return rollout.Fail(&rollout.Problem{Message: why + "; and the data plane could not be taken back: " + o.Message, Hint: o.Hint})
+	}
+	return rollout.Fail(&rollout.Problem{
+		Message: fmt.Sprintf("%s; the data plane was taken back to %s, and kube-proxy was not touched", why, data.before()),
+		Hint:    "mend what is named (calico-node's log on that node says more), then apply again",
+	})
 }
 
 func backPatch(want DataPlane) string {

@@ -27,7 +27,7 @@ import (
 
 func planned(t *testing.T, f fakes, module string, args rollout.Args) (rollout.Module, rollout.Change) {
 	t.Helper()
-	m := Modules(Deps{Client: f.Client})[module]
+	m := Modules(f.deps())[module]
 	facts, err := f.Facts(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestPreflightJudgesKernelsWhenItRuns(t *testing.T) {
 func TestVerify(t *testing.T) {
 	f := recorded(t, "bpf")
 	mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF", "timeout": "1m"})
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready" {
+	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready, Felix on 2 nodes" {
 		t.Errorf("%+v", o)
 	}
 	f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {

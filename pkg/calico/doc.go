@@ -11,6 +11,9 @@
 //     generation, observedGeneration and pod counts, FelixConfiguration's
 //     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
 //     on a quick roll never moves.
+//   - bpfEnabled is a request. That Felix follows it is seen on every node, over
+//     SSH (Deps.prove), before kube-proxy is touched and again at the end. A flip
+//     that is not seen on every node goes back by itself.
 //   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
 //   - Diff is pure and leaves out what moves by itself (pods, readiness), so
 //     that a reviewed plan does not go stale over night.

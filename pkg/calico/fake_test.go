@@ -35,6 +35,7 @@ type fakes struct {
 	*cluster.Client
 	kube *kubefake.Clientset
 	dyn  *dynamicfake.FakeDynamicClient
+	ssh  *felixes
 }
 
 func newFakes(t *testing.T, objects ...runtime.Object) fakes {
@@ -52,7 +53,7 @@ func newFakes(t *testing.T, objects ...runtime.Object) fakes {
 	dyn := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
 		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList",
 	}, custom...)
-	return fakes{&cluster.Client{Kube: kube, Dynamic: dyn, Server: "https://10.0.0.3:6443"}, kube, dyn}
+	return fakes{&cluster.Client{Kube: kube, Dynamic: dyn, Server: "https://10.0.0.3:6443"}, kube, dyn, &felixes{}}
 }
 
 // Facts reads the fakes.

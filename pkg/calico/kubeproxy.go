@@ -17,6 +17,8 @@ import (
 const (
 	disabled = "disabled"
 	enabled  = "enabled"
+	// enabledSpec is how Installation's fields say it.
+	enabledSpec = "Enabled"
 )
 
 // kubeProxyModule is fleetd.calico.kube_proxy: kube-proxy away from every node,
@@ -173,6 +175,15 @@ func (f Facts) projectedBPF() bool {
 	return f.bpfEnabled() && (f.Install != Operator || f.Installation.DataPlane() == BPF)
 }
 
+// kubeProxyServes reports whether Services would be served without the eBPF
+// data plane. The operator brings back what it manages itself.
+func (f Facts) kubeProxyServes() bool {
+	if len(f.StaticKubeProxies) > 0 || f.Installation.KubeProxyManagement == enabledSpec {
+		return true
+	}
+	return slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
+}
+
 // foreignKubeProxy is why kube-proxy cannot be changed by its DaemonSet.
 func (f Facts) foreignKubeProxy() *rollout.Problem {
 	if len(f.StaticKubeProxies) > 0 {
@@ -241,6 +252,18 @@ func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyD
 			doing: "kube-proxy stays until the eBPF data plane serves", now: "kube-proxy is untouched: " + why, mark: fmt.Sprint(f.CalicoNode.Updated),
 			hint: "see kubectl -n calico-system rollout status ds/calico-node, then run fleetd again",
 		})
+	}
+	if data.NeedsBPF && len(patch) > 0 {
+		p, err := d.prove(ctx, BPF)
+		if err != nil {
+			return c.Failed(err)
+		}
+		if len(p.Unproven) > 0 {
+			return await(c, stall, roll{
+				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
+				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF) + "'",
+			})
+		}
 	}
 	for _, k := range patch {
 		sel, _ := data.selector(k.Name)

@@ -42,7 +42,7 @@ func labClient(t *testing.T) *cluster.Client {
 // labStep plans a task on the cluster as it is and executes it.
 func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) (rollout.Change, rollout.Outcome, *machine) {
 	t.Helper()
-	mod := Modules(Deps{Client: c})[module]
+	mod := Modules(labDeps(c))[module]
 	f, err := ReadFacts(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestLabThereAndBack(t *testing.T) {
 	pre := rollout.Args{"api_host": host, "api_port": int64(6443)}
 
 	labKernels(t, c, "3.10.0-1160.el7.x86_64")
-	mod := Modules(Deps{Client: c})["fleetd.calico.preflight"]
+	mod := Modules(labDeps(c))["fleetd.calico.preflight"]
 	f, err := ReadFacts(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestLabUndo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mods := Modules(Deps{Client: c})
+	mods := Modules(labDeps(c))
 	type done struct {
 		module string
 		change rollout.Change
@@ -215,7 +215,7 @@ func TestLabDegraded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mod := Modules(Deps{Client: c})["fleetd.calico.dataplane"]
+	mod := Modules(labDeps(c))["fleetd.calico.dataplane"]
 	f, err := ReadFacts(ctx, c)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,9 @@ type Deps struct {
 	// Client is the cluster. It may be nil where plans are only made; then the
 	// observer has said so already.
 	Client *cluster.Client
+	// Hosts reaches the nodes over SSH, and Nodes says which host is which Node.
+	Hosts cluster.Runner
+	Nodes map[string]cluster.HostRef
 }
 
 // Modules returns the modules of this package by the names that tasks use.

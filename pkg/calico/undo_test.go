@@ -158,7 +158,7 @@ func TestUndoRestoresTheCluster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mods := Modules(Deps{Client: f.Client})
+		mods := Modules(f.deps())
 		var some []did
 		var theirs []rollout.Args
 		for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(tasks)-1), 1, 6).Draw(rt, "tasks") {

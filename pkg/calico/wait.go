@@ -32,6 +32,9 @@ type roll struct {
 	hint string
 	// laggards, if set, says what holds it up. It is asked only for the end.
 	laggards func() string
+	// giveUp, if set, is the end in place of a failure when nothing moves any
+	// more.
+	giveUp func(*rollout.Problem) rollout.Outcome
 }
 
 // await turns the state of a roll into the outcome: wait on, or fail when it
@@ -54,7 +57,11 @@ func await(c *cluster.Call, stall time.Duration, r roll) rollout.Outcome {
 				m += "; " + l
 			}
 		}
-		return rollout.Fail(&rollout.Problem{Message: m, Hint: r.hint})
+		p := &rollout.Problem{Message: m, Hint: r.hint}
+		if r.giveUp != nil {
+			return r.giveUp(p)
+		}
+		return rollout.Fail(p)
 	}
 	now := r.now
 	if r.degraded != "" {
