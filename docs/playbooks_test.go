@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fleetd/fleetd/bpf"
+	"github.com/fleetd/fleetd/pkg/calico"
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/kernel"
 	fleetdmodule "github.com/fleetd/fleetd/pkg/module"
@@ -65,7 +66,7 @@ func (p *page) write() string {
 	p.keywords()
 	modules := map[string]rollout.Module{}
 	for _, set := range []map[string]rollout.Module{
-		kernel.Modules(nil), cluster.Modules(cluster.Deps{}), bpf.Modules(bpf.Deps{}), fleetdmodule.Modules(nil),
+		kernel.Modules(nil), cluster.Modules(cluster.Deps{}), calico.Modules(calico.Deps{}), bpf.Modules(bpf.Deps{}), fleetdmodule.Modules(nil),
 	} {
 		maps.Copy(modules, set)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fleetd/fleetd/bpf"
 	"github.com/fleetd/fleetd/integration/lab/controlplane"
+	"github.com/fleetd/fleetd/integration/lab/fleet"
 	"github.com/fleetd/fleetd/integration/lab/nodes"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -37,6 +38,7 @@ func TestEndToEnd(t *testing.T) {
 		{"a plan whose time is over", stalePlan},
 		{"compliance", complianceReport},
 		{"the way back", wayBack},
+		{"a node without BPF", nodeWithoutBPF},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
 			here := *b
@@ -403,4 +405,26 @@ func wayBack(t *testing.T, b *bastion) {
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
 	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
+}
+
+// flipOnly asks for the data plane, and is not patient.
+const flipOnly = `
+- name: Calico moves to eBPF
+  hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - fleetd.calico.preflight: {linux_dataplane: BPF}
+    - fleetd.calico.dataplane: {linux_dataplane: BPF, timeout: 30s}
+    - fleetd.calico.kube_proxy: {state: disabled}
+`
+
+// nodeWithoutBPF flips a cluster in which Felix of one node goes on without BPF:
+// the node is named, kube-proxy stays, and the data plane goes back by itself.
+func nodeWithoutBPF(t *testing.T, b *bastion) {
+	b.on(2, "touch "+fleet.NoBPF)
+	b.want(3, []string{"node2 (Felix goes on without BPF", "the data plane was taken back to Iptables"},
+		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", flipOnly), "--yes")
+	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
+	b.on(2, "rm "+fleet.NoBPF)
 }

@@ -18,8 +18,8 @@ import (
 // Two packages have tests that need more than a machine has by itself, and
 // take it by an environment variable. They are run here with what the labs have.
 
-// TestClusterModules runs pkg/cluster's tests against a real API server with
-// the real operator.
+// TestClusterModules runs the tests of pkg/cluster and pkg/calico against a real
+// API server with the real operator.
 func TestClusterModules(t *testing.T) {
 	if err := controlplane.Build(t.Context(), "", os.Stderr); err != nil {
 		t.Fatal(err)
@@ -39,8 +39,10 @@ func TestClusterModules(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	binary := compileTests(t, "../pkg/cluster")
-	runTests(t, lab.Command(t.Context(), binary, "-test.run=Lab", "-test.v", "-test.timeout=20m"), "../pkg/cluster", "FLEETD_TEST_KUBECONFIG="+lab.Kubeconfig)
+	for _, dir := range []string{"../pkg/cluster", "../pkg/calico"} {
+		binary := compileTests(t, dir)
+		runTests(t, lab.Command(t.Context(), binary, "-test.run=Lab", "-test.v", "-test.timeout=20m"), dir, "FLEETD_TEST_KUBECONFIG="+lab.Kubeconfig)
+	}
 }
 
 // TestBPFOnOtherKernels loads the BPF objects on the oldest and the newest

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fleetd/fleetd/bpf"
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/calico"
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/kernel"
 	"github.com/fleetd/fleetd/pkg/playbook"
@@ -24,7 +25,7 @@ import (
 // realModules are the parameters of the modules that fleetd is built with.
 func realModules() map[string]rollout.Params {
 	out := map[string]rollout.Params{}
-	for _, set := range []map[string]rollout.Module{kernel.Modules(nil), cluster.Modules(cluster.Deps{}), bpf.Modules(bpf.Deps{})} {
+	for _, set := range []map[string]rollout.Module{kernel.Modules(nil), cluster.Modules(cluster.Deps{}), calico.Modules(calico.Deps{}), bpf.Modules(bpf.Deps{})} {
 		for name, m := range set {
 			out[name] = m.About().Params
 		}

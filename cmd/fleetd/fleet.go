@@ -15,6 +15,7 @@ import (
 
 	"github.com/fleetd/fleetd/bpf"
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/calico"
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/kernel"
@@ -41,7 +42,7 @@ type fleet struct {
 func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl := &fleet{reach: r}
 	var err error
-	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.hosts(), time.Now)
+	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.worked(), time.Now)
 	fl.pool = newPool(c, f, fl.looking.Hold)
 	if r.Kubeconfig != "" {
 		o := cluster.Options{UserAgent: "fleetd/" + version}
@@ -56,21 +57,26 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 		}
 	}
 	hosts := node.NewFleet(fl.pool, r.Targets)
-	fl.modules = modules(fl.client, hosts)
+	fl.modules = modules(fl.client, hosts, r.Nodes)
 	// The first problem of a host is the one that is shown: its own come before
 	// those that it shares with all others.
-	fl.observers = append([]rollout.Observer{node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done}}, cluster.Observers(fl.client, r.Nodes)...)
+	fl.observers = []rollout.Observer{
+		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done},
+		cluster.Observer(fl.client, r.Nodes),
+		calico.Observer(fl.client),
+	}
 	return fl, nil
 }
 
 func (fl *fleet) close() { _ = fl.pool.Close() } // connections only: nothing is lost
 
 // modules are all modules that a task can name.
-func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Module {
+func modules(client *cluster.Client, hosts *node.Fleet, nodes map[string]cluster.HostRef) map[string]rollout.Module {
 	out := map[string]rollout.Module{}
 	for _, set := range []map[string]rollout.Module{
 		kernel.Modules(hosts),
 		cluster.Modules(cluster.Deps{Client: client, Hosts: hosts}),
+		calico.Modules(calico.Deps{Client: client, Hosts: hosts, Nodes: nodes}),
 		bpf.Modules(bpf.Deps{Hosts: hosts}),
 		module.Modules(hosts),
 	} {
@@ -82,7 +88,7 @@ func modules(client *cluster.Client, hosts *node.Fleet) map[string]rollout.Modul
 // params are the parameters of all modules: they need neither cluster nor hosts.
 func params() map[string]rollout.Params {
 	out := map[string]rollout.Params{}
-	for name, m := range modules(nil, nil) {
+	for name, m := range modules(nil, nil, nil) {
 		out[name] = m.About().Params
 	}
 	return out
@@ -151,7 +157,12 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := reachOf(c, f, inv, vars, cfg.Connection, hostsOf(desired))
+	hosts := hostsOf(desired)
+	var beside []string
+	if asksNodes(desired) {
+		beside = slices.DeleteFunc(slices.Clone(inv.Hosts()), func(h string) bool { return h == rollout.Localhost || slices.Contains(hosts, h) })
+	}
+	r, err := reachOf(c, f, inv, vars, cfg.Connection, hosts, beside)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +177,14 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 		fmt.Fprintln(c.ErrOrStderr(), "warning: "+cluster.NoCluster)
 	}
 	return p, nil
+}
+
+// asksNodes tells whether a task about Calico asks every node of the cluster
+// over SSH, whichever hosts the playbook works on.
+func asksNodes(d rollout.Desired) bool {
+	return slices.ContainsFunc(d.Plays, func(p rollout.Play) bool {
+		return slices.ContainsFunc(p.Tasks, func(t rollout.Task) bool { return strings.HasPrefix(t.Module, "fleetd.calico.") })
+	})
 }
 
 // wantsNodes tells whether a task is about a host's Node, and the host may have
@@ -190,18 +209,20 @@ func newResolver(inv *inventory.Inventory) (*playbook.Resolver, error) {
 
 // reachOf says how the hosts and the cluster are reached, from the inventory and
 // the flags.
-func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts []string) (reach, error) {
-	r := reach{Nodes: map[string]cluster.HostRef{}}
+func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts, beside []string) (reach, error) {
+	r := reach{Nodes: map[string]cluster.HostRef{}, Beside: beside}
 	var err error
 	if r.ControlPlane, err = controlPlaneOf(inv); err != nil {
 		return r, err
 	}
-	asked := hosts
+	asked := slices.Concat(hosts, beside)
 	if f.kubeVia != "" {
 		if err := checkKubeVia(f.kubeVia, inv, hosts); err != nil {
 			return r, err
 		}
-		asked = append(slices.Clone(hosts), f.kubeVia)
+		if !slices.Contains(beside, f.kubeVia) {
+			asked = append(asked, f.kubeVia)
+		}
 	}
 	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked); err != nil {
 		return r, err
@@ -209,7 +230,9 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 	if f.kubeVia != "" {
 		via := r.Targets[f.kubeVia]
 		r.KubeVia = &via
-		delete(r.Targets, f.kubeVia)
+		if !slices.Contains(beside, f.kubeVia) {
+			delete(r.Targets, f.kubeVia)
+		}
 	}
 	// A host's Node is found by its name or address.
 	for h, t := range r.Targets {

@@ -22,6 +22,9 @@ import (
 // has changed or is gone, and from any folder.
 type reach struct {
 	Targets map[string]sshexec.Target `json:"targets"`
+	// Beside are those of them that no step works on: the steps about Calico ask
+	// every node.
+	Beside []string `json:"beside,omitempty"`
 	// Nodes is how each host finds its Node.
 	Nodes map[string]cluster.HostRef `json:"nodes,omitempty"`
 	// ControlPlane are the hosts of the inventory's group.
@@ -77,6 +80,11 @@ func (r reach) bind(p *rollout.Plan) {
 
 // hosts are those of the inventory, without the cluster.
 func (r reach) hosts() []string { return slices.Sorted(maps.Keys(r.Targets)) }
+
+// worked are the hosts that steps work on.
+func (r reach) worked() []string {
+	return slices.DeleteFunc(r.hosts(), func(h string) bool { return slices.Contains(r.Beside, h) })
+}
 
 // readReach is the reach that the journal kept, with the secrets that it did not
 // keep: as -k and -K are answered, or as an inventory that is given has them.

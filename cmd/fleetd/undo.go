@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/inventory"
+	"github.com/fleetd/fleetd/pkg/calico"
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/engine"
 	"github.com/fleetd/fleetd/pkg/journal"
@@ -139,7 +140,7 @@ func (fl *fleet) sections(hosts []string) map[string][]string {
 				out[cluster.Kubernetes.Name()] = append(out[cluster.Kubernetes.Name()], h)
 			}
 		case fl.client != nil:
-			out[cluster.Calico.Name()] = []string{h}
+			out[calico.Section.Name()] = []string{h}
 		}
 	}
 	return out

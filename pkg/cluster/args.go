@@ -12,7 +12,8 @@ import (
 // The playbook compiler has checked names and types against Params already;
 // what is left here are defaults, and the forms that a template's value takes.
 
-func argString(a rollout.Args, name, absent string) string {
+// ArgString is an argument as text.
+func ArgString(a rollout.Args, name, absent string) string {
 	switch v := a[name].(type) {
 	case nil:
 		return absent
@@ -38,8 +39,9 @@ func argBool(a rollout.Args, name string, absent bool) (bool, error) {
 	}
 }
 
-func argInt(a rollout.Args, name string, absent int) (int, error) {
-	text := argString(a, name, "")
+// ArgInt is an argument that is a whole number.
+func ArgInt(a rollout.Args, name string, absent int) (int, error) {
+	text := ArgString(a, name, "")
 	if text == "" {
 		return absent, nil
 	}
@@ -50,9 +52,9 @@ func argInt(a rollout.Args, name string, absent int) (int, error) {
 	return int(n), nil
 }
 
-// argTimeout is the argument timeout; it also takes a bare number of seconds, as Ansible's timeouts are.
-func argTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
-	text := argString(a, "timeout", "")
+// ArgTimeout is the argument timeout; it also takes a bare number of seconds, as Ansible's timeouts are.
+func ArgTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
+	text := ArgString(a, "timeout", "")
 	if text == "" {
 		return absent, nil
 	}
@@ -66,31 +68,8 @@ func argTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-// argPort is a TCP port; 0 is refused.
-func argPort(a rollout.Args, name string, absent int) (string, error) {
-	n, err := argInt(a, name, absent)
-	if err != nil {
-		return "", err
-	}
-	if n < 1 || n > 65535 {
-		return "", fmt.Errorf("%s is %d, not a TCP port", name, n)
-	}
-	return strconv.Itoa(n), nil
-}
-
-// argChoice is one of the strings, to the letter.
-func argChoice(a rollout.Args, name, absent string, choices ...string) (string, error) {
-	v := argString(a, name, absent)
-	for _, c := range choices {
-		if v == c {
-			return v, nil
-		}
-	}
-	return "", fmt.Errorf("%s is %q, not one of %q", name, v, choices)
-}
-
-// pack puts a module's own data into a change.
-func pack(v any) json.RawMessage {
+// Pack puts a module's own data into a change.
+func Pack(v any) json.RawMessage {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // plain structs of this package
@@ -107,7 +86,7 @@ func unpack[T any](s rollout.Step) (T, error) {
 	return v, nil
 }
 
-// noOp is the change of a task that has nothing to do, and why.
-func noOp(format string, a ...any) rollout.Change {
+// NoOp is the change of a task that has nothing to do, and why.
+func NoOp(format string, a ...any) rollout.Change {
 	return rollout.Change{Action: rollout.NoOp, Summary: fmt.Sprintf(format, a...)}
 }

@@ -8,36 +8,36 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// outagePatience is how long the API server may be away in the middle of a
+// OutagePatience is how long the API server may be away in the middle of a
 // step. It is away for a while when its only node is rebooted.
-const outagePatience = 5 * time.Minute
+const OutagePatience = 5 * time.Minute
 
 // outage is the note of since when every call has met an API server that is away
 // or refuses for a reason that may pass.
 const outage = "outage"
 
-// call is one call of Do or Undo: the step that it is for, and the notes that
+// Call is one call of Do or Undo: the step that it is for, and the notes that
 // its outcome takes along. Nothing else is remembered from call to call.
-type call struct {
+type Call struct {
 	rollout.Step
 	notes map[string]string
 	// away is set when the API server could not be asked.
 	away bool
 }
 
-// act makes one call for a step whose change holds a T.
-func act[T any](s rollout.Step, do func(c *call, data T) rollout.Outcome) rollout.Outcome {
+// Act makes one call for a step whose change holds a T.
+func Act[T any](s rollout.Step, do func(c *Call, data T) rollout.Outcome) rollout.Outcome {
 	data, err := unpack[T](s)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	c := &call{Step: s}
+	c := &Call{Step: s}
 	o := do(c, data)
 	if o.Final() {
 		return o // there is no later call that would read the notes
 	}
 	if !c.away {
-		c.steady(outage, "")
+		c.Steady(outage, "")
 	}
 	for key, value := range c.notes {
 		o = o.Note(key, value)
@@ -45,16 +45,16 @@ func act[T any](s rollout.Step, do func(c *call, data T) rollout.Outcome) rollou
 	return o
 }
 
-func (c *call) note(key, value string) {
+func (c *Call) note(key, value string) {
 	if c.notes == nil {
 		c.notes = map[string]string{}
 	}
 	c.notes[key] = value
 }
 
-// steady says for how long value has been the same across the calls of this
+// Steady says for how long value has been the same across the calls of this
 // step, by the run's clock. The empty value forgets.
-func (c *call) steady(key, value string) time.Duration {
+func (c *Call) Steady(key, value string) time.Duration {
 	stored := c.SoFar[key]
 	if value == "" {
 		if stored != "" {
@@ -70,23 +70,23 @@ func (c *call) steady(key, value string) time.Duration {
 	return 0
 }
 
-// failed is the outcome of an error of the API server: a retry while it may
+// Failed is the outcome of an error of the API server: a retry while it may
 // pass, else the end of the step.
-func (c *call) failed(err error) rollout.Outcome {
+func (c *Call) Failed(err error) rollout.Outcome {
 	if !passing(err) {
 		return rollout.Fail(err)
 	}
 	c.away = true
-	if away := c.steady(outage, "yes"); away > outagePatience {
+	if away := c.Steady(outage, "yes"); away > OutagePatience {
 		return rollout.Fail(fmt.Errorf("%w (for %s)", err, away.Round(time.Second)))
 	}
-	return rollout.RetryAfter(pollEvery, err)
+	return rollout.RetryAfter(PollEvery, err)
 }
 
-// done is the end of a step with nothing left to do. The first attempt found
+// Done is the end of a step with nothing left to do. The first attempt found
 // it like that, and it is not fleetd's to take back; of a later one nobody can
 // tell, because an earlier one may have made the change.
-func (c *call) done(format string, a ...any) rollout.Outcome {
+func (c *Call) Done(format string, a ...any) rollout.Outcome {
 	if c.Attempt > 1 {
 		return rollout.Did(format, a...)
 	}

@@ -18,9 +18,9 @@ import (
 // DefaultTimeout bounds one request to the API server.
 const DefaultTimeout = 30 * time.Second
 
-// fieldManager is the name that the API server notes beside the fields that
+// FieldManager is the name that the API server notes beside the fields that
 // fleetd sets.
-const fieldManager = "fleetd"
+const FieldManager = "fleetd"
 
 // Options are what Connect may be told besides the kubeconfig.
 type Options struct {

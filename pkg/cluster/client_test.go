@@ -62,10 +62,10 @@ func TestWritesAreRecordedByTheConnection(t *testing.T) {
 	if len(n.ops) > 0 {
 		t.Fatalf("a read was recorded: %+v", n.ops)
 	}
-	if _, err := nodes.Patch(forHost(ctx, "web1"), "n", types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), strictPatch()); err != nil {
+	if _, err := nodes.Patch(forHost(ctx, "web1"), "n", types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), StrictPatch()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := nodes.Patch(ctx, "refused", types.MergePatchType, []byte(`{"spec":{"x":1}}`), strictPatch()); err == nil || !strings.Contains(err.Error(), "unknown field") {
+	if _, err := nodes.Patch(ctx, "refused", types.MergePatchType, []byte(`{"spec":{"x":1}}`), StrictPatch()); err == nil || !strings.Contains(err.Error(), "unknown field") {
 		t.Fatalf("the client must still see the answer: %v", err)
 	}
 	_, _ = c.Kube.CoreV1().Secrets("ns").Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s"}, StringData: map[string]string{"k": "hunter2"}}, metav1.CreateOptions{})

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -61,41 +60,6 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			return waiting{ready, drained, c, defaultReadyTimeout}
-		},
-		"preflight: a degraded operator": func(t *testing.T) waiting {
-			f := recorded(t, "iptables")
-			mod, c := planned(t, f, "fleetd.calico.preflight", rollout.Args{"api_host": "10.0.0.3"})
-			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "a conflict"))
-			return waiting{mod, rollout.Localhost, c, settle}
-		},
-		"dataplane: a degraded operator": func(t *testing.T) waiting {
-			f := recorded(t, "iptables")
-			endpointDone(t, f)
-			mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-			f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "spec", "calicoNetwork", "linuxDataplane"))
-			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "a conflict"))
-			return waiting{mod, rollout.Localhost, c, degradedPatience}
-		},
-		"api_endpoint: a roll that stands still": func(t *testing.T) waiting {
-			f := recorded(t, "iptables")
-			endpointDone(t, f)
-			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) { ds.Status.NumberReady = 4 })
-			f.tell(t, "10.0.0.9", "6443")
-			mod, c := planned(t, f, "fleetd.calico.api_endpoint", rollout.Args{"host": "10.0.0.3"})
-			return waiting{mod, rollout.Localhost, c, defaultStall}
-		},
-		"verify: what does not hold": func(t *testing.T) waiting {
-			f := recorded(t, "iptables")
-			mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF"})
-			return waiting{mod, rollout.Localhost, c, defaultVerifyTimeout}
-		},
-		"an API server that is away": func(t *testing.T) waiting {
-			f := recorded(t, "iptables")
-			mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF", "timeout": "1h"})
-			f.kube.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return true, nil, apierrors.NewServiceUnavailable("etcd has no leader")
-			})
-			return waiting{mod, rollout.Localhost, c, outagePatience + time.Second}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,51 +120,5 @@ func TestDrainIntendsBeforeItActs(t *testing.T) {
 				t.Errorf("%+v", o)
 			}
 		})
-	}
-}
-
-// A write that is refused again and again for a reason that may pass is an
-// outage, too, however well the reads before it go.
-func TestRefusedWritesAreAnOutage(t *testing.T) {
-	f := recorded(t, "bpf")
-	mod, c := planned(t, f, "fleetd.calico.external_service_mode", rollout.Args{"mode": "DSR"})
-	refuse := true
-	f.dyn.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return refuse, nil, apierrors.NewInternalError(errors.New("failed calling webhook"))
-	})
-	m := &machine{}
-	o := m.run(t, mod, rollout.Localhost, c)
-	if o.Kind != rollout.Failed || m.now < outagePatience || !strings.Contains(o.Message, "failed calling webhook") {
-		t.Errorf("%+v after %s", o, m.now)
-	}
-	// One that passes begins anew the next time.
-	m = &machine{}
-	m.once(mod, rollout.Localhost, c)
-	m.now += outagePatience
-	refuse = false
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
-		t.Errorf("%+v", o)
-	}
-}
-
-// An outage that passed is forgotten, so that a later one is judged by itself.
-func TestOutagesDoNotAddUp(t *testing.T) {
-	f := recorded(t, "iptables")
-	mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF", "timeout": "10h"})
-	away := true
-	f.kube.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return away, nil, apierrors.NewServiceUnavailable("etcd has no leader")
-	})
-	m := &machine{}
-	for _, away = range []bool{true, false, true, true} {
-		o := m.once(mod, rollout.Localhost, c)
-		if o.Final() {
-			t.Fatalf("after %s: %+v", m.now, o)
-		}
-		m.now += outagePatience - time.Second
-	}
-	m.now += 2 * time.Second
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
-		t.Errorf("%+v", o)
 	}
 }

@@ -12,10 +12,9 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// TestDiff plans the tasks of each testdata/diff/*.txtar, one on the state that
-// the other leaves, and compares what a person would read. The state is a
-// recording ("base") with changes ("facts.yaml") on localhost, or "node.yaml"
-// on a host.
+// TestDiff plans the tasks of each testdata/diff/*.txtar on the Node of
+// "node.yaml", one on the state that the other leaves, and compares what a
+// person would read.
 func TestDiff(t *testing.T) {
 	files, err := filepath.Glob("testdata/diff/*.txtar")
 	if err != nil || len(files) < 10 {
@@ -24,23 +23,15 @@ func TestDiff(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			a, text := readTxtar(t, file)
-			host := "el-0002"
-			var st rollout.State
-			if base := strings.TrimSpace(text("base")); base != "" {
-				host = rollout.Localhost
-				st = state(t, with(Calico, factsOf(t, base, text("facts.yaml"))))
-			} else {
-				var n Node
-				if err := yaml.Unmarshal([]byte(text("node.yaml")), &n); err != nil {
-					t.Fatal(err)
-				}
-				st = state(t, with(Kubernetes, n))
+			var n Node
+			if err := yaml.Unmarshal([]byte(text("node.yaml")), &n); err != nil {
+				t.Fatal(err)
 			}
 			var tasks []map[string]rollout.Args
 			if err := yaml.Unmarshal([]byte(text("tasks.yaml")), &tasks); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, file, a, "plan.txt", plan(t, host, st, tasks))
+			golden(t, file, a, "plan.txt", plan(t, "el-0002", state(t, with(Kubernetes, n)), tasks))
 		})
 	}
 }

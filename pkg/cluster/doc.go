@@ -1,34 +1,23 @@
-// Package cluster is what fleetd knows of a Kubernetes cluster with Calico and
-// what it does to one, through client-go.
+// Package cluster is what fleetd knows of a Kubernetes cluster and its nodes and
+// what it does to them, through client-go. What is Calico's is pkg/calico's,
+// which stands on this package.
 //
-// It reads two sections of a host's state: "kubernetes", the Node object of a
-// host ([Node]), and "calico", the cluster itself on localhost ([Facts]). It
-// writes through nine modules: fleetd.cluster.drain, ready and uncordon on nodes;
-// fleetd.calico.preflight, api_endpoint, kube_proxy, dataplane,
-// external_service_mode and verify on localhost. [Client.Members] says who votes
-// in etcd, and [Lease] keeps a second bastion off the cluster.
+// It reads one section of a host's state: "kubernetes", its Node object
+// ([Node]). It writes through three modules: fleetd.cluster.drain, ready and
+// uncordon. [Client.Members] says who votes in etcd, and [Lease] keeps a second
+// bastion off the cluster.
 //
 // What is true here:
 //
-//   - Whether a change has arrived is judged by what happened (a DaemonSet's
-//     generation, observedGeneration and pod counts, FelixConfiguration's
-//     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
-//     on a quick roll never moves.
-//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
 //   - A Node that was cordoned by somebody else stays cordoned.
 //   - Every write to the API server is noted as a [rollout.Operation] by the
 //     connection itself ([Connect]).
 //   - Every call of Do and Undo is short, and decides by the run's clock: what it
-//     has to remember are notes on its outcome.
-//   - Diff is pure and leaves out what moves by itself (pods, readiness), so
-//     that a reviewed plan does not go stale over night.
+//     has to remember are notes on its outcome ([Call]).
 //
-// The rights that are needed: get and list on nodes, pods, services, configmaps,
-// daemonsets, deployments, poddisruptionbudgets, installations and
-// tigerastatuses (operator.tigera.io) and felixconfigurations
-// (crd.projectcalico.org); get on the namespace kube-system and the path /readyz;
-// patch on nodes, daemonsets, installations and felixconfigurations; create,
-// patch and delete on configmaps in tigera-operator; create on pods/eviction
-// (delete on pods with disable_eviction); get, create and update on leases
-// (coordination.k8s.io) in kube-system.
+// The rights that are needed: get and list on nodes, pods, daemonsets and
+// poddisruptionbudgets; get on the namespace kube-system and the path /readyz;
+// patch on nodes; create on pods/eviction (delete on pods with
+// disable_eviction); get, create and update on leases (coordination.k8s.io) in
+// kube-system.
 package cluster

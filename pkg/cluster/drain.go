@@ -64,8 +64,8 @@ func (m drainModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func drainOptions(a rollout.Args) (o DrainOptions, err error) {
-	timeout, err1 := argTimeout(a, defaultDrainTimeout)
-	grace, err2 := argInt(a, "grace_period", -1)
+	timeout, err1 := ArgTimeout(a, defaultDrainTimeout)
+	grace, err2 := ArgInt(a, "grace_period", -1)
 	noEviction, err3 := argBool(a, "disable_eviction", false)
 	emptyDir, err4 := argBool(a, "delete_emptydir_data", true)
 	force, err5 := argBool(a, "force", false)
@@ -96,14 +96,14 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 		}
 	}
 	if n.Name == "" {
-		return noOp("%s: there is nothing to drain", n.none(host)), before, nil
+		return NoOp("%s: there is nothing to drain", n.none(host)), before, nil
 	}
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true,
 		Summary: fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout),
 		Back:    fmt.Sprintf("leave Node %s cordoned, as it was before", n.Name),
 		Risks:   o.risks(),
-		Data:    pack(drainData{Node: n.Name, Before: n.Cordon(), DrainOptions: o}),
+		Data:    Pack(drainData{Node: n.Name, Before: n.Cordon(), DrainOptions: o}),
 	}
 	switch {
 	case n.Cordon().Ours():
@@ -137,19 +137,19 @@ func (o DrainOptions) risks() []string {
 }
 
 func (m drainModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d drainData) rollout.Outcome { return m.d.drain(ctx, c, d) })
+	return Act(s, func(c *Call, d drainData) rollout.Outcome { return m.d.drain(ctx, c, d) })
 }
 
 // Undo makes the node take work again once it is back, if it did before.
 func (m drainModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d drainData) rollout.Outcome {
+	return Act(s, func(c *Call, d drainData) rollout.Outcome {
 		return m.d.uncordon(ctx, c, d.Node, defaultReadyTimeout.String(), d.Before)
 	})
 }
 
 // drain is one look at the node: note who is there, then cordon it, then ask
 // every pod that has not been asked yet to leave, and say who is left.
-func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcome {
+func (d Deps) drain(ctx context.Context, c *Call, data drainData) rollout.Outcome {
 	ctx = forHost(ctx, c.Host)
 	timeout, err := time.ParseDuration(data.Timeout)
 	if err != nil {
@@ -162,7 +162,7 @@ func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcom
 	}
 	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
 	if err != nil {
-		return c.failed(d.Client.explain(err, "read Node %s", data.Node))
+		return c.Failed(d.Client.Explain(err, "read Node %s", data.Node))
 	}
 	// What cannot be moved is found before the node is touched.
 	list, errs := h.GetPodsForDeletion(data.Node)
@@ -184,7 +184,7 @@ func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcom
 	}
 	if cordon {
 		if err := d.Client.setCordon(ctx, n, Cordon{On: true, By: cordonedByFleetd}); err != nil {
-			return c.failed(err)
+			return c.Failed(err)
 		}
 		// The next call lists the pods anew: one may have come before the cordon.
 		return rollout.WaitFor(0, "Node %s is cordoned", data.Node)
@@ -204,7 +204,7 @@ func (d Deps) empty(ctx context.Context, h *drain.Helper, data drainData, pods [
 		why, err := d.evict(ctx, h, &pods[i])
 		switch {
 		case err != nil && !passing(err):
-			return rollout.Fail(stays(d.Client.explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
+			return rollout.Fail(stays(d.Client.Explain(err, "evict pod %s from Node %s", name, data.Node), data.Node))
 		case err != nil:
 			blocked[err.Error()] = append(blocked[err.Error()], name)
 		case why != "":
@@ -223,7 +223,7 @@ func (d Deps) empty(ctx context.Context, h *drain.Helper, data drainData, pods [
 	if len(going) == 0 {
 		return rollout.WaitFor(askAgain, "%s", left)
 	}
-	return rollout.WaitFor(pollEvery, "%s", left)
+	return rollout.WaitFor(PollEvery, "%s", left)
 }
 
 // beginningKey is the note of a drain that has begun.
@@ -239,18 +239,18 @@ type beginning struct {
 	Residents []types.UID `json:"residents,omitempty"`
 }
 
-func newBeginning(c *call, pods []corev1.Pod) string {
+func newBeginning(c *Call, pods []corev1.Pod) string {
 	b := beginning{At: c.Now}
 	for _, p := range pods {
 		if toleratesCordon(p) {
 			b.Residents = append(b.Residents, p.UID)
 		}
 	}
-	return string(pack(b))
+	return string(Pack(b))
 }
 
 // readBeginning also says whether the drain has begun.
-func readBeginning(c *call) (b beginning, begun bool, err error) {
+func readBeginning(c *Call) (b beginning, begun bool, err error) {
 	note, begun := c.SoFar[beginningKey]
 	if !begun {
 		return b, false, nil
@@ -279,10 +279,10 @@ func toleratesCordon(p corev1.Pod) bool {
 func leftText(going []string, blocked map[string][]string) string {
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(blocked)) {
-		parts = append(parts, fmt.Sprintf("held back: %s (%s)", few(blocked[why]), why))
+		parts = append(parts, fmt.Sprintf("held back: %s (%s)", Few(blocked[why]), why))
 	}
 	if len(going) > 0 {
-		parts = append(parts, "leaving: "+few(going))
+		parts = append(parts, "leaving: "+Few(going))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -342,18 +342,18 @@ func (d Deps) budgets(ctx context.Context, p *corev1.Pod, refusal error) string 
 
 // cannotMove is the outcome when pods stand in the way, or the list of them
 // could not be had.
-func (d Deps) cannotMove(c *call, data drainData, timeout time.Duration, errs []error) rollout.Outcome {
+func (d Deps) cannotMove(c *Call, data drainData, timeout time.Duration, errs []error) rollout.Outcome {
 	err := errors.Join(errs...)
 	for _, e := range errs {
 		var st apierrors.APIStatus
 		if errors.As(e, &st) || unreachable(e) {
-			return c.failed(d.Client.explain(e, "list the pods of Node %s", data.Node))
+			return c.Failed(d.Client.Explain(e, "list the pods of Node %s", data.Node))
 		}
 	}
 	if !final(err.Error()) && c.Elapsed < timeout {
 		// kubectl looks up the DaemonSet of every pod, and reports its failure
 		// as a reason of the pod.
-		return rollout.RetryAfter(pollEvery, err)
+		return rollout.RetryAfter(PollEvery, err)
 	}
 	return rollout.Fail(&rollout.Problem{
 		Message: fmt.Sprintf("cannot drain Node %s: %s", data.Node, strings.ReplaceAll(err.Error(), "\n", "; ")),

@@ -181,7 +181,7 @@ func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
 	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is cordoned" {
 		t.Errorf("%+v", o)
 	}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != pollEvery {
+	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != PollEvery {
 		t.Errorf("%+v", o)
 	}
 	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held || o.After != askAgain {

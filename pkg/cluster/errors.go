@@ -29,8 +29,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint is the second line of the message: what to do next.
 func (e *Error) Hint() string { return e.What }
 
-// explain wraps an error of the API server, or of the way to it, once.
-func (c *Client) explain(err error, format string, a ...any) error {
+// NotConfigured is why nothing can be done with a cluster where none is configured.
+func NotConfigured(doing string) error {
+	return &Error{Doing: doing, Err: errors.New("no cluster is configured"), What: noKubeconfigHint}
+}
+
+// Explain wraps an error of the API server, or of the way to it, once.
+func (c *Client) Explain(err error, format string, a ...any) error {
 	if err == nil {
 		return nil
 	}

@@ -3,24 +3,16 @@ package cluster
 import (
 	"flag"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 	discoveryfake "k8s.io/client-go/discovery/fake"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -31,31 +23,19 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type fakes struct {
 	*Client
 	kube *kubefake.Clientset
-	dyn  *dynamicfake.FakeDynamicClient
 }
 
 func newFakes(t *testing.T, objects ...runtime.Object) fakes {
 	t.Helper()
-	var typed, custom []runtime.Object
-	for _, o := range objects {
-		if _, ok := o.(*unstructured.Unstructured); ok {
-			custom = append(custom, o)
-		} else {
-			typed = append(typed, o)
-		}
-	}
-	kube := kubefake.NewClientset(typed...)
+	kube := kubefake.NewClientset(objects...)
 	kube.Discovery().(*discoveryfake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.34.4"}
-	dyn := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList",
-	}, custom...)
-	return fakes{&Client{Kube: kube, Dynamic: dyn, Server: "https://10.0.0.3:6443"}, kube, dyn}
+	return fakes{&Client{Kube: kube, Server: "https://10.0.0.3:6443"}, kube}
 }
 
 // writes lists what was written to the fakes, as "patch daemonsets kube-proxy".
 func (f fakes) writes() []string {
 	var out []string
-	for _, a := range slices.Concat(f.kube.Actions(), f.dyn.Actions()) {
+	for _, a := range f.kube.Actions() {
 		switch a.GetVerb() {
 		case "get", "list", "watch":
 			continue
@@ -114,45 +94,12 @@ func golden(t *testing.T, file string, a *txtar.Archive, name, got string) {
 	}
 }
 
-// objects decodes a stream of YAML documents.
-func objects(t *testing.T, stream string) []runtime.Object {
-	t.Helper()
-	var out []runtime.Object
-	for doc := range strings.SplitSeq(stream, "\n---\n") {
-		var u unstructured.Unstructured
-		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
-			t.Fatal(err)
+func only(writes []string, resource string) []string {
+	var out []string
+	for _, w := range writes {
+		if strings.Contains(w, " "+resource) {
+			out = append(out, w)
 		}
-		if !scheme.Scheme.Recognizes(u.GroupVersionKind()) {
-			out = append(out, &u)
-			continue
-		}
-		o, _, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(doc), nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, o)
 	}
 	return out
-}
-
-// recorded returns fakes with the objects of a recording.
-func recorded(t *testing.T, name string) fakes {
-	t.Helper()
-	_, file := readTxtar(t, filepath.Join("testdata", "read", name+".txtar"))
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: kubeNamespace, UID: "11-22"}}
-	return newFakes(t, append(objects(t, file("objects.yaml")), ns)...)
-}
-
-// factsOf are the facts of a recording, with changes in YAML merged in.
-func factsOf(t *testing.T, name, changes string) Facts {
-	t.Helper()
-	_, file := readTxtar(t, filepath.Join("testdata", "read", name+".txtar"))
-	var f Facts
-	for _, text := range []string{file("facts.yaml"), changes} {
-		if err := yaml.Unmarshal([]byte(text), &f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return f
 }

@@ -83,7 +83,7 @@ func (c *Client) LeaseHolder(ctx context.Context) (*LeaseHeld, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, c.explain(err, "read who holds the cluster (Lease %s/%s)", kubeNamespace, leaseName)
+		return nil, c.Explain(err, "read who holds the cluster (Lease %s/%s)", kubeNamespace, leaseName)
 	}
 	return heldBy(l), nil
 }
@@ -168,9 +168,9 @@ func (c *Client) changeLease(ctx context.Context, create bool, change func(*coor
 			return err
 		}
 		if missing {
-			_, err = c.leases().Create(ctx, l, metav1.CreateOptions{FieldManager: fieldManager})
+			_, err = c.leases().Create(ctx, l, metav1.CreateOptions{FieldManager: FieldManager})
 		} else {
-			_, err = c.leases().Update(ctx, l, metav1.UpdateOptions{FieldManager: fieldManager})
+			_, err = c.leases().Update(ctx, l, metav1.UpdateOptions{FieldManager: FieldManager})
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || try == writeTries {
 			return err
@@ -183,7 +183,7 @@ func (c *Client) explainLease(err error, doing string) error {
 	if errors.As(err, &held) {
 		return err
 	}
-	return c.explain(err, "%s (Lease %s/%s)", doing, kubeNamespace, leaseName)
+	return c.Explain(err, "%s (Lease %s/%s)", doing, kubeNamespace, leaseName)
 }
 
 // mine reports whether a Lease is still in this hold.

@@ -47,7 +47,7 @@ func (c *Client) Members(ctx context.Context, hosts map[string]HostRef) ([]rollo
 	}
 	pods, err := c.Kube.CoreV1().Pods(kubeNamespace).List(ctx, metav1.ListOptions{LabelSelector: etcdPods})
 	if err != nil {
-		return nil, c.explain(err, "list etcd's pods")
+		return nil, c.Explain(err, "list etcd's pods")
 	}
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func memberDown(p *corev1.Pod, nodes []Node) string {
 		return fmt.Sprintf("Node %s is gone", p.Spec.NodeName)
 	case nodes[i].Down() != "":
 		return nodes[i].Down() // the pod is down because of it
-	case notReady(p) != "":
+	case NotReady(p) != "":
 		return p.Name + " is not Ready"
 	}
 	return ""
@@ -118,20 +118,20 @@ func (c *Client) etcdAnswers(ctx context.Context) error {
 
 // mayTake is the outcome of a drain that must not begin, because without this
 // control-plane node the cluster would lose its quorum; nil if it may.
-func (d Deps) mayTake(ctx context.Context, c *call, n *corev1.Node, timeout time.Duration) *rollout.Outcome {
+func (d Deps) mayTake(ctx context.Context, c *Call, n *corev1.Node, timeout time.Duration) *rollout.Outcome {
 	if !nodeFacts(n).ControlPlane() {
 		return nil
 	}
 	members, err := d.Client.voters(ctx)
 	if err != nil {
-		o := c.failed(err)
+		o := c.Failed(err)
 		return &o
 	}
 	why := lossOf(n.Name, members)
 	if why == "" {
 		return nil
 	}
-	o := rollout.WaitFor(pollEvery, "Node %s is not drained yet: %s", n.Name, why)
+	o := rollout.WaitFor(PollEvery, "Node %s is not drained yet: %s", n.Name, why)
 	if c.Elapsed >= timeout {
 		o = rollout.Fail(&rollout.Problem{
 			Message: fmt.Sprintf("cannot drain Node %s: %s, for %s", n.Name, why, timeout),
@@ -168,5 +168,5 @@ func lossOf(node string, members []rollout.Member) string {
 	for _, m := range down {
 		why = append(why, m.Down)
 	}
-	return fmt.Sprintf("without it %d of %d control-plane members would serve, and %s", serving, len(members), few(why))
+	return fmt.Sprintf("without it %d of %d control-plane members would serve, and %s", serving, len(members), Few(why))
 }

@@ -24,17 +24,8 @@ type Deps struct {
 // Modules returns the modules of this package by the names that tasks use.
 func Modules(d Deps) map[string]rollout.Module {
 	return map[string]rollout.Module{
-		"fleetd.cluster.drain":                drainModule{d},
-		"fleetd.cluster.ready":                readyModule{d},
-		"fleetd.cluster.uncordon":             uncordonModule{d},
-		"fleetd.calico.preflight":             preflightModule{d},
-		"fleetd.calico.api_endpoint":          endpointModule{d},
-		"fleetd.calico.kube_proxy":            kubeProxyModule{d},
-		"fleetd.calico.dataplane":             dataplaneModule{d},
-		"fleetd.calico.external_service_mode": serviceModeModule{d},
-		"fleetd.calico.verify":                verifyModule{d},
+		"fleetd.cluster.drain":    drainModule{d},
+		"fleetd.cluster.ready":    readyModule{d},
+		"fleetd.cluster.uncordon": uncordonModule{d},
 	}
 }
-
-// readsCalico is what every module on localhost has to know.
-func readsCalico() []rollout.Read { return []rollout.Read{{Section: Calico.Name()}} }

@@ -25,12 +25,11 @@ type HostRef struct {
 	NoNode bool `json:",omitempty"`
 }
 
-// Observers returns the observers of the sections "kubernetes" and "calico".
-// With a nil client no host is known to be a node or none ([Node.Unknown]), and
-// the observation of the cluster is the error that none is configured: a missing
-// kubeconfig must not look like hosts without pods.
-func Observers(c *Client, hosts map[string]HostRef) []rollout.Observer {
-	return []rollout.Observer{&nodeObserver{c, hosts}, &clusterObserver{c}}
+// Observer returns the observer of the section "kubernetes". With a nil client
+// no host is known to be a node or none ([Node.Unknown]): a missing kubeconfig
+// must not look like hosts without pods.
+func Observer(c *Client, hosts map[string]HostRef) rollout.Observer {
+	return &nodeObserver{c, hosts}
 }
 
 type nodeObserver struct {
@@ -44,18 +43,18 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 	out := make(map[string]rollout.SectionObservation, len(keys))
 	if o.client == nil {
 		for h := range keys {
-			out[h] = observation(Node{Unknown: !o.hosts[h].NoNode}, nil)
+			out[h] = Observation(Node{Unknown: !o.hosts[h].NoNode}, nil)
 		}
 		return out
 	}
 	var id map[string]string
 	nodes, err := o.client.Nodes(ctx) // one list for the whole fleet
 	if err == nil {
-		id, err = o.client.identity(ctx)
+		id, err = o.client.Identity(ctx)
 	}
 	if err != nil {
 		for h := range keys {
-			if out[h] = observation(Node{}, nil); !o.hosts[h].NoNode {
+			if out[h] = Observation(Node{}, nil); !o.hosts[h].NoNode {
 				out[h] = rollout.SectionObservation{Err: err}
 			}
 		}
@@ -66,7 +65,7 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 		asked = append(asked, h)
 	}
 	for h, m := range matchNodes(asked, o.hosts, nodes) {
-		so := observation(m.node, m.err)
+		so := Observation(m.node, m.err)
 		if so.Err == nil && m.node.Name != "" {
 			so.Identity, so.Down, so.ControlPlane = id, m.node.Down(), m.node.ControlPlane()
 		}
@@ -144,47 +143,19 @@ func canonicalIP(s string) string {
 	return ip.Unmap().String()
 }
 
-type clusterObserver struct{ client *Client }
-
-func (*clusterObserver) Section() string { return Calico.Name() }
-
-func (o *clusterObserver) Observe(ctx context.Context, keys map[string][]string) map[string]rollout.SectionObservation {
-	out := make(map[string]rollout.SectionObservation, len(keys))
-	var f Facts
-	var id map[string]string
-	var err error
-	if _, ok := keys[rollout.Localhost]; ok {
-		if f, err = o.client.Facts(ctx); err == nil {
-			id, err = o.client.identity(ctx)
-		}
-	}
-	for h := range keys {
-		if h != rollout.Localhost {
-			out[h] = rollout.SectionObservation{Err: &rollout.Problem{
-				Message: fmt.Sprintf("cannot read the cluster on %s: tasks about the cluster run once, on localhost", h),
-				Hint:    "put them in a play with hosts: localhost",
-			}}
-			continue
-		}
-		so := observation(f, err)
-		so.Identity = id
-		out[h] = so
-	}
-	return out
-}
-
-// identity tells this cluster from every other. Nothing else in a cluster has a
+// Identity tells this cluster from every other. Nothing else in a cluster has a
 // name: the API server's address may lead elsewhere tomorrow. The namespace
 // kube-system lives as long as the cluster does.
-func (c *Client) identity(ctx context.Context) (map[string]string, error) {
+func (c *Client) Identity(ctx context.Context) (map[string]string, error) {
 	ns, err := c.Kube.CoreV1().Namespaces().Get(ctx, kubeNamespace, metav1.GetOptions{})
 	if err != nil {
-		return nil, c.explain(err, "tell which cluster this is (a plan is bound to the UID of namespace %s)", kubeNamespace)
+		return nil, c.Explain(err, "tell which cluster this is (a plan is bound to the UID of namespace %s)", kubeNamespace)
 	}
 	return map[string]string{"cluster_uid": string(ns.UID)}, nil
 }
 
-func observation(v any, err error) rollout.SectionObservation {
+// Observation is what an observer found, or why it could not.
+func Observation(v any, err error) rollout.SectionObservation {
 	if err != nil {
 		return rollout.SectionObservation{Err: err}
 	}

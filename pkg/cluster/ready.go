@@ -40,7 +40,7 @@ func (readyModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	timeout, err := argTimeout(args, defaultReadyTimeout)
+	timeout, err := ArgTimeout(args, defaultReadyTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -50,19 +50,19 @@ func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	switch {
 	case n.Name == "":
-		return noOp("%s", n.none(host)), before, nil
+		return NoOp("%s", n.none(host)), before, nil
 	case n.Drained == nil:
-		return noOp("Node %s was not drained: it is not waited for", n.Name), before, nil
+		return NoOp("Node %s was not drained: it is not waited for", n.Name), before, nil
 	}
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
 		Summary: fmt.Sprintf("wait until Node %s is Ready in its present boot (at most %s)", n.Name, timeout),
-		Data:    pack(readyData{Node: n.Name, Timeout: timeout.String()}),
+		Data:    Pack(readyData{Node: n.Name, Timeout: timeout.String()}),
 	}, before, nil
 }
 
 func (m readyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d readyData) rollout.Outcome {
+	return Act(s, func(c *Call, d readyData) rollout.Outcome {
 		n, waiting := m.d.back(forHost(ctx, c.Host), c, d.Node, d.Timeout, fmt.Sprintf("call Node %s healthy", d.Node))
 		if waiting != nil {
 			if waiting.Kind == rollout.Failed {
@@ -83,7 +83,7 @@ func (readyModule) Undo(context.Context, rollout.Step) rollout.Outcome {
 // boot reported, and is it Ready? Ready alone proves nothing: through a whole
 // reboot a Node can stay Ready with the old boot's ID and kernel. While the node
 // is not back, the outcome says what to do; doing names what it is needed for.
-func (d Deps) back(ctx context.Context, c *call, name, within, doing string) (*corev1.Node, *rollout.Outcome) {
+func (d Deps) back(ctx context.Context, c *Call, name, within, doing string) (*corev1.Node, *rollout.Outcome) {
 	end := func(o rollout.Outcome) (*corev1.Node, *rollout.Outcome) { return nil, &o }
 	timeout, err := time.ParseDuration(within)
 	if err != nil {
@@ -95,18 +95,18 @@ func (d Deps) back(ctx context.Context, c *call, name, within, doing string) (*c
 		if late || !worthRetrying(err) {
 			return end(rollout.Fail(stays(err, name)))
 		}
-		return end(rollout.RetryAfter(pollEvery, err))
+		return end(rollout.RetryAfter(PollEvery, err))
 	}
 	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return end(c.failed(d.Client.explain(err, "read Node %s", name)))
+		return end(c.Failed(d.Client.Explain(err, "read Node %s", name)))
 	}
 	why := notBack(nodeFacts(n), boot)
 	switch {
 	case why == "":
 		return n, nil
 	case !late:
-		return end(rollout.WaitFor(pollEvery, "%s", why))
+		return end(rollout.WaitFor(PollEvery, "%s", why))
 	}
 	return end(rollout.Fail(stays(&rollout.Problem{
 		Message: fmt.Sprintf("cannot %s: %s after %s", doing, why, within),

@@ -38,7 +38,7 @@ func (uncordonModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	timeout, err := argTimeout(args, defaultReadyTimeout)
+	timeout, err := ArgTimeout(args, defaultReadyTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -50,7 +50,7 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 	c := rollout.Change{Action: rollout.Update}
 	switch {
 	case n.Name == "":
-		return noOp("%s: there is nothing to uncordon", n.none(host)), before, nil
+		return NoOp("%s: there is nothing to uncordon", n.none(host)), before, nil
 	case n.Cordon().Ours():
 		c.Summary = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
 		c.Back, c.BackDisruptive = fmt.Sprintf("cordon and drain Node %s again", n.Name), true
@@ -70,24 +70,24 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 		c.Action = rollout.ReadOnly
 		c.Summary = fmt.Sprintf("wait until Node %s is Ready in its present boot; it stays cordoned, as somebody else left it", n.Name)
 	case n.Unschedulable:
-		return noOp("Node %s stays cordoned: it was not fleetd that cordoned it", n.Name), before, nil
+		return NoOp("Node %s stays cordoned: it was not fleetd that cordoned it", n.Name), before, nil
 	default:
-		return noOp("Node %s takes work already", n.Name), before, nil
+		return NoOp("Node %s takes work already", n.Name), before, nil
 	}
-	c.Data = pack(data)
+	c.Data = Pack(data)
 	n.Unschedulable, n.CordonedBy, n.Drained = data.After.On, data.After.By, nil
 	after, err := Kubernetes.With(before, n)
 	return c, after, err
 }
 
 func (m uncordonModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d uncordonData) rollout.Outcome { return m.d.uncordon(ctx, c, d.Node, d.Timeout, d.After) })
+	return Act(s, func(c *Call, d uncordonData) rollout.Outcome { return m.d.uncordon(ctx, c, d.Node, d.Timeout, d.After) })
 }
 
 // Undo drains the node again, because on the way back it is about to be rebooted
 // again. Where no drain came before, only the cordon or its mark is put back.
 func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d uncordonData) rollout.Outcome {
+	return Act(s, func(c *Call, d uncordonData) rollout.Outcome {
 		if d.Drain == nil {
 			return m.d.recordon(ctx, c, d.Node, d.Before)
 		}
@@ -97,7 +97,7 @@ func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcom
 
 // uncordon gives the node work again once it is back, or leaves it cordoned, as
 // it was.
-func (d Deps) uncordon(ctx context.Context, c *call, node, timeout string, want Cordon) rollout.Outcome {
+func (d Deps) uncordon(ctx context.Context, c *Call, node, timeout string, want Cordon) rollout.Outcome {
 	ctx = forHost(ctx, c.Host)
 	n, waiting := d.back(ctx, c, node, timeout, fmt.Sprintf("give work to Node %s again", node))
 	if waiting != nil {
@@ -106,32 +106,32 @@ func (d Deps) uncordon(ctx context.Context, c *call, node, timeout string, want 
 	have := nodeFacts(n).Cordon()
 	switch {
 	case have.On && want.On:
-		return c.done("Node %s is Ready in its present boot; it stays cordoned, as it was before", node)
+		return c.Done("Node %s is Ready in its present boot; it stays cordoned, as it was before", node)
 	case have == want || want.On:
-		return c.done("Node %s is Ready in its present boot and takes work", node)
+		return c.Done("Node %s is Ready in its present boot and takes work", node)
 	case have.Foreign():
 		// The mark is gone, the cordon is not: somebody has taken the node over.
-		return c.done("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", node)
+		return c.Done("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", node)
 	}
 	if err := d.Client.setCordon(ctx, n, want); err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	return rollout.Did("Node %s is Ready on %s and takes work again", node, n.Status.NodeInfo.KernelVersion)
 }
 
 // recordon puts back a cordon that an uncordon took, unless the node is cordoned
 // by now.
-func (d Deps) recordon(ctx context.Context, c *call, node string, before Cordon) rollout.Outcome {
+func (d Deps) recordon(ctx context.Context, c *Call, node string, before Cordon) rollout.Outcome {
 	ctx = forHost(ctx, c.Host)
 	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
-		return c.failed(d.Client.explain(err, "read Node %s", node))
+		return c.Failed(d.Client.Explain(err, "read Node %s", node))
 	}
 	if have := nodeFacts(n).Cordon(); have.On || have == before {
-		return c.done("Node %s is as it was before", node)
+		return c.Done("Node %s is as it was before", node)
 	}
 	if err := d.Client.setCordon(ctx, n, before); err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	return rollout.Did("Node %s is as it was before", node)
 }
@@ -152,16 +152,16 @@ func (c *Client) setCordon(ctx context.Context, n *corev1.Node, want Cordon) err
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
-	_, err = c.Kube.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, body, strictPatch())
+	_, err = c.Kube.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, body, StrictPatch())
 	doing := "cordon"
 	if !want.On {
 		doing = "uncordon"
 	}
-	return c.explain(err, "%s Node %s", doing, n.Name)
+	return c.Explain(err, "%s Node %s", doing, n.Name)
 }
 
-// strictPatch makes the API server refuse a field that it does not know. Left
+// StrictPatch makes the API server refuse a field that it does not know. Left
 // alone it drops the field and says 200 OK.
-func strictPatch() metav1.PatchOptions {
-	return metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict}
+func StrictPatch() metav1.PatchOptions {
+	return metav1.PatchOptions{FieldManager: FieldManager, FieldValidation: metav1.FieldValidationStrict}
 }

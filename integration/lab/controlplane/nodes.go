@@ -56,6 +56,8 @@ func (l *Lab) createNodes(ctx context.Context, c *connection, specs []NodeSpec) 
 		}
 		if err := grant(ctx, c, nodeUser(spec.Name), rbacv1.PolicyRule{
 			Verbs: []string{"patch"}, APIGroups: []string{""}, Resources: []string{"nodes/status"}, ResourceNames: []string{spec.Name},
+		}, rbacv1.PolicyRule{
+			Verbs: []string{"get"}, APIGroups: []string{"crd.projectcalico.org"}, Resources: []string{"felixconfigurations"},
 		}); err != nil {
 			return fmt.Errorf("cannot create node %s: %w", spec.Name, err)
 		}

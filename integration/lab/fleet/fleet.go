@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +67,15 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 			Untainted: len(c.Nodes) == 2,
 		})
 	}
+	felix, err := felixFiles()
+	if err != nil {
+		return f, err
+	}
+	for i := range c.Nodes {
+		files := maps.Clone(felix)
+		maps.Copy(files, c.Nodes[i].Files)
+		c.Nodes[i].Files = files
+	}
 	f.ControlPlane, err = controlplane.Start(ctx, controlplane.Config{
 		Dir: filepath.Join(c.Dir, "controlplane"), Netns: c.Netns, Nodes: specs,
 		Calico: true, Workloads: true, ReadyDelay: c.ReadyDelay, Log: c.Log,
@@ -92,11 +102,43 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 		if err := f.Nodes.SetKubelet(ctx, i+1, nodes.Kubelet{CA: cred.CA, Cert: cred.Cert, Key: cred.Key}); err != nil {
 			return f, err
 		}
+		if _, err := f.Nodes.Run(ctx, i+1, "systemctl daemon-reload && systemctl -q enable --now felix-standin"); err != nil {
+			return f, fmt.Errorf("cannot start the stand-in for Felix on %s: %w", n.Name, err)
+		}
 	}
 	if err := f.waitReported(ctx); err != nil {
 		return f, err
 	}
 	return f, f.writeInventory()
+}
+
+// NoBPF is the file whose presence on a machine makes its stand-in for Felix
+// find no BPF support in the kernel.
+const NoBPF = "/etc/fleetd-lab/no-bpf"
+
+// felixFiles are the stand-in for each machine's Felix and its service.
+func felixFiles() (map[string]nodes.File, error) {
+	cache, err := controlplane.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.ReadFile(filepath.Join(cache, "bin", "calico-node"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the stand-in for calico-node (controlplane.Build makes it): %w", err)
+	}
+	return map[string]nodes.File{
+		"/usr/libexec/fleetd-lab/calico-node": {Content: binary, Mode: 0o755},
+		"/etc/systemd/system/felix-standin.service": {Content: []byte(`[Unit]
+Description=A stand-in for Felix
+After=ssh.service
+[Service]
+ExecStart=/usr/libexec/fleetd-lab/calico-node -felix
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+`)},
+	}, nil
 }
 
 // waitReported waits until every Node object tells the boot ID of its machine.

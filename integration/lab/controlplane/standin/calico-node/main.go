@@ -7,6 +7,8 @@
 // answers: it refuses while FelixConfiguration says that eBPF is off, and its
 // routes name the cluster's nodes. It shows nothing about a real data plane and
 // is no measure for a parser of the real output.
+//
+// `calico-node -felix` is a machine's Felix (felix.go).
 package main
 
 import (
@@ -30,10 +32,18 @@ func main() {
 
 func run(args []string) error {
 	question := strings.Join(args, " ")
+	if question == "-felix" {
+		return felix()
+	}
 	if !strings.HasPrefix(question, "-bpf ") {
 		return fmt.Errorf("stand-in calico-node: cannot answer %q: only -bpf counters, conntrack and routes", question)
 	}
-	api, err := connect(os.Getenv("FLEETD_LAB_DIR"))
+	dir := os.Getenv("FLEETD_LAB_DIR")
+	if dir == "" {
+		return fmt.Errorf("stand-in calico-node: FLEETD_LAB_DIR is not set: it runs inside a lab only")
+	}
+	pki := filepath.Join(dir, "pki")
+	api, err := connect("https://127.0.0.1:16443", filepath.Join(pki, "ca.crt"), filepath.Join(pki, "calico-node.crt"), filepath.Join(pki, "calico-node.key"))
 	if err != nil {
 		return fmt.Errorf("stand-in calico-node: %w", err)
 	}
@@ -101,23 +111,19 @@ type client struct {
 	server string
 }
 
-func connect(dir string) (*client, error) {
-	if dir == "" {
-		return nil, fmt.Errorf("FLEETD_LAB_DIR is not set: it runs inside a lab only")
-	}
-	pki := filepath.Join(dir, "pki")
-	ca, err := os.ReadFile(filepath.Join(pki, "ca.crt"))
+func connect(server, caFile, cert, key string) (*client, error) {
+	ca, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(pki, "calico-node.crt"), filepath.Join(pki, "calico-node.key"))
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	return &client{
-		server: "https://127.0.0.1:16443",
+		server: server,
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
 		}},

@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"context"
@@ -53,7 +53,8 @@ func TestFlip(t *testing.T) {
 		"calico-node is about to roll",
 		"calico-node 3/6 updated, 5 ready",
 		"calico-node has rolled; TigeraStatus calico is not Available yet",
-		"the data plane is BPF: calico-node 6/6 updated, 6 ready, bpfEnabled true",
+		"2 nodes are proven to run the data plane BPF; they are watched for 20s",
+		"the data plane is BPF, proven on 2 nodes",
 	}
 	if d := cmp.Diff(want, m.messages); d != "" || o.Kind != rollout.Changed {
 		t.Errorf("%s %s", o.Kind, d)
@@ -132,7 +133,7 @@ func TestDegradedOperatorEndsTheFlip(t *testing.T) {
 func TestRollThatStandsStillNamesThePod(t *testing.T) {
 	f := recorded(t, "iptables")
 	endpointDone(t, f)
-	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF", "timeout": "5m"})
+	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF", "timeout": "5m", "on_failure": "wait"})
 	m := &machine{}
 	m.once(mod, rollout.Localhost, c)
 	f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "status", "computed", "calicoNetwork", "linuxDataplane"))

@@ -1,11 +1,13 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -37,14 +39,14 @@ func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	timeout, err := argTimeout(args, defaultVerifyTimeout)
+	timeout, err := cluster.ArgTimeout(args, defaultVerifyTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	c := rollout.Change{
 		Action:  rollout.ReadOnly,
 		Summary: "verify that the data plane is " + want + " on every node, " + map[string]string{string(BPF): "and kube-proxy gone", string(Iptables): "and kube-proxy back"}[want],
-		Data:    pack(verifyData{Want: DataPlane(want), Timeout: timeout.String()}),
+		Data:    cluster.Pack(verifyData{Want: DataPlane(want), Timeout: timeout.String()}),
 	}
 	return c, before, nil
 }
@@ -76,13 +78,13 @@ func (f Facts) Verify(want DataPlane) []Check {
 	case st.Is("Degraded"):
 		out = append(out, Check{"TigeraStatus calico", false, "Degraded: " + st.Why("Degraded")})
 	case !st.Is("Available"):
-		out = append(out, Check{"TigeraStatus calico", false, "not Available: " + orWord(st.Why("Progressing"), "no reason given")})
+		out = append(out, Check{"TigeraStatus calico", false, "not Available: " + cmp.Or(st.Why("Progressing"), "no reason given")})
 	default:
 		out = append(out, Check{"TigeraStatus calico", true, ""})
 	}
 	if f.Felix.ByHand() {
 		out = append(out, Check{"bpfEnabled is the operator's", false,
-			fmt.Sprintf("bpfEnabled is %s, the operator set %s", orWord(f.Felix.BPFEnabled, "not set"), orWord(f.Felix.Operator, "nothing"))})
+			fmt.Sprintf("bpfEnabled is %s, the operator set %s", cmp.Or(f.Felix.BPFEnabled, "not set"), cmp.Or(f.Felix.Operator, "nothing"))})
 	}
 	var away []string
 	for _, n := range f.Nodes {
@@ -92,7 +94,7 @@ func (f Facts) Verify(want DataPlane) []Check {
 	}
 	c := Check{"nodes Ready", len(away) == 0, ""}
 	if !c.OK {
-		c.Found = "not Ready: " + few(away)
+		c.Found = "not Ready: " + cluster.Few(away)
 	}
 	return append(out, c)
 }
@@ -117,17 +119,17 @@ func (f Facts) kubeProxyOn() (bool, string) {
 }
 
 func (m verifyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d verifyData) rollout.Outcome { return m.d.verify(ctx, c, d) })
+	return cluster.Act(s, func(c *cluster.Call, d verifyData) rollout.Outcome { return m.d.verify(ctx, c, d) })
 }
 
-func (d Deps) verify(ctx context.Context, c *call, data verifyData) rollout.Outcome {
+func (d Deps) verify(ctx context.Context, c *cluster.Call, data verifyData) rollout.Outcome {
 	timeout, err := parseStall(data.Timeout)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	f, err := d.Client.Facts(ctx)
+	f, err := ReadFacts(ctx, d.Client)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	var names, missing []string
 	for _, check := range f.Verify(data.Want) {
@@ -137,10 +139,21 @@ func (d Deps) verify(ctx context.Context, c *call, data verifyData) rollout.Outc
 		}
 	}
 	if len(missing) == 0 {
+		// Last, and only where all else holds: this asks every node.
+		p, err := d.prove(ctx, data.Want)
+		if err != nil {
+			return c.Failed(err)
+		}
+		names = append(names, fmt.Sprintf("Felix on %d nodes", p.Nodes))
+		if len(p.Unproven) > 0 {
+			missing = append(missing, p.text(data.Want))
+		}
+	}
+	if len(missing) == 0 {
 		return rollout.AlreadyDone("verified: %s", strings.Join(names, ", "))
 	}
 	if c.Elapsed < timeout {
-		return rollout.WaitFor(pollEvery, "%s", strings.Join(missing, "; "))
+		return rollout.WaitFor(cluster.PollEvery, "%s", strings.Join(missing, "; "))
 	}
 	return rollout.Fail(&rollout.Problem{
 		Message: fmt.Sprintf("cannot verify the data plane %s within %s: %s", data.Want, data.Timeout, strings.Join(missing, "; ")),

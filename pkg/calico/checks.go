@@ -1,9 +1,11 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -56,13 +58,13 @@ func (f Facts) flipBlocked(want DataPlane) []*rollout.Problem {
 func (f Facts) byHand() *rollout.Problem {
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot change the data plane: somebody set FelixConfiguration bpfEnabled by hand (it is %s, the operator set %s); the operator refuses to override it",
-			orWord(f.Felix.BPFEnabled, "not set"), orWord(f.Felix.Operator, "nothing")),
+			cmp.Or(f.Felix.BPFEnabled, "not set"), cmp.Or(f.Felix.Operator, "nothing")),
 		Hint: "put back what the operator set: " + f.putBack(),
 	}
 }
 
 func (f Facts) putBack() string {
-	return fmt.Sprintf(`kubectl patch felixconfigurations.crd.projectcalico.org default --type merge -p '{"spec":{"bpfEnabled":%s}}'`, orWord(f.Felix.Operator, "null"))
+	return fmt.Sprintf(`kubectl patch felixconfigurations.crd.projectcalico.org default --type merge -p '{"spec":{"bpfEnabled":%s}}'`, cmp.Or(f.Felix.Operator, "null"))
 }
 
 // ipvs is a hard stop: IPVS answers before the eBPF programs see the packet,
@@ -89,7 +91,7 @@ func (f Facts) degradedProblem() *rollout.Problem {
 	case st.Is("Degraded"):
 		p.Message = "cannot start: the operator is degraded: " + st.Why("Degraded")
 	case !st.Is("Available"):
-		p.Message = "cannot start: TigeraStatus calico is not Available: " + orWord(st.Why("Progressing"), orWord(st.Why("Available"), "no reason given"))
+		p.Message = "cannot start: TigeraStatus calico is not Available: " + cmp.Or(st.Why("Progressing"), cmp.Or(st.Why("Available"), "no reason given"))
 	default:
 		return nil
 	}
@@ -103,7 +105,7 @@ func (f Facts) UnfitNodes() (Requirement, []string) {
 	var out []string
 	for _, n := range f.Nodes {
 		if why := r.Unmet(n.KernelVersion); why != "" {
-			out = append(out, fmt.Sprintf("%s (%s: %s)", n.Name, orWord(n.KernelVersion, "kernel not reported"), why))
+			out = append(out, fmt.Sprintf("%s (%s: %s)", n.Name, cmp.Or(n.KernelVersion, "kernel not reported"), why))
 		}
 	}
 	return r, out
@@ -116,7 +118,7 @@ func (f Facts) kernelText() string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d nodes run a kernel that the eBPF data plane of Calico %s cannot use (needed: %s): %s",
-		len(unfit), len(f.Nodes), orWord(f.CalicoVersion, "(version unknown)"), r, few(unfit))
+		len(unfit), len(f.Nodes), cmp.Or(f.CalicoVersion, "(version unknown)"), r, cluster.Few(unfit))
 }
 
 // flipCosts say what the flip costs, path by path, as seen on a real data plane.

@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -26,12 +27,12 @@ import (
 
 func planned(t *testing.T, f fakes, module string, args rollout.Args) (rollout.Module, rollout.Change) {
 	t.Helper()
-	m := Modules(Deps{Client: f.Client})[module]
+	m := Modules(f.deps())[module]
 	facts, err := f.Facts(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := m.Diff(rollout.Localhost, state(t, with(Calico, facts)), args)
+	c, _, err := m.Diff(rollout.Localhost, state(t, with(Section, facts)), args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func TestPreflightJudgesKernelsWhenItRuns(t *testing.T) {
 func TestVerify(t *testing.T) {
 	f := recorded(t, "bpf")
 	mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF", "timeout": "1m"})
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready" {
+	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready, Felix on 2 nodes" {
 		t.Errorf("%+v", o)
 	}
 	f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {
@@ -305,7 +306,7 @@ func TestOutage(t *testing.T) {
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Retrying {
 				t.Fatalf("%+v", o)
 			}
-			m.now += outagePatience + time.Second
+			m.now += cluster.OutagePatience + time.Second
 			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 				t.Errorf("%+v", o)
 			}

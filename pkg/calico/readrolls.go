@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"cmp"
@@ -12,17 +12,19 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fleetd/fleetd/pkg/cluster"
 )
 
-func readCalicoNode(ctx context.Context, c *Client, f *Facts) error {
+func readCalicoNode(ctx context.Context, c *cluster.Client, f *Facts) error {
 	// The operator's is in calico-system, that of a manifest in kube-system.
-	for _, ns := range []string{calicoNamespace, kubeNamespace} {
+	for _, ns := range []string{calicoNamespace, metav1.NamespaceSystem} {
 		ds, err := c.Kube.AppsV1().DaemonSets(ns).Get(ctx, "calico-node", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return c.explain(err, "read DaemonSet %s/calico-node", ns)
+			return c.Explain(err, "read DaemonSet %s/calico-node", ns)
 		}
 		f.CalicoNode = daemonSetFacts(ds)
 		return nil
@@ -30,14 +32,14 @@ func readCalicoNode(ctx context.Context, c *Client, f *Facts) error {
 	return nil
 }
 
-func readCompanions(ctx context.Context, c *Client, f *Facts) error {
+func readCompanions(ctx context.Context, c *cluster.Client, f *Facts) error {
 	for _, name := range companionsOfNode {
 		d, err := c.Kube.AppsV1().Deployments(calicoNamespace).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue // small clusters have no typha
 		}
 		if err != nil {
-			return c.explain(err, "read Deployment %s/%s", calicoNamespace, name)
+			return c.Explain(err, "read Deployment %s/%s", calicoNamespace, name)
 		}
 		out := Deployment{
 			Namespace: d.Namespace, Name: d.Name, Generation: d.Generation, Observed: d.Status.ObservedGeneration, Replicas: 1,
@@ -100,12 +102,12 @@ func environment(p corev1.PodSpec) map[string]string {
 	return out
 }
 
-func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
-	sets, err := c.Kube.AppsV1().DaemonSets(kubeNamespace).List(ctx, metav1.ListOptions{})
+func readKubeProxies(ctx context.Context, c *cluster.Client, f *Facts) error {
+	sets, err := c.Kube.AppsV1().DaemonSets(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return c.explain(err, "list daemonsets in %s", kubeNamespace)
+		return c.Explain(err, "list daemonsets in %s", metav1.NamespaceSystem)
 	}
-	stays, err := c.nonCalicoNodes(ctx)
+	stays, err := nonCalicoNodes(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -115,10 +117,10 @@ func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
 			continue
 		}
 		k := KubeProxy{DaemonSet: daemonSetFacts(ds), ManagedBy: managedBy(ds)}
-		if k.Mode, err = c.proxyMode(ctx, ds); err != nil {
+		if k.Mode, err = proxyMode(ctx, c, ds); err != nil {
 			return err
 		}
-		if k.Pods, err = c.countPods(ctx, k.Selector, stays); err != nil {
+		if k.Pods, err = countPods(ctx, c, k.Selector, stays); err != nil {
 			return err
 		}
 		f.KubeProxies = append(f.KubeProxies, k)
@@ -128,9 +130,9 @@ func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
 		return nil
 	}
 	// Static pods (RKE2, some installers) show as mirror pods.
-	pods, err := c.Kube.CoreV1().Pods(kubeNamespace).List(ctx, metav1.ListOptions{LabelSelector: "component=kube-proxy"})
+	pods, err := c.Kube.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: "component=kube-proxy"})
 	if err != nil {
-		return c.explain(err, "list the pods of kube-proxy")
+		return c.Explain(err, "list the pods of kube-proxy")
 	}
 	for _, p := range pods.Items {
 		f.StaticKubeProxies = append(f.StaticKubeProxies, p.Name)
@@ -140,13 +142,13 @@ func readKubeProxies(ctx context.Context, c *Client, f *Facts) error {
 }
 
 // countPods counts the pods in kube-system on other nodes than these.
-func (c *Client) countPods(ctx context.Context, selector string, stays map[string]bool) (n int, err error) {
+func countPods(ctx context.Context, c *cluster.Client, selector string, stays map[string]bool) (n int, err error) {
 	if selector == "" {
 		return 0, nil // it would select every pod there is
 	}
-	pods, err := c.Kube.CoreV1().Pods(kubeNamespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	pods, err := c.Kube.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return 0, c.explain(err, "list the pods of kube-proxy")
+		return 0, c.Explain(err, "list the pods of kube-proxy")
 	}
 	for _, p := range pods.Items {
 		if !stays[p.Spec.NodeName] {
@@ -157,10 +159,10 @@ func (c *Client) countPods(ctx context.Context, selector string, stays map[strin
 }
 
 // nonCalicoNodes are the nodes whose label keeps kube-proxy on them.
-func (c *Client) nonCalicoNodes(ctx context.Context) (map[string]bool, error) {
-	l, err := c.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: nonCalicoLabel + "=true"})
+func nonCalicoNodes(ctx context.Context, c *cluster.Client) (map[string]bool, error) {
+	l, err := c.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: cluster.NonCalicoLabel + "=true"})
 	if err != nil {
-		return nil, c.explain(err, "list nodes")
+		return nil, c.Explain(err, "list nodes")
 	}
 	out := map[string]bool{}
 	for _, n := range l.Items {
@@ -203,7 +205,7 @@ func managedBy(ds *appsv1.DaemonSet) string {
 
 // proxyMode finds kube-proxy's mode where kube-proxy itself would: in the file
 // that --config names, else in --proxy-mode. "" = it could not be told.
-func (c *Client) proxyMode(ctx context.Context, ds *appsv1.DaemonSet) (string, error) {
+func proxyMode(ctx context.Context, c *cluster.Client, ds *appsv1.DaemonSet) (string, error) {
 	pod := ds.Spec.Template.Spec
 	ct := mainContainer(pod, "kube-proxy")
 	if ct == nil {
@@ -212,7 +214,7 @@ func (c *Client) proxyMode(ctx context.Context, ds *appsv1.DaemonSet) (string, e
 	args := slices.Concat(ct.Command, ct.Args)
 	file := flagValue(args, "--config")
 	if file == "" {
-		return orWord(flagValue(args, "--proxy-mode"), "iptables"), nil
+		return cmp.Or(flagValue(args, "--proxy-mode"), "iptables"), nil
 	}
 	name, key := configMapOf(pod, ct, file)
 	if name == "" {
@@ -223,7 +225,7 @@ func (c *Client) proxyMode(ctx context.Context, ds *appsv1.DaemonSet) (string, e
 		return "", nil
 	}
 	if err != nil {
-		return "", c.explain(err, "read ConfigMap %s/%s, kube-proxy's configuration", ds.Namespace, name)
+		return "", c.Explain(err, "read ConfigMap %s/%s, kube-proxy's configuration", ds.Namespace, name)
 	}
 	return proxyModeOf(cm.Data[key]), nil
 }
@@ -240,7 +242,7 @@ func proxyModeOf(configuration string) string {
 	if conf.Mode == nil {
 		return "iptables"
 	}
-	return orWord(strings.ToLower(*conf.Mode), "iptables")
+	return cmp.Or(strings.ToLower(*conf.Mode), "iptables")
 }
 
 // configMapOf finds the ConfigMap and its key that a container sees as file.

@@ -1,16 +1,18 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// Calico is the section of localhost's state that holds the cluster.
-var Calico = rollout.NewSection[Facts]("calico")
+// Section is the section of localhost's state that holds the cluster.
+var Section = rollout.NewSection[Facts]("calico")
 
 // Install is how Calico was installed.
 type Install string
@@ -61,7 +63,7 @@ type Facts struct {
 	// StaticKubeProxies are kube-proxy pods that belong to no DaemonSet.
 	StaticKubeProxies []string `json:"static_kube_proxies,omitempty"`
 	// Nodes are the cluster's Linux nodes, by name.
-	Nodes []Node `json:"nodes,omitempty"`
+	Nodes []cluster.Node `json:"nodes,omitempty"`
 }
 
 // Installation is operator.tigera.io/v1 Installation "default".
@@ -235,14 +237,13 @@ type KubeProxy struct {
 
 // The node selectors that keep kube-proxy away from every node.
 const (
-	nonCalicoLabel     = "non-calico"
 	operatorProxyLabel = "operator.tigera.io/disable-kube-proxy"
 )
 
 // Disabled reports whether a node selector keeps it off the nodes, ours or the
 // operator's.
 func (k KubeProxy) Disabled() bool {
-	return k.NodeSelector[nonCalicoLabel] == "true" || k.NodeSelector[operatorProxyLabel] == "true"
+	return k.NodeSelector[cluster.NonCalicoLabel] == "true" || k.NodeSelector[operatorProxyLabel] == "true"
 }
 
 // InForce reports whether a data plane is in force: asked for, acted on by the
@@ -259,7 +260,7 @@ func (f Facts) InForce(want DataPlane) (bool, string) {
 	case !f.CalicoNode.Rolled():
 		return false, f.CalicoNode.Progress()
 	case f.bpfEnabled() != (want == BPF):
-		return false, fmt.Sprintf("FelixConfiguration bpfEnabled is %s", orWord(f.Felix.BPFEnabled, "not set"))
+		return false, fmt.Sprintf("FelixConfiguration bpfEnabled is %s", cmp.Or(f.Felix.BPFEnabled, "not set"))
 	}
 	return true, ""
 }
@@ -281,7 +282,7 @@ func (f Facts) bpfEnabled() bool {
 // KubeProxyOff reports whether no kube-proxy is left on the nodes, and why not.
 func (f Facts) KubeProxyOff() (bool, string) {
 	if len(f.StaticKubeProxies) > 0 {
-		return false, "kube-proxy runs without a DaemonSet: " + few(f.StaticKubeProxies)
+		return false, "kube-proxy runs without a DaemonSet: " + cluster.Few(f.StaticKubeProxies)
 	}
 	for _, k := range f.KubeProxies {
 		if gone, why := k.gone(); !gone {
@@ -303,22 +304,6 @@ func (k KubeProxy) gone() (bool, string) {
 		return false, fmt.Sprintf("pods of DaemonSet %s that are not gone yet: %d", name, k.Pods)
 	}
 	return true, ""
-}
-
-func orWord(s, empty string) string {
-	if s == "" {
-		return empty
-	}
-	return s
-}
-
-// few joins names for one line, and counts those that do not fit.
-func few(names []string) string {
-	const most = 4
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // The environment variables of calico-node that matter here.

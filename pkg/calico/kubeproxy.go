@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"context"
@@ -10,12 +10,15 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 const (
 	disabled = "disabled"
 	enabled  = "enabled"
+	// enabledSpec is how Installation's fields say it.
+	enabledSpec = "Enabled"
 )
 
 // kubeProxyModule is fleetd.calico.kube_proxy: kube-proxy away from every node,
@@ -66,11 +69,11 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	stall, err := argTimeout(args, defaultStall)
+	stall, err := cluster.ArgTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f, err := Calico.Get(before)
+	f, err := Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -84,7 +87,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	if len(f.KubeProxies) == 0 {
 		if len(f.StaticKubeProxies) > 0 {
-			return noOp("kube-proxy runs without a DaemonSet: %s", few(f.StaticKubeProxies)), before, nil
+			return cluster.NoOp("kube-proxy runs without a DaemonSet: %s", cluster.Few(f.StaticKubeProxies)), before, nil
 		}
 		if state == enabled {
 			return rollout.Change{}, nil, &rollout.Problem{
@@ -92,7 +95,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 				Hint:    "install it first (kubeadm init phase addon kube-proxy)",
 			}
 		}
-		return noOp("the cluster has no kube-proxy"), before, nil
+		return cluster.NoOp("the cluster has no kube-proxy"), before, nil
 	}
 	c := rollout.Change{Action: rollout.Update, Disruptive: true, BackDisruptive: true}
 	data := kubeProxyData{State: state, Stall: stall.String(), NeedsBPF: state == disabled && f.projectedBPF()}
@@ -103,17 +106,17 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 			continue
 		}
 		proxies[i] = k.projected(state, f.CalicoNode.Desired)
-		sel := proxySelector{Name: k.Name, Before: k.NodeSelector[nonCalicoLabel]}
+		sel := proxySelector{Name: k.Name, Before: k.NodeSelector[cluster.NonCalicoLabel]}
 		if state == disabled {
 			sel.After = "true"
 		}
 		data.Selectors = append(data.Selectors, sel)
 		c.Fields = append(c.Fields, rollout.Field{
-			Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", k.Namespace, k.Name, nonCalicoLabel), Before: sel.Before, After: sel.After,
+			Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", k.Namespace, k.Name, cluster.NonCalicoLabel), Before: sel.Before, After: sel.After,
 		})
 	}
 	if len(data.Selectors) == 0 {
-		return noOp("kube-proxy is %s already", state), before, nil
+		return cluster.NoOp("kube-proxy is %s already", state), before, nil
 	}
 	if state == disabled {
 		c.Summary, c.Back = "take kube-proxy away from every node", "run kube-proxy on every node again"
@@ -133,9 +136,9 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 			c.Risks = []string{"while both run, eBPF wins; kube-proxy's health port 10256 is taken by Felix, unless it is configured otherwise"}
 		}
 	}
-	c.Data = pack(data)
+	c.Data = cluster.Pack(data)
 	f.KubeProxies = proxies
-	after, err := Calico.With(before, f)
+	after, err := Section.With(before, f)
 	return c, after, err
 }
 
@@ -146,7 +149,7 @@ func (k KubeProxy) differs(state string) bool {
 		return !k.Disabled() && k.Desired > 0
 	}
 	// The operator takes its own selector back by itself.
-	return k.NodeSelector[nonCalicoLabel] != ""
+	return k.NodeSelector[cluster.NonCalicoLabel] != ""
 }
 
 // projected is the DaemonSet in the state; kube-proxy runs where calico-node does.
@@ -156,10 +159,10 @@ func (k KubeProxy) projected(state string, nodes int32) KubeProxy {
 		sel[key] = v
 	}
 	if state == disabled {
-		sel[nonCalicoLabel] = "true"
+		sel[cluster.NonCalicoLabel] = "true"
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = 0, 0, 0, 0, 0, 0
 	} else {
-		delete(sel, nonCalicoLabel)
+		delete(sel, cluster.NonCalicoLabel)
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = nodes, nodes, nodes, nodes, nodes, int(nodes)
 	}
 	k.NodeSelector = sel
@@ -172,11 +175,20 @@ func (f Facts) projectedBPF() bool {
 	return f.bpfEnabled() && (f.Install != Operator || f.Installation.DataPlane() == BPF)
 }
 
+// kubeProxyServes reports whether Services would be served without the eBPF
+// data plane. The operator brings back what it manages itself.
+func (f Facts) kubeProxyServes() bool {
+	if len(f.StaticKubeProxies) > 0 || f.Installation.KubeProxyManagement == enabledSpec {
+		return true
+	}
+	return slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
+}
+
 // foreignKubeProxy is why kube-proxy cannot be changed by its DaemonSet.
 func (f Facts) foreignKubeProxy() *rollout.Problem {
 	if len(f.StaticKubeProxies) > 0 {
 		return &rollout.Problem{
-			Message: "cannot take kube-proxy away: it runs without a DaemonSet: " + few(f.StaticKubeProxies),
+			Message: "cannot take kube-proxy away: it runs without a DaemonSet: " + cluster.Few(f.StaticKubeProxies),
 			Hint:    "turn it off where it is configured (RKE2: disable-kube-proxy: true), then run fleetd again",
 		}
 	}
@@ -184,7 +196,7 @@ func (f Facts) foreignKubeProxy() *rollout.Problem {
 		if k.ManagedBy != "" && !k.Disabled() && k.Desired > 0 {
 			return &rollout.Problem{
 				Message: fmt.Sprintf("cannot change DaemonSet %s/%s: %s would put it back", k.Namespace, k.Name, k.ManagedBy),
-				Hint:    fmt.Sprintf("set nodeSelector %s=true where %s gets it from, then run fleetd again", nonCalicoLabel, k.ManagedBy),
+				Hint:    fmt.Sprintf("set nodeSelector %s=true where %s gets it from, then run fleetd again", cluster.NonCalicoLabel, k.ManagedBy),
 			}
 		}
 	}
@@ -192,11 +204,11 @@ func (f Facts) foreignKubeProxy() *rollout.Problem {
 }
 
 func (m kubeProxyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d kubeProxyData) rollout.Outcome { return m.d.setKubeProxy(ctx, c, d) })
+	return cluster.Act(s, func(c *cluster.Call, d kubeProxyData) rollout.Outcome { return m.d.setKubeProxy(ctx, c, d) })
 }
 
 func (m kubeProxyModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d kubeProxyData) rollout.Outcome {
+	return cluster.Act(s, func(c *cluster.Call, d kubeProxyData) rollout.Outcome {
 		d.State = map[string]string{disabled: enabled, enabled: disabled}[d.State]
 		d.NeedsBPF = false
 		for i, sel := range d.Selectors {
@@ -207,14 +219,14 @@ func (m kubeProxyModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 }
 
 // setKubeProxy sets the node selectors and watches the pods follow.
-func (d Deps) setKubeProxy(ctx context.Context, c *call, data kubeProxyData) rollout.Outcome {
+func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyData) rollout.Outcome {
 	stall, err := parseStall(data.Stall)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	f, err := d.Client.read(ctx, readKubeProxies, readInstallation, readFelix, readCalicoNode)
+	f, err := read(ctx, d.Client, readKubeProxies, readInstallation, readFelix, readCalicoNode)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	var patch, follow []KubeProxy
 	for _, k := range f.KubeProxies {
@@ -222,7 +234,7 @@ func (d Deps) setKubeProxy(ctx context.Context, c *call, data kubeProxyData) rol
 		if !ok {
 			continue
 		}
-		switch k.NodeSelector[nonCalicoLabel] {
+		switch k.NodeSelector[cluster.NonCalicoLabel] {
 		case sel.After:
 			follow = append(follow, k)
 		case sel.Before:
@@ -230,31 +242,43 @@ func (d Deps) setKubeProxy(ctx context.Context, c *call, data kubeProxyData) rol
 		default:
 			return rollout.Fail(&rollout.Problem{
 				Message: fmt.Sprintf("cannot change DaemonSet %s/%s: somebody else has set its nodeSelector %s to %q since the plan was made",
-					k.Namespace, k.Name, nonCalicoLabel, k.NodeSelector[nonCalicoLabel]),
+					k.Namespace, k.Name, cluster.NonCalicoLabel, k.NodeSelector[cluster.NonCalicoLabel]),
 				Hint: "make a new plan, on the cluster as it is now",
 			})
 		}
 	}
 	if on, why := f.BPFOn(); data.NeedsBPF && !on && len(patch) > 0 {
-		return c.await(stall, roll{
+		return await(c, stall, roll{
 			doing: "kube-proxy stays until the eBPF data plane serves", now: "kube-proxy is untouched: " + why, mark: fmt.Sprint(f.CalicoNode.Updated),
 			hint: "see kubectl -n calico-system rollout status ds/calico-node, then run fleetd again",
 		})
 	}
+	if data.NeedsBPF && len(patch) > 0 {
+		p, err := d.prove(ctx, BPF)
+		if err != nil {
+			return c.Failed(err)
+		}
+		if len(p.Unproven) > 0 {
+			return await(c, stall, roll{
+				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
+				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF) + "'",
+			})
+		}
+	}
 	for _, k := range patch {
 		sel, _ := data.selector(k.Name)
-		if err := d.Client.selectNonCalico(ctx, k, sel.After); err != nil {
-			return c.failed(err)
+		if err := selectNonCalico(ctx, d.Client, k, sel.After); err != nil {
+			return c.Failed(err)
 		}
 	}
 	if len(patch) > 0 {
-		return rollout.WaitFor(pollEvery, "DaemonSet kube-proxy is to follow")
+		return rollout.WaitFor(cluster.PollEvery, "DaemonSet kube-proxy is to follow")
 	}
 	return d.proxiesFollow(ctx, c, data.State, follow, stall)
 }
 
 // proxiesFollow watches the pods of kube-proxy go or come.
-func (d Deps) proxiesFollow(ctx context.Context, c *call, state string, proxies []KubeProxy, stall time.Duration) rollout.Outcome {
+func (d Deps) proxiesFollow(ctx context.Context, c *cluster.Call, state string, proxies []KubeProxy, stall time.Duration) rollout.Outcome {
 	var waiting []string
 	var late DaemonSet // the first one that is waited for
 	var mark strings.Builder
@@ -274,29 +298,29 @@ func (d Deps) proxiesFollow(ctx context.Context, c *call, state string, proxies 
 		waiting = append(waiting, why)
 	}
 	if len(waiting) > 0 {
-		return c.await(stall, roll{
+		return await(c, stall, roll{
 			doing: "kube-proxy is " + state, now: strings.Join(waiting, "; "), mark: mark.String(),
 			hint:     "see kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy",
-			laggards: func() string { return d.Client.laggards(ctx, late) },
+			laggards: func() string { return laggards(ctx, d.Client, late) },
 		})
 	}
 	if state == disabled {
-		return c.done("kube-proxy is gone: DESIRED 0, no pods left")
+		return c.Done("kube-proxy is gone: DESIRED 0, no pods left")
 	}
-	return c.done("kube-proxy runs on every node")
+	return c.Done("kube-proxy runs on every node")
 }
 
 // selectNonCalico is the article's patch, there and back; "" takes the selector
 // away.
-func (c *Client) selectNonCalico(ctx context.Context, k KubeProxy, value string) error {
-	selector := map[string]any{nonCalicoLabel: nil}
+func selectNonCalico(ctx context.Context, c *cluster.Client, k KubeProxy, value string) error {
+	selector := map[string]any{cluster.NonCalicoLabel: nil}
 	if value != "" {
-		selector[nonCalicoLabel] = value
+		selector[cluster.NonCalicoLabel] = value
 	}
 	body, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"nodeSelector": selector}}}})
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
-	_, err = c.Kube.AppsV1().DaemonSets(k.Namespace).Patch(ctx, k.Name, types.MergePatchType, body, strictPatch())
-	return c.explain(err, "change DaemonSet %s/%s", k.Namespace, k.Name)
+	_, err = c.Kube.AppsV1().DaemonSets(k.Namespace).Patch(ctx, k.Name, types.MergePatchType, body, cluster.StrictPatch())
+	return c.Explain(err, "change DaemonSet %s/%s", k.Namespace, k.Name)
 }

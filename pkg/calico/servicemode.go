@@ -1,12 +1,14 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -39,7 +41,7 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f, err := Calico.Get(before)
+	f, err := Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -51,13 +53,13 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	}
 	have := f.Felix.ExternalServiceMode
 	if have == want || have == "" && want == tunnel {
-		return noOp("replies to clients outside go by %s already", want), before, nil
+		return cluster.NoOp("replies to clients outside go by %s already", want), before, nil
 	}
 	c := rollout.Change{
 		Action: rollout.Update, Summary: "let replies to clients outside the cluster go by " + want,
 		Fields: []rollout.Field{{Name: "FelixConfiguration bpfExternalServiceMode", Before: have, After: want}},
 		Back:   "let replies to clients outside the cluster go by " + have + " again",
-		Data:   pack(serviceModeData{Before: have, After: want}),
+		Data:   cluster.Pack(serviceModeData{Before: have, After: want}),
 	}
 	if have == "" {
 		c.Back = "take bpfExternalServiceMode out of FelixConfiguration again"
@@ -67,25 +69,25 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	}
 	c.Risks = append(c.Risks, "open connections from outside through another node may break")
 	f.Felix.ExternalServiceMode = want
-	after, err := Calico.With(before, f)
+	after, err := Section.With(before, f)
 	return c, after, err
 }
 
 func (m serviceModeModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.After) })
+	return cluster.Act(s, func(c *cluster.Call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.After) })
 }
 
 func (m serviceModeModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.Before) })
+	return cluster.Act(s, func(c *cluster.Call, d serviceModeData) rollout.Outcome { return m.d.setServiceMode(ctx, c, d.Before) })
 }
 
-func (d Deps) setServiceMode(ctx context.Context, c *call, mode string) rollout.Outcome {
-	f, err := d.Client.read(ctx, readFelix)
+func (d Deps) setServiceMode(ctx context.Context, c *cluster.Call, mode string) rollout.Outcome {
+	f, err := read(ctx, d.Client, readFelix)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	if f.Felix.ExternalServiceMode == mode {
-		return c.done("bpfExternalServiceMode is %s", orWord(mode, "not set"))
+		return c.Done("bpfExternalServiceMode is %s", cmp.Or(mode, "not set"))
 	}
 	var value any // null takes the field away
 	if mode != "" {
@@ -95,12 +97,12 @@ func (d Deps) setServiceMode(ctx context.Context, c *call, mode string) rollout.
 	if err != nil {
 		return rollout.Fail(fmt.Errorf("cannot encode a patch: %w", err))
 	}
-	u, err := d.Client.Dynamic.Resource(felixconfigs).Patch(ctx, defaultName, types.MergePatchType, body, strictPatch())
+	u, err := d.Client.Dynamic.Resource(felixconfigs).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
 	if err != nil {
-		return c.failed(d.Client.explain(err, "change FelixConfiguration %s", defaultName))
+		return c.Failed(d.Client.Explain(err, "change FelixConfiguration %s", defaultName))
 	}
 	if got := str(u, "spec", "bpfExternalServiceMode"); got != mode {
 		return rollout.Fail(fmt.Errorf("cannot set bpfExternalServiceMode: it reads back as %q", got))
 	}
-	return rollout.Did("bpfExternalServiceMode is %s", orWord(mode, "not set"))
+	return rollout.Did("bpfExternalServiceMode is %s", cmp.Or(mode, "not set"))
 }

@@ -1,4 +1,4 @@
-package cluster
+package calico
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -42,14 +43,14 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, err
 	}
 	d := preflightData{Want: DataPlane(text)}
-	if host := argString(args, "api_host", ""); host != "" {
+	if host := cluster.ArgString(args, "api_host", ""); host != "" {
 		port, err := argPort(args, "api_port", defaultAPIPort)
 		if err != nil {
 			return rollout.Change{}, nil, err
 		}
 		d.Endpoint = Endpoint{Exists: true, Host: host, Port: port}
 	}
-	f, err := Calico.Get(before)
+	f, err := Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -59,7 +60,7 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 	c := rollout.Change{
 		Action:  rollout.ReadOnly,
 		Summary: fmt.Sprintf("check that the cluster is fit for the data plane %s", d.Want),
-		Data:    pack(d),
+		Data:    cluster.Pack(d),
 	}
 	if _, known := RequirementFor(f.CalicoVersion); !known {
 		c.Risks = append(c.Risks, "the version of Calico is not known: the strictest kernel requirement is used")
@@ -137,20 +138,20 @@ func join(ps []*rollout.Problem) error {
 }
 
 func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d preflightData) rollout.Outcome { return m.d.preflight(ctx, c, d) })
+	return cluster.Act(s, func(c *cluster.Call, d preflightData) rollout.Outcome { return m.d.preflight(ctx, c, d) })
 }
 
-func (d Deps) preflight(ctx context.Context, c *call, data preflightData) rollout.Outcome {
-	f, err := d.Client.Facts(ctx)
+func (d Deps) preflight(ctx context.Context, c *cluster.Call, data preflightData) rollout.Outcome {
+	f, err := ReadFacts(ctx, d.Client)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	var stop *rollout.Problem
 	if err := join(f.Stops(data.Want, data.Endpoint)); errors.As(err, &stop) {
 		// A degraded or rolling operator may be so because of the reboots that
 		// have just ended: give it a moment.
 		if f.degradedProblem() != nil && data.Want == BPF && c.Elapsed < settle {
-			return rollout.WaitFor(pollEvery, "%s", stop.Message)
+			return rollout.WaitFor(cluster.PollEvery, "%s", stop.Message)
 		}
 		return rollout.Fail(stop)
 	}
@@ -164,10 +165,10 @@ func (d Deps) preflight(ctx context.Context, c *call, data preflightData) rollou
 		})
 	}
 	if !f.CalicoNode.Rolled() {
-		return c.await(settle, roll{
+		return await(c, settle, roll{
 			doing: "calico-node is whole before the change", now: f.CalicoNode.Progress(), mark: fmt.Sprint(f.CalicoNode.Updated, f.CalicoNode.Ready),
 			hint:     "see kubectl -n calico-system get pods -o wide",
-			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
+			laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
 		})
 	}
 	return rollout.AlreadyDone("the cluster is fit for the data plane %s: %d nodes, Calico %s", data.Want, len(f.Nodes), f.CalicoVersion)

@@ -1,9 +1,11 @@
-package cluster
+package calico
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -50,11 +53,11 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	stall, err := argTimeout(args, defaultStall)
+	stall, err := cluster.ArgTimeout(args, defaultStall)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f, err := Calico.Get(before)
+	f, err := Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -63,12 +66,12 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 	}
 	var want Endpoint
 	if state == present {
-		host := argString(args, "host", "")
+		host := cluster.ArgString(args, "host", "")
 		switch {
 		case host == "" && f.Installation.Automatic():
-			return noOp("the operator finds the API server by itself (bpfNetworkBootstrap is Enabled)"), before, nil
+			return cluster.NoOp("the operator finds the API server by itself (bpfNetworkBootstrap is Enabled)"), before, nil
 		case host == "" && f.Endpoint.Exists:
-			return noOp("Calico reaches the API server at %s", f.Endpoint), before, nil
+			return cluster.NoOp("Calico reaches the API server at %s", f.Endpoint), before, nil
 		}
 		port, err := argPort(args, "port", defaultAPIPort)
 		if err != nil {
@@ -83,14 +86,14 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 		Action: rollout.Update,
 		Fields: []rollout.Field{{Name: "ConfigMap " + operatorNamespace + "/" + endpointName, Before: f.Endpoint.String(), After: want.String()}},
 		Risks:  []string{"calico-node, typha and kube-controllers restart, a few at a time; pods keep their network meanwhile"},
-		Data:   pack(endpointData{Before: f.Endpoint, After: want, Stall: stall.String()}),
+		Data:   cluster.Pack(endpointData{Before: f.Endpoint, After: want, Stall: stall.String()}),
 	}
 	switch {
 	case want == f.Endpoint && f.endpointTold(want):
 		if want.Exists {
-			return noOp("Calico reaches the API server at %s", want), before, nil
+			return cluster.NoOp("Calico reaches the API server at %s", want), before, nil
 		}
-		return noOp("there is no ConfigMap %s", endpointName), before, nil
+		return cluster.NoOp("there is no ConfigMap %s", endpointName), before, nil
 	case want == f.Endpoint && !want.Exists:
 		c.Summary = "make the operator forget the API server's address, which it keeps although the ConfigMap is gone"
 	case want == f.Endpoint:
@@ -113,12 +116,12 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 		c.Fields = nil
 		c.Back = "leave the API server's address as it is"
 	case f.Endpoint.Exists:
-		c.Back = "tell Calico to reach the API server at " + orWord(f.Endpoint.String(), "no address of its own") + " again"
+		c.Back = "tell Calico to reach the API server at " + cmp.Or(f.Endpoint.String(), "no address of its own") + " again"
 	default:
 		c.Back = "let Calico reach the API server through the kubernetes service again"
 	}
 	f.Endpoint = want
-	after, err := Calico.With(before, f.told(want))
+	after, err := Section.With(before, f.told(want))
 	return c, after, err
 }
 
@@ -126,7 +129,7 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 func (f Facts) badEndpoint(e Endpoint) *rollout.Problem {
 	host := strings.TrimSuffix(strings.ToLower(strings.Trim(e.Host, "[]")), ".")
 	for _, ip := range f.ServiceIPs {
-		if canonicalIP(ip) == canonicalIP(host) && canonicalIP(host) != "" {
+		if a, err := netip.ParseAddr(host); err == nil && sameAddress(ip, a) {
 			return &rollout.Problem{
 				Message: fmt.Sprintf("cannot use %s as the API server's address: it is the ClusterIP of the kubernetes service, which nobody serves once kube-proxy is gone", e.Host),
 				Hint:    "set calico_api_host to the address of a load balancer or of a control-plane node",
@@ -157,6 +160,12 @@ func (f Facts) badEndpoint(e Endpoint) *rollout.Problem {
 		}
 	}
 	return nil
+}
+
+// sameAddress reports whether a text is an address, however it is written.
+func sameAddress(text string, a netip.Addr) bool {
+	b, err := netip.ParseAddr(text)
+	return err == nil && a.Unmap() == b.Unmap()
 }
 
 // endpointTold reports whether the pods' templates carry the address.
@@ -197,43 +206,47 @@ func (f Facts) told(e Endpoint) Facts {
 }
 
 func (m endpointModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d endpointData) rollout.Outcome { return m.d.setEndpoint(ctx, c, d.After, d.Stall) })
+	return cluster.Act(s, func(c *cluster.Call, d endpointData) rollout.Outcome {
+		return m.d.setEndpoint(ctx, c, d.After, d.Stall)
+	})
 }
 
 func (m endpointModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return act(s, func(c *call, d endpointData) rollout.Outcome { return m.d.setEndpoint(ctx, c, d.Before, d.Stall) })
+	return cluster.Act(s, func(c *cluster.Call, d endpointData) rollout.Outcome {
+		return m.d.setEndpoint(ctx, c, d.Before, d.Stall)
+	})
 }
 
 // setEndpoint brings the ConfigMap to e and watches the pods take it over.
-func (d Deps) setEndpoint(ctx context.Context, c *call, e Endpoint, stallText string) rollout.Outcome {
+func (d Deps) setEndpoint(ctx context.Context, c *cluster.Call, e Endpoint, stallText string) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	f, err := d.Client.read(ctx, rollParts...)
+	f, err := read(ctx, d.Client, rollParts...)
 	if err != nil {
-		return c.failed(err)
+		return c.Failed(err)
 	}
 	if next := f.nextEndpoint(e); f.Endpoint != next {
-		if err := d.Client.writeEndpoint(ctx, f.Endpoint, next); err != nil {
-			return c.failed(err)
+		if err := writeEndpoint(ctx, d.Client, f.Endpoint, next); err != nil {
+			return c.Failed(err)
 		}
-		return rollout.WaitFor(pollEvery, "the operator is to take over the API server's address")
+		return rollout.WaitFor(cluster.PollEvery, "the operator is to take over the API server's address")
 	}
 	if done, why := f.endpointRolled(e); !done {
-		return c.await(stall, roll{
-			doing:    "Calico's pods take over the API server's address " + orWord(e.String(), "of the kubernetes service"),
+		return await(c, stall, roll{
+			doing:    "Calico's pods take over the API server's address " + cmp.Or(e.String(), "of the kubernetes service"),
 			now:      why,
 			mark:     fmt.Sprintf("%t %d %d", f.endpointTold(e), f.CalicoNode.Updated, f.companionsUpdated()),
 			degraded: f.degraded(),
 			hint:     "see kubectl -n calico-system get pods -o wide; can every node reach that address?",
-			laggards: func() string { return d.Client.laggards(ctx, f.CalicoNode) },
+			laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
 		})
 	}
 	if !e.Exists {
-		return c.done("Calico reaches the API server through the kubernetes service")
+		return c.Done("Calico reaches the API server through the kubernetes service")
 	}
-	return c.done("Calico reaches the API server at %s", e)
+	return c.Done("Calico reaches the API server at %s", e)
 }
 
 // nextEndpoint is what the ConfigMap has to be for the cluster to get to e. To
@@ -269,7 +282,7 @@ func (f Facts) companionsUpdated() (n int32) {
 	return n
 }
 
-func (c *Client) writeEndpoint(ctx context.Context, have, want Endpoint) error {
+func writeEndpoint(ctx context.Context, c *cluster.Client, have, want Endpoint) error {
 	cms := c.Kube.CoreV1().ConfigMaps(operatorNamespace)
 	doing := fmt.Sprintf("ConfigMap %s/%s", operatorNamespace, endpointName)
 	data := map[string]string{envHost: want.Host, envPort: want.Port}
@@ -279,22 +292,22 @@ func (c *Client) writeEndpoint(ctx context.Context, have, want Endpoint) error {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return c.explain(err, "delete %s", doing)
+		return c.Explain(err, "delete %s", doing)
 	case !have.Exists:
 		_, err := cms.Create(ctx, &corev1.ConfigMap{
 			TypeMeta:   metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"},
 			ObjectMeta: metav1.ObjectMeta{Name: endpointName, Namespace: operatorNamespace},
 			Data:       data,
-		}, metav1.CreateOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict})
+		}, metav1.CreateOptions{FieldManager: cluster.FieldManager, FieldValidation: metav1.FieldValidationStrict})
 		if apierrors.IsAlreadyExists(err) {
 			return nil // seen and corrected by the next look
 		}
-		return c.explain(err, "create %s", doing)
+		return c.Explain(err, "create %s", doing)
 	}
 	body, err := json.Marshal(map[string]any{"data": data})
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
-	_, err = cms.Patch(ctx, endpointName, types.MergePatchType, body, strictPatch())
-	return c.explain(err, "change %s", doing)
+	_, err = cms.Patch(ctx, endpointName, types.MergePatchType, body, cluster.StrictPatch())
+	return c.Explain(err, "change %s", doing)
 }

@@ -1,0 +1,32 @@
+package calico
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// argPort is a TCP port; 0 is refused.
+func argPort(a rollout.Args, name string, absent int) (string, error) {
+	n, err := cluster.ArgInt(a, name, absent)
+	if err != nil {
+		return "", err
+	}
+	if n < 1 || n > 65535 {
+		return "", fmt.Errorf("%s is %d, not a TCP port", name, n)
+	}
+	return strconv.Itoa(n), nil
+}
+
+// argChoice is one of the strings, to the letter.
+func argChoice(a rollout.Args, name, absent string, choices ...string) (string, error) {
+	v := cluster.ArgString(a, name, absent)
+	for _, c := range choices {
+		if v == c {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("%s is %q, not one of %q", name, v, choices)
+}

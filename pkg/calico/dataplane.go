@@ -1,0 +1,319 @@
+package calico
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// dataplaneModule is fleetd.calico.dataplane: the flip.
+type dataplaneModule struct{ d Deps }
+
+type dataplaneData struct {
+	// Before is the spec's value, "" where it was not set.
+	Before DataPlane `json:"before,omitempty"`
+	After  DataPlane `json:"after"`
+	// Asked is set when the data plane was asked for already: the step waits for
+	// it, and has nothing to take back.
+	Asked bool `json:"asked,omitempty"`
+	// HostPorts is the value before, for the way back.
+	HostPorts string `json:"host_ports,omitempty"`
+	// Automatic is set when the operator's automatic mode has to be switched
+	// together with the data plane.
+	Automatic bool   `json:"automatic,omitempty"`
+	Stall     string `json:"stall"`
+	// OnFailure is what is done with a flip that stands still.
+	OnFailure string `json:"on_failure,omitempty"`
+}
+
+// What is done with a flip that stands still.
+const (
+	onFailureRevert = "revert"
+	onFailureWait   = "wait"
+)
+
+const (
+	// watchFor is how long every node has to show the data plane without a
+	// restart of its Felix before the flip is called done.
+	watchFor = 20 * time.Second
+	// askEvery is how often the nodes are asked meanwhile.
+	askEvery = 5 * time.Second
+	// reverting is the note that the data plane is being taken back, and why.
+	reverting = "reverting"
+)
+
+func (dataplaneModule) About() rollout.About {
+	return rollout.About{
+		Params: rollout.Params{
+			"linux_dataplane": {Type: rollout.String, Required: true, Choices: []string{string(BPF), string(Iptables)}, Help: "BPF or Iptables"},
+			"timeout":         {Type: rollout.Duration, Help: "how long the roll of calico-node, and then the proof on every node, may stand still (10m)"},
+			"on_failure":      {Type: rollout.String, Choices: []string{onFailureRevert, onFailureWait}, Help: "what is done when the move to BPF stands still: revert takes the data plane back as long as kube-proxy serves, wait leaves it as it is (revert)"},
+		},
+		Rule: "data-plane",
+	}
+}
+
+func (dataplaneModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+
+func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	text, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	want := DataPlane(text)
+	onFailure, err := argChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	stall, err := cluster.ArgTimeout(args, defaultStall)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	f, err := Section.Get(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if p := f.notOurs(); p != nil {
+		return rollout.Change{}, nil, p
+	}
+	have := f.Installation.DataPlane()
+	if have == want && f.bpfEnabled() == (want == BPF) {
+		return cluster.NoOp("the data plane is %s already", want), before, nil
+	}
+	if err := join(f.flipBlocked(want)); err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if want == BPF && !f.Installation.Automatic() && !f.Endpoint.Exists {
+		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})
+	}
+	c := rollout.Change{
+		Action: rollout.Update, Disruptive: true, BackDisruptive: true,
+		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
+		Risks:   f.flipRisks(want),
+		Back:    fmt.Sprintf("move the data plane back to %s", have),
+		Data: cluster.Pack(dataplaneData{
+			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
+			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
+		}),
+	}
+	if have == want {
+		c.Summary = fmt.Sprintf("wait until the data plane %s is in force", want)
+		c.Back = fmt.Sprintf("leave the data plane at %s, which was asked for before", want)
+		c.Reasons = []string{"Installation asks for it already; the operator has not told Felix yet"}
+	} else {
+		c.Fields = append(c.Fields, rollout.Field{Name: "Installation linuxDataplane", Before: string(f.Installation.LinuxDataplane), After: text})
+		if want == BPF && f.Installation.HostPorts != "" {
+			c.Fields = append(c.Fields, rollout.Field{Name: "Installation hostPorts", Before: f.Installation.HostPorts})
+			c.Reasons = append(c.Reasons, "hostPorts is emptied together with it; the operator may put its default back, which is no drift")
+		}
+		if want == Iptables && f.Installation.Automatic() {
+			c.Fields = append(c.Fields, rollout.Field{Name: "Installation bpfNetworkBootstrap", Before: "Enabled", After: "Disabled"})
+			c.Reasons = append(c.Reasons, "the operator refuses Iptables while bpfNetworkBootstrap is Enabled")
+		}
+	}
+	c.Fields = append(c.Fields, rollout.Field{Name: "FelixConfiguration bpfEnabled (by the operator)", Before: f.Felix.BPFEnabled, After: fmt.Sprint(want == BPF)})
+	f.Installation.LinuxDataplane, f.Installation.Computed = want, want
+	f.Felix.BPFEnabled, f.Felix.Operator = fmt.Sprint(want == BPF), fmt.Sprint(want == BPF)
+	delete(f.CalicoNode.Env, envBPFEnabled)
+	if want == Iptables && f.Installation.Automatic() {
+		f.Installation.BPFNetworkBootstrap = "Disabled"
+	}
+	after, err := Section.With(before, f)
+	return c, after, err
+}
+
+func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
+	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
+		if why := c.SoFar[reverting]; why != "" {
+			return m.d.revert(ctx, c, d, why)
+		}
+		return m.d.flip(ctx, c, d.After, d.forth(), d.Stall, func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) })
+	})
+}
+
+func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
+	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
+		if d.Asked {
+			return rollout.AlreadyDone("the data plane was asked for before this run")
+		}
+		return m.d.flip(ctx, c, d.before(), d.back(), d.Stall, nil)
+	})
+}
+
+// before is the data plane that the way back leads to.
+func (d dataplaneData) before() DataPlane { return Installation{LinuxDataplane: d.Before}.DataPlane() }
+
+// forth is the patch of calicoNetwork.
+func (d dataplaneData) forth() map[string]any {
+	patch := map[string]any{"linuxDataplane": string(d.After)}
+	if d.After == BPF {
+		patch["hostPorts"] = nil
+	}
+	if d.After == Iptables && d.Automatic {
+		patch["bpfNetworkBootstrap"] = "Disabled"
+	}
+	return patch
+}
+
+// back is the patch that takes it back. null takes a field away.
+func (d dataplaneData) back() map[string]any {
+	patch := map[string]any{"linuxDataplane": nil}
+	if d.Before != "" {
+		patch["linuxDataplane"] = string(d.Before)
+	}
+	if d.After == BPF && d.HostPorts != "" {
+		patch["hostPorts"] = d.HostPorts
+	}
+	if d.After == Iptables && d.Automatic {
+		patch["bpfNetworkBootstrap"] = "Enabled"
+	}
+	return patch
+}
+
+// flip asks for a data plane in one patch and watches it arrive: first in the
+// cluster's objects, then, if it is BPF, on every node.
+func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoNetwork map[string]any, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
+	stall, err := parseStall(stallText)
+	if err != nil {
+		return rollout.Fail(err)
+	}
+	f, err := read(ctx, d.Client, rollParts...)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if f.Installation.DataPlane() != want {
+		if f.Felix.ByHand() {
+			return rollout.Fail(f.byHand())
+		}
+		if err := patchInstallation(ctx, d.Client, calicoNetwork); err != nil {
+			return c.Failed(err)
+		}
+		return rollout.WaitFor(cluster.PollEvery, "the operator is to act on linuxDataplane %s", want)
+	}
+	done, why := f.InForce(want)
+	if done {
+		// The objects are read side by side: a DaemonSet from before the operator
+		// touched it may stand beside a Felix from after. What is read now is
+		// younger than all of it.
+		if f, err = read(ctx, d.Client, rollParts...); err != nil {
+			return c.Failed(err)
+		}
+		done, why = f.InForce(want)
+	}
+	if st, ok := f.Status("calico"); done && ok && !st.Is("Available") {
+		// It lags behind: by itself it proves nothing, but it is waited for.
+		done, why = false, "calico-node has rolled; TigeraStatus calico is not Available yet"
+	}
+	r := roll{
+		doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
+		mark:     fmt.Sprintf("%s %s %d %s", want, f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
+		degraded: f.degraded(),
+		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
+		laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
+		giveUp:   giveUp,
+	}
+	switch {
+	case !done:
+		return await(c, stall, r)
+	case want == BPF:
+		return d.awaitProof(ctx, c, stall, r)
+	}
+	return c.Done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), cmp.Or(f.Felix.BPFEnabled, "not set"))
+}
+
+// awaitProof waits until every node shows the eBPF data plane, and goes on
+// showing it for a while: bpfEnabled is a request, Felix restarts itself only
+// then, its readiness may stay green meanwhile, and where the kernel refuses it
+// goes on without.
+func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll) rollout.Outcome {
+	p, err := d.prove(ctx, BPF)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if len(p.Unproven) > 0 {
+		r.now, r.mark, r.laggards = p.text(BPF), p.Mark, nil
+		r.hint = "see kubectl -n calico-system logs of these nodes' calico-node, and whether their kernel is fit; " + r.hint
+		if o := await(c, stall, r); o.Kind != rollout.Waiting {
+			return o
+		}
+		c.Steady("proven", "")
+		return rollout.WaitFor(askEvery, "%s", r.now)
+	}
+	if c.Steady("proven", p.Mark) < watchFor {
+		return rollout.WaitFor(askEvery, "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
+	}
+	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+}
+
+// giveUp is the end of a flip that stands still: the data plane is taken back
+// where that is wanted and kube-proxy serves, else it is left as it is.
+func (d Deps) giveUp(ctx context.Context, c *cluster.Call, data dataplaneData, p *rollout.Problem) rollout.Outcome {
+	if data.After != BPF || data.OnFailure != onFailureRevert || data.Asked {
+		return rollout.Fail(p)
+	}
+	f, err := read(ctx, d.Client, readKubeProxies, readInstallation)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if !f.kubeProxyServes() {
+		p.Hint = "the data plane is not taken back, because kube-proxy is off and nobody would serve Services: bring it back first (fleetd.calico.kube_proxy: {state: enabled}); " + p.Hint
+		return rollout.Fail(p)
+	}
+	return rollout.Intend(reverting, p.Message)
+}
+
+// revert takes the data plane back and then fails with the reason.
+func (d Deps) revert(ctx context.Context, c *cluster.Call, data dataplaneData, why string) rollout.Outcome {
+	o := d.flip(ctx, c, data.before(), data.back(), data.Stall, nil)
+	switch {
+	case !o.Final():
+		o.Message = "taking the data plane back: " + o.Message
+		return o
+	case o.Bad():
+		return rollout.Fail(&rollout.Problem{Message: why + "; and the data plane could not be taken back: " + o.Message, Hint: o.Hint})
+	}
+	return rollout.Fail(&rollout.Problem{
+		Message: fmt.Sprintf("%s; the data plane was taken back to %s, and kube-proxy was not touched", why, data.before()),
+		Hint:    "mend what is named (calico-node's log on that node says more), then apply again",
+	})
+}
+
+func backPatch(want DataPlane) string {
+	other := Iptables
+	if want == Iptables {
+		other = BPF
+	}
+	return fmt.Sprintf(`{"spec":{"calicoNetwork":{"linuxDataplane":"%s"}}}`, other)
+}
+
+func patchInstallation(ctx context.Context, c *cluster.Client, calicoNetwork map[string]any) error {
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"calicoNetwork": calicoNetwork}})
+	if err != nil {
+		return fmt.Errorf("cannot encode a patch: %w", err)
+	}
+	_, err = c.Dynamic.Resource(installations).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
+	return c.Explain(err, "change Installation %s", defaultName)
+}
+
+// degraded is what the operator complains of, "" if nothing.
+func (f Facts) degraded() string {
+	if st, ok := f.Status("calico"); ok && st.Is("Degraded") {
+		return st.Why("Degraded")
+	}
+	return ""
+}
+
+func parseStall(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("the plan's timeout cannot be read: %w", err)
+	}
+	return d, nil
+}

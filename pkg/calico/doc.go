@@ -1,0 +1,26 @@
+// Package calico is what fleetd knows of a cluster's Calico and what it does to
+// it: the move to the eBPF data plane, and back.
+//
+// It reads one section of localhost's state, "calico": the cluster itself
+// ([Facts]). It writes through six modules on localhost: fleetd.calico.preflight,
+// api_endpoint, kube_proxy, dataplane, external_service_mode and verify.
+//
+// What is true here:
+//
+//   - Whether a change has arrived is judged by what happened (a DaemonSet's
+//     generation, observedGeneration and pod counts, FelixConfiguration's
+//     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
+//     on a quick roll never moves.
+//   - bpfEnabled is a request. That Felix follows it is seen on every node, over
+//     SSH (Deps.prove), before kube-proxy is touched and again at the end. A flip
+//     that is not seen on every node goes back by itself.
+//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
+//   - Diff is pure and leaves out what moves by itself (pods, readiness), so
+//     that a reviewed plan does not go stale over night.
+//
+// The rights that are needed: get and list on nodes, pods, services, configmaps,
+// daemonsets, deployments, installations and tigerastatuses (operator.tigera.io)
+// and felixconfigurations (crd.projectcalico.org); get on the namespace
+// kube-system; patch on daemonsets, installations and felixconfigurations;
+// create, patch and delete on configmaps in tigera-operator.
+package calico

@@ -1,0 +1,84 @@
+package calico
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+)
+
+const (
+	felixOn  = "felix 4242@1000 14\npinned cali_v4_nat_fe3\nattached eth0\nlog x BPF enabled, starting BPF endpoint manager and map manager.\n"
+	felixOff = "felix 4242@1000 0\n"
+	// felixRefused is a kernel without BPF support: the pins are an earlier
+	// Felix's.
+	felixRefused = "felix 4242@2000 0\npinned cali_v4_nat_fe3\nlog x BPF dataplane mode enabled but not supported by the kernel.  Disabling BPF mode.\n"
+)
+
+// felixes stand in for SSH to the nodes: they answer the commands that this
+// package runs. Each Felix does at once what FelixConfiguration says, unless the
+// test has it say something else.
+type felixes struct {
+	mu sync.Mutex
+	// says, if set, is what a host's Felix shows, "" if nothing special.
+	says func(host string) string
+	// gone are the hosts that SSH does not reach.
+	gone map[string]bool
+	mode func() bool
+	runs int
+}
+
+func (h *felixes) Run(_ context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs++
+	out := felixOff
+	switch {
+	case h.gone[host]:
+		return sshexec.Result{}, errors.New("cannot connect to " + host + ": connection refused")
+	case c.Script != felixScript || !c.Become || c.Timeout == 0:
+		return sshexec.Result{}, errors.New("unexpected command")
+	case h.says != nil && h.says(host) != "":
+		out = h.says(host)
+	case h.mode():
+		out = felixOn
+	}
+	return sshexec.Result{Stdout: []byte(out)}, nil
+}
+
+// deps are the fakes with a host for each of their Nodes.
+func (f fakes) deps() Deps {
+	f.ssh.mode = func() bool { return felixMode(f.Client) }
+	return depsOf(f.Client, f.ssh)
+}
+
+// labDeps are a real API server's, whose nodes run nothing.
+func labDeps(c *cluster.Client) Deps {
+	return depsOf(c, &felixes{mode: func() bool { return felixMode(c) }})
+}
+
+func depsOf(c *cluster.Client, ssh *felixes) Deps {
+	d := Deps{Client: c, Hosts: ssh, Nodes: map[string]cluster.HostRef{}}
+	l, err := c.Kube.CoreV1().Nodes().List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return d // a test of a server that does not answer
+	}
+	for _, n := range l.Items {
+		d.Nodes["host-of-"+n.Name] = cluster.HostRef{NodeName: n.Name}
+	}
+	return d
+}
+
+func felixMode(c *cluster.Client) bool {
+	u, err := c.Dynamic.Resource(felixconfigs).Get(context.Background(), defaultName, metav1.GetOptions{})
+	if err != nil {
+		return false
+	}
+	on, _, _ := unstructured.NestedBool(u.Object, "spec", "bpfEnabled")
+	return on
+}
