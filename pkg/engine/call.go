@@ -127,8 +127,15 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 			o = rollout.Outcome{Kind: rollout.Failed, Message: fmt.Sprintf("%s on %s: defect in fleetd: %v", c.task.Module, c.step.Host, p)}
 		}
 	}()
+	do := m.Do
 	if c.task.Undo {
-		return m.Undo(ctx, c.step)
+		do = m.Undo
+	}
+	if len(c.step.Change.Items) > 0 {
+		return c.items(ctx, do)
+	}
+	if c.task.Undo {
+		return do(ctx, c.step)
 	}
 	if c.open != nil && c.open.Conditional() {
 		if o, wanted := c.wanted(); !wanted {

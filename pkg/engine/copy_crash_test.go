@@ -100,8 +100,20 @@ func (f *folder) Observe(ctx context.Context, keys map[string][]string) map[stri
 // event killAt and in those that go on.
 func copyLives(t *testing.T, killAt int, lost bool) (end string, events []rollout.Event, puts map[string]int) {
 	t.Helper()
+	f, p, params := copyBook(t, copyPlay)
+	dir := f.dir
+	r, kept := livesOn(t, f, params, killAt, lost, p, nil)
+	if r.Status != rollout.Done || len(r.LostHosts()) > 0 {
+		t.Fatalf("%s, lost %v", r.Status, r.LostHosts())
+	}
+	return leftBy(t, r, dir), kept, f.puts
+}
+
+// copyBook is a node with files, and a plan for it.
+func copyBook(t *testing.T, play string) (*folder, rollout.Plan, map[string]rollout.Params) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "node")
-	play := strings.ReplaceAll(copyPlay, "DIR", dir)
+	play = strings.ReplaceAll(play, "DIR", dir)
 	for name, text := range map[string]string{"f": "old\n", "gone": "gone\n", "../book/t.j2": "of {{ inventory_hostname }}\n", "../book/site.yml": play, "../book/hosts": "a\n"} {
 		p := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
@@ -110,8 +122,13 @@ func copyLives(t *testing.T, killAt int, lost bool) (end string, events []rollou
 	}
 	f := &folder{dir: dir, puts: map[string]int{}, dead: func() bool { return false }}
 	p, params := copyPlan(t, f, filepath.Join(dir, "../book"))
-	var kept []rollout.Event
-	var r *rollout.Run
+	return f, p, params
+}
+
+// livesOn runs a plan in a process that dies with event killAt and, unless it is to
+// stay so, in those that go on.
+func livesOn(t *testing.T, f *folder, params map[string]rollout.Params, killAt int, lost bool, p rollout.Plan, staysDead *bool) (r *rollout.Run, kept []rollout.Event) {
+	t.Helper()
 	for life := 0; ; life++ {
 		m := &mortal{kept: &kept, lost: lost}
 		if life == 0 {
@@ -125,14 +142,87 @@ func copyLives(t *testing.T, killAt int, lost bool) (end string, events []rollou
 		} else {
 			r, err = e.Resume(t.Context(), restored(t, kept), 0, false)
 		}
-		if !m.dead {
-			if err != nil || r.Status != rollout.Done || len(r.LostHosts()) > 0 {
-				t.Fatalf("%v: %s, lost %v", err, r.Status, r.LostHosts())
+		f.dead = func() bool { return false }
+		switch {
+		case m.dead && staysDead != nil:
+			*staysDead = true
+			if len(kept) == 0 {
+				return nil, nil
 			}
-			break
+			return restored(t, kept), kept
+		case !m.dead && err != nil:
+			t.Fatal(err)
+		case !m.dead:
+			return r, kept
 		}
 	}
-	return leftBy(t, r, dir), kept, f.puts
+}
+
+// undoPlay changes files by items that come after each other.
+const undoPlay = `
+- hosts: all
+  gather_facts: false
+  tasks:
+    - copy: {content: "{{ item }}\n", dest: "DIR/f", mode: "0600"}
+      loop: [one, two, two, one, two]
+    - copy: {content: "two\n", dest: "DIR/sum"}
+    - file: {path: "DIR/{{ item }}", state: absent}
+      loop: [sum, nothing, f]
+`
+
+// Wherever a run is killed, an undo brings the files back to what they were; and so
+// does an undo of the whole run that is itself killed, wherever that is, and resumed.
+func TestUndoOfFilesKilledAtEveryEvent(t *testing.T) {
+	back := func(f *folder, params map[string]rollout.Params, r *rollout.Run, killAt int) int {
+		t.Helper()
+		p, err := rollout.Reverse("run", r, nil, map[string]rollout.Observation{}, rollout.Basis{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(p)
+		if err == nil {
+			p, err = rollout.ReadPlan(raw)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Plays) == 0 {
+			return 0
+		}
+		r, events := livesOn(t, f, params, killAt, killAt%2 == 0, p, nil)
+		if len(r.LostHosts()) > 0 {
+			id, _ := r.Lost("a")
+			t.Errorf("lost in the undo: %+v", r.Step(id).Outcome)
+		}
+		return len(events)
+	}
+	f, p, params := copyBook(t, undoPlay)
+	want := filesIn(t, f.dir)
+	r, events := livesOn(t, f, params, 0, false, p, nil)
+	if len(r.LostHosts()) > 0 || filesIn(t, f.dir) == want {
+		t.Fatalf("undisturbed: lost %v, and it leaves\n%s", r.LostHosts(), filesIn(t, f.dir))
+	}
+	steps := back(f, params, r, 0)
+	check := func(what string, at int, f *folder) {
+		if got := filesIn(t, f.dir); got != want {
+			t.Errorf("%s killed at event %d: the undo leaves\n%s\nnot\n%s", what, at, got, want)
+		}
+	}
+	check("not", 0, f)
+	for at := 1; at <= len(events); at++ {
+		f, p, params := copyBook(t, undoPlay)
+		dead := false
+		if r, _ := livesOn(t, f, params, at, at%2 == 0, p, &dead); r != nil {
+			back(f, params, r, 0)
+		}
+		check("the run", at, f)
+	}
+	for at := 1; at <= steps; at++ {
+		f, p, params := copyBook(t, undoPlay)
+		r, _ := livesOn(t, f, params, 0, false, p, nil)
+		back(f, params, r, at)
+		check("the undo", at, f)
+	}
 }
 
 func copyPlan(t *testing.T, f *folder, book string) (rollout.Plan, map[string]rollout.Params) {
@@ -164,8 +254,8 @@ func copyPlan(t *testing.T, f *folder, book string) (rollout.Plan, map[string]ro
 	return p, params
 }
 
-// leftBy is all that a run has left: files, modes, and what was registered.
-func leftBy(t *testing.T, r *rollout.Run, dir string) string {
+// filesIn are the files of a folder.
+func filesIn(t *testing.T, dir string) string {
 	t.Helper()
 	var out strings.Builder
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
@@ -184,6 +274,14 @@ func leftBy(t *testing.T, r *rollout.Run, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return out.String()
+}
+
+// leftBy is all that a run has left: files, modes, and what was registered.
+func leftBy(t *testing.T, r *rollout.Run, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	out.WriteString(filesIn(t, dir))
 	for name, raw := range r.Results(rollout.StepID{Task: len(r.Plan.Plays[0].Tasks), Host: "a"}, nil) {
 		var v map[string]any
 		if err := json.Unmarshal([]byte(strings.ReplaceAll(string(raw), dir, "")), &v); err != nil {

@@ -10,9 +10,7 @@ import (
 )
 
 // itemNote keeps how an item of a loop ended.
-func itemNote(n int) string { return fmt.Sprint(itemNotes, n) }
-
-const itemNotes = "fleetd.item."
+func itemNote(n int) string { return fmt.Sprint(rollout.ItemNotes, n) }
 
 // each does the step for every item of its loop, one after the other, as Ansible
 // does also where one fails. How an item ended is durable before the next begins,
@@ -41,19 +39,9 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 			return end // not over, or nobody knows whether it is
 		}
 		end.Notes = nil
-		kept := end
-		if c.task.NoLog {
-			kept = end.Hidden()
-		}
-		raw, err := json.Marshal(kept)
+		o, err := c.itemEnded(n, end)
 		if err != nil {
-			return rollout.Fail(fmt.Errorf("cannot write down how item %d of %s on %s ended: %w", n+1, c.task.Module, c.step.Host, err))
-		}
-		o := rollout.Intend(itemNote(n), string(raw))
-		for name := range c.step.SoFar {
-			if !strings.HasPrefix(name, itemNotes) {
-				o = o.Note(name, "") // it was this item's
-			}
+			return rollout.Fail(err)
 		}
 		if err := c.intend(o); err != nil {
 			return rollout.RetryAfter(0, err)
@@ -61,4 +49,51 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 		ends = append(ends, end)
 	}
 	return c.kept(c.loop.Resolver.Together(*c.open, items, ends))
+}
+
+// itemEnded is what has to be durable before the next item begins. What the module
+// noted of this one goes, but for what an undo needs.
+func (c *call) itemEnded(n int, end rollout.Outcome) (rollout.Outcome, error) {
+	kept := rollout.ItemEnd{Outcome: end, Was: c.step.SoFar[rollout.WasNote]}
+	if c.task.NoLog {
+		kept.Outcome = end.Hidden()
+	}
+	if end.Kind != rollout.Unchanged {
+		kept.Resolved = c.step.SoFar[rollout.ResolvedNote]
+	}
+	raw, err := json.Marshal(kept)
+	if err != nil {
+		return rollout.Outcome{}, fmt.Errorf("cannot write down how item %d of %s on %s ended: %w", n+1, c.task.Module, c.step.Host, err)
+	}
+	o := rollout.Intend(itemNote(n), string(raw))
+	for name := range c.step.SoFar {
+		if !strings.HasPrefix(name, rollout.ItemNotes) {
+			o = o.Note(name, "")
+		}
+	}
+	return o, nil
+}
+
+// items does or takes back the changes that a loop made, one after the other: what
+// the next call has to do is the first that has not ended.
+func (c *call) items(ctx context.Context, do func(context.Context, rollout.Step) rollout.Outcome) rollout.Outcome {
+	for n, change := range c.step.Change.Items {
+		if _, ended := c.step.SoFar[itemNote(n)]; ended {
+			continue
+		}
+		step := c.step
+		step.Change = c.loop.run.Plan.WithContent(change)
+		o := do(ctx, step)
+		if !o.Final() || o.Bad() {
+			return o
+		}
+		ended, err := c.itemEnded(n, o)
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		if err := c.intend(ended); err != nil {
+			return rollout.RetryAfter(0, err)
+		}
+	}
+	return rollout.Did("%d items", len(c.step.Change.Items))
 }

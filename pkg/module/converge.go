@@ -114,6 +114,9 @@ func (m converger) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(fmt.Errorf("cannot look at %s on %s: %w", oneLine(w.Path), s.Host, err))
 	}
 	sc.notes["step"] = fmt.Sprintf("%d.%d", s.ID.Play+1, s.ID.Task+1)
+	if n := s.Item(); n > 0 {
+		sc.notes["step"] += fmt.Sprint(".", n+1)
+	}
 	var before *took
 	if raw, begun := s.SoFar[tookNote]; begun {
 		t, err := decodeNote[took](raw)

@@ -289,7 +289,8 @@ func (d *decision) absent() error {
 	return nil
 }
 
-// keptName is what a copy of the file is called in keptDir: each step has its own.
+// keptName is what a copy of the file is called in keptDir: each step, and each item of a loop,
+// has its own.
 func (d *decision) keptName() string { return d.at.SHA256 + "." + d.notes["step"] }
 
 // keep puts a copy of the file that is about to go where an undo finds it.

@@ -36,6 +36,15 @@ const filesPlay = `
     - ping:
       register: pong
     - copy: {content: "{{ pong.ping }}\n", dest: "{{ work }}/open.txt"}
+    - copy: {content: "{{ item }}\n", dest: "{{ work }}/{{ item }}.txt"}
+      loop: [loop1, old, loop2, made]
+    - file: {path: "{{ work }}/{{ item }}", state: absent}
+      with_items: [loop1.txt, nothing.txt, looped.txt]
+    - copy: {content: "again\n", dest: "{{ work }}/{{ item }}"}
+      with_items: [loop2.txt, "{{ pong.ping }}.txt"]
+      when: item != 'nothing'
+-- looped.txt --
+looped
 -- old.txt --
 old
 -- gone.txt --

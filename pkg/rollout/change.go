@@ -58,6 +58,9 @@ type Change struct {
 	// Was is, of a change that is taken back, what the step found before it changed
 	// anything, in the module's own words.
 	Was json.RawMessage `json:"was,omitempty"`
+	// Items are, of what takes back a loop, the changes that its items made, in the
+	// order in which they are done.
+	Items []Change `json:"items,omitempty"`
 }
 
 // Reversed is the change as an undo shows it: what it takes back, with the same

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Contents are what files are to hold, by their SHA-256 in hex.
@@ -24,10 +25,9 @@ func DigestOf(content []byte) string {
 // keep moves what files of the step are to hold into the plan.
 func (p *Plan) keep(s PlannedStep) PlannedStep {
 	more := Contents{}
-	if s.Change.Content != nil {
-		s.Change.Digest = DigestOf(s.Change.Content)
-		more[s.Change.Digest] = s.Change.Content
-		s.Change.Content = nil
+	s.Change.hold(more)
+	for i := range s.Change.Items {
+		s.Change.Items[i].hold(more)
 	}
 	if s.Open != nil {
 		maps.Copy(more, s.Open.Contents)
@@ -37,6 +37,14 @@ func (p *Plan) keep(s PlannedStep) PlannedStep {
 	}
 	maps.Copy(p.Contents, more)
 	return s
+}
+
+// hold moves what a file is to hold among the contents.
+func (c *Change) hold(more Contents) {
+	if c.Content != nil {
+		c.Digest = DigestOf(c.Content)
+		more[c.Digest], c.Content = c.Content, nil
+	}
 }
 
 // WithContent is a change of the plan with what its file is to hold.
@@ -55,7 +63,18 @@ const (
 	// WasNote keeps what a step found before it changed anything. An undo gets it as
 	// Change.Was.
 	WasNote = "was"
+	// ItemNotes begin the notes that keep how an item of a loop ended, each as an
+	// ItemEnd, by its number from 0.
+	ItemNotes = "fleetd.item."
 )
+
+// ItemEnd is how one item of a loop ended, with what an undo needs of it.
+type ItemEnd struct {
+	Outcome
+	// Resolved and Was are the notes of these names.
+	Resolved string `json:"resolved,omitempty"`
+	Was      string `json:"was,omitempty"`
+}
 
 // ResolvedChange is a change that was made in the run, with the content that no plan
 // has.
@@ -92,23 +111,70 @@ func (p *Plan) ReadResolved(note string) (Change, error) {
 // back is the change that takes back what a step did.
 func (p *Plan) back(planned PlannedStep, s *StepState) (Change, error) {
 	c := planned.Change
-	if o := planned.Open; o != nil && o.Late && c.Action != Exec {
-		if len(o.Loop) > 0 {
-			// Each item has a change of its own, and only its end is kept.
-			c.Action = Exec
-			return c.Reversed(), nil
-		}
-		if note, resolved := s.SoFar[ResolvedNote]; resolved {
-			var err error
-			if c, err = p.ReadResolved(note); err != nil {
-				return c, fmt.Errorf("cannot read what a step was to do: %w", err)
-			}
+	if o := planned.Open; len(c.Items) > 0 || o != nil && len(o.Loop) > 0 && c.Action != Exec {
+		return p.itemsBack(c, s)
+	}
+	return p.takenBack(c, s.SoFar[ResolvedNote], s.SoFar[WasNote])
+}
+
+// takenBack is the change that takes back one that was planned or, where there is a
+// note of that, made in the run.
+func (p *Plan) takenBack(c Change, resolved, was string) (Change, error) {
+	if resolved != "" && c.Action != Exec {
+		var err error
+		if c, err = p.ReadResolved(resolved); err != nil {
+			return c, fmt.Errorf("cannot read what a step was to do: %w", err)
 		}
 	}
 	out := c.Reversed()
 	out.Content = p.WithContent(c).Content
-	if was := s.SoFar[WasNote]; was != "" && json.Valid([]byte(was)) {
+	if was != "" && json.Valid([]byte(was)) {
 		out.Was = json.RawMessage(was)
+	}
+	return out, nil
+}
+
+// itemsBack takes back what the items of a loop did, the last first, or, of an undo of
+// that, does it again. The item that the run was cut off in has no end yet.
+func (p *Plan) itemsBack(c Change, s *StepState) (Change, error) {
+	var items []Change
+	add := func(n int, e ItemEnd) error {
+		was := c
+		if len(c.Items) > 0 {
+			was = c.Items[n]
+		} else if e.Resolved == "" {
+			return nil // it has changed nothing
+		}
+		back, err := p.takenBack(was, e.Resolved, e.Was)
+		items = append(items, back)
+		return err
+	}
+	n := 0
+	for ; ; n++ {
+		note, ended := s.SoFar[fmt.Sprint(ItemNotes, n)]
+		if !ended {
+			break
+		}
+		var e ItemEnd
+		if err := json.Unmarshal([]byte(note), &e); err != nil {
+			return c, fmt.Errorf("cannot read how an item ended: %w", err)
+		}
+		if e.Kind == Unchanged || e.Kind == Skipped {
+			continue
+		}
+		if err := add(n, e); err != nil {
+			return c, err
+		}
+	}
+	if n < len(c.Items) || len(c.Items) == 0 {
+		if err := add(n, ItemEnd{Resolved: s.SoFar[ResolvedNote], Was: s.SoFar[WasNote]}); err != nil {
+			return c, err
+		}
+	}
+	slices.Reverse(items)
+	out := c.Reversed()
+	if out.Items = items; len(items) == 0 {
+		out.Action, out.Summary = ReadOnly, "nothing was changed by: "+c.Summary
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,16 @@ type Step struct {
 	// SoFar are the notes of earlier calls of the same step, also of those before
 	// a crash.
 	SoFar map[string]string
+}
+
+// Item is the number of the item of a loop that is done, from 0: so many have ended.
+func (s Step) Item() (n int) {
+	for name := range s.SoFar {
+		if strings.HasPrefix(name, ItemNotes) {
+			n++
+		}
+	}
+	return n
 }
 
 // BecomeAs is how a step becomes another user, where a playbook says it: the words of
