@@ -118,7 +118,7 @@ func (o Observer) machine(ctx context.Context, host string) rollout.SectionObser
 	if timeout <= 0 {
 		timeout = time.Minute
 	}
-	res, err := o.Remote.Run(ctx, host, sshexec.Command{Argv: []string{"cat", "/etc/machine-id", "/var/lib/dbus/machine-id"}, Timeout: timeout})
+	res, err := o.Remote.Run(ctx, host, sshexec.Command{Argv: []string{"cat", "/etc/machine-id", "/var/lib/dbus/machine-id"}, Timeout: timeout, Harmless: true})
 	if err != nil {
 		return rollout.SectionObservation{Err: fmt.Errorf("cannot tell which machine %s is: %w", host, err)}
 	}
@@ -159,7 +159,7 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 	if timeout <= 0 {
 		timeout = 5 * time.Minute
 	}
-	res, err := r.Run(ctx, host, sshexec.Command{Script: programFor(keys), Become: become, Timeout: timeout, MaxOutput: maxFacts})
+	res, err := r.Run(ctx, host, sshexec.Command{Script: programFor(keys), Become: become, Timeout: timeout, MaxOutput: maxFacts, Harmless: true})
 	if err != nil {
 		return Facts{}, fmt.Errorf("cannot read the facts of %s: %w", host, err)
 	}

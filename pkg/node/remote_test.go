@@ -313,3 +313,39 @@ func TestCheckKey(t *testing.T) {
 		}
 	}
 }
+
+// TestCanceledLookStartsNothing: Ctrl-C while a fleet is looked at waits for nobody.
+// To kill what reads the facts would take another session on each host, for which a
+// silent one is waited for.
+func TestCanceledLookStartsNothing(t *testing.T) {
+	looking := make(chan struct{}, 8)
+	targets, keys := map[string]sshexec.Target{}, map[string][]string{}
+	var servers []*sshtest.Server
+	for i := range 8 {
+		server := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+			looking <- struct{}{}
+			<-r.Context.Done()
+			return sshtest.Response{}
+		}))
+		host := fmt.Sprint("node", i)
+		servers, targets[host], keys[host] = append(servers, server), server.Target(host), []string{""}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-looking
+		<-looking
+		cancel()
+	}()
+	seen := Observer{Remote: NewFleet(newPool(t), targets), Forks: 2}.Observe(ctx, keys)
+	running, asked := 0, 0
+	for i, s := range servers {
+		running += s.Running()
+		asked += len(s.Requests())
+		if err := seen[fmt.Sprint("node", i)].Err; !errors.Is(err, context.Canceled) {
+			t.Errorf("node%d: %v", i, err)
+		}
+	}
+	if running != 2 || asked != 2 {
+		t.Errorf("%d commands run of %d, want 2 of 2", running, asked)
+	}
+}

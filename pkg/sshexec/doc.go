@@ -52,7 +52,8 @@
 //
 // When the context ends or [Command.Timeout] passes, the process group of the
 // command gets SIGTERM and, three seconds later, SIGKILL, with the same
-// privileges that the command had. Which group that is, the node looks up then.
+// privileges that the command had. Which group that is, the node looks up then. A
+// [Command] that is Harmless is left to its own end when the context ends.
 //
 // sudo is called without a terminal: a sudoers rule "requiretty" refuses that,
 // and the error says so. su and sudo -i hand it through a shell in nested

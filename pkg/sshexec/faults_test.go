@@ -272,6 +272,37 @@ func TestCanceledCommandIsKilled(t *testing.T) {
 	allEnded(t, srv)
 }
 
+// TestHarmlessCommandIsLeftAlone: no session is opened to kill what changes nothing,
+// unless it takes too long.
+func TestHarmlessCommandIsLeftAlone(t *testing.T) {
+	running := make(chan struct{}, 1)
+	srv := sshtest.New(t, sshtest.Handler(func(r *sshtest.Request) sshtest.Response {
+		running <- struct{}{}
+		<-r.Context.Done()
+		return sshtest.Response{}
+	}))
+	p := newPool(t, sshexec.Options{})
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		<-running
+		cancel()
+	}()
+	look := sshexec.Command{Argv: []string{"find", "/"}, Harmless: true}
+	if _, err := p.Run(ctx, srv.Target("web1"), look); sshexec.KindOf(err) != sshexec.KindCanceled {
+		t.Errorf("got %v", err)
+	}
+	if n := srv.Running(); n != 1 {
+		t.Errorf("%d commands run, want 1", n)
+	}
+	p.Forget(srv.Target("web1")) // sshtest ends what runs
+	allEnded(t, srv)
+	look.Timeout = time.Millisecond
+	if _, err := p.Run(testContext(t), srv.Target("web1"), look); sshexec.KindOf(err) != sshexec.KindTimeout {
+		t.Errorf("got %v", err)
+	}
+	allEnded(t, srv)
+}
+
 // allEnded waits until the server runs no command any more: it was told to kill
 // them before Run returned, and does so a moment later.
 func allEnded(t *testing.T, srv *sshtest.Server) {

@@ -13,11 +13,11 @@ import (
 // killGrace is the time between SIGTERM and SIGKILL.
 const killGrace = 3 * time.Second
 
-// kill ends the process group of a started command, with the privileges it
-// has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
+// kill ends the process group of a started command, whose context has ended, with the
+// privileges it has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
 // it, and it cannot signal what sudo started.
-func (r *runner) kill(s *session) {
-	if s.pid <= 1 {
+func (r *runner) kill(ended context.Context, s *session) {
+	if s.pid <= 1 || r.cmd.Harmless && !isLate(ended) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.pool.ctx, 10*time.Second+killGrace)

@@ -44,6 +44,10 @@ type Command struct {
 	// MaxOutput bounds the bytes kept of each stream in Result. 0 means
 	// [DefaultMaxOutput].
 	MaxOutput int
+	// Harmless is set for what changes nothing. When the context ends it is not killed
+	// but left alone, its input and output closed: to kill it takes another session, and
+	// up to 13 seconds where the host is silent. Timeout kills it all the same.
+	Harmless bool
 }
 
 // A Result is how a command ended.
@@ -186,12 +190,12 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 		startCtx, cancelStart = context.WithTimeoutCause(ctx, r.cmd.Timeout+startBound, &commandTimeout{r.cmd.Timeout + startBound})
 	}
 	s, err := c.begin(startCtx, launch{
-		target: r.target, become: r.cmd.Become, program: program, input: r.cmd.Stdin != nil, stderr: r.errOut,
+		target: r.target, become: r.cmd.Become, program: program, input: r.cmd.Stdin != nil, stderr: r.errOut, harmless: r.cmd.Harmless,
 	})
 	cancelStart()
 	if err != nil {
 		if s != nil {
-			r.kill(s)
+			r.kill(startCtx, s)
 			s.close()
 		}
 		return r.ended(startCtx, err)
@@ -218,7 +222,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	case <-s.exited:
 	case <-c.dead:
 	case <-ctx.Done():
-		r.kill(s)
+		r.kill(ctx, s)
 		return r.ended(ctx, context.Cause(ctx))
 	}
 	r.drain(ctx, s, outDone)
@@ -308,6 +312,12 @@ func (e *commandTimeout) Error() string { return fmt.Sprintf("it did not end wit
 
 // Is makes errors.Is(err, context.DeadlineExceeded) true.
 func (e *commandTimeout) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// isLate tells that Command.Timeout has ended ctx.
+func isLate(ctx context.Context) bool {
+	_, late := errors.AsType[*commandTimeout](context.Cause(ctx))
+	return late
+}
 
 // ended names the reason for which a run was stopped.
 func (r *runner) ended(ctx context.Context, err error) error {

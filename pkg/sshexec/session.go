@@ -48,11 +48,12 @@ func newNonce() string {
 
 // A launch is what a session is to run.
 type launch struct {
-	target  Target
-	become  bool // as another user
-	program string
-	input   bool // standard input goes on after the program
-	stderr  io.Writer
+	target   Target
+	become   bool // as another user
+	program  string
+	input    bool // standard input goes on after the program
+	stderr   io.Writer
+	harmless bool // see Command
 }
 
 // begin starts a program on c, and returns when its shell runs and has got the
@@ -196,7 +197,7 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 		err := s.write(ctx, q, line.Program(l.program), !l.input)
 		if err != nil && ctx.Err() != nil && s.pid == 0 {
 			// It may have arrived all the same, and then it has to be killed.
-			s.markedBy(s.errDone, startGrace)
+			s.markedIn(ctx, l)
 		}
 		return err
 	}
@@ -245,7 +246,7 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 			return s.conn.lostErr()
 		case <-ctx.Done():
 			if s.sent {
-				s.markedBy(s.errDone, startGrace)
+				s.markedIn(ctx, l)
 			}
 			return context.Cause(ctx)
 		}
@@ -255,6 +256,13 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 // startGrace is how long, after the context has ended, the shell of a program
 // that was sent may take to tell its process group, so that it can be killed.
 const startGrace = 3 * time.Second
+
+// markedIn waits for the marker of what has to be killed because ctx has ended.
+func (s *session) markedIn(ctx context.Context, l launch) {
+	if !l.harmless || isLate(ctx) {
+		s.markedBy(s.errDone, startGrace)
+	}
+}
 
 // markedBy waits for the marker until done is closed or patience is over.
 func (s *session) markedBy(done <-chan struct{}, patience time.Duration) bool {
