@@ -126,13 +126,13 @@ func (c *conn) lostErr() error {
 
 // openSession opens a session channel, within what the server allows at a
 // time. done must be called when the session is over.
-func (c *conn) openSession(ctx context.Context, q *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
 	giveBack := func() { c.sessions <- struct{}{} }
 	if err := c.takeSession(ctx); err != nil {
 		return nil, nil, nil, err
 	}
 	for pause := firstSessionPause; ; {
-		ch, reqs, err = q.open(ctx, "session", nil)
+		ch, reqs, err = c.open(ctx, "session", nil)
 		if err == nil {
 			return ch, reqs, sync.OnceFunc(giveBack), nil
 		}
@@ -167,14 +167,14 @@ var errNoRoom = errors.New("no room for one more session")
 
 // openSessionNow is openSession for who must not wait until others' sessions
 // end: it returns errNoRoom instead.
-func (c *conn) openSessionNow(ctx context.Context, q *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+func (c *conn) openSessionNow(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
 	select {
 	case <-c.sessions:
 	default:
 		return nil, nil, nil, errNoRoom
 	}
 	giveBack := sync.OnceFunc(func() { c.sessions <- struct{}{} })
-	ch, reqs, err = q.open(ctx, "session", nil)
+	ch, reqs, err = c.open(ctx, "session", nil)
 	if err == nil {
 		return ch, reqs, giveBack, nil
 	}

@@ -293,7 +293,7 @@ func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{})
 			return
 		case <-quiet.C:
 			// The answer comes behind what the host had sent before.
-			err := s.conn.answers(ctx)
+			err := s.conn.do(ctx, s.conn.ping, nil)
 			now := r.out.size() + r.errOut.size()
 			if err != nil || now == before {
 				r.unfinished = true

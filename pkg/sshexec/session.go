@@ -66,7 +66,7 @@ func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 }
 
 // A sessionOpener is openSession or openSessionNow.
-type sessionOpener = func(context.Context, *caller) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
+type sessionOpener = func(context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
 
 func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*session, error) {
 	if l.target.Become.user() == l.target.user() {
@@ -74,11 +74,9 @@ func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*sess
 		// with a root login may have none.
 		l.become = false
 	}
-	q := c.newCaller()
-	defer q.end()
-	s, err := c.start(ctx, q, open, l)
+	s, err := c.start(ctx, open, l)
 	if err == nil {
-		err = s.login(ctx, q, l)
+		err = s.login(ctx, l)
 		if err == nil || s.pid != 0 {
 			return s, err
 		}
@@ -91,14 +89,14 @@ func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*sess
 }
 
 // start opens the session and has sshd execute the constant command line.
-func (c *conn) start(ctx context.Context, q *caller, open sessionOpener, l launch) (*session, error) {
+func (c *conn) start(ctx context.Context, open sessionOpener, l launch) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
 	if l.become {
 		b := l.target.Become
 		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
 		line.Password = b.Password != ""
 	}
-	ch, reqs, done, err := open(ctx, q)
+	ch, reqs, done, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +111,7 @@ func (c *conn) start(ctx context.Context, q *caller, open sessionOpener, l launc
 		defer close(s.errDone)
 		pump(s.lead, ch.Stderr())
 	})
-	if err := s.exec(ctx, q, line.String()); err != nil {
+	if err := s.exec(ctx, line.String()); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -175,8 +173,8 @@ func signalName(name string) string {
 
 func signalNumber(name string) int { return signalNumbers[name] }
 
-func (s *session) exec(ctx context.Context, q *caller, line string) error {
-	return q.do(ctx, func() error {
+func (s *session) exec(ctx context.Context, line string) error {
+	return s.conn.do(ctx, func() error {
 		ok, err := s.ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
 		switch {
 		case err != nil:
@@ -190,11 +188,11 @@ func (s *session) exec(ctx context.Context, q *caller, line string) error {
 
 // login brings the program to its shell: it answers sudo's or su's question
 // and sends the program line.
-func (s *session) login(ctx context.Context, q *caller, l launch) error {
+func (s *session) login(ctx context.Context, l launch) error {
 	t, line := l.target, s.lead.line
 	send := func() error {
 		s.sent = true
-		err := s.write(ctx, q, line.Program(l.program), !l.input)
+		err := s.write(ctx, line.Program(l.program), !l.input)
 		if err != nil && ctx.Err() != nil && s.pid == 0 {
 			// It may have arrived all the same, and then it has to be killed.
 			s.markedIn(ctx, l)
@@ -233,7 +231,7 @@ func (s *session) login(ctx context.Context, q *caller, l launch) error {
 			if asked > 1 {
 				return wrongBecomePassword(t, line.Method)
 			}
-			if err := s.write(ctx, q, t.Become.Password.Reveal()+"\n", false); err != nil {
+			if err := s.write(ctx, t.Become.Password.Reveal()+"\n", false); err != nil {
 				return err
 			}
 		case <-s.exited:
@@ -326,8 +324,8 @@ func (s *session) firstOutput() string {
 
 // write sends to standard input, and ends it if it was all; a peer that stopped
 // reading does not hold us beyond ctx.
-func (s *session) write(ctx context.Context, q *caller, text string, all bool) error {
-	return q.do(ctx, func() error {
+func (s *session) write(ctx context.Context, text string, all bool) error {
+	return s.conn.do(ctx, func() error {
 		_, err := io.WriteString(s.ch, text)
 		if all && err == nil {
 			err = s.ch.CloseWrite()

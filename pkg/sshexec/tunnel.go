@@ -59,9 +59,7 @@ func (p *Pool) hold(c *conn) {
 
 // forward opens a stream from c's host to host:port.
 func (p *Pool) forward(ctx context.Context, c *conn, host string, port int) (*channelConn, error) {
-	q := c.newCaller()
-	defer q.end()
-	ch, reqs, err := q.open(ctx, "direct-tcpip", ssh.Marshal(struct {
+	ch, reqs, err := c.open(ctx, "direct-tcpip", ssh.Marshal(struct {
 		Host       string
 		Port       uint32
 		OriginHost string
