@@ -136,7 +136,7 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 		Server: c.srv, Conn: c.id, User: c.user, Command: text, Context: ctx,
 		Stdin: ch, Stdout: ch, Stderr: ch.Stderr(), wire: text,
 	}
-	line, ok := wire.ParseLine(text)
+	line, ok := parseLine(text)
 	if !ok {
 		// From a plain SSH client.
 		return c.srv.answer(r)
@@ -170,7 +170,7 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 	if !ours {
 		return Response{Exit: 125}
 	}
-	p, err := wire.DecodeProgram(program)
+	p, err := decodeProgram(program)
 	if err != nil {
 		return Response{Stderr: err.Error() + "\n", Exit: 2}
 	}

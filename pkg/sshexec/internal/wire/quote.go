@@ -43,26 +43,6 @@ func isPlain(w string) bool {
 // a single quote itself is written outside of them.
 func quoteAlways(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'" }
 
-// unquoteAlways reads one quoteAlways word and returns what follows it.
-func unquoteAlways(s string) (word, rest string, err error) {
-	var sb strings.Builder
-	for {
-		if !strings.HasPrefix(s, "'") {
-			return "", "", errors.New("missing quote")
-		}
-		body, after, ok := strings.Cut(s[1:], "'")
-		if !ok {
-			return "", "", errors.New("unterminated quote")
-		}
-		sb.WriteString(body)
-		if !strings.HasPrefix(after, `\''`) {
-			return sb.String(), after, nil
-		}
-		sb.WriteByte('\'')
-		s = after[2:]
-	}
-}
-
 // Split splits s into words as a POSIX shell does when nothing but quotes and
 // backslashes is special. It reads the *_args variables of an inventory too.
 func Split(s string) ([]string, error) {

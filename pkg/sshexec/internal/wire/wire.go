@@ -1,7 +1,7 @@
 // Package wire is what sshexec and a node's shell say to each other: the
 // constant command line of the exec request, the line on standard error that
-// tells the shell's process id, and the program line on standard input. sshexec
-// writes it, sshtest reads it; this is the only place that knows both.
+// tells the shell's process id, and the program line on standard input. What sshexec
+// writes here, sshtest reads.
 package wire
 
 import (
@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// bootstrap runs on the node. It has no single quote, no newline and no
+// Bootstrap runs on the node. It has no single quote, no newline and no
 // exclamation mark, so every login shell (bash, dash, zsh, fish, csh) hands it
 // to /bin/sh unchanged.
 //
@@ -23,17 +23,17 @@ import (
 //
 // A program that needs no escaping is marked "p" and evaluated as it stands,
 // which saves the node a fork; the others are marked "e".
-const bootstrap = `echo "fleetd-$1 $$" >&2;IFS= read -r fl_p || exit 125;` +
+const Bootstrap = `echo "fleetd-$1 $$" >&2;IFS= read -r fl_p || exit 125;` +
 	`case $fl_p in $1p*) eval "set --;unset fl_p;${fl_p#$1p}";; $1e*) eval "set --;unset fl_p;$(printf %b "${fl_p#$1e}")";; ` +
 	`*) echo "fleetd-$1: what came first is no program" >&2;exit 125;; esac`
 
-// loginBootstrap is bootstrap for "sudo -i" and "sudo -s", which hand the command to
+// LoginBootstrap is Bootstrap for "sudo -i" and "sudo -s", which hand the command to
 // a shell of the other user's with every "$" as it stands, so there is none in it.
 // The four backslashes are two for the backquotes, and then one for printf; fish as
 // the login shell would take two of them.
-var loginBootstrap = func() string {
+var LoginBootstrap = func() string {
 	var sb strings.Builder
-	for _, b := range []byte(bootstrap) {
+	for _, b := range []byte(Bootstrap) {
 		if 'a' <= b && b <= 'z' {
 			sb.WriteByte(b)
 		} else {
@@ -43,9 +43,9 @@ var loginBootstrap = func() string {
 	return "eval \"`printf %b " + sb.String() + "`\""
 }()
 
-// asking runs on the node before su, whose prompt cannot be chosen: what a login
+// Asking runs on the node before su, whose prompt cannot be chosen: what a login
 // script printed before that line is no prompt.
-const asking = `echo "fleetd-$1: su" >&2;shift;exec "$@"`
+const Asking = `echo "fleetd-$1: su" >&2;shift;exec "$@"`
 
 // Line is the command of an exec request.
 type Line struct {
@@ -70,13 +70,13 @@ func SuPrefix(nonce string) string { return "fleetd-" + nonce + ": su\n" }
 
 // String returns the command line for the exec request.
 func (l Line) String() string {
-	boot := "'" + bootstrap + "' sh " + l.Nonce
+	boot := "'" + Bootstrap + "' sh " + l.Nonce
 	switch l.Method {
 	case "sudo":
 		var sb strings.Builder
 		flags, login := l.sudoFlags()
 		if login {
-			boot = "'" + loginBootstrap + "' sh " + l.Nonce
+			boot = "'" + LoginBootstrap + "' sh " + l.Nonce
 		}
 		sb.WriteString("exec " + Quote(append(l.exe(), flags...)))
 		if l.Password {
@@ -88,7 +88,7 @@ func (l Line) String() string {
 		return sb.String()
 	case "su":
 		// -s: root's own shell may be csh or a menu.
-		words := append([]string{"/bin/sh", "-c", asking, "sh", l.Nonce}, append(l.exe(), l.Flags...)...)
+		words := append([]string{"/bin/sh", "-c", Asking, "sh", l.Nonce}, append(l.exe(), l.Flags...)...)
 		words = append(words, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
 		return "exec " + Quote(words)
 	default:
@@ -141,43 +141,7 @@ func (l Line) sudoFlags() (flags []string, login bool) {
 	return flags, login
 }
 
-// ParseLine recognizes what String made. ok is false for any other command.
-func ParseLine(s string) (l Line, ok bool) {
-	words, err := Split(s)
-	if err != nil || len(words) < 4 || words[0] != "exec" {
-		return Line{}, false
-	}
-	isBoot := func(w []string) bool {
-		return len(w) == 5 && w[0] == "/bin/sh" && w[1] == "-c" && (w[2] == bootstrap || w[2] == loginBootstrap) && w[3] == "sh"
-	}
-	words = words[1:]
-	if isBoot(words) {
-		return Line{Nonce: words[4]}, true
-	}
-	if n := len(words) - 5; n > 3 && isBoot(words[n:]) && words[n-1] == "--" && words[n-3] == "-u" {
-		l = Line{Method: "sudo", Exe: words[0], User: words[n-2], Nonce: words[n+4]}
-		l.Flags = words[1 : n-3]
-		if i := slices.Index(l.Flags, "-S"); i >= 0 {
-			l.Password, l.Flags = true, l.Flags[:i]
-		} else if i := slices.Index(l.Flags, "-n"); i >= 0 {
-			l.Flags = l.Flags[:i]
-		}
-		return l, true
-	}
-	if len(words) > 5 && words[2] == asking {
-		words = words[5:]
-	}
-	if n := len(words) - 5; n >= 1 && words[n] == "-s" && words[n+2] == "-c" {
-		inner, ok := ParseLine(words[n+3])
-		if !ok {
-			return Line{}, false
-		}
-		return Line{Method: "su", Exe: words[0], Flags: words[1:n], User: words[n+4], Nonce: inner.Nonce, Password: true}, true
-	}
-	return Line{}, false
-}
-
-// MarkPrefix begins the marker line, which the bootstrap prints; the shell's
+// MarkPrefix begins the marker line, which the Bootstrap prints; the shell's
 // process id follows.
 func MarkPrefix(nonce string) string { return "fleetd-" + nonce + " " }
 
@@ -202,10 +166,7 @@ func (p Program) Encode() (string, error) {
 
 // printf %b turns these back. Nothing else needs it: read -r keeps every other
 // byte.
-var (
-	programEscaper   = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	programUnescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n")
-)
+var programEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
 func (p Program) text() (string, error) {
 	var sb strings.Builder
@@ -239,39 +200,4 @@ func (p Program) text() (string, error) {
 	// to be escaped, and cost the node a fork.
 	sb.WriteString(" " + p.Script)
 	return sb.String(), nil
-}
-
-// DecodeProgram reads what Encode wrote (with or without the newline).
-func DecodeProgram(line string) (Program, error) {
-	text, plain := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "p")
-	if !plain {
-		escaped, ok := strings.CutPrefix(text, "e")
-		if !ok {
-			return Program{}, fmt.Errorf("not a program line")
-		}
-		text = programUnescaper.Replace(escaped)
-	}
-	var p Program
-	for strings.HasPrefix(text, "export ") {
-		name, rest, ok := strings.Cut(text[len("export "):], "=")
-		if !ok {
-			return Program{}, fmt.Errorf("bad export")
-		}
-		value, rest, err := unquoteAlways(rest)
-		if err != nil {
-			return Program{}, err
-		}
-		if p.Env == nil {
-			p.Env = map[string]string{}
-		}
-		p.Env[name] = value
-		text = strings.TrimPrefix(rest, ";")
-	}
-	if argv, ok := strings.CutPrefix(text, "exec "); ok {
-		words, err := Split(argv)
-		p.Argv = words
-		return p, err
-	}
-	p.Script = strings.TrimPrefix(text, " ")
-	return p, nil
 }
