@@ -121,7 +121,7 @@ func TestFromVarsRefuses(t *testing.T) {
 		{vars{"ansible_connection": "winrm"}, `SSH only, not by "winrm"`},
 		{vars{"ansible_ssh_common_args": "-o ProxyUseFdpass=yes"}, "ansible_ssh_common_args on web1: ssh's option ProxyUseFdpass is not supported"},
 		{vars{"ansible_ssh_common_args": "-L 80:a:80"}, "ssh's flag -L is not supported"},
-		{vars{"ansible_ssh_common_args": "-o 'User"}, "no closing quotation"},
+		{vars{"ansible_ssh_common_args": "-o 'User"}, "a quote is not closed"},
 		{vars{"ansible_ssh_common_args": "bastion"}, `"bastion" is no option of ssh`},
 		{vars{"ansible_ssh_common_args": "-o StrictHostKeyChecking=maybe"}, "StrictHostKeyChecking=maybe is not known"},
 		{vars{"ansible_ssh_common_args": "-J a:0"}, "has a bad port"},

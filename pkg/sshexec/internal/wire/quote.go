@@ -1,14 +1,15 @@
 package wire
 
 import (
-	"errors"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Quote quotes words for a POSIX shell. This is the one place that does.
-func Quote(words []string) string {
+func Quote(argv []string) string {
 	var sb strings.Builder
-	for i, w := range words {
+	for i, w := range argv {
 		if i > 0 {
 			sb.WriteByte(' ')
 		}
@@ -46,58 +47,15 @@ func quoteAlways(w string) string { return "'" + strings.ReplaceAll(w, "'", `'\'
 // Split splits s into words as a POSIX shell does when nothing but quotes and
 // backslashes is special. It reads the *_args variables of an inventory too.
 func Split(s string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	inWord := false
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch c {
-		case ' ', '\t', '\n':
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-				inWord = false
-			}
-		case '\'':
-			end := strings.IndexByte(s[i+1:], '\'')
-			if end < 0 {
-				return nil, errors.New("no closing quotation")
-			}
-			word.WriteString(s[i+1 : i+1+end])
-			i += end + 1
-			inWord = true
-		case '"':
-			inWord = true
-			closed := false
-			for i++; i < len(s); i++ {
-				if s[i] == '"' {
-					closed = true
-					break
-				}
-				if s[i] == '\\' && i+1 < len(s) && strings.IndexByte("$`\"\\\n", s[i+1]) >= 0 {
-					i++
-				}
-				word.WriteByte(s[i])
-			}
-			if !closed {
-				return nil, errors.New("no closing quotation")
-			}
-		case '\\':
-			if i+1 == len(s) {
-				return nil, errors.New("no escaped character")
-			}
-			i++
-			word.WriteByte(s[i])
-			inWord = true
-		default:
-			word.WriteByte(c)
-			inWord = true
-		}
+	split, err := words.Shell(nil, s, false)
+	if err != nil {
+		return nil, err
 	}
-	if inWord {
-		words = append(words, word.String())
+	var out []string
+	for _, w := range split {
+		out = append(out, w.Text)
 	}
-	return words, nil
+	return out, nil
 }
 
 func isName(s string) bool {
