@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,6 +22,13 @@ type sshOptions struct {
 	forward  string // -W
 	control  bool   // a control socket is named: the login may be another ssh's
 	warnings []string
+	err      error // the first of a value that cannot be read
+}
+
+func (o *sshOptions) fail(format string, args ...any) {
+	if o.err == nil {
+		o.err = fmt.Errorf(format, args...)
+	}
 }
 
 type sshOption struct{ key, value string } // key in lower case
@@ -68,31 +74,30 @@ func (o *sshOptions) all(key string) []string {
 }
 
 // number returns 0 for an option that is not set, or is "none".
-func (o *sshOptions) number(key string, most int) (int, error) {
+func (o *sshOptions) number(key string, most int) int {
 	v := o.get(key)
 	if v == "" || v == "none" {
-		return 0, nil
+		return 0
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 0 || n > most {
-		return 0, fmt.Errorf("option %s: %q is not a number up to %d", key, v, most)
+		o.fail("option %s: %q is not a number up to %d", key, v, most)
 	}
-	return n, nil
+	return n
 }
 
-func (o *sshOptions) boolean(key string) (bool, error) {
-	switch v := strings.ToLower(o.get(key)); v {
-	case "yes", "true":
-		return true, nil
-	case "", "no", "false":
-		return false, nil
+func (o *sshOptions) boolean(key string) bool {
+	v := strings.ToLower(o.get(key))
+	switch v {
+	case "", "no", "false", "yes", "true":
 	default:
-		return false, fmt.Errorf("option %s: %q is neither yes nor no", key, v)
+		o.fail("option %s: %q is neither yes nor no", key, v)
 	}
+	return v == "yes" || v == "true"
 }
 
 // authentications are the ways to log in that are left, nil if they are the usual.
-func (o *sshOptions) authentications() ([]string, error) {
+func (o *sshOptions) authentications() []string {
 	switches := map[string]string{"publickey": "pubkeyauthentication", "keyboard-interactive": "kbdinteractiveauthentication", "password": "passwordauthentication"}
 	asked := auth.Ways
 	if v := o.get("preferredauthentications"); v != "" {
@@ -104,67 +109,53 @@ func (o *sshOptions) authentications() ([]string, error) {
 			out = append(out, m)
 		}
 	}
-	switch {
-	case len(out) == 0:
-		return nil, fmt.Errorf("ssh's options leave no way to log in of those that fleetd has (%s): see PreferredAuthentications (%s), PubkeyAuthentication and the like",
+	if len(out) == 0 {
+		o.fail("ssh's options leave no way to log in of those that fleetd has (%s): see PreferredAuthentications (%s), PubkeyAuthentication and the like",
 			strings.Join(auth.Ways, ", "), strings.Join(asked, ","))
-	case slices.Equal(out, auth.Ways):
-		return nil, nil
 	}
-	return out, nil
+	if slices.Equal(out, auth.Ways) {
+		return nil
+	}
+	return out
 }
 
 func isOff(v string) bool { return strings.EqualFold(v, "no") || strings.EqualFold(v, "false") }
 
-func (o *sshOptions) family(t *sshexec.Target) error {
-	switch v := strings.ToLower(o.get("addressfamily")); v {
-	case "", "any":
-	case "inet", "inet6":
-		t.AddressFamily = v
+func (o *sshOptions) family() string {
+	v := strings.ToLower(o.get("addressfamily"))
+	switch v {
+	case "any":
+		return ""
+	case "", "inet", "inet6":
 	default:
-		return fmt.Errorf("AddressFamily %s is not known", v)
+		o.fail("AddressFamily %s is not known", v)
 	}
-	return nil
+	return v
 }
 
-func (o *sshOptions) path(key string, t sshexec.Target) (string, error) {
-	return expandPath(o.get(key), t)
-}
-
-// files returns the values of an option that adds up, one file each.
-func (o *sshOptions) files(key string, t sshexec.Target) ([]string, error) {
+// files expands the names of an option's files, less "none".
+func (o *sshOptions) files(key string, names []string, t sshexec.Target) []string {
 	var out []string
-	for _, v := range o.all(key) {
+	for _, v := range names {
 		if v == "none" {
 			continue
 		}
 		f, err := expandPath(v, t)
 		if err != nil {
-			return nil, fmt.Errorf("option %s: %w", key, err)
+			o.fail("option %s: %w", key, err)
 		}
 		out = append(out, f)
 	}
-	return out, nil
+	return out
 }
 
 // fileList returns the one value of an option that lists files.
-func (o *sshOptions) fileList(key string, t sshexec.Target) ([]string, error) {
+func (o *sshOptions) fileList(key string, t sshexec.Target) []string {
 	words, err := wire.Split(o.get(key))
 	if err != nil {
-		return nil, fmt.Errorf("option %s: %w", key, err)
+		o.fail("option %s: %w", key, err)
 	}
-	var out []string
-	for _, w := range words {
-		if w == "none" {
-			continue
-		}
-		f, err := expandPath(w, t)
-		if err != nil {
-			return nil, fmt.Errorf("option %s: %w", key, err)
-		}
-		out = append(out, f)
-	}
-	return out, nil
+	return o.files(key, words, t)
 }
 
 // expandPath expands "~" and the percent tokens.
@@ -185,8 +176,6 @@ func expandPath(s string, t sshexec.Target) (string, error) {
 	}
 	return s, nil
 }
-
-func envValue(name string) string { return os.Getenv(strings.Trim(name, "{}")) }
 
 // flagsWithValue are the one-letter flags of ssh that take a value.
 const flagsWithValue = "bcDEeFIiJLlmOopQRSWwB"

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,64 +122,43 @@ func (o *sshOptions) target(dest string, opts Options, depth int) (sshexec.Targe
 		warn(w)
 	}
 	t := sshexec.Target{
-		Name: dest, Address: dest, User: o.get("user"),
+		Name: dest, Address: dest, User: cmp.Or(o.get("user"), opts.User),
 		HostKeyAlias: o.get("hostkeyalias"),
-	}
-	if t.User == "" {
-		t.User = opts.User
 	}
 	if h := o.get("hostname"); h != "" {
 		t.Address = expandHostName(h, dest)
 	}
-	err := t.Validate()
-	if err != nil {
+	if err := t.Validate(); err != nil {
 		return sshexec.Target{}, err
 	}
-	if t.Port, err = o.number("port", 65535); err != nil {
-		return sshexec.Target{}, err
-	}
-	if s, err := o.number("connecttimeout", 86400); err != nil {
-		return sshexec.Target{}, err
-	} else if s > 0 {
-		t.ConnectTimeout = time.Duration(s) * time.Second
-	} else {
-		t.ConnectTimeout = opts.ConnectTimeout
-	}
-	if t.IdentityFiles, err = o.files("identityfile", t); err != nil {
-		return sshexec.Target{}, err
-	}
+	t.Port = o.number("port", 65535)
+	t.ConnectTimeout = cmp.Or(time.Duration(o.number("connecttimeout", 86400))*time.Second, opts.ConnectTimeout)
+	t.IdentityFiles = o.files("identityfile", o.all("identityfile"), t)
 	if t.IdentityFiles == nil {
 		t.IdentityFiles = slices.Clone(opts.IdentityFiles)
 	}
-	if t.CertificateFiles, err = o.files("certificatefile", t); err != nil {
+	t.CertificateFiles = o.files("certificatefile", o.all("certificatefile"), t)
+	t.IdentitiesOnly = o.boolean("identitiesonly")
+	agent, err := expandPath(o.get("identityagent"), t)
+	if err != nil {
 		return sshexec.Target{}, err
 	}
-	if t.IdentitiesOnly, err = o.boolean("identitiesonly"); err != nil {
-		return sshexec.Target{}, err
+	if name, variable := strings.CutPrefix(agent, "$"); variable {
+		agent = os.Getenv(strings.Trim(name, "{}"))
 	}
-	if t.IdentityAgent, err = o.path("identityagent", t); err != nil {
-		return sshexec.Target{}, err
-	}
-	if strings.HasPrefix(t.IdentityAgent, "$") {
-		t.IdentityAgent = envValue(t.IdentityAgent[1:])
-	}
-	if t.Authentications, err = o.authentications(); err != nil {
-		return sshexec.Target{}, err
-	}
-	if t.GSSAPI, err = o.boolean("gssapiauthentication"); err != nil {
-		return sshexec.Target{}, err
-	}
-	if err := o.family(&t); err != nil {
-		return sshexec.Target{}, err
-	}
-	if err := o.hostKeyRules(&t, opts, warn); err != nil {
-		return sshexec.Target{}, err
+	t.IdentityAgent = agent
+	t.Authentications = o.authentications()
+	t.GSSAPI = o.boolean("gssapiauthentication")
+	t.AddressFamily = o.family()
+	o.hostKeyRules(&t, opts, warn)
+	if o.err != nil {
+		return sshexec.Target{}, o.err
 	}
 	return t, o.route(&t, opts, depth)
 }
 
 // hostKeyRules reads where and how host keys are checked.
-func (o *sshOptions) hostKeyRules(t *sshexec.Target, opts Options, warn func(string)) error {
+func (o *sshOptions) hostKeyRules(t *sshexec.Target, opts Options, warn func(string)) {
 	t.HostKeyPolicy = opts.HostKeyPolicy
 	switch v := strings.ToLower(o.get("stricthostkeychecking")); v {
 	case "", "ask":
@@ -189,26 +170,17 @@ func (o *sshOptions) hostKeyRules(t *sshexec.Target, opts Options, warn func(str
 		t.HostKeyPolicy = sshexec.AcceptNew
 		warn("StrictHostKeyChecking=" + v + " is read as accept-new: a changed host key is always refused")
 	default:
-		return fmt.Errorf("StrictHostKeyChecking=%s is not known", v)
+		o.fail("StrictHostKeyChecking=%s is not known", v)
 	}
-	user, err := o.fileList("userknownhostsfile", *t)
-	if err != nil {
-		return err
-	}
-	global, err := o.fileList("globalknownhostsfile", *t)
-	if err != nil {
-		return err
-	}
+	user, global := o.fileList("userknownhostsfile", *t), o.fileList("globalknownhostsfile", *t)
 	if slices.Contains(user, "/dev/null") {
 		warn("UserKnownHostsFile=/dev/null is ignored: host keys are checked against the default files")
 		user = slices.DeleteFunc(user, func(f string) bool { return f == "/dev/null" })
 	}
 	t.KnownHosts = slices.Clone(opts.KnownHosts)
-	if t.RevokedHostKeys, err = o.fileList("revokedhostkeys", *t); err != nil {
-		return err
-	}
+	t.RevokedHostKeys = o.fileList("revokedhostkeys", *t)
 	if len(user)+len(global) == 0 {
-		return nil
+		return
 	}
 	usual, system := account.KnownHosts()
 	if len(user) == 0 {
@@ -218,7 +190,6 @@ func (o *sshOptions) hostKeyRules(t *sshexec.Target, opts Options, warn func(str
 		global = system
 	}
 	t.KnownHosts = append(slices.Clone(user), global...)
-	return nil
 }
 
 // route reads ProxyJump and ProxyCommand; whichever was set first wins, as in ssh,
