@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"bufio"
 	"context"
 	"net"
 	"sync"
@@ -90,45 +91,34 @@ func (p *pass) leave() {
 	<-p.gate.pending
 }
 
+// readAhead is how much is read at least: x/crypto/ssh asks for the peer's first line
+// byte by byte, which would be forty system calls. From then on it reads into a larger
+// buffer of its own.
+const readAhead = 512
+
 // watch reports what is read from c to the pass.
-func (p *pass) watch(c net.Conn) net.Conn { return &watched{Conn: c, pass: p} }
+func (p *pass) watch(c net.Conn) net.Conn {
+	return &watched{c, bufio.NewReaderSize(&listener{c, p}, readAhead)}
+}
 
 type watched struct {
 	net.Conn
-	pass  *pass
-	ahead []byte // read, but not asked for yet
+	ahead *bufio.Reader
 }
 
-// readAhead is how much is read at least. x/crypto/ssh asks for the peer's first
-// line byte by byte, which would be forty system calls; from then on it reads
-// into a buffer of its own, of 4 KB.
-const readAhead = 512
+func (w *watched) Read(b []byte) (int, error) { return w.ahead.Read(b) }
+
+type listener struct {
+	net.Conn
+	pass *pass
+}
 
 // Read restarts the clock of a dial in progress. On an established connection
 // this costs one atomic load.
-func (w *watched) Read(b []byte) (int, error) {
-	if len(w.ahead) == 0 {
-		if len(b) >= readAhead {
-			return w.read(b)
-		}
-		buf := make([]byte, readAhead)
-		n, err := w.read(buf)
-		if n == 0 {
-			return 0, err
-		}
-		w.ahead = buf[:n] // and the error comes again
-	}
-	n := copy(b, w.ahead)
-	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
-		w.ahead = nil // an established connection keeps no buffer
-	}
-	return n, nil
-}
-
-func (w *watched) read(b []byte) (int, error) {
-	n, err := w.Conn.Read(b)
+func (l *listener) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
 	if n > 0 {
-		w.pass.heard()
+		l.pass.heard()
 	}
 	return n, err
 }

@@ -6,14 +6,15 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// A parsed file is valid while the file's stamp is the same.
+// A parsed file is valid while the file is the same.
 type parsed struct {
-	stamp   stamp
+	stat    fs.FileInfo
 	byName  map[string]entries // lines that name hosts plainly
 	scanned entries            // hashed names, patterns, negations
 	marked  entries            // @revoked and @cert-authority

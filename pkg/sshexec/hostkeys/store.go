@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -26,12 +24,6 @@ import (
 type Store struct {
 	mu    sync.Mutex
 	files map[string]*parsed
-}
-
-type stamp struct {
-	modified time.Time
-	size     int64
-	inode    uint64
 }
 
 // lookup returns the lines of all files that are about name.
@@ -66,8 +58,7 @@ func (k *Store) read(file string) (*parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := stampOf(st)
-	if kf := k.files[file]; kf != nil && kf.stamp == now {
+	if kf := k.files[file]; kf != nil && os.SameFile(kf.stat, st) && kf.stat.ModTime().Equal(st.ModTime()) && kf.stat.Size() == st.Size() {
 		return kf, nil
 	}
 	b, err := os.ReadFile(file)
@@ -75,20 +66,12 @@ func (k *Store) read(file string) (*parsed, error) {
 		return nil, err
 	}
 	kf := parseKnownHosts(b, file)
-	kf.stamp = now
+	kf.stat = st
 	if k.files == nil {
 		k.files = map[string]*parsed{}
 	}
 	k.files[file] = kf
 	return kf, nil
-}
-
-func stampOf(st fs.FileInfo) stamp {
-	s := stamp{modified: st.ModTime(), size: st.Size()}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
-	}
-	return s
 }
 
 // add records a key for name, unless the file has got one meanwhile: then that
