@@ -64,6 +64,66 @@ func TestPasswordIsSentOnce(t *testing.T) {
 	}
 }
 
+// TestOpenSSHFaillock: a wrong password does not lock the account in one run. For the
+// login it counts once. For sudo it counts twice: sudo asks again, and takes the end of
+// its input for another failure.
+func TestOpenSSHFaillock(t *testing.T) {
+	t.Parallel()
+	faillock, err := exec.LookPath("faillock")
+	if err != nil {
+		t.Skip("pam_faillock is not installed (apt-get install libpam-modules-bin)")
+	}
+	for _, wrong := range []string{"login", "sudo"} {
+		t.Run(wrong, func(t *testing.T) {
+			t.Parallel()
+			tally := t.TempDir()
+			auth := "auth required pam_faillock.so preauth silent deny=3 dir=" + tally + "\nauth sufficient pam_unix.so\n" +
+				"auth [default=die] pam_faillock.so authfail deny=3 dir=" + tally + "\n"
+			rest := "account required pam_unix.so\nsession required pam_permit.so\n"
+			pam := map[string]string{"sshd": auth + rest, "sudo": "auth required pam_unix.so\n" + rest}
+			if wrong == "sudo" {
+				pam["sshd"], pam["sudo"] = pam["sudo"], pam["sshd"]
+			}
+			s := opensshtest.Start(t, opensshtest.Config{Users: true, PAM: pam})
+			failures := func() int {
+				out, err := exec.Command(faillock, "--dir", tally, "--user", opensshtest.DeployUser).CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return strings.Count(string(out), "V\n")
+			}
+			p := newPool(t, sshexec.Options{})
+			try := func(login, sudo sshexec.Secret) error {
+				target := s.As(opensshtest.DeployUser)
+				target.Authentications, target.Password, target.Become.Password = []string{"keyboard-interactive", "password"}, login, sudo
+				_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+				return err
+			}
+			const right = opensshtest.DeployPassword
+			given := map[string][2]sshexec.Secret{"login": {"wrong", right}, "sudo": {right, "wrong"}}[wrong]
+			kind := map[string]sshexec.Kind{"login": sshexec.KindAuth, "sudo": sshexec.KindBecome}[wrong]
+			for n := 1; n <= 3; n++ {
+				if err := try(given[0], given[1]); sshexec.KindOf(err) != kind {
+					t.Fatalf("try %d: %v", n, err)
+				}
+				if got := failures(); wrong == "login" && got != n {
+					t.Fatalf("%d failures are counted after %d tries", got, n)
+				}
+				if n > 1 {
+					continue
+				}
+				if err := try(right, right); err != nil {
+					t.Fatalf("one try locks the account: %v", err)
+				}
+			}
+			p.Forget(s.As(opensshtest.DeployUser))
+			if err := try(right, right); sshexec.KindOf(err) != kind {
+				t.Errorf("three failures lock the account, or the test shows nothing: %v", err)
+			}
+		})
+	}
+}
+
 // TestUserWithoutAName: ssh says "No user exists for uid", and does not log in as
 // somebody else.
 func TestUserWithoutAName(t *testing.T) {

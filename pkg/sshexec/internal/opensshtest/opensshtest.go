@@ -53,6 +53,8 @@ type Config struct {
 	Twin *Server
 	// BootID, with Users, is what the server's kernel tells as its boot ID.
 	BootID string
+	// PAM, with Users, has the contents of files of /etc/pam.d, by their names.
+	PAM map[string]string
 	// Smoke marks a server that is worth its time in short tests, too.
 	Smoke bool
 }
@@ -155,7 +157,7 @@ func (s *Server) start(t testing.TB, bin string, c Config) bool {
 	t.Helper()
 	args := []string{bin, "-D", "-e", "-f", s.Path("sshd_config"), "-p", fmt.Sprint(s.Port)}
 	if c.Users {
-		args = append([]string{"unshare", "--mount", "/bin/sh", "-c", s.namespace(t, c.BootID), "sh"}, args...)
+		args = append([]string{"unshare", "--mount", "/bin/sh", "-c", s.namespace(t, c), "sh"}, args...)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	// sshd's children belong to sessions of their own; the group is for sshd.
@@ -222,7 +224,7 @@ func descendants(config string) []int {
 
 // namespace returns a shell script that makes the sshd's own /etc and runs its
 // arguments.
-func (s *Server) namespace(t testing.TB, bootID string) string {
+func (s *Server) namespace(t testing.TB, c Config) string {
 	t.Helper()
 	// Not as an argument: a test beside this one looks for it in the command
 	// lines of the machine.
@@ -283,8 +285,11 @@ func (s *Server) namespace(t testing.TB, bootID string) string {
 		}
 		fmt.Fprintf(&sb, "mount --bind %s /etc/%s\n", s.Path(f), f)
 	}
-	if bootID != "" {
-		fmt.Fprintf(&sb, "mount --bind %s %s\n", s.Write(t, "boot_id", bootID+"\n"), sshexec.BootIDFile)
+	for name, content := range c.PAM {
+		fmt.Fprintf(&sb, "mount --bind %s /etc/pam.d/%s\n", s.Write(t, "pam-"+name, content), name)
+	}
+	if c.BootID != "" {
+		fmt.Fprintf(&sb, "mount --bind %s %s\n", s.Write(t, "boot_id", c.BootID+"\n"), sshexec.BootIDFile)
 	}
 	sb.WriteString(`exec "$@"`)
 	return sb.String()
