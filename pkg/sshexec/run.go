@@ -65,9 +65,7 @@ type Result struct {
 	// quiet seconds after the command's end, or was cut by the connection's end: a
 	// process that the command left behind has it. What comes later is not here.
 	Unfinished bool
-	// Started is when the command's shell ran, by our clock. Duration is
-	// measured from there.
-	Started  time.Time
+	// Duration is measured from when the command's shell ran.
 	Duration time.Duration
 }
 
@@ -128,7 +126,6 @@ func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 	res.Stdout, cutOut = out.end()
 	res.Stderr, cutErr = errOut.end()
 	res.Truncated = cutOut || cutErr
-	res.Started = r.started
 	if !r.started.IsZero() {
 		res.Duration = time.Since(r.started)
 	}

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
 
@@ -171,8 +170,6 @@ type sealedSigner struct {
 }
 
 func (s *sealedSigner) PublicKey() ssh.PublicKey { return s.file.public }
-
-func (s *sealedSigner) Algorithms() []string { return algorithms.Of(s.file.public) }
 
 func (s *sealedSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.SignWithAlgorithm(rand, data, "")
