@@ -70,11 +70,11 @@ const kernelsPlaybook = `
   max_fail_percentage: "{{ tolerance | default(0) }}"
   tasks:
     - name: Node is fit for the change
-      fleetd.kernel.preflight:
+      fleetd.kernel.preflight: {retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
     - name: Kernel package is installed
       fleetd.kernel.package:
     - name: Node boots the new kernel on trial
-      fleetd.kernel.trial_boot: {timeout: 3m}
+      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
     - name: New kernel is the default
       fleetd.kernel.default:
 `

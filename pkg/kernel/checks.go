@@ -106,6 +106,9 @@ var bootChecks = []check{
 		return "modules are loaded that the new kernel will not have: " + strings.Join(x.facts.OutOfTree, ", "),
 			"build them for the new kernel (dkms) and say ignore: [out_of_tree], or unload and remove them"
 	}},
+	{"failed_trial", func(x fitness) (string, string) {
+		return failedBefore(x.facts, x.choice.Package.Release(), x.wanted.RetryFailed)
+	}},
 	{"drivers", func(x fitness) (string, string) {
 		return driversMissing(x.facts, x.choice.Package.Release())
 	}},

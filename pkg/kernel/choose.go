@@ -23,6 +23,8 @@ type Wanted struct {
 	Version string `json:"version"`
 	// Minimum is the oldest version that will do; "" = any.
 	Minimum string `json:"minimum,omitempty"`
+	// RetryFailed allows one that failed a trial on the node.
+	RetryFailed bool `json:"retry_failed,omitempty"`
 }
 
 // Choice is the answer: one package, and whether the node has it.
@@ -88,11 +90,7 @@ func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
 
 // present picks the release for a task that boots a kernel or makes it the
 // default, on a host that has it by then: a task before it has installed it.
-func present(host string, f node.Facts, args rollout.Args) (string, error) {
-	w, err := wantedArgs(args)
-	if err != nil {
-		return "", err
-	}
+func present(host string, f node.Facts, w Wanted) (string, error) {
 	choice, err := Choose(host, f, w)
 	if err != nil {
 		return "", err

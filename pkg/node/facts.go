@@ -47,10 +47,13 @@ type Facts struct {
 	// same keys.
 	Transactions map[string][]PackageChange `json:"transactions,omitempty"`
 
-	Boot    Boot           `json:"boot"`
-	Kernels []Kernel       `json:"kernels,omitempty"`
-	Mounts  []Mount        `json:"mounts,omitempty"`
-	Yum     PackageManager `json:"yum"`
+	Boot    Boot     `json:"boot"`
+	Kernels []Kernel `json:"kernels,omitempty"`
+	// FailedTrials are the kernels that failed a trial here, by release, and when the
+	// last one did by the node's clock (RFC 3339).
+	FailedTrials map[string]string `json:"failed_trials,omitempty"`
+	Mounts       []Mount           `json:"mounts,omitempty"`
+	Yum          PackageManager    `json:"yum"`
 
 	// Interfaces are the node's network interfaces, without lo and without
 	// those of pods (cali*, veth*, lxc*), by name.

@@ -317,6 +317,7 @@ emit default-grub files /etc/default/grub
 emit sysconfig-kernel files /etc/sysconfig/kernel
 emit grub-cfg grub_cfg
 emit dead-man line /etc/systemd/system/fleetd-trial.service
+emit failed-trials files /var/lib/fleetd/failed-trials
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.

@@ -40,6 +40,10 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 	case c.Env["name"] == trialUnit:
 		n.log = append(n.log, map[bool]string{true: "arm ", false: "disarm "}[c.Env["unit"] != ""]+trialUnit)
 		return answer(n.deadMan(c.Env["unit"]), 0), nil
+	case c.Env["failed"] != "":
+		n.log = append(n.log, "record a failed trial")
+		n.recordFailed(c.Env["release"], c.Env["run"])
+		return answer("", 0), nil
 	case c.Env["trial"] != "":
 		n.log = append(n.log, "copy "+c.Env["real"]+" to "+c.Env["trial"])
 		return answer(n.copyFile(c.Env)), nil
