@@ -73,7 +73,8 @@ type Behaviour struct {
 	DeadManTakes                 int
 	// NoTrialEntry: no entry for a trial can be made, TrialStays: none be removed.
 	// AddingMovesDefault: C grubby makes the entry that it adds the default.
-	NoTrialEntry, TrialStays, AddingMovesDefault bool
+	// AddingBreaks: it leaves a grub.cfg that does not parse.
+	NoTrialEntry, TrialStays, AddingMovesDefault, AddingBreaks bool
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
