@@ -101,6 +101,10 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			nodesOf(ts).hanging.Store("")
 		case "kubelet": // one is installed
 			b.Kubelet = "1.34.4"
+		case "full": // its /boot
+			b.BootFreeMB = 30 + int(args[0][1]-'0') // each node another size
+		case "fixed": // is its default
+			b.GrubDefault = "0"
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:

@@ -147,7 +147,7 @@ func canTry(host string, f node.Facts, release string) error {
 		return refuse(wrong, hint)
 	}
 	if _, ok := f.Boot.Entry(f.Running); !ok {
-		return refuse("the running kernel "+f.Running+" has no boot entry to come back to", "yum reinstall -y its package; grubby --info=ALL")
+		return refuse("the running kernel "+f.Running+" has no boot entry, so nothing could be fallen back to", "yum reinstall -y its package; grubby --info=ALL")
 	}
 	if entry.Index < 0 {
 		return nil // only planned: the rest can be seen when it is there
