@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -112,6 +113,12 @@ func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error
 			Hint:    fmt.Sprintf("take %s out of exclude= in /etc/yum.conf, /etc/dnf/dnf.conf or the .repo file on %s", pattern, host),
 		}
 	}
+	if lock, held := w.lockedBy(f); held {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot install %s on %s: repository %s shows none, and versionlock has %s", w.spec(), host, w.Repo, lock),
+			Hint:    fmt.Sprintf("on %s: yum versionlock list; %s; or set kernel_version to the one that is locked", host, node.Typed("yum", "versionlock", "delete", lock)),
+		}
+	}
 	if w.Version == Latest || len(offered) == 0 {
 		hint := "check kernel_package and kernel_repo"
 		if f.OS.Major == 7 {
@@ -177,6 +184,21 @@ func (w Wanted) excludedBy(f node.Facts) (string, bool) {
 	for _, pattern := range append(slices.Clone(f.Yum.Excludes), f.Repos[w.Repo].Excludes...) {
 		if matchGlob(pattern, w.Name) {
 			return pattern, true
+		}
+	}
+	return "", false
+}
+
+// lockEntry is one of versionlock's, with the package's name in it. The epoch stands
+// before the name (yum) or behind it (dnf).
+var lockEntry = regexp.MustCompile(`^!?(?:\d+:)?(.+)-(?:\d+:)?[^-:]+-[^-:]+$`)
+
+// lockedBy returns versionlock's entry for the package: of a version that is locked
+// yum shows no other, of one that is excluded not that.
+func (w Wanted) lockedBy(f node.Facts) (string, bool) {
+	for _, l := range f.Yum.VersionLocks {
+		if m := lockEntry.FindStringSubmatch(l); m != nil && matchGlob(m[1], w.Name) {
+			return l, true
 		}
 	}
 	return "", false

@@ -259,6 +259,9 @@ type PackageManager struct {
 	// Excludes are the patterns of exclude= (excludepkgs=): packages that the
 	// tool does not see, in any repository.
 	Excludes []string `json:"excludes,omitempty"`
+	// VersionLocks are the entries of the versionlock plugin, as they stand in its list:
+	// "0:kernel-ml-6.1.4-1.el7.elrepo.*" (yum), "kernel-ml-0:6.1.4-1.el8.elrepo.*" (dnf).
+	VersionLocks []string `json:"version_locks,omitempty"`
 	// LockHolder is the process that holds the package lock: "yum-cron (pid 812)".
 	LockHolder string `json:"lock_holder,omitempty"`
 }
