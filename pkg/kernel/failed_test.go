@@ -28,6 +28,10 @@ func TestFailedTrialIsRemembered(t *testing.T) {
 					t.Errorf("%s plans it again: %v", name, err)
 				}
 			}
+			found, err := Modules(b.fleet)[wholePlay[2]].(rollout.Judge).Judge(host, observe(t, b.fleet), rollout.Args{})
+			if err != nil || len(found) != 1 || !found[0].Drift || found[0].Text != "does not run "+b.new {
+				t.Errorf("judged: %+v, %v", found, err)
+			}
 			// A plan from before the failure, too, is refused before the node goes down.
 			if out := b.do(again[2]); out.Kind != rollout.Failed || !strings.Contains(out.Message, "failed its trial there") || b.Counts().Reboots != 1 {
 				t.Errorf("an older plan: %s %s", out.Kind, out.Message)
