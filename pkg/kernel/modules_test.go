@@ -164,8 +164,10 @@ const (
 func TestPlanAsksWhatApplyDoes(t *testing.T) {
 	for _, says := range []string{baseDead, dependencyMissing} {
 		b := newBench(t, kerneltest.EL8)
+		var risks []string
 		diff := func() error {
-			_, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			c, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			risks = c.Risks
 			return err
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
@@ -173,8 +175,8 @@ func TestPlanAsksWhatApplyDoes(t *testing.T) {
 			t.Errorf("%q passes the plan: %v", says, err)
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.Lock = "812 packagekitd" })
-		if err := diff(); err != nil {
-			t.Errorf("with the lock in other hands: %v", err)
+		if err := diff(); err != nil || !slices.ContainsFunc(risks, func(r string) bool { return strings.Contains(r, "holds yum's lock") }) {
+			t.Errorf("with the lock in other hands: %v, %q", err, risks)
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails, b.Lock = "", "" })
 		if out := b.do(b.steps...); out.Bad() {
