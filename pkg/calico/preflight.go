@@ -128,13 +128,15 @@ func join(ps []*rollout.Problem) error {
 		return nil
 	}
 	messages, hints := make([]string, 0, len(ps)), make([]string, 0, len(ps))
+	parts := make([]rollout.Problem, 0, len(ps))
 	for _, p := range ps {
+		parts = append(parts, *p)
 		messages = append(messages, p.Message)
 		if p.Hint != "" {
 			hints = append(hints, p.Hint)
 		}
 	}
-	return &rollout.Problem{Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; ")}
+	return &rollout.Problem{Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; "), Parts: parts}
 }
 
 func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {

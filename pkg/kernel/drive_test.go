@@ -46,10 +46,15 @@ func observe(t tester, f *kerneltest.Fleet) rollout.State {
 
 func plan(t tester, f *kerneltest.Fleet, play ...string) []planned {
 	t.Helper()
+	return planWith(t, f, rollout.Args{}, play...)
+}
+
+func planWith(t tester, f *kerneltest.Fleet, args rollout.Args, play ...string) []planned {
+	t.Helper()
 	state := observe(t, f)
 	var out []planned
 	for _, name := range play {
-		c, after, err := Modules(f)[name].Diff(host, state, rollout.Args{})
+		c, after, err := Modules(f)[name].Diff(host, state, args)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -128,7 +128,7 @@ func TestProblems(t *testing.T) {
       there, try: df
   web[1:2],web10 (3 hosts): cannot read the facts: cannot connect to web1: 10.0.0.0:22 refuses connections
       is sshd running?
-      the words are those of web1; the others' differ in name and address alone
+      the words are those of web1; the others' differ in names, addresses and sizes alone
   web3: cannot read the facts: cannot connect to web3: 10.0.0.9:22 is silent
   node4: cannot install kernel-ml: no
 `
