@@ -20,7 +20,8 @@
 //
 // The rights that are needed: get and list on nodes, pods, services, configmaps,
 // daemonsets, deployments, installations and tigerastatuses (operator.tigera.io)
-// and felixconfigurations (crd.projectcalico.org); get on the namespace
+// and felixconfigurations (crd.projectcalico.org, or projectcalico.org where
+// Calico uses that); get on the namespace
 // kube-system; patch on daemonsets, installations and felixconfigurations;
 // create, patch and delete on configmaps in tigera-operator.
 package calico

@@ -51,7 +51,7 @@ func newFakes(t *testing.T, objects ...runtime.Object) fakes {
 	kube := kubefake.NewClientset(typed...)
 	kube.Discovery().(*discoveryfake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.34.4"}
 	dyn := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList",
+		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList", felixconfigsV3: "FelixConfigurationList",
 	}, custom...)
 	return fakes{&cluster.Client{Kube: kube, Dynamic: dyn, Server: "https://10.0.0.3:6443"}, kube, dyn, &felixes{}}
 }

@@ -247,7 +247,7 @@ func TestLabDegraded(t *testing.T) {
 func TestLabRefusals(t *testing.T) {
 	c := labClient(t)
 	ctx := context.Background()
-	err := patchInstallation(ctx, c, map[string]any{"linuxDataplan": "BPF"})
+	err := patchInstallation(ctx, c, installationPatch{Network: map[string]any{"linuxDataplan": "BPF"}})
 	if err == nil || !strings.Contains(err.Error(), "linuxDataplan") {
 		t.Errorf("a field that does not exist was taken: %v", err)
 	}
@@ -271,7 +271,9 @@ func TestLabRefusals(t *testing.T) {
 		hint string
 	}{
 		{func() error { _, err := weak.Nodes(ctx); return err }, "kubectl auth can-i list nodes --all-namespaces"},
-		{func() error { return patchInstallation(ctx, weak, map[string]any{"linuxDataplane": "BPF"}) }, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
+		{func() error {
+			return patchInstallation(ctx, weak, installationPatch{Network: map[string]any{"linuxDataplane": "BPF"}})
+		}, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
 		{func() error {
 			return selectNonCalico(ctx, weak, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, "true")
 		}, "kubectl auth can-i patch daemonsets.apps -n kube-system"},

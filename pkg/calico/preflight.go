@@ -91,7 +91,7 @@ func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
 			out = append(out, p)
 		}
 	}
-	if want == BPF {
+	if want == BPF && !f.awaitsBPF() {
 		// On the way back a degraded operator is a reason to go, not to stay.
 		add(f.degradedProblem())
 	}
@@ -150,7 +150,7 @@ func (d Deps) preflight(ctx context.Context, c *cluster.Call, data preflightData
 	if err := join(f.Stops(data.Want, data.Endpoint)); errors.As(err, &stop) {
 		// A degraded or rolling operator may be so because of the reboots that
 		// have just ended: give it a moment.
-		if f.degradedProblem() != nil && data.Want == BPF && c.Elapsed < settle {
+		if f.degradedProblem() != nil && !f.awaitsBPF() && data.Want == BPF && c.Elapsed < settle {
 			return rollout.WaitFor(cluster.PollEvery, "%s", stop.Message)
 		}
 		return rollout.Fail(stop)

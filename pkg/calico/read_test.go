@@ -138,6 +138,8 @@ func TestManagedBy(t *testing.T) {
 		"{name: kube-proxy, namespace: kube-system}":                                                                          "",
 		"{name: kube-proxy, namespace: kube-system, labels: {addonmanager.kubernetes.io/mode: Reconcile}}":                    "the addon manager",
 		"{name: kube-proxy, namespace: kube-system, labels: {addonmanager.kubernetes.io/mode: EnsureExists}}":                 "",
+		"{name: kube-proxy, namespace: kube-system, labels: {app.kubernetes.io/managed-by: Helm}}":                            "Helm",
+		"{name: kube-proxy, namespace: kube-system, labels: {app.kubernetes.io/managed-by: ansible}}":                         "",
 		"{name: kube-proxy, namespace: kube-system, annotations: {argocd.argoproj.io/tracking-id: 'x:apps/DaemonSet'}}":       "Argo CD",
 		"{name: kube-proxy, namespace: kube-system, ownerReferences: [{kind: Addon, name: proxy, apiVersion: x/v1, uid: u}]}": "Addon proxy",
 	} {
