@@ -60,11 +60,8 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.modules = modules(fl.client, hosts, r.Nodes)
 	// The first problem of a host is the one that is shown: its own come before
 	// those that it shares with all others.
-	fl.observers = []rollout.Observer{
-		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done},
-		cluster.Observer(fl.client, r.Nodes),
-		calico.Observer(fl.client),
-	}
+	fl.observers = append(calico.Observers(calico.Deps{Client: fl.client, Hosts: hosts, Nodes: r.Nodes}),
+		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done}, cluster.Observer(fl.client, r.Nodes))
 	return fl, nil
 }
 

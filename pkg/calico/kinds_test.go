@@ -17,7 +17,7 @@ import (
 // refusal is what the first task that Diff refuses is refused for; "" if none is.
 func refusal(t *testing.T, f Facts, module string, args rollout.Args) (message, hint string) {
 	t.Helper()
-	_, _, err := Modules(Deps{})[module].Diff(rollout.Localhost, state(t, with(Section, f)), args)
+	_, _, err := Modules(Deps{})[module].Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), args)
 	if err == nil {
 		return "", ""
 	}
