@@ -42,8 +42,6 @@ const (
 	// watchFor is how long every node has to show the data plane without a
 	// restart of its Felix before the flip is called done.
 	watchFor = 20 * time.Second
-	// askEvery is how often the nodes are asked meanwhile.
-	askEvery = 5 * time.Second
 	// reverting is the note that the data plane is being taken back, and why.
 	reverting = "reverting"
 )
@@ -265,10 +263,10 @@ func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Durati
 			return o
 		}
 		c.Steady("proven", "")
-		return rollout.WaitFor(askEvery, "%s", r.now)
+		return rollout.WaitFor(askAgain(p.Nodes), "%s", r.now)
 	}
 	if c.Steady("proven", p.Mark) < watchFor {
-		return rollout.WaitFor(askEvery, "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
+		return rollout.WaitFor(askAgain(p.Nodes), "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
 	}
 	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
 }

@@ -278,10 +278,14 @@ func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyD
 			return c.Failed(err)
 		}
 		if len(p.Unproven) > 0 {
-			return await(c, stall, roll{
+			o := await(c, stall, roll{
 				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
 				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF) + "'",
 			})
+			if o.Kind == rollout.Waiting {
+				o.After = askAgain(p.Nodes)
+			}
+			return o
 		}
 	}
 	for _, k := range patch {

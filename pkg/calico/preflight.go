@@ -200,7 +200,7 @@ func (d Deps) preflight(ctx context.Context, c *cluster.Call, data preflightData
 		if p := f.unreachedProblem(e, deaf); p != nil {
 			// A node that has just been rebooted may need a moment.
 			if c.Elapsed < settle {
-				return rollout.WaitFor(askEvery, "%s", p.Message)
+				return rollout.WaitFor(askAgain(len(f.Nodes)), "%s", p.Message)
 			}
 			return rollout.Fail(p)
 		}
