@@ -100,6 +100,9 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
 		}),
 	}
+	if want == BPF && f.Installation.Automatic() {
+		c.Back += ", with bpfNetworkBootstrap Disabled: the operator takes nothing back while it is Enabled"
+	}
 	if have == want {
 		c.Summary = fmt.Sprintf("wait until the data plane %s is in force", want)
 		c.Back = fmt.Sprintf("leave the data plane at %s, which was asked for before", want)
