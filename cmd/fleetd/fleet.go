@@ -212,16 +212,15 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 	if r.ControlPlane, err = controlPlaneOf(inv); err != nil {
 		return r, err
 	}
-	asked := slices.Concat(hosts, beside)
+	asked := hosts
 	if f.kubeVia != "" {
 		if err := checkKubeVia(f.kubeVia, inv, hosts); err != nil {
 			return r, err
 		}
-		if !slices.Contains(beside, f.kubeVia) {
-			asked = append(asked, f.kubeVia)
-		}
+		asked = append(slices.Clone(hosts), f.kubeVia)
 	}
-	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked); err != nil {
+	others := slices.DeleteFunc(slices.Clone(beside), func(h string) bool { return h == f.kubeVia })
+	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked, others); err != nil {
 		return r, err
 	}
 	if f.kubeVia != "" {
