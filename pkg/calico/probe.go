@@ -48,6 +48,9 @@ func (o reachObserver) Observe(ctx context.Context, keys map[string][]string) ma
 
 // look asks for one address.
 func (d Deps) look(ctx context.Context, key string, found map[string][]string) error {
+	if d.Client == nil {
+		return cluster.NotConfigured("ask the nodes for the API server")
+	}
 	host, port, given := strings.Cut(key, " ")
 	e := Endpoint{Exists: given, Host: host, Port: port}
 	if !given {

@@ -99,6 +99,16 @@ func TestBadAddressIsNotProbed(t *testing.T) {
 	}
 }
 
+// Without a cluster that is told, and nothing else happens.
+func TestProbeWithoutACluster(t *testing.T) {
+	for _, key := range []string{"", "10.0.0.3 6443"} {
+		so := reachObserver{}.Observe(context.Background(), map[string][]string{rollout.Localhost: {key}})[rollout.Localhost]
+		if so.Err == nil || !strings.Contains(so.Err.Error(), "no cluster is configured") {
+			t.Errorf("%q: %+v", key, so)
+		}
+	}
+}
+
 // The script itself, with the curl of this machine and a real server.
 func TestProbeScript(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
