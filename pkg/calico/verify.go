@@ -101,7 +101,7 @@ func (f Facts) Verify(want DataPlane) []Check {
 
 // kubeProxyOn reports whether kube-proxy serves on every node, and why not.
 func (f Facts) kubeProxyOn() (bool, string) {
-	if len(f.StaticKubeProxies) > 0 {
+	if len(f.StaticKubeProxies) > 0 || len(f.Embedded.On) > 0 {
 		return true, ""
 	}
 	if len(f.KubeProxies) == 0 {
