@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -16,18 +17,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apimachinery/pkg/watch"
 	discoveryfake "k8s.io/client-go/discovery/fake"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/kubernetes/scheme"
+	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // fakes are client-go's stand-ins for an API server: they store objects and
-// play back. They have no controllers, no field selectors and no validation;
-// what depends on those is tested on the lab.
+// play back. They have no controllers, no field selectors, no validation and, so
+// that a test sees what it wrote at once, no watches: each look is a list. What
+// depends on those is tested on the lab, and on apiserver_test.go's server.
 type fakes struct {
 	*Client
 	kube *kubefake.Clientset
@@ -45,6 +49,9 @@ func newFakes(t *testing.T, objects ...runtime.Object) fakes {
 		}
 	}
 	kube := kubefake.NewClientset(typed...)
+	kube.PrependWatchReactor("*", func(clienttesting.Action) (bool, watch.Interface, error) {
+		return true, nil, errors.New("no watches here")
+	})
 	kube.Discovery().(*discoveryfake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.34.4"}
 	dyn := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
 		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList",

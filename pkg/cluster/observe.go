@@ -66,6 +66,7 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 		asked = append(asked, h)
 	}
 	for h, m := range matchNodes(asked, o.hosts, nodes) {
+		m.node.CordonedElsewhere = o.client.by.elsewhere(m.node.CordonedBy)
 		so := observation(m.node, m.err)
 		if so.Err == nil && m.node.Name != "" {
 			so.Identity, so.Down, so.ControlPlane = id, m.node.Down(), m.node.ControlPlane()
