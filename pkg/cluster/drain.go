@@ -148,3 +148,15 @@ func (m drainModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return m.d.uncordon(ctx, c, d.Node, defaultReadyTimeout.String(), d.Before)
 	})
 }
+
+// Keeps looks whether the node is drained still. Undone, there is nothing to keep.
+func (m drainModule) Keeps(ctx context.Context, s rollout.Step, undo bool) (rollout.Outcome, bool) {
+	if undo {
+		return rollout.Outcome{}, true
+	}
+	data, err := unpack[drainData](s)
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	return m.d.keeps(ctx, s, data)
+}

@@ -191,6 +191,50 @@ func (d Deps) detached(ctx context.Context, c *call, data drainData, began begin
 	})
 }
 
+// keeps looks whether the node is drained still. It asks the API server itself: this
+// is the last look before the node goes down.
+func (d Deps) keeps(ctx context.Context, s rollout.Step, data drainData) (rollout.Outcome, bool) {
+	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, data.Node, metav1.GetOptions{})
+	if err != nil {
+		return unkept(d.Client.explain(err, "read Node %s", data.Node)), false
+	}
+	if !n.Spec.Unschedulable {
+		return rollout.Fail(&rollout.Problem{
+			Message: fmt.Sprintf("Node %s was drained, and takes work again: somebody has uncordoned it", data.Node),
+			Hint:    "apply again, which drains it anew",
+		}), false
+	}
+	_, leave, err := d.pods(ctx, data, d.Client.listPodsOn(data.Node))
+	if err != nil {
+		return unkept(err), false
+	}
+	began, _, err := readBeginning(&call{Step: s})
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	var back []string
+	for _, p := range began.leavers(leave) {
+		if data.SkipWait == "" || p.DeletionTimestamp == nil {
+			back = append(back, p.Namespace+"/"+p.Name)
+		}
+	}
+	if len(back) > 0 {
+		return rollout.Fail(&rollout.Problem{
+			Message: fmt.Sprintf("Node %s was drained, and runs pods again: %s", data.Node, few(back)),
+			Hint:    "apply again, which drains it anew",
+		}), false
+	}
+	return rollout.Outcome{}, true
+}
+
+// unkept is the outcome where it cannot be told whether a node is drained still.
+func unkept(err error) rollout.Outcome {
+	if passing(err) {
+		return rollout.RetryAfter(pollEvery, err)
+	}
+	return rollout.Fail(err)
+}
+
 // giveUp ends a drain that failed. The node stays cordoned, or takes work again
 // where the task says so.
 func (d Deps) giveUp(ctx context.Context, c *call, data drainData, why error) rollout.Outcome {

@@ -96,6 +96,18 @@ func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcom
 	})
 }
 
+// Keeps looks whether the node is drained still, where the way back has drained it.
+func (m uncordonModule) Keeps(ctx context.Context, s rollout.Step, undo bool) (rollout.Outcome, bool) {
+	data, err := unpack[uncordonData](s)
+	switch {
+	case err != nil:
+		return rollout.Fail(err), false
+	case !undo || data.Drain == nil:
+		return rollout.Outcome{}, true
+	}
+	return m.d.keeps(ctx, s, drainData{Node: data.Node, Before: data.Before, DrainOptions: *data.Drain})
+}
+
 // uncordon gives the node work again once it is back, or leaves it cordoned, as
 // it was.
 func (d Deps) uncordon(ctx context.Context, c *call, node, timeout string, want Cordon) rollout.Outcome {

@@ -46,16 +46,32 @@ type view[T any] struct {
 func (v *view[T]) look(ctx context.Context) ([]*T, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	items := v.items
-	if items == nil {
-		var version string
-		var err error
-		if items, version, err = v.read(ctx); err != nil {
-			return nil, err
-		}
-		v.follow(ctx, items, version)
+	items, err := v.current(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return sorted(items), nil
+}
+
+// one is the object with this key, nil if there is none.
+func (v *view[T]) one(ctx context.Context, key string) (*T, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	items, err := v.current(ctx)
+	return items[key], err
+}
+
+// current are the items, with the lock held.
+func (v *view[T]) current(ctx context.Context) (map[string]*T, error) {
+	if v.items != nil {
+		return v.items, nil
+	}
+	items, version, err := v.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.follow(ctx, items, version)
+	return items, nil
 }
 
 func sorted[T any](items map[string]*T) []*T {
@@ -240,16 +256,11 @@ func (c *Client) listPodsOn(node string) func(context.Context) ([]*corev1.Pod, e
 
 // node is a Node as the watch has it.
 func (c *Client) node(ctx context.Context, name string) (*corev1.Node, error) {
-	nodes, err := c.shared().nodes.look(ctx)
-	if err != nil {
-		return nil, err
+	n, err := c.shared().nodes.one(ctx, "/"+name)
+	if err == nil && n == nil {
+		err = c.explain(apierrors.NewNotFound(corev1.Resource("nodes"), name), "read Node %s", name)
 	}
-	for _, n := range nodes {
-		if n.Name == name {
-			return n, nil
-		}
-	}
-	return nil, c.explain(apierrors.NewNotFound(corev1.Resource("nodes"), name), "read Node %s", name)
+	return n, err
 }
 
 // stopWatching ends all watches.
