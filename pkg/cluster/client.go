@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	// kubeconfigs with auth-provider: oidc; exec plugins need no import.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -50,8 +52,9 @@ type Client struct {
 	// long is Kube without a bound on a request, for watches; nil means Kube.
 	long kubernetes.Interface
 	// by signs what is left on the cluster. A run's lease adds the run.
-	by    signature
-	views views
+	by     signature
+	views  views
+	rights reviewed
 }
 
 // cordonOf is how a Node stands towards new pods.
@@ -115,7 +118,11 @@ func connect(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next: next} })
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+		e := &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+		if p := cfg.AuthProvider; p != nil && p.Name != "oidc" {
+			e.What = fmt.Sprintf("auth-provider %s has been replaced by an exec plugin: fetch the kubeconfig anew with the provider's tool", p.Name)
+		}
+		return nil, e
 	}
 	dyn, err := dynamic.NewForConfig(cfg)
 	if err != nil {

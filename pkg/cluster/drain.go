@@ -97,11 +97,14 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 	if n.Name == "" {
 		return noOp("%s: there is nothing to drain", n.none(host)), before, nil
 	}
+	if problem := o.mayNot(n); problem != nil {
+		return rollout.Change{}, nil, problem
+	}
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true,
 		Summary: fmt.Sprintf("drain Node %s (at most %s)", n.Name, o.Timeout),
 		Back:    fmt.Sprintf("leave Node %s cordoned, as it was before", n.Name),
-		Risks:   o.risks(),
+		Risks:   append(o.risks(), o.blockedBy(n)...),
 		Data:    pack(drainData{Node: n.Name, Before: n.Cordon(), DrainOptions: o}),
 	}
 	switch {
@@ -118,6 +121,14 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 	n.Drained = &o
 	after, err := Kubernetes.With(before, n)
 	return c, after, err
+}
+
+// blockedBy says which budgets will hold the drain up.
+func (o DrainOptions) blockedBy(n Node) []string {
+	if len(n.Blocked) == 0 || o.DisableEviction {
+		return nil
+	}
+	return []string{fmt.Sprintf("the drain will not end: pods on the node have PodDisruptionBudget %s, which lets none go although all are healthy", few(n.Blocked))}
 }
 
 // risks say what the options allow.

@@ -146,15 +146,17 @@ func (d Deps) skipped(c *call, data drainData, pods []*corev1.Pod) string {
 	if err != nil {
 		return "" // Diff has checked it
 	}
-	var names, uids []string
+	var names []string
+	left := ""
 	for _, p := range pods {
 		if p.DeletionTimestamp == nil {
 			c.steady(terminatingKey, "")
 			return ""
 		}
-		names, uids = append(names, p.Namespace+"/"+p.Name), append(uids, string(p.UID))
+		names = append(names, p.Namespace+"/"+p.Name)
+		left += fmt.Sprintf("%s/%s/%s ", p.Namespace, p.Name, p.UID)
 	}
-	if c.steady(terminatingKey, strings.Join(uids, " ")) < skip {
+	if c.steady(terminatingKey, left) < skip {
 		return ""
 	}
 	return few(names)

@@ -38,6 +38,12 @@ type Node struct {
 	// stays.
 	NonCalico bool `json:"non_calico,omitempty"`
 
+	// Blocked are the PodDisruptionBudgets of pods on the node that let none go
+	// although all of them are healthy.
+	Blocked []string `json:"blocked,omitempty"`
+	// Lacks are the rights of a drain that the kubeconfig's user does not have.
+	Lacks []string `json:"lacks,omitempty"`
+
 	// Drained says how the plan drains the node before this point; it is never
 	// observed. Whoever makes the node take work again needs it for the way back.
 	Drained *DrainOptions `json:"drained,omitempty"`

@@ -108,10 +108,10 @@ type driver struct {
 	// loseAt are the numbers of calls whose outcome is lost.
 	loseAt []int
 	// kept answers whether what came before still holds; nil: it does.
-	kept func(context.Context) (rollout.Outcome, bool)
-	calls  int
-	now    time.Duration
-	said   []rollout.Outcome
+	kept  func(context.Context) (rollout.Outcome, bool)
+	calls int
+	now   time.Duration
+	said  []rollout.Outcome
 }
 
 func (d *driver) do(steps ...planned) (last rollout.Outcome) {
