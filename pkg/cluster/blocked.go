@@ -30,6 +30,9 @@ func (c *Client) blocked(ctx context.Context) (map[string][]string, error) {
 		o := metav1.ListOptions{LabelSelector: sel.String(), Limit: pageOfObjects}
 		for {
 			l, err := c.Kube.CoreV1().Pods(b.Namespace).List(ctx, o)
+			if apierrors.IsForbidden(err) {
+				return nil, nil
+			}
 			if err != nil {
 				return nil, c.explain(err, "list the pods of PodDisruptionBudget %s", name)
 			}

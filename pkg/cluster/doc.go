@@ -15,7 +15,10 @@
 //     bpfEnabled), not by TigeraStatus alone, which lags behind by seconds and
 //     on a quick roll never moves.
 //   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
-//   - A Node that was cordoned by somebody else stays cordoned.
+//   - A Node that was cordoned by somebody else, or by fleetd on another machine,
+//     stays cordoned.
+//   - What is waited for on many nodes is watched, not listed ([view]): a drain of
+//     250 nodes costs a few requests a second besides its evictions.
 //   - Every write to the API server is noted as a [rollout.Operation] by the
 //     connection itself ([Connect]).
 //   - Every call of Do and Undo is short, and decides by the run's clock: what it
@@ -23,12 +26,5 @@
 //   - Diff is pure and leaves out what moves by itself (pods, readiness), so
 //     that a reviewed plan does not go stale over night.
 //
-// The rights that are needed: get and list on nodes, pods, services, configmaps,
-// daemonsets, deployments, poddisruptionbudgets, installations and
-// tigerastatuses (operator.tigera.io) and felixconfigurations
-// (crd.projectcalico.org); get on the namespace kube-system and the path /readyz;
-// patch on nodes, daemonsets, installations and felixconfigurations; create,
-// patch and delete on configmaps in tigera-operator; create on pods/eviction
-// (delete on pods with disable_eviction); get, create and update on leases
-// (coordination.k8s.io) in kube-system.
+// The rights that are needed are in deploy/rbac.yaml.
 package cluster

@@ -332,7 +332,7 @@ func TestSomebodyElsesCordonStays(t *testing.T) {
 				t.Errorf("%+v", o)
 			}
 			n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
-			if err != nil || !n.Spec.Unschedulable || n.Annotations[CordonedByAnnotation] != by || n.Annotations[BeforeAnnotation] != "" {
+			if err != nil || !n.Spec.Unschedulable || n.Annotations[CordonedByAnnotation] != by || (n.Annotations[BeforeAnnotation] != "") != (by != "") {
 				t.Errorf("%+v %v", n, err)
 			}
 		})

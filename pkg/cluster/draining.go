@@ -63,7 +63,7 @@ func (d Deps) drain(ctx context.Context, c *call, data drainData) rollout.Outcom
 	if leave = began.leavers(leave); len(leave) > 0 {
 		return d.empty(ctx, c, data, leave, late)
 	}
-	return d.detached(ctx, c, data, began, late)
+	return d.detached(ctx, c, data, began, there, late)
 }
 
 // pods are those that look finds on the node, and those of them that the drain
@@ -167,30 +167,29 @@ const terminatingKey = "terminating"
 
 // detached ends the drain of an empty node when its volumes are detached, and it
 // is empty by more than what a watch has told.
-func (d Deps) detached(ctx context.Context, c *call, data drainData, began beginning, late bool) rollout.Outcome {
-	there, leave, err := d.pods(ctx, data, d.Client.listPodsOn(data.Node))
+func (d Deps) detached(ctx context.Context, c *call, data drainData, began beginning, there []*corev1.Pod, late bool) rollout.Outcome {
+	if !data.LeaveVolumes {
+		volumes, err := d.attached(ctx, data.Node, there)
+		switch {
+		case err != nil:
+			return c.failed(err)
+		case len(volumes) > 0 && !late:
+			return rollout.WaitFor(pollEvery, "Node %s is empty; volumes that are attached still: %s", data.Node, few(volumes))
+		case len(volumes) > 0:
+			return d.giveUp(ctx, c, data, &rollout.Problem{
+				Message: fmt.Sprintf("cannot drain Node %s within %s: it is empty, and volumes are attached still: %s", data.Node, data.Timeout, few(volumes)),
+				Hint:    "see kubectl get volumeattachments, and the log of the CSI driver's attacher; the task's wait_for_volumes: false does not wait for them",
+			})
+		}
+	}
+	_, leave, err := d.pods(ctx, data, d.Client.listPodsOn(data.Node))
 	if err != nil {
 		return c.failed(err)
 	}
 	if leave = began.leavers(leave); len(leave) > 0 {
 		return d.empty(ctx, c, data, leave, late)
 	}
-	var volumes []string
-	if !data.LeaveVolumes {
-		if volumes, err = d.attached(ctx, data.Node, there); err != nil {
-			return c.failed(err)
-		}
-	}
-	switch {
-	case len(volumes) == 0:
-		return rollout.Did("Node %s is drained", data.Node)
-	case !late:
-		return rollout.WaitFor(pollEvery, "Node %s is empty; volumes that are attached still: %s", data.Node, few(volumes))
-	}
-	return d.giveUp(ctx, c, data, &rollout.Problem{
-		Message: fmt.Sprintf("cannot drain Node %s within %s: it is empty, and volumes are attached still: %s", data.Node, data.Timeout, few(volumes)),
-		Hint:    "see kubectl get volumeattachments, and the log of the CSI driver's attacher; the task's wait_for_volumes: false does not wait for them",
-	})
+	return rollout.Did("Node %s is drained", data.Node)
 }
 
 // keeps looks whether the node is drained still. It asks the API server itself: this
@@ -275,7 +274,7 @@ type beginning struct {
 
 func (d Deps) newBeginning(c *call, n *corev1.Node, there, leave []*corev1.Pod) string {
 	b := beginning{At: c.Now, Before: healthOf(there)}
-	if was := n.Annotations[BeforeAnnotation]; was != "" && d.Client.cordonOf(n).Ours() {
+	if was := n.Annotations[BeforeAnnotation]; was != "" && n.Spec.Unschedulable && n.Annotations[CordonedByAnnotation] != "" {
 		b.Before = was // before an earlier run, whose boot may have broken them
 	}
 	for _, p := range leave {

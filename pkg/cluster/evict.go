@@ -106,10 +106,8 @@ const serverBusy = "the API server has too much to do to evict it now"
 // evict asks one pod to leave. why says what keeps it for now, busy how long the
 // API server wants to be left alone.
 func (d Deps) evict(ctx context.Context, data drainData, p *corev1.Pod) (why string, busy time.Duration, err error) {
+	// A pod of the same name, on another node by now, is none of ours.
 	o := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))}
-	if p.UID == "" {
-		o.Preconditions = nil
-	}
 	if data.GracePeriod >= 0 {
 		seconds := int64(data.GracePeriod)
 		o.GracePeriodSeconds = &seconds

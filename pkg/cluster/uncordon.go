@@ -118,7 +118,7 @@ func (d Deps) uncordon(ctx context.Context, c *call, node, timeout string, want 
 	}
 	have := d.Client.cordonOf(n)
 	switch {
-	case have.On && want.On && n.Annotations[BeforeAnnotation] != "":
+	case have.On && want.On && !have.Elsewhere && n.Annotations[BeforeAnnotation] != "":
 		want = have // only what fleetd noted beside it is taken away
 	case have.On && want.On:
 		return c.done("Node %s is Ready in its present boot; it stays cordoned, as it was before", node)
