@@ -60,12 +60,12 @@ func (dataplaneModule) About() rollout.About {
 func (dataplaneModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	text, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	text, err := cluster.ArgChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	want := DataPlane(text)
-	onFailure, err := argChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
+	onFailure, err := cluster.ArgChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -49,7 +49,7 @@ func (endpointModule) About() rollout.About {
 func (endpointModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	state, err := argChoice(args, "state", present, present, absent)
+	state, err := cluster.ArgChoice(args, "state", present, present, absent)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

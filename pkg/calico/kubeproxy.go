@@ -65,7 +65,7 @@ func (kubeProxyModule) About() rollout.About {
 func (kubeProxyModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	state, err := argChoice(args, "state", "", disabled, enabled)
+	state, err := cluster.ArgChoice(args, "state", "", disabled, enabled)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

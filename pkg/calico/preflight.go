@@ -49,7 +49,7 @@ func (preflightModule) Reads(args rollout.Args) []rollout.Read {
 
 // preflightOf reads the arguments.
 func preflightOf(args rollout.Args) (preflightData, error) {
-	text, err := argChoice(args, "linux_dataplane", string(BPF), string(BPF), string(Iptables))
+	text, err := cluster.ArgChoice(args, "linux_dataplane", string(BPF), string(BPF), string(Iptables))
 	if err != nil {
 		return preflightData{}, err
 	}

@@ -37,7 +37,7 @@ func (serviceModeModule) About() rollout.About {
 func (serviceModeModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	want, err := argChoice(args, "mode", "", dsr, tunnel)
+	want, err := cluster.ArgChoice(args, "mode", "", dsr, tunnel)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

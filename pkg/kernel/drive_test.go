@@ -112,9 +112,11 @@ type driver struct {
 	undo   bool
 	// loseAt are the numbers of calls whose outcome is lost.
 	loseAt []int
-	calls  int
-	now    time.Duration
-	said   []rollout.Outcome
+	// kept answers whether what came before still holds; nil: it does.
+	kept  func(context.Context) (rollout.Outcome, bool)
+	calls int
+	now   time.Duration
+	said  []rollout.Outcome
 }
 
 func (d *driver) do(steps ...planned) (last rollout.Outcome) {
@@ -153,7 +155,11 @@ func (d *driver) until(p planned, mortal bool) (o rollout.Outcome, killed bool) 
 		if d.calls > 5000 {
 			panic("the step does not end")
 		}
-		o = act(context.Background(), rollout.Step{
+		ctx := context.Background()
+		if d.kept != nil {
+			ctx = rollout.WithKeepers(ctx, d.kept)
+		}
+		o = act(ctx, rollout.Step{
 			Host: host, Change: p.change, Become: true, Attempt: attempt, Now: d.now, Elapsed: d.now - first, SoFar: maps.Clone(soFar),
 		})
 		if d.remote.dead && mortal {

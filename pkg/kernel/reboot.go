@@ -105,6 +105,15 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		err = j.prepare(l, f, before)
 	}
 	if err == nil {
+		o, holds := rollout.StillKept(l.ctx)
+		switch {
+		case !holds && !o.Final() && s.Elapsed <= j.timeout:
+			return o
+		case !holds:
+			err = &rollout.Problem{Message: fmt.Sprintf("%s is not rebooted: %s", s.Host, o.Message), Hint: o.Hint}
+		}
+	}
+	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
 		err = reboot(l.ctx, l.remote, s, before)
 	}
