@@ -30,7 +30,8 @@ func causes(problems []rollout.HostProblem) (out []*cause) {
 	for _, hp := range problems {
 		p := hp.Problem
 		p.Message, p.Hint = ofOne(hp.Host, p.Message), ofOne(hp.Host, p.Hint)
-		key := ofAny(hp.Host, p.Message) + "\x00\x00" + ofAny(hp.Host, p.Hint)
+		// A hint may have the host's address in a command, where its name is not.
+		key := ofAny(hp.Host, p.Message) + "\x00\x00" + ofAny(hp.Host, anAddress.ReplaceAllString(p.Hint, "\x00"))
 		c, known := at[key]
 		if !known {
 			c = &cause{Problem: p, same: true}
@@ -54,8 +55,12 @@ func (c *cause) more(w io.Writer, pad string) {
 // address is one that an error of a connection names behind its host.
 var address = regexp.MustCompile(`^: (?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\])(?::\d+)?`)
 
-// size is how much room there is, or is wanted, which differs from host to host.
-var size = regexp.MustCompile(`\b\d+ MB\b`)
+// anAddress is one anywhere.
+var anAddress = regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b|\[?[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]+\]?`)
+
+// own is what differs from host to host: how much room there is, or is wanted, and
+// its key.
+var own = regexp.MustCompile(`\b\d+ MB\b|\bSHA256:[A-Za-z0-9+/]{43}`)
 
 // ofOne is a text about a host that stands beside its name: it need not say it again.
 func ofOne(host, text string) string {
@@ -65,9 +70,9 @@ func ofOne(host, text string) string {
 }
 
 // ofAny is a text by which hosts with the same trouble are told from others: without
-// the host's own name, the address that stands behind it, and sizes.
+// the host's own name, the address that stands behind it, sizes and keys.
 func ofAny(host, text string) string {
-	return withoutName(host, size.ReplaceAllString(text, "\x00"), func(rest string) string { return rest[len(address.FindString(rest)):] })
+	return withoutName(host, own.ReplaceAllString(text, "\x00"), func(rest string) string { return rest[len(address.FindString(rest)):] })
 }
 
 // withoutName is a text with something else in the place of a host's name, where that
@@ -117,5 +122,5 @@ func asOf(host string, same bool) string {
 	if same {
 		return ""
 	}
-	return "the words are those of " + host + "; the others' differ in names, addresses and sizes alone"
+	return "the words are those of " + host + "; the others' differ in names, addresses, sizes and keys alone"
 }
