@@ -216,6 +216,8 @@ func kernelThatPanics(t *testing.T, b *bastion) {
 		t.Fatal(err)
 	}
 	b.on(2, "rpm -qa 'kernel-ml*' | xargs yum -y -q remove")
+	b.want(1, []string{"failed its trial there at", "retry_failed_kernels=true"}, "plan", "inventory.yaml")
+	b.on(2, "rm /var/lib/fleetd/failed-trials") // this build of the version is another one
 }
 
 func applyAll(t *testing.T, b *bastion) {

@@ -137,8 +137,9 @@ func challenge(host, instruction, question string) string {
 }
 
 // targetsOf says how each host is reached. All hosts whose variables are wrong
-// are told at once.
-func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts []string) (map[string]sshexec.Target, error) {
+// are told at once; those of them beside the hosts that steps work on are left
+// out.
+func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *playbook.Resolver, defaults map[string]any, hosts, beside []string) (map[string]sshexec.Target, error) {
 	asked, err := askPasswords(c, f)
 	if err != nil {
 		return nil, err
@@ -147,11 +148,11 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 	if f.acceptNewHosts {
 		o.HostKeyPolicy = sshexec.AcceptNew
 	}
-	out := make(map[string]sshexec.Target, len(hosts))
+	out := make(map[string]sshexec.Target, len(hosts)+len(beside))
 	var errs []error
 	var warnings []string
 	warned := map[string][]string{} // the hosts of each
-	for _, h := range hosts {
+	for _, h := range slices.Concat(hosts, beside) {
 		o.Warn = func(text string) {
 			if warned[text] == nil {
 				warnings = append(warnings, text)
@@ -161,10 +162,16 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 			}
 		}
 		own, err := connectionVars(inv, vars, h, defaults)
+		var t sshexec.Target
 		if err == nil {
-			out[h], err = targetOf(inv, h, own, asked, o)
+			t, err = targetOf(inv, h, own, asked, o)
 		}
-		errs = append(errs, err)
+		switch {
+		case err == nil:
+			out[h] = t
+		case !slices.Contains(beside, h):
+			errs = append(errs, err)
+		}
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", view.HostRange(warned[w]), sshexec.Printable(w))

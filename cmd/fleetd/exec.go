@@ -83,7 +83,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	if err != nil {
 		return err
 	}
-	byName, err := targetsOf(c, f, inv, vars, cfg.Connection, hosts)
+	byName, err := targetsOf(c, f, inv, vars, cfg.Connection, hosts, nil)
 	if err != nil {
 		return err
 	}

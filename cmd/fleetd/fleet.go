@@ -45,7 +45,7 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.worked(), time.Now)
 	fl.pool = newPool(c, f, fl.looking.Hold)
 	if r.Kubeconfig != "" {
-		o := cluster.Options{UserAgent: "fleetd/" + version}
+		o := cluster.Options{UserAgent: "fleetd/" + version, Holder: holder(whoami())}
 		if via := r.KubeVia; via != nil {
 			o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				return fl.pool.DialContext(ctx, *via, network, address)
@@ -60,11 +60,8 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.modules = modules(fl.client, hosts, r.Nodes)
 	// The first problem of a host is the one that is shown: its own come before
 	// those that it shares with all others.
-	fl.observers = []rollout.Observer{
-		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done},
-		cluster.Observer(fl.client, r.Nodes),
-		calico.Observer(fl.client),
-	}
+	fl.observers = append(calico.Observers(calico.Deps{Client: fl.client, Hosts: hosts, Nodes: r.Nodes}),
+		node.Observer{Remote: hosts, Forks: f.forks, Read: fl.looking.Done}, cluster.Observer(fl.client, r.Nodes))
 	return fl, nil
 }
 
@@ -215,16 +212,15 @@ func reachOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *pl
 	if r.ControlPlane, err = controlPlaneOf(inv); err != nil {
 		return r, err
 	}
-	asked := slices.Concat(hosts, beside)
+	asked := hosts
 	if f.kubeVia != "" {
 		if err := checkKubeVia(f.kubeVia, inv, hosts); err != nil {
 			return r, err
 		}
-		if !slices.Contains(beside, f.kubeVia) {
-			asked = append(asked, f.kubeVia)
-		}
+		asked = append(slices.Clone(hosts), f.kubeVia)
 	}
-	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked); err != nil {
+	others := slices.DeleteFunc(slices.Clone(beside), func(h string) bool { return h == f.kubeVia })
+	if r.Targets, err = targetsOf(c, f, inv, vars, defaults, asked, others); err != nil {
 		return r, err
 	}
 	if f.kubeVia != "" {

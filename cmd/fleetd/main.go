@@ -23,7 +23,7 @@ import (
 const (
 	exitDone        = 0   // done, or nothing to do
 	exitError       = 1   // fleetd could not do its work, or a host was lost on the way
-	exitChanges     = 2   // plan: there are changes; compliance: there is drift
+	exitChanges     = 2   // plan: there are changes; compliance: there is drift; preflight: there is something to mend
 	exitHalted      = 3   // a gate halted the run
 	exitInterrupted = 130 // the user interrupted the run
 )
@@ -70,13 +70,14 @@ func newRoot() *cobra.Command {
 		Long: `fleetd moves the nodes of an Ansible inventory to an ELRepo kernel (yum, trial
 boot, reboot, uname) and their Kubernetes cluster to Calico's eBPF data plane.
 
+  fleetd preflight inventory.yaml                  what has to be mended before
   fleetd plan  inventory.yaml --out change.plan    what would happen, for review
   fleetd apply change.plan                         exactly what was reviewed
   fleetd apply inventory.yaml                      both, with a question in between
 
 Exit status: 0 done or nothing to do; 1 error, or a host failed or could not be
-reached although no gate halted the run; 2 plan has changes, or compliance found
-drift; 3 halted by a gate; 130 interrupted.`,
+reached although no gate halted the run; 2 plan has changes, compliance found
+drift, or preflight something to mend; 3 halted by a gate; 130 interrupted.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -86,7 +87,7 @@ drift; 3 halted by a gate; 130 interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPlan(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns())
+	root.AddCommand(newPreflight(), newPlan(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns())
 	return root
 }
 

@@ -151,5 +151,5 @@ func inventoryTargets(c *cobra.Command, f *fleetFlags, hosts []string) (map[stri
 	if len(known) == 0 {
 		return nil, errors.New("the inventory that is given has none of the run's hosts")
 	}
-	return targetsOf(c, &quiet, inv, vars, cfg.Connection, known)
+	return targetsOf(c, &quiet, inv, vars, cfg.Connection, known, nil)
 }

@@ -70,11 +70,11 @@ const kernelsPlaybook = `
   max_fail_percentage: "{{ tolerance | default(0) }}"
   tasks:
     - name: Node is fit for the change
-      fleetd.kernel.preflight:
+      fleetd.kernel.preflight: {retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
     - name: Kernel package is installed
       fleetd.kernel.package:
     - name: Node boots the new kernel on trial
-      fleetd.kernel.trial_boot: {timeout: 3m}
+      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
     - name: New kernel is the default
       fleetd.kernel.default:
 `
@@ -101,6 +101,10 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			nodesOf(ts).hanging.Store("")
 		case "kubelet": // one is installed
 			b.Kubelet = "1.34.4"
+		case "full": // its /boot
+			b.BootFreeMB = 30 + int(args[0][1]-'0') // each node another size
+		case "fixed": // is its default
+			b.GrubDefault = "0"
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:

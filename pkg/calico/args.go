@@ -19,14 +19,3 @@ func argPort(a rollout.Args, name string, absent int) (string, error) {
 	}
 	return strconv.Itoa(n), nil
 }
-
-// argChoice is one of the strings, to the letter.
-func argChoice(a rollout.Args, name, absent string, choices ...string) (string, error) {
-	v := cluster.ArgString(a, name, absent)
-	for _, c := range choices {
-		if v == c {
-			return v, nil
-		}
-	}
-	return "", fmt.Errorf("%s is %q, not one of %q", name, v, choices)
-}

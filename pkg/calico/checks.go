@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -43,13 +44,17 @@ func (f Facts) flipBlocked(want DataPlane) []*rollout.Problem {
 	if f.Felix.ByHand() {
 		out = append(out, f.byHand())
 	}
-	if p := f.ipvs(); want == BPF && p != nil {
-		out = append(out, p)
+	if want == BPF {
+		for _, p := range []*rollout.Problem{f.ipvs(), f.unknownMode()} {
+			if p != nil {
+				out = append(out, p)
+			}
+		}
 	}
-	if want == Iptables && len(f.KubeProxies) == 0 && len(f.StaticKubeProxies) == 0 && !f.Installation.Automatic() {
+	if want == Iptables && len(f.KubeProxies) == 0 && len(f.StaticKubeProxies) == 0 && len(f.Embedded.On) == 0 && !f.Installation.Automatic() {
 		out = append(out, &rollout.Problem{
 			Message: "cannot move the data plane to Iptables: the cluster has no kube-proxy, nobody would serve Services",
-			Hint:    "install kube-proxy first (kubeadm init phase addon kube-proxy)",
+			Hint:    f.Embedded.installHint(),
 		})
 	}
 	return out
@@ -64,7 +69,7 @@ func (f Facts) byHand() *rollout.Problem {
 }
 
 func (f Facts) putBack() string {
-	return fmt.Sprintf(`kubectl patch felixconfigurations.crd.projectcalico.org default --type merge -p '{"spec":{"bpfEnabled":%s}}'`, cmp.Or(f.Felix.Operator, "null"))
+	return fmt.Sprintf(`kubectl patch felixconfigurations.%s default --type merge -p '{"spec":{"bpfEnabled":%s}}'`, f.Felix.resource().Group, cmp.Or(f.Felix.Operator, "null"))
 }
 
 // ipvs is a hard stop: IPVS answers before the eBPF programs see the packet,
@@ -76,6 +81,24 @@ func (f Facts) ipvs() *rollout.Problem {
 				Message: fmt.Sprintf("cannot move to eBPF: kube-proxy (DaemonSet %s/%s) runs in IPVS mode", k.Namespace, k.Name),
 				Hint:    "move kube-proxy to iptables mode first, and reboot the nodes or run kube-proxy --cleanup on them",
 			}
+		}
+	}
+	return nil
+}
+
+// unknownMode is a stop, too: what cannot be told may be IPVS.
+func (f Facts) unknownMode() *rollout.Problem {
+	for _, k := range f.KubeProxies {
+		if slices.Contains([]string{"iptables", "nftables", "ipvs"}, k.Mode) || k.Disabled() || k.Desired == 0 {
+			continue
+		}
+		what := "the mode of kube-proxy (DaemonSet %s/%s) cannot be told: it is %q"
+		if k.Mode == "" {
+			what = "the mode of kube-proxy (DaemonSet %s/%s) cannot be told: its configuration is in no ConfigMap that the DaemonSet mounts%.0s"
+		}
+		return &rollout.Problem{
+			Message: "cannot move to eBPF: " + fmt.Sprintf(what, k.Namespace, k.Name, k.Mode),
+			Hint:    "fleetd knows iptables and nftables; see the file that its argument --config names, and give it as a ConfigMap or by --proxy-mode",
 		}
 	}
 	return nil
@@ -96,6 +119,12 @@ func (f Facts) degradedProblem() *rollout.Problem {
 		return nil
 	}
 	return p
+}
+
+// awaitsBPF reports whether the operator is degraded because automatic mode is
+// asked for while the data plane is not BPF: the move is what mends that.
+func (f Facts) awaitsBPF() bool {
+	return f.Installation.Automatic() && f.Installation.DataPlane() != BPF && strings.Contains(f.degraded(), "linuxDataplane is not set to BPF")
 }
 
 // UnfitNodes names the nodes whose kernel (as their kubelet reports it) the
@@ -143,7 +172,7 @@ func flipCosts(want DataPlane) []string {
 // flipRisks are the risks of the flip itself, in the state that it starts from.
 func (f Facts) flipRisks(want DataPlane) []string {
 	// Not KubeProxyOff: whether its last pods are gone changes by itself.
-	off := len(f.StaticKubeProxies) == 0 && !slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
+	off := len(f.StaticKubeProxies) == 0 && len(f.Embedded.On) == 0 && !slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
 	switch {
 	case want == BPF && slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.Mode == "nftables" && !k.Disabled() }):
 		return []string{

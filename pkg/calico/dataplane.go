@@ -3,11 +3,8 @@ package calico
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -23,8 +20,10 @@ type dataplaneData struct {
 	// Asked is set when the data plane was asked for already: the step waits for
 	// it, and has nothing to take back.
 	Asked bool `json:"asked,omitempty"`
-	// HostPorts is the value before, for the way back.
-	HostPorts string `json:"host_ports,omitempty"`
+	// HostPorts is the value before, for the way back. HostPortsNoted is the note
+	// of it on the Installation before.
+	HostPorts      string `json:"host_ports,omitempty"`
+	HostPortsNoted string `json:"host_ports_noted,omitempty"`
 	// Automatic is set when the operator's automatic mode has to be switched
 	// together with the data plane.
 	Automatic bool   `json:"automatic,omitempty"`
@@ -43,8 +42,6 @@ const (
 	// watchFor is how long every node has to show the data plane without a
 	// restart of its Felix before the flip is called done.
 	watchFor = 20 * time.Second
-	// askEvery is how often the nodes are asked meanwhile.
-	askEvery = 5 * time.Second
 	// reverting is the note that the data plane is being taken back, and why.
 	reverting = "reverting"
 )
@@ -63,12 +60,12 @@ func (dataplaneModule) About() rollout.About {
 func (dataplaneModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	text, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	text, err := cluster.ArgChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	want := DataPlane(text)
-	onFailure, err := argChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
+	onFailure, err := cluster.ArgChoice(args, "on_failure", onFailureRevert, onFailureRevert, onFailureWait)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -100,8 +97,11 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Back:    fmt.Sprintf("move the data plane back to %s", have),
 		Data: cluster.Pack(dataplaneData{
 			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
-			HostPorts: f.Installation.HostPorts, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
+			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
 		}),
+	}
+	if want == BPF && f.Installation.Automatic() {
+		c.Back += ", with bpfNetworkBootstrap Disabled: the operator takes nothing back while it is Enabled"
 	}
 	if have == want {
 		c.Summary = fmt.Sprintf("wait until the data plane %s is in force", want)
@@ -109,9 +109,15 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		c.Reasons = []string{"Installation asks for it already; the operator has not told Felix yet"}
 	} else {
 		c.Fields = append(c.Fields, rollout.Field{Name: "Installation linuxDataplane", Before: string(f.Installation.LinuxDataplane), After: text})
-		if want == BPF && f.Installation.HostPorts != "" {
+		switch noted := f.Installation.HostPortsNoted; {
+		case want == BPF && f.Installation.HostPorts == hostPortsOff:
+			c.Reasons = append(c.Reasons, "hostPorts is Disabled and stays so")
+		case want == BPF && f.Installation.HostPorts != "":
 			c.Fields = append(c.Fields, rollout.Field{Name: "Installation hostPorts", Before: f.Installation.HostPorts})
 			c.Reasons = append(c.Reasons, "hostPorts is emptied together with it; the operator may put its default back, which is no drift")
+		case want == Iptables && noted != "" && hostPortsOf(noted) != f.Installation.HostPorts:
+			c.Fields = append(c.Fields, rollout.Field{Name: "Installation hostPorts", Before: f.Installation.HostPorts, After: hostPortsOf(noted)})
+			c.Reasons = append(c.Reasons, "hostPorts was so before the move to BPF")
 		}
 		if want == Iptables && f.Installation.Automatic() {
 			c.Fields = append(c.Fields, rollout.Field{Name: "Installation bpfNetworkBootstrap", Before: "Enabled", After: "Disabled"})
@@ -120,6 +126,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	c.Fields = append(c.Fields, rollout.Field{Name: "FelixConfiguration bpfEnabled (by the operator)", Before: f.Felix.BPFEnabled, After: fmt.Sprint(want == BPF)})
 	f.Installation.LinuxDataplane, f.Installation.Computed = want, want
+	switch {
+	case want == BPF && have != want:
+		f.Installation.HostPortsNoted = hostPortsNote(f.Installation.HostPorts)
+	case want == Iptables && have != want && f.Installation.HostPortsNoted != "":
+		f.Installation.HostPorts, f.Installation.HostPortsNoted = hostPortsOf(f.Installation.HostPortsNoted), ""
+	}
 	f.Felix.BPFEnabled, f.Felix.Operator = fmt.Sprint(want == BPF), fmt.Sprint(want == BPF)
 	delete(f.CalicoNode.Env, envBPFEnabled)
 	if want == Iptables && f.Installation.Automatic() {
@@ -150,36 +162,46 @@ func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 // before is the data plane that the way back leads to.
 func (d dataplaneData) before() DataPlane { return Installation{LinuxDataplane: d.Before}.DataPlane() }
 
-// forth is the patch of calicoNetwork.
-func (d dataplaneData) forth() map[string]any {
-	patch := map[string]any{"linuxDataplane": string(d.After)}
-	if d.After == BPF {
-		patch["hostPorts"] = nil
+// forth is the change of the Installation.
+func (d dataplaneData) forth() installationPatch {
+	p := installationPatch{Network: map[string]any{"linuxDataplane": string(d.After)}}
+	switch {
+	case d.After == BPF:
+		// Emptied as in the article; but what a user has turned off, an operator's
+		// default would turn on.
+		if d.HostPorts != hostPortsOff {
+			p.Network["hostPorts"] = nil
+		}
+		p.Noted = hostPortsNote(d.HostPorts)
+	case d.HostPortsNoted != "":
+		p.Network["hostPorts"] = orNull(hostPortsOf(d.HostPortsNoted))
+		p.Noted = nil
 	}
 	if d.After == Iptables && d.Automatic {
-		patch["bpfNetworkBootstrap"] = "Disabled"
+		p.Network["bpfNetworkBootstrap"] = "Disabled"
 	}
-	return patch
+	return p
 }
 
-// back is the patch that takes it back. null takes a field away.
-func (d dataplaneData) back() map[string]any {
-	patch := map[string]any{"linuxDataplane": nil}
-	if d.Before != "" {
-		patch["linuxDataplane"] = string(d.Before)
+// back is the change that takes it back.
+func (d dataplaneData) back() installationPatch {
+	p := installationPatch{Network: map[string]any{"linuxDataplane": orNull(string(d.Before))}, Noted: orNull(d.HostPortsNoted)}
+	if d.After == BPF || d.HostPortsNoted != "" {
+		p.Network["hostPorts"] = orNull(d.HostPorts)
 	}
-	if d.After == BPF && d.HostPorts != "" {
-		patch["hostPorts"] = d.HostPorts
+	switch {
+	case d.After == Iptables && d.Automatic:
+		p.Network["bpfNetworkBootstrap"] = "Enabled"
+	case d.After == BPF && d.Automatic:
+		// Left Enabled, the operator calls itself degraded and takes nothing back.
+		p.Network["bpfNetworkBootstrap"] = "Disabled"
 	}
-	if d.After == Iptables && d.Automatic {
-		patch["bpfNetworkBootstrap"] = "Enabled"
-	}
-	return patch
+	return p
 }
 
 // flip asks for a data plane in one patch and watches it arrive: first in the
 // cluster's objects, then, if it is BPF, on every node.
-func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoNetwork map[string]any, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
+func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change installationPatch, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
 	stall, err := parseStall(stallText)
 	if err != nil {
 		return rollout.Fail(err)
@@ -192,7 +214,7 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, calicoN
 		if f.Felix.ByHand() {
 			return rollout.Fail(f.byHand())
 		}
-		if err := patchInstallation(ctx, d.Client, calicoNetwork); err != nil {
+		if err := patchInstallation(ctx, d.Client, change); err != nil {
 			return c.Failed(err)
 		}
 		return rollout.WaitFor(cluster.PollEvery, "the operator is to act on linuxDataplane %s", want)
@@ -244,10 +266,10 @@ func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Durati
 			return o
 		}
 		c.Steady("proven", "")
-		return rollout.WaitFor(askEvery, "%s", r.now)
+		return rollout.WaitFor(askAgain(p.Nodes), "%s", r.now)
 	}
 	if c.Steady("proven", p.Mark) < watchFor {
-		return rollout.WaitFor(askEvery, "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
+		return rollout.WaitFor(askAgain(p.Nodes), "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
 	}
 	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
 }
@@ -258,7 +280,7 @@ func (d Deps) giveUp(ctx context.Context, c *cluster.Call, data dataplaneData, p
 	if data.After != BPF || data.OnFailure != onFailureRevert || data.Asked {
 		return rollout.Fail(p)
 	}
-	f, err := read(ctx, d.Client, readKubeProxies, readInstallation)
+	f, err := read(ctx, d.Client, readKubeProxies, readEmbedded, readInstallation)
 	if err != nil {
 		return c.Failed(err)
 	}
@@ -291,15 +313,6 @@ func backPatch(want DataPlane) string {
 		other = BPF
 	}
 	return fmt.Sprintf(`{"spec":{"calicoNetwork":{"linuxDataplane":"%s"}}}`, other)
-}
-
-func patchInstallation(ctx context.Context, c *cluster.Client, calicoNetwork map[string]any) error {
-	body, err := json.Marshal(map[string]any{"spec": map[string]any{"calicoNetwork": calicoNetwork}})
-	if err != nil {
-		return fmt.Errorf("cannot encode a patch: %w", err)
-	}
-	_, err = c.Dynamic.Resource(installations).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
-	return c.Explain(err, "change Installation %s", defaultName)
 }
 
 // degraded is what the operator complains of, "" if nothing.

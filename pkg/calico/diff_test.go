@@ -23,7 +23,7 @@ func TestDiff(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			a, text := readTxtar(t, file)
-			st := state(t, with(Section, factsOf(t, strings.TrimSpace(text("base")), text("facts.yaml"))))
+			st := state(t, with(Section, factsOf(t, strings.TrimSpace(text("base")), text("facts.yaml"))), with(reach, nil))
 			var tasks []map[string]rollout.Args
 			if err := yaml.Unmarshal([]byte(text("tasks.yaml")), &tasks); err != nil {
 				t.Fatal(err)

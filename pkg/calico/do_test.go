@@ -32,7 +32,7 @@ func planned(t *testing.T, f fakes, module string, args rollout.Args) (rollout.M
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := m.Diff(rollout.Localhost, state(t, with(Section, facts)), args)
+	c, _, err := m.Diff(rollout.Localhost, state(t, with(Section, facts), with(reach, nil)), args)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,9 @@
 // Package calico is what fleetd knows of a cluster's Calico and what it does to
 // it: the move to the eBPF data plane, and back.
 //
-// It reads one section of localhost's state, "calico": the cluster itself
-// ([Facts]). It writes through six modules on localhost: fleetd.calico.preflight,
+// It reads two sections of localhost's state: "calico", the cluster itself
+// ([Facts]), and "calico_api", the nodes from which the API server does not answer
+// where Calico is to find it, asked over SSH. It writes through six modules on localhost: fleetd.calico.preflight,
 // api_endpoint, kube_proxy, dataplane, external_service_mode and verify.
 //
 // What is true here:
@@ -20,7 +21,8 @@
 //
 // The rights that are needed: get and list on nodes, pods, services, configmaps,
 // daemonsets, deployments, installations and tigerastatuses (operator.tigera.io)
-// and felixconfigurations (crd.projectcalico.org); get on the namespace
+// and felixconfigurations (crd.projectcalico.org, or projectcalico.org where
+// Calico uses that); get on the namespace
 // kube-system; patch on daemonsets, installations and felixconfigurations;
 // create, patch and delete on configmaps in tigera-operator.
 package calico

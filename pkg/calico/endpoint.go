@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,7 +49,7 @@ func (endpointModule) About() rollout.About {
 func (endpointModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	state, err := argChoice(args, "state", present, present, absent)
+	state, err := cluster.ArgChoice(args, "state", present, present, absent)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -82,6 +82,11 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 			return rollout.Change{}, nil, p
 		}
 	}
+	if !want.Exists && !f.Endpoint.Exists {
+		// The variables of the pods say nothing: an operator without the ConfigMap
+		// hands on those of its own pod.
+		return cluster.NoOp("there is no ConfigMap %s", endpointName), before, nil
+	}
 	c := rollout.Change{
 		Action: rollout.Update,
 		Fields: []rollout.Field{{Name: "ConfigMap " + operatorNamespace + "/" + endpointName, Before: f.Endpoint.String(), After: want.String()}},
@@ -90,12 +95,7 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 	}
 	switch {
 	case want == f.Endpoint && f.endpointTold(want):
-		if want.Exists {
-			return cluster.NoOp("Calico reaches the API server at %s", want), before, nil
-		}
-		return cluster.NoOp("there is no ConfigMap %s", endpointName), before, nil
-	case want == f.Endpoint && !want.Exists:
-		c.Summary = "make the operator forget the API server's address, which it keeps although the ConfigMap is gone"
+		return cluster.NoOp("Calico reaches the API server at %s", want), before, nil
 	case want == f.Endpoint:
 		c.Summary = "wait until Calico's pods have taken over the API server's address " + want.String()
 	case !want.Exists:
@@ -107,7 +107,7 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 		if !f.Endpoint.Exists {
 			c.Action = rollout.Create
 		}
-		if strings.Trim(want.Host, "0123456789.:[]abcdefABCDEF") != "" {
+		if _, err := netip.ParseAddr(want.Host); err != nil {
 			c.Risks = append(c.Risks, fmt.Sprintf("%s is a name: the nodes must resolve it without the cluster's DNS", want.Host))
 		}
 	}
@@ -125,53 +125,14 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 	return c, after, err
 }
 
-// badEndpoint is why an address cannot be Calico's way to the API server.
-func (f Facts) badEndpoint(e Endpoint) *rollout.Problem {
-	host := strings.TrimSuffix(strings.ToLower(strings.Trim(e.Host, "[]")), ".")
-	for _, ip := range f.ServiceIPs {
-		if a, err := netip.ParseAddr(host); err == nil && sameAddress(ip, a) {
-			return &rollout.Problem{
-				Message: fmt.Sprintf("cannot use %s as the API server's address: it is the ClusterIP of the kubernetes service, which nobody serves once kube-proxy is gone", e.Host),
-				Hint:    "set calico_api_host to the address of a load balancer or of a control-plane node",
-			}
-		}
-	}
-	if host == "kubernetes" || strings.HasPrefix(host, "kubernetes.default") {
-		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot use %s as the API server's address: it is the name of the kubernetes service, which needs kube-proxy", e.Host),
-			Hint:    "set calico_api_host to the address of a load balancer or of a control-plane node",
-		}
-	}
-	switch {
-	case host == "":
-		return &rollout.Problem{
-			Message: "cannot take kube-proxy's place: nothing tells Calico where the API server is",
-			Hint:    "set calico_api_host (and calico_api_port) to an address that every node reaches without kube-proxy",
-		}
-	case strings.ContainsAny(host, "/ \t\n"):
-		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot use %q as the API server's address: it is no host name and no address", e.Host),
-			Hint:    "calico_api_host is a bare name or address, without https:// and without a port",
-		}
-	case f.Installation.Automatic():
-		return &rollout.Problem{
-			Message: "cannot set the API server's address: Installation has bpfNetworkBootstrap Enabled, and the operator calls itself degraded when the ConfigMap exists as well",
-			Hint:    "remove calico_api_host from the inventory: in this mode the operator finds the address itself",
-		}
-	}
-	return nil
-}
-
-// sameAddress reports whether a text is an address, however it is written.
-func sameAddress(text string, a netip.Addr) bool {
-	b, err := netip.ParseAddr(text)
-	return err == nil && a.Unmap() == b.Unmap()
-}
-
 // endpointTold reports whether the pods' templates carry the address.
 func (f Facts) endpointTold(e Endpoint) bool {
 	told := func(env map[string]string) bool {
-		return env[envHost] == e.Host && (env[envPort] == e.Port || !e.Exists)
+		if e.Host == "" {
+			// The operator may hand on the service's address of its own pod.
+			return env[envHost] == "" || slices.Contains(f.ServiceIPs, env[envHost])
+		}
+		return env[envHost] == e.Host && env[envPort] == e.Port
 	}
 	if !told(f.CalicoNode.Env) {
 		return false
@@ -253,7 +214,7 @@ func (d Deps) setEndpoint(ctx context.Context, c *cluster.Call, e Endpoint, stal
 // forget an address takes two steps: operators before 1.40 keep the last one in
 // memory when the ConfigMap is deleted, but take over an empty one.
 func (f Facts) nextEndpoint(e Endpoint) Endpoint {
-	if !e.Exists && !f.endpointTold(e) {
+	if !e.Exists && f.Endpoint.Exists && !f.endpointTold(e) {
 		return Endpoint{Exists: true}
 	}
 	return e
@@ -262,7 +223,7 @@ func (f Facts) nextEndpoint(e Endpoint) Endpoint {
 // endpointRolled reports whether all of Calico's pods run with the address.
 func (f Facts) endpointRolled(e Endpoint) (bool, string) {
 	switch {
-	case !f.endpointTold(e):
+	case (e.Exists || f.Endpoint.Exists) && !f.endpointTold(e):
 		return false, "the operator has not taken over the API server's address yet"
 	case !f.CalicoNode.Rolled():
 		return false, f.CalicoNode.Progress()

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -62,6 +64,8 @@ type Facts struct {
 	KubeProxies []KubeProxy `json:"kube_proxies,omitempty"`
 	// StaticKubeProxies are kube-proxy pods that belong to no DaemonSet.
 	StaticKubeProxies []string `json:"static_kube_proxies,omitempty"`
+	// Embedded is the kube-proxy inside of k3s.
+	Embedded Embedded `json:"embedded,omitzero"`
 	// Nodes are the cluster's Linux nodes, by name.
 	Nodes []cluster.Node `json:"nodes,omitempty"`
 }
@@ -73,6 +77,9 @@ type Installation struct {
 	// LinuxDataplane and HostPorts are the spec's; "" = not set.
 	LinuxDataplane DataPlane `json:"linux_dataplane,omitempty"`
 	HostPorts      string    `json:"host_ports,omitempty"`
+	// HostPortsNoted is what fleetd noted of HostPorts before the move to BPF; ""
+	// = nothing.
+	HostPortsNoted string `json:"host_ports_noted,omitempty"`
 	// BPFNetworkBootstrap and KubeProxyManagement exist from operator 1.40 on.
 	BPFNetworkBootstrap string `json:"bpf_network_bootstrap,omitempty"`
 	KubeProxyManagement string `json:"kube_proxy_management,omitempty"`
@@ -127,6 +134,15 @@ type Felix struct {
 	Operator   string `json:"operator,omitempty"`
 	// ExternalServiceMode is bpfExternalServiceMode; "" = not set, as Tunnel.
 	ExternalServiceMode string `json:"external_service_mode,omitempty"`
+	// V3 is set where it is a resource of projectcalico.org/v3.
+	V3 bool `json:"v3,omitempty"`
+}
+
+func (f Felix) resource() schema.GroupVersionResource {
+	if f.V3 {
+		return felixconfigsV3
+	}
+	return felixconfigs
 }
 
 // ByHand reports whether bpfEnabled is not what the operator set.
@@ -284,6 +300,9 @@ func (f Facts) KubeProxyOff() (bool, string) {
 	if len(f.StaticKubeProxies) > 0 {
 		return false, "kube-proxy runs without a DaemonSet: " + cluster.Few(f.StaticKubeProxies)
 	}
+	if len(f.Embedded.On) > 0 {
+		return false, "kube-proxy is part of k3s on " + cluster.Few(f.Embedded.On)
+	}
 	for _, k := range f.KubeProxies {
 		if gone, why := k.gone(); !gone {
 			return false, why
@@ -311,4 +330,5 @@ const (
 	envHost       = "KUBERNETES_SERVICE_HOST"
 	envPort       = "KUBERNETES_SERVICE_PORT"
 	envBPFEnabled = "FELIX_BPFENABLED"
+	envAPIGroup   = "CALICO_API_GROUP"
 )

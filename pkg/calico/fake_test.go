@@ -51,7 +51,7 @@ func newFakes(t *testing.T, objects ...runtime.Object) fakes {
 	kube := kubefake.NewClientset(typed...)
 	kube.Discovery().(*discoveryfake.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.34.4"}
 	dyn := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList",
+		installations: "InstallationList", tigeraStatuses: "TigeraStatusList", felixconfigs: "FelixConfigurationList", felixconfigsV3: "FelixConfigurationList",
 	}, custom...)
 	return fakes{&cluster.Client{Kube: kube, Dynamic: dyn, Server: "https://10.0.0.3:6443"}, kube, dyn, &felixes{}}
 }
@@ -148,7 +148,8 @@ func recorded(t *testing.T, name string) fakes {
 	t.Helper()
 	_, file := readTxtar(t, filepath.Join("testdata", "read", name+".txtar"))
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: "11-22"}}
-	return newFakes(t, append(objects(t, file("objects.yaml")), ns)...)
+	ca := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: rootCA, Namespace: metav1.NamespaceSystem}, Data: map[string]string{"ca.crt": testCA}}
+	return newFakes(t, append(objects(t, file("objects.yaml")), ns, ca)...)
 }
 
 // factsOf are the facts of a recording, with changes in YAML merged in.

@@ -59,7 +59,7 @@ func TestFlip(t *testing.T) {
 	if d := cmp.Diff(want, m.messages); d != "" || o.Kind != rollout.Changed {
 		t.Errorf("%s %s", o.Kind, d)
 	}
-	if d := cmp.Diff([]string{`patch installations default {"spec":{"calicoNetwork":{"hostPorts":null,"linuxDataplane":"BPF"}}}`}, only(f.writes(), "installations")); d != "" {
+	if d := cmp.Diff([]string{`patch installations default {"metadata":{"annotations":{"fleetd.io/host-ports-before-bpf":"Enabled"}},"spec":{"calicoNetwork":{"hostPorts":null,"linuxDataplane":"BPF"}}}`}, only(f.writes(), "installations")); d != "" {
 		t.Error(d)
 	}
 
@@ -73,7 +73,7 @@ func TestFlip(t *testing.T) {
 	u := &machine{undo: true}
 	u.once(mod, rollout.Localhost, c)
 	got := only(f.writes(), "installations")
-	if want := `patch installations default {"spec":{"calicoNetwork":{"hostPorts":"Enabled","linuxDataplane":"Iptables"}}}`; got[len(got)-1] != want {
+	if want := `patch installations default {"metadata":{"annotations":{"fleetd.io/host-ports-before-bpf":null}},"spec":{"calicoNetwork":{"hostPorts":"Enabled","linuxDataplane":"Iptables"}}}`; got[len(got)-1] != want {
 		t.Errorf("undo wrote %s", got[len(got)-1])
 	}
 }

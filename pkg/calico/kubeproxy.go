@@ -65,7 +65,7 @@ func (kubeProxyModule) About() rollout.About {
 func (kubeProxyModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	state, err := argChoice(args, "state", "", disabled, enabled)
+	state, err := cluster.ArgChoice(args, "state", "", disabled, enabled)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -81,18 +81,26 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 		if p := f.foreignKubeProxy(); p != nil {
 			return rollout.Change{}, nil, p
 		}
-		if p := f.ipvs(); p != nil {
-			return rollout.Change{}, nil, p
+		for _, p := range []*rollout.Problem{f.ipvs(), f.unknownMode()} {
+			if p != nil {
+				return rollout.Change{}, nil, p
+			}
 		}
+	}
+	if f.operatorsKubeProxy(state) {
+		return cluster.NoOp("the operator sees to kube-proxy by itself (kubeProxyManagement is Enabled)"), before, nil
 	}
 	if len(f.KubeProxies) == 0 {
 		if len(f.StaticKubeProxies) > 0 {
 			return cluster.NoOp("kube-proxy runs without a DaemonSet: %s", cluster.Few(f.StaticKubeProxies)), before, nil
 		}
+		if state == enabled && len(f.Embedded.On) > 0 {
+			return cluster.NoOp("kube-proxy is part of k3s on %s", cluster.Few(f.Embedded.On)), before, nil
+		}
 		if state == enabled {
 			return rollout.Change{}, nil, &rollout.Problem{
 				Message: "cannot enable kube-proxy: the cluster has no DaemonSet kube-proxy",
-				Hint:    "install it first (kubeadm init phase addon kube-proxy)",
+				Hint:    f.Embedded.installHint(),
 			}
 		}
 		return cluster.NoOp("the cluster has no kube-proxy"), before, nil
@@ -175,10 +183,18 @@ func (f Facts) projectedBPF() bool {
 	return f.bpfEnabled() && (f.Install != Operator || f.Installation.DataPlane() == BPF)
 }
 
+// operatorsKubeProxy reports whether the operator brings kube-proxy to the state
+// when the data plane changes. A selector of fleetd's own, from an earlier run,
+// it does not take back.
+func (f Facts) operatorsKubeProxy(state string) bool {
+	return f.Installation.KubeProxyManagement == enabledSpec &&
+		(state == disabled || !slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.differs(state) }))
+}
+
 // kubeProxyServes reports whether Services would be served without the eBPF
 // data plane. The operator brings back what it manages itself.
 func (f Facts) kubeProxyServes() bool {
-	if len(f.StaticKubeProxies) > 0 || f.Installation.KubeProxyManagement == enabledSpec {
+	if len(f.StaticKubeProxies) > 0 || len(f.Embedded.On) > 0 || f.Installation.KubeProxyManagement == enabledSpec {
 		return true
 	}
 	return slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return !k.Disabled() })
@@ -186,6 +202,9 @@ func (f Facts) kubeProxyServes() bool {
 
 // foreignKubeProxy is why kube-proxy cannot be changed by its DaemonSet.
 func (f Facts) foreignKubeProxy() *rollout.Problem {
+	if p := f.Embedded.problem(); p != nil {
+		return p
+	}
 	if len(f.StaticKubeProxies) > 0 {
 		return &rollout.Problem{
 			Message: "cannot take kube-proxy away: it runs without a DaemonSet: " + cluster.Few(f.StaticKubeProxies),
@@ -259,10 +278,14 @@ func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyD
 			return c.Failed(err)
 		}
 		if len(p.Unproven) > 0 {
-			return await(c, stall, roll{
+			o := await(c, stall, roll{
 				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
 				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF) + "'",
 			})
+			if o.Kind == rollout.Waiting {
+				o.After = askAgain(p.Nodes)
+			}
+			return o
 		}
 	}
 	for _, k := range patch {

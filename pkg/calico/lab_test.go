@@ -47,7 +47,7 @@ func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, after, err := mod.Diff(rollout.Localhost, state(t, with(Section, f)), args)
+	change, after, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), args)
 	if err != nil {
 		t.Fatalf("%s: %v", module, err)
 	}
@@ -68,7 +68,7 @@ func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, again)), args)
+	second, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, again), with(reach, nil)), args)
 	if err != nil || second.Action.Writes() {
 		t.Fatalf("%s: a second look still finds %+v, %v", module, second, err)
 	}
@@ -108,7 +108,7 @@ func TestLabThereAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f)), pre)
+	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), pre)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestLabByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = Modules(Deps{})["fleetd.calico.dataplane"].Diff(rollout.Localhost, state(t, with(Section, f)), rollout.Args{"linux_dataplane": "BPF"})
+	_, _, err = Modules(Deps{})["fleetd.calico.dataplane"].Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
 	if err == nil || !strings.Contains(err.Error(), "by hand") {
 		t.Errorf("got %v", err)
 	}
@@ -220,7 +220,7 @@ func TestLabDegraded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f)), rollout.Args{"linux_dataplane": "BPF"})
+	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestLabDegraded(t *testing.T) {
 func TestLabRefusals(t *testing.T) {
 	c := labClient(t)
 	ctx := context.Background()
-	err := patchInstallation(ctx, c, map[string]any{"linuxDataplan": "BPF"})
+	err := patchInstallation(ctx, c, installationPatch{Network: map[string]any{"linuxDataplan": "BPF"}})
 	if err == nil || !strings.Contains(err.Error(), "linuxDataplan") {
 		t.Errorf("a field that does not exist was taken: %v", err)
 	}
@@ -271,7 +271,9 @@ func TestLabRefusals(t *testing.T) {
 		hint string
 	}{
 		{func() error { _, err := weak.Nodes(ctx); return err }, "kubectl auth can-i list nodes --all-namespaces"},
-		{func() error { return patchInstallation(ctx, weak, map[string]any{"linuxDataplane": "BPF"}) }, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
+		{func() error {
+			return patchInstallation(ctx, weak, installationPatch{Network: map[string]any{"linuxDataplane": "BPF"}})
+		}, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
 		{func() error {
 			return selectNonCalico(ctx, weak, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, "true")
 		}, "kubectl auth can-i patch daemonsets.apps -n kube-system"},

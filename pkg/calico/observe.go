@@ -8,9 +8,12 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-// Observer returns the observer of the section "calico". With a nil client the
+// Observers returns the observers of localhost's sections: "calico", the cluster,
+// and "calico_api", from where the API server answers. With a nil client the
 // observation is the error that no cluster is configured.
-func Observer(c *cluster.Client) rollout.Observer { return &clusterObserver{c} }
+func Observers(d Deps) []rollout.Observer {
+	return []rollout.Observer{&clusterObserver{d.Client}, reachObserver{d}}
+}
 
 type clusterObserver struct{ client *cluster.Client }
 

@@ -35,20 +35,39 @@ func (preflightModule) About() rollout.About {
 	}
 }
 
-func (preflightModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
+func (preflightModule) Reads(args rollout.Args) []rollout.Read {
+	out := readsCalico()
+	if d, err := preflightOf(args); err == nil && d.Want == BPF {
+		key := ""
+		if d.Endpoint.Exists {
+			key = d.Endpoint.Host + " " + d.Endpoint.Port
+		}
+		out = append(out, rollout.Read{Section: reach.Name(), Key: key})
+	}
+	return out
+}
 
-func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	text, err := argChoice(args, "linux_dataplane", string(BPF), string(BPF), string(Iptables))
+// preflightOf reads the arguments.
+func preflightOf(args rollout.Args) (preflightData, error) {
+	text, err := cluster.ArgChoice(args, "linux_dataplane", string(BPF), string(BPF), string(Iptables))
 	if err != nil {
-		return rollout.Change{}, nil, err
+		return preflightData{}, err
 	}
 	d := preflightData{Want: DataPlane(text)}
 	if host := cluster.ArgString(args, "api_host", ""); host != "" {
 		port, err := argPort(args, "api_port", defaultAPIPort)
 		if err != nil {
-			return rollout.Change{}, nil, err
+			return d, err
 		}
 		d.Endpoint = Endpoint{Exists: true, Host: host, Port: port}
+	}
+	return d, nil
+}
+
+func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	d, err := preflightOf(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
 	}
 	f, err := Section.Get(before)
 	if err != nil {
@@ -56,6 +75,16 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	if err := join(f.Stops(d.Want, d.Endpoint)); err != nil {
 		return rollout.Change{}, nil, err
+	}
+	if f.flips(d.Want) && d.Want == BPF {
+		deaf, err := reach.Get(before)
+		if err != nil {
+			return rollout.Change{}, nil, err
+		}
+		e := f.wayTo(d.Endpoint)
+		if p := f.unreachedProblem(e, deaf[e.String()]); p != nil {
+			return rollout.Change{}, nil, p
+		}
 	}
 	c := rollout.Change{
 		Action:  rollout.ReadOnly,
@@ -91,12 +120,12 @@ func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
 			out = append(out, p)
 		}
 	}
-	if want == BPF {
+	if want == BPF && !f.awaitsBPF() {
 		// On the way back a degraded operator is a reason to go, not to stay.
 		add(f.degradedProblem())
 	}
-	if f.Installation.DataPlane() == want && f.bpfEnabled() == (want == BPF) && !f.Felix.ByHand() {
-		return out // there is nothing to flip
+	if !f.flips(want) {
+		return out
 	}
 	out = append(out, f.flipBlocked(want)...)
 	if want != BPF {
@@ -121,6 +150,11 @@ func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
 	return out
 }
 
+// flips reports whether there is something to flip.
+func (f Facts) flips(want DataPlane) bool {
+	return f.Installation.DataPlane() != want || f.bpfEnabled() != (want == BPF) || f.Felix.ByHand()
+}
+
 // join makes one problem of several: all of them are told at once, so that
 // nobody finds the second after mending the first.
 func join(ps []*rollout.Problem) error {
@@ -128,13 +162,15 @@ func join(ps []*rollout.Problem) error {
 		return nil
 	}
 	messages, hints := make([]string, 0, len(ps)), make([]string, 0, len(ps))
+	parts := make([]rollout.Problem, 0, len(ps))
 	for _, p := range ps {
+		parts = append(parts, *p)
 		messages = append(messages, p.Message)
 		if p.Hint != "" {
 			hints = append(hints, p.Hint)
 		}
 	}
-	return &rollout.Problem{Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; ")}
+	return &rollout.Problem{Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; "), Parts: parts}
 }
 
 func (m preflightModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
@@ -150,13 +186,26 @@ func (d Deps) preflight(ctx context.Context, c *cluster.Call, data preflightData
 	if err := join(f.Stops(data.Want, data.Endpoint)); errors.As(err, &stop) {
 		// A degraded or rolling operator may be so because of the reboots that
 		// have just ended: give it a moment.
-		if f.degradedProblem() != nil && data.Want == BPF && c.Elapsed < settle {
+		if f.degradedProblem() != nil && !f.awaitsBPF() && data.Want == BPF && c.Elapsed < settle {
 			return rollout.WaitFor(cluster.PollEvery, "%s", stop.Message)
 		}
 		return rollout.Fail(stop)
 	}
 	if data.Want == Iptables {
 		return rollout.AlreadyDone("the cluster is fit for the data plane %s", data.Want)
+	}
+	if e := f.wayTo(data.Endpoint); f.flips(BPF) && e.Exists {
+		deaf, err := d.unreached(ctx, e)
+		if err != nil {
+			return c.Failed(err)
+		}
+		if p := f.unreachedProblem(e, deaf); p != nil {
+			// A node that has just been rebooted may need a moment.
+			if c.Elapsed < settle {
+				return rollout.WaitFor(askAgain(len(f.Nodes)), "%s", p.Message)
+			}
+			return rollout.Fail(p)
+		}
 	}
 	if t := f.kernelText(); t != "" {
 		return rollout.Fail(&rollout.Problem{

@@ -22,6 +22,10 @@ const (
 	askAtOnce = 32
 	// askTimeout bounds the answer of one node.
 	askTimeout = 30 * time.Second
+	// askEvery and askPerNode are how long the nodes are left alone after they
+	// were asked: each answer is an SSH session and an operation in the journal.
+	askEvery   = 5 * time.Second
+	askPerNode = 100 * time.Millisecond
 	// logKept bounds, in bytes, what is shown of a line of a node's log.
 	logKept = 200
 )
@@ -188,6 +192,9 @@ func (d Deps) ask(ctx context.Context, nodes []cluster.Node, c sshexec.Command, 
 	}
 	_ = g.Wait() // an answer that is missing is an answer
 }
+
+// askAgain is when so many nodes are asked again.
+func askAgain(nodes int) time.Duration { return askEvery + time.Duration(nodes)*askPerNode }
 
 // text says who is not proven.
 func (p proof) text(want DataPlane) string {

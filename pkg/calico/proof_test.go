@@ -255,6 +255,12 @@ func TestFelixScript(t *testing.T) {
 		t.Errorf("an empty machine: %+v", s)
 	}
 	stat := "12 (calico-node) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 12 0 98765 1 1\n"
+	for _, p := range []string{"12", "13"} {
+		write("proc/"+p+"/comm", "calico-node\n")
+	}
+	write("proc/14/comm", "grep\n")
+	write("proc/14/cmdline", "grep\x00calico-node\x00-felix\x00x\x00")
+	write("proc/14/stat", "14 (grep) S\n")
 	write("proc/12/cmdline", "calico-node\x00-felix\x00")
 	write("proc/12/stat", stat)
 	write("proc/13/cmdline", "calico-node\x00-felix-ready\x00-bird-ready\x00") // a probe

@@ -33,6 +33,7 @@ const (
 var (
 	installations    = schema.GroupVersionResource{Group: "operator.tigera.io", Version: "v1", Resource: "installations"}
 	tigeraStatuses   = schema.GroupVersionResource{Group: "operator.tigera.io", Version: "v1", Resource: "tigerastatuses"}
+	felixconfigsV3   = schema.GroupVersionResource{Group: "projectcalico.org", Version: "v3", Resource: "felixconfigurations"}
 	felixconfigs     = schema.GroupVersionResource{Group: "crd.projectcalico.org", Version: "v1", Resource: "felixconfigurations"}
 	companionsOfNode = []string{"calico-typha", "calico-kube-controllers"}
 )
@@ -44,12 +45,12 @@ type part func(ctx context.Context, c *cluster.Client, f *Facts) error
 // allParts is everything that Facts holds.
 var allParts = []part{
 	readVersion, readServiceIPs, readInstallation, readEndpoint, readFelix, readCalicoNode, readCompanions,
-	readTigeraStatus, readOperatorVersion, readKubeProxies, readNodes,
+	readTigeraStatus, readOperatorVersion, readKubeProxies, readEmbedded, readNodes,
 }
 
 // rollParts is what tells how far a change of the data plane or of the API
 // endpoint has come.
-var rollParts = []part{readInstallation, readEndpoint, readFelix, readCalicoNode, readCompanions, readTigeraStatus}
+var rollParts = []part{readServiceIPs, readInstallation, readEndpoint, readFelix, readCalicoNode, readCompanions, readTigeraStatus}
 
 // ReadFacts reads the cluster.
 func ReadFacts(ctx context.Context, c *cluster.Client) (Facts, error) {
@@ -124,6 +125,7 @@ func installationFacts(u *unstructured.Unstructured) Installation {
 		Variant:             str(u, "spec", "variant"),
 		LinuxDataplane:      DataPlane(str(u, "spec", "calicoNetwork", "linuxDataplane")),
 		HostPorts:           str(u, "spec", "calicoNetwork", "hostPorts"),
+		HostPortsNoted:      u.GetAnnotations()[hostPortsAnnotation],
 		BPFNetworkBootstrap: str(u, "spec", "calicoNetwork", "bpfNetworkBootstrap"),
 		KubeProxyManagement: str(u, "spec", "calicoNetwork", "kubeProxyManagement"),
 		Computed:            DataPlane(str(u, "status", "computed", "calicoNetwork", "linuxDataplane")),
@@ -143,7 +145,18 @@ func readEndpoint(ctx context.Context, c *cluster.Client, f *Facts) error {
 }
 
 func readFelix(ctx context.Context, c *cluster.Client, f *Facts) error {
-	u, err := c.Dynamic.Resource(felixconfigs).Get(ctx, defaultName, metav1.GetOptions{})
+	v3, err := felixReadsV3(ctx, c)
+	if err != nil {
+		return err
+	}
+	var u *unstructured.Unstructured
+	if !v3 {
+		u, err = c.Dynamic.Resource(felixconfigs).Get(ctx, defaultName, metav1.GetOptions{})
+		v3 = apierrors.IsNotFound(err) // a new cluster may have the one group only
+	}
+	if v3 {
+		u, err = c.Dynamic.Resource(felixconfigsV3).Get(ctx, defaultName, metav1.GetOptions{})
+	}
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -152,6 +165,7 @@ func readFelix(ctx context.Context, c *cluster.Client, f *Facts) error {
 	}
 	f.Felix = Felix{
 		Exists:              true,
+		V3:                  v3,
 		Operator:            u.GetAnnotations()[bpfAnnotation],
 		ExternalServiceMode: str(u, "spec", "bpfExternalServiceMode"),
 	}
@@ -159,6 +173,19 @@ func readFelix(ctx context.Context, c *cluster.Client, f *Facts) error {
 		f.Felix.BPFEnabled = fmt.Sprint(on)
 	}
 	return nil
+}
+
+// felixReadsV3 reports whether the operator has Calico's pods use the resources
+// of projectcalico.org/v3, which from Calico 3.32 on may be definitions of their
+// own. It tells them by this variable; after a migration both groups exist, and
+// nobody reads the old one. Where only an API server of Calico's own serves the
+// v3 group, what it stores is crd.projectcalico.org's.
+func felixReadsV3(ctx context.Context, c *cluster.Client) (bool, error) {
+	var f Facts
+	if err := readCalicoNode(ctx, c, &f); err != nil {
+		return false, err
+	}
+	return f.CalicoNode.Env[envAPIGroup] == felixconfigsV3.GroupVersion().String(), nil
 }
 
 func readTigeraStatus(ctx context.Context, c *cluster.Client, f *Facts) error {

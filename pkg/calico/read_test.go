@@ -138,6 +138,8 @@ func TestManagedBy(t *testing.T) {
 		"{name: kube-proxy, namespace: kube-system}":                                                                          "",
 		"{name: kube-proxy, namespace: kube-system, labels: {addonmanager.kubernetes.io/mode: Reconcile}}":                    "the addon manager",
 		"{name: kube-proxy, namespace: kube-system, labels: {addonmanager.kubernetes.io/mode: EnsureExists}}":                 "",
+		"{name: kube-proxy, namespace: kube-system, labels: {app.kubernetes.io/managed-by: Helm}}":                            "Helm",
+		"{name: kube-proxy, namespace: kube-system, labels: {app.kubernetes.io/managed-by: ansible}}":                         "",
 		"{name: kube-proxy, namespace: kube-system, annotations: {argocd.argoproj.io/tracking-id: 'x:apps/DaemonSet'}}":       "Argo CD",
 		"{name: kube-proxy, namespace: kube-system, ownerReferences: [{kind: Addon, name: proxy, apiVersion: x/v1, uid: u}]}": "Addon proxy",
 	} {
@@ -151,7 +153,7 @@ func TestManagedBy(t *testing.T) {
 func TestObserver(t *testing.T) {
 	c := recorded(t, "iptables")
 	both := map[string][]string{rollout.Localhost: {""}, "el-0001": {""}}
-	got := Observer(c.Client).Observe(context.Background(), both)
+	got := Observers(c.deps())[0].Observe(context.Background(), both)
 	if got[rollout.Localhost].Err != nil || got["el-0001"].Err == nil || got[rollout.Localhost].Identity["cluster_uid"] != "11-22" {
 		t.Errorf("%+v", got)
 	}
@@ -165,7 +167,7 @@ func TestObserver(t *testing.T) {
 		t.Errorf("the cluster's UID was read %d times", uids)
 	}
 	local := map[string][]string{rollout.Localhost: {""}}
-	so := Observer(nil).Observe(context.Background(), local)[rollout.Localhost]
+	so := Observers(Deps{})[0].Observe(context.Background(), local)[rollout.Localhost]
 	if p := rollout.AsProblem(errors.Join(so.Err)); so.Err == nil || !strings.Contains(p.Message, "no cluster is configured") || !strings.Contains(p.Hint, "--kubeconfig") {
 		t.Errorf("without a cluster: %+v", so)
 	}
@@ -174,7 +176,7 @@ func TestObserver(t *testing.T) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "namespaces"}, "kube-system",
 			errors.New(`User "deployer" cannot get resource "namespaces" in API group "" in the namespace "kube-system"`))
 	})
-	so = Observer(c.Client).Observe(context.Background(), local)[rollout.Localhost]
+	so = Observers(c.deps())[0].Observe(context.Background(), local)[rollout.Localhost]
 	if p := rollout.AsProblem(errors.Join(so.Err)); so.Err == nil || !strings.Contains(p.Message, "cannot tell which cluster this is") {
 		t.Errorf("%+v", p)
 	}

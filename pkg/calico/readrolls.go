@@ -94,7 +94,7 @@ func environment(p corev1.PodSpec) map[string]string {
 	for _, c := range p.Containers {
 		for _, e := range c.Env {
 			switch e.Name {
-			case envHost, envPort, envBPFEnabled:
+			case envHost, envPort, envBPFEnabled, envAPIGroup:
 				out[e.Name] = e.Value
 			}
 		}
@@ -193,6 +193,7 @@ func managedBy(ds *appsv1.DaemonSet) string {
 		{"argocd.argoproj.io/instance", "", "Argo CD"},
 		{"kustomize.toolkit.fluxcd.io/name", "", "Flux"},
 		{"helm.toolkit.fluxcd.io/name", "", "Flux"},
+		{"app.kubernetes.io/managed-by", "Helm", "Helm"},
 	} {
 		for _, set := range []map[string]string{ds.Labels, ds.Annotations} {
 			if v, ok := set[m.key]; ok && (m.value == "" || v == m.value) {

@@ -37,7 +37,7 @@ func (serviceModeModule) About() rollout.About {
 func (serviceModeModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	want, err := argChoice(args, "mode", "", dsr, tunnel)
+	want, err := cluster.ArgChoice(args, "mode", "", dsr, tunnel)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -47,8 +47,8 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	}
 	if !f.Felix.Exists {
 		return rollout.Change{}, nil, &rollout.Problem{
-			Message: "cannot set bpfExternalServiceMode: there is no FelixConfiguration default (crd.projectcalico.org/v1)",
-			Hint:    "is Calico installed and running? kubectl get felixconfigurations.crd.projectcalico.org",
+			Message: "cannot set bpfExternalServiceMode: there is no FelixConfiguration default",
+			Hint:    "is Calico installed and running? kubectl get felixconfigurations.crd.projectcalico.org or felixconfigurations.projectcalico.org",
 		}
 	}
 	have := f.Felix.ExternalServiceMode
@@ -97,7 +97,7 @@ func (d Deps) setServiceMode(ctx context.Context, c *cluster.Call, mode string) 
 	if err != nil {
 		return rollout.Fail(fmt.Errorf("cannot encode a patch: %w", err))
 	}
-	u, err := d.Client.Dynamic.Resource(felixconfigs).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
+	u, err := d.Client.Dynamic.Resource(f.Felix.resource()).Patch(ctx, defaultName, types.MergePatchType, body, cluster.StrictPatch())
 	if err != nil {
 		return c.Failed(d.Client.Explain(err, "change FelixConfiguration %s", defaultName))
 	}

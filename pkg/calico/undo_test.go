@@ -165,7 +165,7 @@ func TestUndoRestoresTheCluster(t *testing.T) {
 			some, theirs = append(some, tasks[i]), append(theirs, args[i])
 		}
 		operate := func() { f.operate(t) }
-		steps := apply(t, mods, rollout.Localhost, state(t, with(Section, before)), some, theirs, operate)
+		steps := apply(t, mods, rollout.Localhost, state(t, with(Section, before), with(reach, nil)), some, theirs, operate)
 		changed += len(steps)
 		takeBack(t, mods, steps, operate)
 		f.operate(t)

@@ -35,7 +35,7 @@ func (verifyModule) About() rollout.About {
 func (verifyModule) Reads(rollout.Args) []rollout.Read { return readsCalico() }
 
 func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	want, err := argChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
+	want, err := cluster.ArgChoice(args, "linux_dataplane", "", string(BPF), string(Iptables))
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -101,7 +101,7 @@ func (f Facts) Verify(want DataPlane) []Check {
 
 // kubeProxyOn reports whether kube-proxy serves on every node, and why not.
 func (f Facts) kubeProxyOn() (bool, string) {
-	if len(f.StaticKubeProxies) > 0 {
+	if len(f.StaticKubeProxies) > 0 || len(f.Embedded.On) > 0 {
 		return true, ""
 	}
 	if len(f.KubeProxies) == 0 {

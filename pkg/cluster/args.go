@@ -52,9 +52,14 @@ func ArgInt(a rollout.Args, name string, absent int) (int, error) {
 	return int(n), nil
 }
 
-// ArgTimeout is the argument timeout; it also takes a bare number of seconds, as Ansible's timeouts are.
+// ArgTimeout is the argument timeout.
 func ArgTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
-	text := ArgString(a, "timeout", "")
+	return argDuration(a, "timeout", absent)
+}
+
+// argDuration also takes a bare number of seconds, as Ansible's timeouts are.
+func argDuration(a rollout.Args, name string, absent time.Duration) (time.Duration, error) {
+	text := ArgString(a, name, "")
 	if text == "" {
 		return absent, nil
 	}
@@ -63,9 +68,42 @@ func ArgTimeout(a rollout.Args, absent time.Duration) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("timeout is %q, not a duration such as 10m", text)
+		return 0, fmt.Errorf("%s is %q, not a duration such as 10m", name, text)
 	}
 	return d, nil
+}
+
+// argStrings is a list of texts, or one.
+func argStrings(a rollout.Args, name string) ([]string, error) {
+	switch v := a[name].(type) {
+	case nil:
+		return nil, nil
+	case []string:
+		return v, nil
+	case []any:
+		var out []string
+		for _, one := range v {
+			text, ok := one.(string)
+			if !ok {
+				return nil, fmt.Errorf("%s has %v, not a text", name, one)
+			}
+			out = append(out, text)
+		}
+		return out, nil
+	default:
+		return []string{fmt.Sprint(v)}, nil
+	}
+}
+
+// ArgChoice is one of the strings, to the letter.
+func ArgChoice(a rollout.Args, name, absent string, choices ...string) (string, error) {
+	v := ArgString(a, name, absent)
+	for _, c := range choices {
+		if v == c {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("%s is %q, not one of %q", name, v, choices)
 }
 
 // Pack puts a module's own data into a change.

@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	// kubeconfigs with auth-provider: oidc; exec plugins need no import.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -33,6 +36,9 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// UserAgent is what the API server's audit log shows; empty means "fleetd".
 	UserAgent string
+	// Holder is who runs fleetd and where: "alice@bastion1". Nodes that a fleetd
+	// on another machine has cordoned are somebody else's.
+	Holder string
 }
 
 // Client is a connection to one cluster. Its fields may be set by hand, with
@@ -42,6 +48,19 @@ type Client struct {
 	Dynamic dynamic.Interface
 	// Server is the API server's URL, for messages.
 	Server string
+
+	// long is Kube without a bound on a request, for watches; nil means Kube.
+	long kubernetes.Interface
+	// by signs what is left on the cluster. A run's lease adds the run.
+	by     signature
+	views  views
+	rights reviewed
+}
+
+// cordonOf is how a Node stands towards new pods.
+func (c *Client) cordonOf(n *corev1.Node) Cordon {
+	by := n.Annotations[CordonedByAnnotation]
+	return Cordon{On: n.Spec.Unschedulable, By: by, Elsewhere: c.by.elsewhere(by)}
 }
 
 // Connect reads a kubeconfig (a file, or a list of files as in KUBECONFIG) and
@@ -99,11 +118,22 @@ func connect(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &recorder{next: next} })
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+		e := &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+		if p := cfg.AuthProvider; p != nil && p.Name != "oidc" {
+			e.What = fmt.Sprintf("auth-provider %s has been replaced by an exec plugin: fetch the kubeconfig anew with the provider's tool", p.Name)
+		}
+		return nil, e
 	}
 	dyn, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
 	}
-	return &Client{Kube: kube, Dynamic: dyn, Server: cfg.Host}, nil
+	// The bound on a request is one on a watch, too.
+	endless := rest.CopyConfig(cfg)
+	endless.Timeout = 0
+	long, err := kubernetes.NewForConfig(endless)
+	if err != nil {
+		return nil, &Error{Doing: "connect to API server " + cfg.Host, Err: err}
+	}
+	return &Client{Kube: kube, Dynamic: dyn, Server: cfg.Host, long: long, by: signature{holder: o.Holder}}, nil
 }

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,17 +30,33 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 	for name, begin := range map[string]func(*testing.T) waiting{
 		"drain: a budget": func(t *testing.T) waiting {
 			f := newFakes(t, aNode(nil), budget(), aPod("a", nil))
-			f.evicting(func(string) error { return apierrors.NewTooManyRequests("no", 0) })
+			f.evicting(func(string) error { return overBudget() })
 			drain, _, d, _ := drains(t, f, nil, nil)
 			return waiting{drain, drained, d, defaultDrainTimeout}
 		},
 		"drain: what cannot be listed": func(t *testing.T) waiting {
-			f := newFakes(t, aNode(nil), aPod("a", func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "DaemonSet" }))
-			f.kube.PrependReactor("get", "daemonsets", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return true, nil, errors.New("broken for a moment")
+			f := newFakes(t, aNode(nil), aPod("a", nil))
+			f.kube.PrependReactor("list", "daemonsets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, apierrors.NewServiceUnavailable("broken for a moment")
 			})
 			drain, _, d, _ := drains(t, f, nil, nil)
+			return waiting{drain, drained, d, OutagePatience + time.Second}
+		},
+		"drain: a volume that stays attached": func(t *testing.T) waiting {
+			f := newFakes(t, aNode(nil), attachment("pv-1", drained))
+			drain, _, d, _ := drains(t, f, nil, nil)
 			return waiting{drain, drained, d, defaultDrainTimeout}
+		},
+		"ready: a pod": func(t *testing.T) waiting {
+			f := newFakes(t, aNode(func(n *corev1.Node) {
+				n.Annotations = map[string]string{BeforeAnnotation: `{"ready":{"calico-system/calico-node":"x"}}`}
+			}), calicoNode("c-1", "CrashLoopBackOff"))
+			ready := Modules(Deps{Client: f.Client, Hosts: &bootIDs{ids: map[string]string{drained: "boot-1"}}})["fleetd.cluster.ready"]
+			c, _, err := ready.Diff(drained, state(t, with(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return waiting{ready, drained, c, defaultReadyTimeout}
 		},
 		"drain: the quorum": func(t *testing.T) waiting {
 			f := newFakes(t, controlPlane([]string{"m1", "m2", "m3"}, true, "etcd m2")...)

@@ -9,15 +9,14 @@
 //
 // What is true here:
 //
-//   - A Node that was cordoned by somebody else stays cordoned.
+//   - A Node that was cordoned by somebody else, or by fleetd on another machine,
+//     stays cordoned.
+//   - What is waited for on many nodes is watched, not listed ([view]): a drain of
+//     250 nodes costs a few requests a second besides its evictions.
 //   - Every write to the API server is noted as a [rollout.Operation] by the
 //     connection itself ([Connect]).
 //   - Every call of Do and Undo is short, and decides by the run's clock: what it
 //     has to remember are notes on its outcome ([Call]).
 //
-// The rights that are needed: get and list on nodes, pods, daemonsets and
-// poddisruptionbudgets; get on the namespace kube-system and the path /readyz;
-// patch on nodes; create on pods/eviction (delete on pods with
-// disable_eviction); get, create and update on leases (coordination.k8s.io) in
-// kube-system.
+// The rights that are needed are in deploy/rbac.yaml.
 package cluster

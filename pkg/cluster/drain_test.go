@@ -54,6 +54,13 @@ func aPod(name string, change func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
+// ofDaemonSet is a pod of a DaemonSet.
+func ofDaemonSet(name, owner string) *corev1.Pod {
+	return aPod(name, func(p *corev1.Pod) {
+		p.OwnerReferences[0].Kind, p.OwnerReferences[0].Name = "DaemonSet", owner
+	})
+}
+
 // drains plans drain and uncordon for the Node as it is.
 func drains(t *testing.T, f fakes, ssh *bootIDs, args rollout.Args) (drain, uncordon rollout.Module, d, u rollout.Change) {
 	t.Helper()
@@ -63,7 +70,9 @@ func drains(t *testing.T, f fakes, ssh *bootIDs, args rollout.Args) (drain, unco
 	}
 	mods := Modules(Deps{Client: f.Client, Hosts: ssh})
 	drain, uncordon = mods["fleetd.cluster.drain"], mods["fleetd.cluster.uncordon"]
-	st := state(t, with(Kubernetes, nodeFacts(n)))
+	facts := nodeFacts(n)
+	facts.CordonedElsewhere = f.by.elsewhere(facts.CordonedBy)
+	st := state(t, with(Kubernetes, facts))
 	d, st, err = drain.Diff(drained, st, args)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +119,7 @@ func TestDrainAndUncordon(t *testing.T) {
 		t.Error(d)
 	}
 	patches := only(f.writes(), "nodes")
-	if d := cmp.Diff([]string{`patch nodes el-0002 {"metadata":{"annotations":{"fleetd.io/cordoned-by":"fleetd"},"resourceVersion":"7"},"spec":{"unschedulable":true}}`}, patches); d != "" {
+	if d := cmp.Diff([]string{`patch nodes el-0002 {"metadata":{"annotations":{"fleetd.io/before-drain":"{\"unready\":[\"web/agent\",\"web/etcd-static\"]}","fleetd.io/cordoned-by":"fleetd"},"resourceVersion":"7"},"spec":{"unschedulable":true}}`}, patches); d != "" {
 		t.Error(d)
 	}
 	// After a crash: nothing is cordoned or evicted twice.
@@ -160,23 +169,34 @@ func TestDrainAndUncordon(t *testing.T) {
 
 func budget() *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Name: "web-budget", Namespace: "web"},
+		ObjectMeta: metav1.ObjectMeta{Name: "web-budget", Namespace: "web", Generation: 1},
 		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+		Status:     policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 1, DesiredHealthy: 2, CurrentHealthy: 2, ExpectedPods: 2},
 	}
 }
 
+// overBudget is what the API server says where a budget holds a pod back.
+func overBudget() *apierrors.StatusError {
+	e := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+	e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: "web-budget needs 2"})
+	return e
+}
+
+func ready(p *corev1.Pod) {
+	p.Status.Phase = corev1.PodRunning
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+}
+
 func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
-	f := newFakes(t, aNode(nil), budget(), aPod("a", nil), aPod("b", nil))
+	f := newFakes(t, aNode(nil), budget(), aPod("a", ready), aPod("b", func(p *corev1.Pod) { p.Labels = nil }))
 	f.evicting(func(pod string) error {
-		if pod == "b" {
-			return nil
+		if pod == "a" {
+			return errors.New("must not be asked: it is known what its budget says")
 		}
-		e := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: "The disruption budget web-budget needs 2 healthy pods and has 2 currently"})
-		return e
+		return nil
 	})
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"timeout": "3m"})
-	const held = "held back: web/a (PodDisruptionBudget web-budget: The disruption budget web-budget needs 2 healthy pods and has 2 currently)"
+	const held = "held back: web/a (PodDisruptionBudget web-budget needs 2 healthy pods and has 2)"
 	m := &machine{}
 	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is cordoned" {
 		t.Errorf("%+v", o)
@@ -197,15 +217,48 @@ func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
 	}
 }
 
+// A budget that has room may be used up by the drain next door.
+func TestBudgetThatRefusesAllTheSame(t *testing.T) {
+	roomy := budget()
+	roomy.Status.DisruptionsAllowed = 1
+	f := newFakes(t, aNode(nil), roomy, aPod("a", ready))
+	refused := error(overBudget())
+	f.evicting(func(string) error { return refused })
+	drain, _, d, _ := drains(t, f, nil, nil)
+	m := &machine{}
+	m.once(drain, drained, d)
+	if o := m.once(drain, drained, d); o.Message != "held back: web/a (PodDisruptionBudget: web-budget needs 2)" || o.After != askAgain {
+		t.Errorf("%+v", o)
+	}
+	refused = nil
+	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A 429 without the cause is no budget: the API server has too much to do.
+func TestBusyServerIsNoBudget(t *testing.T) {
+	f := newFakes(t, aNode(nil), aPod("a", nil), aPod("b", nil))
+	asked := 0
+	f.evicting(func(string) error {
+		asked++
+		return apierrors.NewTooManyRequests("too many requests, please try again later", 0)
+	})
+	drain, _, d, _ := drains(t, f, nil, nil)
+	m := &machine{}
+	m.once(drain, drained, d)
+	if o := m.once(drain, drained, d); o.Message != "held back: web/a, web/b ("+serverBusy+")" || o.After != time.Second || asked != 1 {
+		t.Errorf("%+v, asked %d times", o, asked)
+	}
+}
+
 func TestTwoBudgetsOnOnePod(t *testing.T) {
 	second := budget()
 	second.Name = "second"
-	f := newFakes(t, aNode(nil), budget(), second, aPod("a", nil))
-	f.evicting(func(string) error {
-		return &apierrors.StatusError{ErrStatus: metav1.Status{Code: 500, Reason: metav1.StatusReasonInternalError, Message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."}}
-	})
+	f := newFakes(t, aNode(nil), budget(), second, aPod("a", ready))
+	f.evicting(func(string) error { return errors.New("must not be asked") })
 	drain, _, d, _ := drains(t, f, nil, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "PodDisruptionBudget second, web-budget; ") {
+	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "more than one PodDisruptionBudget, and it has second, web-budget") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -220,15 +273,21 @@ func TestPodsThatCannotBeMoved(t *testing.T) {
 		pod  *corev1.Pod
 		args rollout.Args
 		want string
+		hint string
 	}{
-		"bare":     {bare, nil, "web/bare"},
-		"emptyDir": {scratch, rollout.Args{"delete_emptydir_data": false}, "web/scratch"},
+		"bare":     {bare, nil, "web/bare", "task's force"},
+		"orphan":   {ofDaemonSet("agent-x", "agent"), nil, "web/agent-x (their DaemonSet is gone)", "task's force"},
+		"emptyDir": {scratch, rollout.Args{"delete_emptydir_data": false}, "web/scratch", "task's delete_emptydir_data"},
+		"an orphan's emptyDir": {aPod("agent-x", func(p *corev1.Pod) {
+			p.OwnerReferences = ofDaemonSet("", "agent").OwnerReferences
+			p.Spec.Volumes = scratch.Spec.Volumes
+		}), rollout.Args{"delete_emptydir_data": false, "force": true}, "web/agent-x", "task's delete_emptydir_data"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes(t, aNode(nil), c.pod)
 			drain, _, d, _ := drains(t, f, nil, c.args)
 			o := (&machine{}).once(drain, drained, d)
-			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.want) || !strings.Contains(o.Hint, "force or delete_emptydir_data") || len(f.writes()) > 0 {
+			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.want) || !strings.Contains(o.Hint, c.hint) || len(f.writes()) > 0 {
 				t.Errorf("%+v %q", o, f.writes())
 			}
 		})
@@ -254,18 +313,53 @@ func TestDisableEvictionDeletes(t *testing.T) {
 }
 
 func TestSomebodyElsesCordonStays(t *testing.T) {
-	f := newFakes(t, aNode(func(n *corev1.Node) { n.Spec.Unschedulable = true }), aPod("a", nil))
-	f.evicting(func(string) error { return nil })
+	for name, by := range map[string]string{"a person's": "", "another bastion's": "bob@bastion2 r7"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakes(t, aNode(func(n *corev1.Node) {
+				n.Spec.Unschedulable = true
+				if by != "" {
+					n.Annotations = map[string]string{CordonedByAnnotation: by}
+				}
+			}), aPod("a", nil))
+			f.by = signature{"alice@bastion1", "r1"}
+			f.evicting(func(string) error { return nil })
+			ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
+			drain, uncordon, d, u := drains(t, f, ssh, nil)
+			if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+				t.Fatalf("%+v", o)
+			}
+			if o := (&machine{}).run(t, uncordon, drained, u); o.Bad() || !strings.Contains(o.Message, "stays cordoned") {
+				t.Errorf("%+v", o)
+			}
+			n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
+			if err != nil || !n.Spec.Unschedulable || n.Annotations[CordonedByAnnotation] != by || (n.Annotations[BeforeAnnotation] != "") != (by != "") {
+				t.Errorf("%+v %v", n, err)
+			}
+		})
+	}
+}
+
+// Who cordoned a node for one run does not matter to the next one on the same
+// machine, and does to one on another.
+func TestMarksCarryRunAndHolder(t *testing.T) {
+	f := newFakes(t, aNode(nil))
+	f.by = signature{"alice@bastion1", "r1"}
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 	drain, uncordon, d, u := drains(t, f, ssh, nil)
 	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "stays cordoned") {
+	n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
+	if err != nil || n.Annotations[CordonedByAnnotation] != "alice@bastion1 r1" {
+		t.Fatalf("%v %v", n.Annotations, err)
+	}
+	f.by = signature{"bob@bastion2", "r2"}
+	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "stays cordoned, as fleetd elsewhere (alice@bastion1 r1) cordoned it meanwhile") {
 		t.Errorf("%+v", o)
 	}
-	if w := only(f.writes(), "nodes"); len(w) > 0 {
-		t.Errorf("%q", w)
+	f.by = signature{"bob@bastion1", "r3"}
+	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Changed {
+		t.Errorf("%+v", o)
 	}
 }
 
@@ -341,7 +435,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	ssh.ids[drained] = "boot-1"
-	if o := (&machine{}).once(ready, drained, c); o.Kind != rollout.Unchanged {
+	if o := (&machine{}).run(t, ready, drained, c); o.Kind != rollout.Unchanged {
 		t.Errorf("%+v", o)
 	}
 	if w := f.writes(); len(w) != 0 {

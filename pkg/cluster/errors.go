@@ -52,12 +52,18 @@ func (c *Client) Explain(err error, format string, a ...any) error {
 		e.What = forbiddenHint(err)
 	case errors.As(err, &authority):
 		e.What = fmt.Sprintf("the certificate of %s is not signed by the CA in the kubeconfig: is this the right cluster?", c.Server)
+	case strings.Contains(err.Error(), noCredentials):
+		e.What = "the API server was not asked: the kubeconfig's exec plugin gave no credentials; try kubectl auth whoami with the same kubeconfig"
 	case unreachable(err):
 		e.Err = fmt.Errorf("API server %s does not answer: %w", c.Server, err)
 		e.What = "check that this machine reaches it (curl -k " + c.Server + "/readyz), or dial it through a node"
 	}
 	return e
 }
+
+// noCredentials is how client-go begins an error of an exec plugin, which has no type
+// (k8s.io/client-go/plugin/pkg/client/auth/exec, RoundTrip).
+const noCredentials = "getting credentials: exec: "
 
 // forbiddenHint says which right is missing, in the words of kubectl.
 func forbiddenHint(err error) string {
@@ -72,7 +78,7 @@ func forbiddenHint(err error) string {
 	resource := between(text, `resource "`, `"`)
 	group := between(text, `API group "`, `"`)
 	if verb == "" || resource == "" {
-		return "the user of the kubeconfig lacks a right; the package's list of rights is in the user guide"
+		return "the user of the kubeconfig lacks a right; deploy/rbac.yaml has all that fleetd needs"
 	}
 	if group != "" {
 		resource += "." + group
@@ -81,7 +87,7 @@ func forbiddenHint(err error) string {
 	if ns := between(text, `in the namespace "`, `"`); ns != "" {
 		where = "-n " + ns
 	}
-	return fmt.Sprintf("grant it by RBAC; check with: kubectl auth can-i %s %s %s", verb, resource, where)
+	return fmt.Sprintf("grant it by RBAC (deploy/rbac.yaml has all); check with: kubectl auth can-i %s %s %s", verb, resource, where)
 }
 
 func between(s, before, after string) string {

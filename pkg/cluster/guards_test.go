@@ -36,7 +36,7 @@ func TestGuards(t *testing.T) {
 	}{
 		"reboots": {Node{Name: "n1"}, true, []string{
 			"cordon and drain Node n1 (at most 10m0s) [a later step is to boot 6.1.4]", "boot 6.1.4",
-			"wait until Node n1 is Ready in its present boot (at most 10m0s)", "uncordon Node n1 once it is Ready in its present boot",
+			"wait until Node n1 is Ready in its present boot, and its DaemonSets' pods as before (at most 10m0s)", "uncordon Node n1 once it is Ready in its present boot",
 		}},
 		"stays up": {Node{Name: "n1"}, false, []string{
 			"not needed: this play does not take the host out of service", "runs the wanted kernel already",
@@ -44,7 +44,7 @@ func TestGuards(t *testing.T) {
 		}},
 		"left over, reboots": {Node{Name: "n1", Unschedulable: true, CordonedBy: "fleetd"}, true, []string{
 			"drain Node n1 (at most 10m0s) [the node is still cordoned by an earlier run of fleetd; a later step is to boot 6.1.4]", "boot 6.1.4",
-			"wait until Node n1 is Ready in its present boot (at most 10m0s)", "uncordon Node n1 once it is Ready in its present boot",
+			"wait until Node n1 is Ready in its present boot, and its DaemonSets' pods as before (at most 10m0s)", "uncordon Node n1 once it is Ready in its present boot",
 		}},
 		"left over, stays up": {Node{Name: "n1", Unschedulable: true, CordonedBy: "fleetd"}, false, []string{
 			"not needed: this play does not take the host out of service", "runs the wanted kernel already",
@@ -52,11 +52,11 @@ func TestGuards(t *testing.T) {
 		}},
 		"somebody's cordon, reboots": {Node{Name: "n1", Unschedulable: true}, true, []string{
 			"drain Node n1 (at most 10m0s) [somebody else cordoned the node: it stays cordoned afterwards; a later step is to boot 6.1.4]", "boot 6.1.4",
-			"wait until Node n1 is Ready in its present boot (at most 10m0s)", "wait until Node n1 is Ready in its present boot; it stays cordoned, as somebody else left it",
+			"wait until Node n1 is Ready in its present boot, and its DaemonSets' pods as before (at most 10m0s)", "wait until Node n1 is Ready in its present boot; it stays cordoned, as somebody else left it",
 		}},
 		"somebody's cordon, stays up": {Node{Name: "n1", Unschedulable: true}, false, []string{
 			"not needed: this play does not take the host out of service", "runs the wanted kernel already",
-			"nothing to check: this play changes nothing here", "Node n1 stays cordoned: it was not fleetd that cordoned it",
+			"nothing to check: this play changes nothing here", "Node n1 stays cordoned: it was somebody else that cordoned it",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

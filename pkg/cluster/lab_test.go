@@ -9,9 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -37,9 +40,75 @@ func labClient(t *testing.T) *Client {
 	return c
 }
 
-// TestLabDrain drains a node for real: a budget holds a pod back, then lets go.
+// labUser is a client with the rights of deploy/rbac.yaml and no others.
+func labUser(t *testing.T) *Client {
+	t.Helper()
+	admin, ctx := labClient(t), context.Background()
+	rbac := admin.Kube.RbacV1()
+	for _, o := range manifest(t) {
+		var err error
+		switch o := o.(type) {
+		case *rbacv1.ClusterRole:
+			_, err = rbac.ClusterRoles().Create(ctx, o, metav1.CreateOptions{})
+		case *rbacv1.ClusterRoleBinding:
+			_, err = rbac.ClusterRoleBindings().Create(ctx, o, metav1.CreateOptions{})
+		case *rbacv1.Role:
+			_, err = rbac.Roles(o.Namespace).Create(ctx, o, metav1.CreateOptions{})
+		case *rbacv1.RoleBinding:
+			_, err = rbac.RoleBindings(o.Namespace).Create(ctx, o, metav1.CreateOptions{})
+		}
+		if err != nil && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) { // a cluster without the operator
+			t.Fatal(err)
+		}
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", os.Getenv(labKubeconfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Impersonate.UserName = "fleetd"
+	c, err := connect(cfg, Options{Holder: "alice@bastion1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stopWatching)
+	return c
+}
+
+// TestLabRights: with the manifest's rights nothing is missing, without them all is.
+func TestLabRights(t *testing.T) {
+	c, ctx := labUser(t), context.Background()
+	eventually(t, func() bool { // the authorizer hears of a role a moment later
+		c.rights.asked = false
+		lacks, err := c.lacks(ctx)
+		return err == nil && len(lacks) == 0
+	})
+	if _, err := c.AcquireLease(ctx, "lab-rights", "alice@bastion1"); err != nil {
+		t.Error(err)
+	} else if err := c.Unlock(ctx, "lab-rights"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Members(ctx, nil); err != nil {
+		t.Error(err)
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", os.Getenv(labKubeconfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Impersonate.UserName = "nobody-at-all"
+	weak, err := connect(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lacks, err := weak.lacks(ctx); err != nil || len(lacks) != len(drainRights()) {
+		t.Errorf("%q %v", lacks, err)
+	}
+}
+
+// TestLabDrain drains a node for real, with the manifest's rights: a budget holds a
+// pod back, then lets go.
 func TestLabDrain(t *testing.T) {
-	c := labClient(t)
+	admin, user := labClient(t), labUser(t)
+	c := admin
 	ctx := context.Background()
 	const name = "el-0002"
 	ns := "drain-" + time.Now().Format("150405")
@@ -78,7 +147,7 @@ func TestLabDrain(t *testing.T) {
 	}
 	m := matchNodes([]string{name}, nil, nodes)[name]
 	ssh := &bootIDs{ids: map[string]string{name: m.node.BootID}}
-	mods := Modules(Deps{Client: c, Hosts: ssh})
+	mods := Modules(Deps{Client: user, Hosts: ssh})
 	drain, after, err := mods["fleetd.cluster.drain"].Diff(name, state(t, with(Kubernetes, m.node)), rollout.Args{"timeout": "60s"})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +172,7 @@ func TestLabDrain(t *testing.T) {
 	if o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if said := strings.Join(dr.messages, "\n"); !strings.Contains(said, "PodDisruptionBudget web-budget: The disruption budget web-budget needs 2 healthy pods and has 2 currently") {
+	if said := strings.Join(dr.messages, "\n"); !strings.Contains(said, "PodDisruptionBudget web-budget needs 2 healthy pods and has 2") {
 		t.Errorf("the budget is not named: %s", said)
 	}
 	nodes, _ = c.Nodes(ctx)

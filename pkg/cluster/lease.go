@@ -115,6 +115,7 @@ func (c *Client) AcquireLease(ctx context.Context, run, holder string) (*Lease, 
 	if err != nil {
 		return nil, c.explainLease(err, "take the cluster")
 	}
+	c.by = signature{holder, run}
 	return lease, nil
 }
 

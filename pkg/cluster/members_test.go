@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -185,7 +184,7 @@ func TestDrainAsksForTheQuorum(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes(t, append(controlPlane([]string{"m1", "m2", "m3"}, c.etcd, c.down), aPod("a", func(p *corev1.Pod) { p.Spec.NodeName = "m1" }))...)
-			refused := apierrors.NewTooManyRequests("no", 0)
+			refused := error(overBudget())
 			f.evicting(func(string) error {
 				if refused != nil {
 					return refused
@@ -211,7 +210,7 @@ func TestDrainAsksForTheQuorum(t *testing.T) {
 			// It is back: the node goes, and has the whole of its own time.
 			m.now -= time.Second
 			f.replace(t, controlPlane([]string{"m3"}, c.etcd)...)
-			for _, want := range []string{"Node m1 is cordoned", "held back: web/a (a PodDisruptionBudget)", "held back: web/a (a PodDisruptionBudget)"} {
+			for _, want := range []string{"Node m1 is cordoned", "held back: web/a (PodDisruptionBudget: web-budget needs 2)", "held back: web/a (PodDisruptionBudget: web-budget needs 2)"} {
 				if o := m.once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != want {
 					t.Errorf("%+v", o)
 				}

@@ -10,13 +10,6 @@ import (
 // Kubernetes is the section of a host's state that holds its Node object.
 var Kubernetes = rollout.NewSection[Node]("kubernetes")
 
-// CordonedByAnnotation marks a Node that fleetd cordoned, so that it takes back
-// its own cordons and nobody else's, also after a crash.
-const CordonedByAnnotation = "fleetd.io/cordoned-by"
-
-// cordonedByFleetd is the annotation's value.
-const cordonedByFleetd = "fleetd"
-
 // Node is a host's Node object. Name is "" when the host is no node of the
 // cluster.
 type Node struct {
@@ -28,9 +21,11 @@ type Node struct {
 	InternalIPs []string `json:"internal_ips,omitempty"`
 	Ready       bool     `json:"ready"`
 	// Unschedulable is spec.unschedulable: the node is cordoned. CordonedBy is
-	// the value of CordonedByAnnotation.
-	Unschedulable bool   `json:"unschedulable,omitempty"`
-	CordonedBy    string `json:"cordoned_by,omitempty"`
+	// the value of CordonedByAnnotation, CordonedElsewhere that it was written on
+	// another machine.
+	Unschedulable     bool   `json:"unschedulable,omitempty"`
+	CordonedBy        string `json:"cordoned_by,omitempty"`
+	CordonedElsewhere bool   `json:"cordoned_elsewhere,omitempty"`
 	// BootID, KernelVersion and OSImage are the kubelet's word. After a reboot
 	// they are the old ones until the new kubelet reports.
 	BootID        string   `json:"boot_id,omitempty"`
@@ -42,6 +37,12 @@ type Node struct {
 	// NonCalico is set on nodes with the label non-calico=true, where kube-proxy
 	// stays.
 	NonCalico bool `json:"non_calico,omitempty"`
+
+	// Blocked are the PodDisruptionBudgets of pods on the node that let none go
+	// although all of them are healthy.
+	Blocked []string `json:"blocked,omitempty"`
+	// Lacks are the rights of a drain that the kubeconfig's user does not have.
+	Lacks []string `json:"lacks,omitempty"`
 
 	// Drained says how the plan drains the node before this point; it is never
 	// observed. Whoever makes the node take work again needs it for the way back.
@@ -72,21 +73,9 @@ func (n Node) Down() string {
 }
 
 // Cordon is how the node stands towards new pods.
-func (n Node) Cordon() Cordon { return Cordon{On: n.Unschedulable, By: n.CordonedBy} }
-
-// Cordon is whether a node takes no new pods, and whose word that is.
-type Cordon struct {
-	On bool `json:"on,omitempty"`
-	// By is the value of CordonedByAnnotation, which may outlive the cordon. ""
-	// on a cordoned node: somebody else's.
-	By string `json:"by,omitempty"`
+func (n Node) Cordon() Cordon {
+	return Cordon{On: n.Unschedulable, By: n.CordonedBy, Elsewhere: n.CordonedElsewhere}
 }
-
-// Ours reports whether fleetd cordoned the node.
-func (c Cordon) Ours() bool { return c.On && c.By != "" }
-
-// Foreign reports whether somebody else did.
-func (c Cordon) Foreign() bool { return c.On && c.By == "" }
 
 // DrainOptions are how pods leave a node.
 type DrainOptions struct {
@@ -98,4 +87,15 @@ type DrainOptions struct {
 	DeleteEmptyDirData bool `json:"delete_emptydir_data,omitempty"`
 	// Force also takes pods that no controller would bring back.
 	Force bool `json:"force,omitempty"`
+	// PodSelector are the pods that are moved; "" are all.
+	PodSelector string `json:"pod_selector,omitempty"`
+	// BlockingPodSelectors are pods for which the drain waits.
+	BlockingPodSelectors []string `json:"blocking_pod_selectors,omitempty"`
+	// SkipWait is a Go duration: for so long pods that are being deleted are waited
+	// for; "" is for as long as it takes.
+	SkipWait string `json:"skip_wait,omitempty"`
+	// LeaveVolumes is set where it does not matter that volumes are attached still.
+	LeaveVolumes bool `json:"leave_volumes,omitempty"`
+	// UncordonOnFailure gives the node work again when it could not be drained.
+	UncordonOnFailure bool `json:"uncordon_on_failure,omitempty"`
 }

@@ -52,6 +52,14 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 	if err == nil {
 		id, err = o.client.Identity(ctx)
 	}
+	var lacks []string
+	if err == nil {
+		lacks, err = o.client.lacks(ctx)
+	}
+	var blocked map[string][]string
+	if err == nil {
+		blocked, err = o.client.blocked(ctx)
+	}
 	if err != nil {
 		for h := range keys {
 			if out[h] = Observation(Node{}, nil); !o.hosts[h].NoNode {
@@ -65,6 +73,10 @@ func (o *nodeObserver) Observe(ctx context.Context, keys map[string][]string) ma
 		asked = append(asked, h)
 	}
 	for h, m := range matchNodes(asked, o.hosts, nodes) {
+		if m.node.Name != "" {
+			m.node.CordonedElsewhere = o.client.by.elsewhere(m.node.CordonedBy)
+			m.node.Blocked, m.node.Lacks = blocked[m.node.Name], lacks
+		}
 		so := Observation(m.node, m.err)
 		if so.Err == nil && m.node.Name != "" {
 			so.Identity, so.Down, so.ControlPlane = id, m.node.Down(), m.node.ControlPlane()

@@ -8,28 +8,37 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-const defaultReadyTimeout = 10 * time.Minute
+const (
+	defaultReadyTimeout = 10 * time.Minute
+	// defaultSettle is longer than the first restarts of a pod that crashes are
+	// apart (the kubelet's back-off begins with 10 s).
+	defaultSettle = 15 * time.Second
+)
 
 // readyModule is fleetd.cluster.ready: after a reboot, the kubelet of the
-// present boot reports Ready. A kernel on which the kubelet does not run is no
-// kernel to make the default.
+// present boot reports Ready, the node has its network, and the pods that stay on
+// it are as well as they were before it was drained. A kernel on which they do not
+// run is no kernel to make the default.
 type readyModule struct{ d Deps }
 
 type readyData struct {
-	Node    string `json:"node"`
-	Timeout string `json:"timeout"`
+	Node       string `json:"node"`
+	Timeout    string `json:"timeout"`
+	DaemonSets string `json:"daemonsets"`
+	Settle     string `json:"settle"`
 }
 
 func (readyModule) About() rollout.About {
 	return rollout.About{
 		Params: rollout.Params{
-			"timeout": {Type: rollout.Duration, Help: "how long the kubelet may take to report Ready after the boot (10m)"},
+			"timeout":    {Type: rollout.Duration, Help: "how long the node may take after the boot until all of it holds (10m)"},
+			"daemonsets": {Type: rollout.String, Choices: []string{allDaemonSets, calicoOnly, noDaemonSets}, Help: "whose pods have to be ready again, of those that were before the drain; none looks at the Node only (all)"},
+			"settle":     {Type: rollout.Duration, Help: "how long none of these pods may restart (15s)"},
 		},
 		Guards: rollout.Changes,
 	}
@@ -40,8 +49,10 @@ func (readyModule) Reads(rollout.Args) []rollout.Read {
 }
 
 func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
-	timeout, err := ArgTimeout(args, defaultReadyTimeout)
-	if err != nil {
+	timeout, err1 := ArgTimeout(args, defaultReadyTimeout)
+	settle, err2 := argDuration(args, "settle", defaultSettle)
+	which, err3 := ArgChoice(args, "daemonsets", allDaemonSets, allDaemonSets, calicoOnly, noDaemonSets)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	n, err := Kubernetes.Get(before)
@@ -54,24 +65,62 @@ func (readyModule) Diff(host string, before rollout.State, args rollout.Args) (r
 	case n.Drained == nil:
 		return NoOp("Node %s was not drained: it is not waited for", n.Name), before, nil
 	}
+	also := map[string]string{allDaemonSets: ", and its DaemonSets' pods as before", calicoOnly: ", and calico-node as before"}[which]
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
-		Summary: fmt.Sprintf("wait until Node %s is Ready in its present boot (at most %s)", n.Name, timeout),
-		Data:    Pack(readyData{Node: n.Name, Timeout: timeout.String()}),
+		Summary: fmt.Sprintf("wait until Node %s is Ready in its present boot%s (at most %s)", n.Name, also, timeout),
+		Data:    Pack(readyData{Node: n.Name, Timeout: timeout.String(), DaemonSets: which, Settle: settle.String()}),
 	}, before, nil
 }
 
 func (m readyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return Act(s, func(c *Call, d readyData) rollout.Outcome {
-		n, waiting := m.d.back(forHost(ctx, c.Host), c, d.Node, d.Timeout, fmt.Sprintf("call Node %s healthy", d.Node))
-		if waiting != nil {
-			if waiting.Kind == rollout.Failed {
-				waiting.Hint += fmt.Sprintf("; the default kernel is still the old one: a reboot of %s goes back to it", c.Host)
-			}
-			return *waiting
+		o := m.d.healthy(forHost(ctx, c.Host), c, d)
+		if o.Kind == rollout.Failed {
+			o.Hint += fmt.Sprintf("; the default kernel is still the old one: a reboot of %s goes back to it", c.Host)
 		}
-		return rollout.AlreadyDone("Node %s is Ready on %s", d.Node, n.Status.NodeInfo.KernelVersion)
+		return o
 	})
+}
+
+// healthy is one look at a node after its reboot, and at the pods that stay on it.
+func (d Deps) healthy(ctx context.Context, c *Call, data readyData) rollout.Outcome {
+	doing := fmt.Sprintf("call Node %s healthy", data.Node)
+	n, waiting := d.back(ctx, c, data.Node, data.Timeout, doing)
+	if waiting != nil {
+		return *waiting
+	}
+	timeout, err1 := time.ParseDuration(data.Timeout)
+	settle, err2 := time.ParseDuration(data.Settle)
+	if err := errors.Join(err1, err2); err != nil {
+		return rollout.Fail(err)
+	}
+	pods, err := d.Client.podsOn(data.Node).look(ctx)
+	if err != nil {
+		return c.Failed(err)
+	}
+	daemonSets, err := d.Client.shared().daemonSets.look(ctx)
+	if err != nil {
+		return c.Failed(err)
+	}
+	h := readHealth(n)
+	why, left := h.ill(data.DaemonSets, n, pods, daemonSets), timeout
+	if why == "" {
+		if data.DaemonSets == noDaemonSets || c.Steady("pulse", h.pulse(data.DaemonSets, pods)) >= settle {
+			return rollout.AlreadyDone("Node %s is Ready on %s", data.Node, n.Status.NodeInfo.KernelVersion)
+		}
+		// What came up at the last moment may still settle.
+		why, left = "its pods are ready, and have to stay so for "+settle.String(), timeout+settle
+	} else {
+		c.Steady("pulse", "")
+	}
+	if c.Elapsed < left {
+		return rollout.WaitFor(PollEvery, "Node %s: %s", data.Node, why)
+	}
+	return rollout.Fail(stays(&rollout.Problem{
+		Message: fmt.Sprintf("cannot %s: %s after %s", doing, why, data.Timeout),
+		Hint:    fmt.Sprintf("see kubectl get pods -A --field-selector spec.nodeName=%s -o wide, and kubectl describe and logs --previous of the pod", data.Node),
+	}, data.Node))
 }
 
 // Undo has nothing to take back.
@@ -97,11 +146,11 @@ func (d Deps) back(ctx context.Context, c *Call, name, within, doing string) (*c
 		}
 		return end(rollout.RetryAfter(PollEvery, err))
 	}
-	n, err := d.Client.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	n, err := d.Client.node(ctx, name)
 	if err != nil {
-		return end(c.Failed(d.Client.Explain(err, "read Node %s", name)))
+		return end(c.Failed(err))
 	}
-	why := notBack(nodeFacts(n), boot)
+	why := notBack(n, boot)
 	switch {
 	case why == "":
 		return n, nil
@@ -115,12 +164,18 @@ func (d Deps) back(ctx context.Context, c *Call, name, within, doing string) (*c
 }
 
 // notBack says what is missing for a node to be back from a reboot.
-func notBack(n Node, boot string) string {
+func notBack(n *corev1.Node, boot string) string {
+	f := nodeFacts(n)
 	switch {
-	case n.BootID != boot:
-		return fmt.Sprintf("Node %s still shows boot ID %s, its machine is in boot %s: the kubelet has not reported since", n.Name, orWord(n.BootID, "none"), boot)
-	case !n.Ready:
-		return fmt.Sprintf("Node %s is not Ready", n.Name)
+	case f.BootID != boot:
+		return fmt.Sprintf("Node %s still shows boot ID %s, its machine is in boot %s: the kubelet has not reported since", f.Name, orWord(f.BootID, "none"), boot)
+	case !f.Ready:
+		return fmt.Sprintf("Node %s is not Ready", f.Name)
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+			return fmt.Sprintf("Node %s has no network: NetworkUnavailable, %s", f.Name, orWord(c.Message, c.Reason))
+		}
 	}
 	return ""
 }

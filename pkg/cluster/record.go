@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,15 @@ import (
 // maxRecordedBody bounds what an operation keeps of a request, and of the
 // server's answer when it refused.
 const maxRecordedBody = 4 << 10
+
+type waitKey struct{}
+
+// askedToWait returns a context for one eviction, and what will hold for how long
+// the API server asks to be left alone, if it refuses.
+func askedToWait(ctx context.Context) (context.Context, *time.Duration) {
+	asked := new(time.Duration)
+	return context.WithValue(ctx, waitKey{}, asked), asked
+}
 
 type hostKey struct{}
 
@@ -58,6 +68,10 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(req.URL.Path, "/eviction") {
 			// client-go would sit out the Retry-After of a refused eviction
 			// inside the call, ten times over. Waiting is an outcome.
+			if asked, ok := req.Context().Value(waitKey{}).(*time.Duration); ok {
+				seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // none is 0
+				*asked = time.Duration(seconds) * time.Second
+			}
 			resp.Header.Del("Retry-After")
 		}
 	}

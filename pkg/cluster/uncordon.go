@@ -60,22 +60,23 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 			c.Reasons = []string{"the node is still cordoned by an earlier run of fleetd"}
 		}
 		data.After = Cordon{}
-	case n.CordonedBy != "":
+	case n.CordonedBy != "" && !n.CordonedElsewhere:
 		// Left alone, it would make the next cordon by a person look like ours.
 		c.Summary = fmt.Sprintf("remove the mark of an earlier run from Node %s", n.Name)
 		c.Back = fmt.Sprintf("put the mark of the earlier run back on Node %s", n.Name)
 		c.Fields = []rollout.Field{{Name: CordonedByAnnotation, Before: n.CordonedBy}}
 		data.After = Cordon{}
 	case n.Drained != nil:
-		c.Action = rollout.ReadOnly
-		c.Summary = fmt.Sprintf("wait until Node %s is Ready in its present boot; it stays cordoned, as somebody else left it", n.Name)
+		// It is no mere wait: the way back has to drain the node again.
+		c.Summary = fmt.Sprintf("wait until Node %s is Ready in its present boot; it stays cordoned, as %s left it", n.Name, n.Cordon().whose())
+		c.Back, c.BackDisruptive = fmt.Sprintf("drain Node %s again", n.Name), true
 	case n.Unschedulable:
-		return NoOp("Node %s stays cordoned: it was not fleetd that cordoned it", n.Name), before, nil
+		return NoOp("Node %s stays cordoned: it was %s that cordoned it", n.Name, n.Cordon().whose()), before, nil
 	default:
 		return NoOp("Node %s takes work already", n.Name), before, nil
 	}
 	c.Data = Pack(data)
-	n.Unschedulable, n.CordonedBy, n.Drained = data.After.On, data.After.By, nil
+	n.Unschedulable, n.CordonedBy, n.CordonedElsewhere, n.Drained = data.After.On, data.After.By, data.After.Elsewhere, nil
 	after, err := Kubernetes.With(before, n)
 	return c, after, err
 }
@@ -95,6 +96,18 @@ func (m uncordonModule) Undo(ctx context.Context, s rollout.Step) rollout.Outcom
 	})
 }
 
+// Keeps looks whether the node is drained still, where the way back has drained it.
+func (m uncordonModule) Keeps(ctx context.Context, s rollout.Step, undo bool) (rollout.Outcome, bool) {
+	data, err := unpack[uncordonData](s)
+	switch {
+	case err != nil:
+		return rollout.Fail(err), false
+	case !undo || data.Drain == nil:
+		return rollout.Outcome{}, true
+	}
+	return m.d.keeps(ctx, s, drainData{Node: data.Node, Before: data.Before, DrainOptions: *data.Drain})
+}
+
 // uncordon gives the node work again once it is back, or leaves it cordoned, as
 // it was.
 func (d Deps) uncordon(ctx context.Context, c *Call, node, timeout string, want Cordon) rollout.Outcome {
@@ -103,18 +116,23 @@ func (d Deps) uncordon(ctx context.Context, c *Call, node, timeout string, want 
 	if waiting != nil {
 		return *waiting
 	}
-	have := nodeFacts(n).Cordon()
+	have := d.Client.cordonOf(n)
 	switch {
+	case have.On && want.On && !have.Elsewhere && n.Annotations[BeforeAnnotation] != "":
+		want = have // only what fleetd noted beside it is taken away
 	case have.On && want.On:
 		return c.Done("Node %s is Ready in its present boot; it stays cordoned, as it was before", node)
 	case have == want || want.On:
 		return c.Done("Node %s is Ready in its present boot and takes work", node)
 	case have.Foreign():
-		// The mark is gone, the cordon is not: somebody has taken the node over.
-		return c.Done("Node %s is Ready in its present boot; it stays cordoned, as somebody else cordoned it meanwhile", node)
+		// Another mark or none: somebody has taken the node over.
+		return c.Done("Node %s is Ready in its present boot; it stays cordoned, as %s cordoned it meanwhile", node, have.whose())
 	}
-	if err := d.Client.setCordon(ctx, n, want); err != nil {
+	if err := d.Client.setCordon(ctx, n, want, ""); err != nil {
 		return c.Failed(err)
+	}
+	if want.On {
+		return rollout.Did("Node %s is Ready on %s; it stays cordoned, as it was before", node, n.Status.NodeInfo.KernelVersion)
 	}
 	return rollout.Did("Node %s is Ready on %s and takes work again", node, n.Status.NodeInfo.KernelVersion)
 }
@@ -127,32 +145,40 @@ func (d Deps) recordon(ctx context.Context, c *Call, node string, before Cordon)
 	if err != nil {
 		return c.Failed(d.Client.Explain(err, "read Node %s", node))
 	}
-	if have := nodeFacts(n).Cordon(); have.On || have == before {
+	if have := d.Client.cordonOf(n); have.On || have == before {
 		return c.Done("Node %s is as it was before", node)
 	}
-	if err := d.Client.setCordon(ctx, n, before); err != nil {
+	if err := d.Client.setCordon(ctx, n, before, ""); err != nil {
 		return c.Failed(err)
 	}
 	return rollout.Did("Node %s is as it was before", node)
 }
 
-// setCordon sets the cordon and its mark in one write: a crash between two would
-// leave a cordon that looks like somebody else's. The resourceVersion makes it
-// fail when the Node has changed since it was read: a person's cordon in between
-// must not become ours.
-func (c *Client) setCordon(ctx context.Context, n *corev1.Node, want Cordon) error {
-	var mark any // null takes the annotation away
-	if want.By != "" {
-		mark = want.By
+// setCordon sets the cordon with its mark and what was before (BeforeAnnotation)
+// in one write: a crash between two would leave a cordon that looks like somebody
+// else's. The resourceVersion makes it fail when the Node has changed since it was
+// read: a person's cordon in between must not become ours.
+func (c *Client) setCordon(ctx context.Context, n *corev1.Node, want Cordon, before string) error {
+	orNull := func(s string) any {
+		if s == "" {
+			return nil // takes the annotation away
+		}
+		return s
 	}
 	body, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{CordonedByAnnotation: mark}, "resourceVersion": n.ResourceVersion},
-		"spec":     map[string]any{"unschedulable": want.On},
+		"metadata": map[string]any{
+			"annotations":     map[string]any{CordonedByAnnotation: orNull(want.By), BeforeAnnotation: orNull(before)},
+			"resourceVersion": n.ResourceVersion,
+		},
+		"spec": map[string]any{"unschedulable": want.On},
 	})
 	if err != nil {
 		return fmt.Errorf("cannot encode a patch: %w", err)
 	}
-	_, err = c.Kube.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, body, StrictPatch())
+	written, err := c.Kube.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, body, StrictPatch())
+	if err == nil {
+		c.shared().nodes.put(written)
+	}
 	doing := "cordon"
 	if !want.On {
 		doing = "uncordon"

@@ -25,6 +25,9 @@ type call struct {
 	results rollout.Results
 	// recheck is set where it has to be planned anew.
 	recheck *rollout.Recheck
+	// leans is the step that has to hold still before this one takes its host out of
+	// service, nil if there is none.
+	leans *kept
 	// rescuable is set where a rescue may want to know of a failure.
 	rescuable bool
 }
@@ -36,6 +39,9 @@ const mostIntents = 100
 // run executes the step and reports how it ended.
 func (c *call) run(ctx context.Context) {
 	ctx = rollout.WithRecorder(ctx, c)
+	if c.leans != nil {
+		ctx = rollout.WithKeepers(ctx, c.leans.holds)
+	}
 	var o rollout.Outcome
 	if c.open != nil && len(c.open.Loop) > 0 && c.problem == nil && !c.task.Undo {
 		o = c.each(ctx)

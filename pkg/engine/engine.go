@@ -202,6 +202,7 @@ func (l *loop) start(ctx context.Context, ready []rollout.StepID) error {
 		l.active++
 		planned, _ := l.run.Plan.Step(id)
 		c := call{loop: l, task: l.run.Plan.Task(id), step: l.step(id), problem: planned.Problem, open: planned.Open, recheck: planned.Recheck}
+		c.leans = l.leansOn(id)
 		c.rescuable = len(l.run.Plan.Plays[id.Play].Blocks) > 0
 		if c.open != nil {
 			open := *c.open

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,10 +117,10 @@ func fold(t *testing.T, events []rollout.Event) *rollout.Run {
 	return r
 }
 
-// fill gives every field of a value something.
-func fill(t *testing.T, v any) { fillValue(t, reflect.ValueOf(v).Elem()) }
+// fill gives every field of a value something; a type within itself is filled once.
+func fill(t *testing.T, v any) { fillValue(t, reflect.ValueOf(v).Elem(), nil) }
 
-func fillValue(t *testing.T, v reflect.Value) {
+func fillValue(t *testing.T, v reflect.Value, within []reflect.Type) {
 	t.Helper()
 	switch x := v.Addr().Interface().(type) {
 	case *any:
@@ -134,21 +135,25 @@ func fillValue(t *testing.T, v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
+		if depth := slices.Index(within, v.Type()); depth >= 0 && slices.Contains(within[depth+1:], v.Type()) {
+			return
+		}
+		within = append(slices.Clone(within), v.Type())
 		for i := range v.NumField() {
 			if v.Type().Field(i).Tag.Get("json") != "-" { // it is kept elsewhere, and put back
-				fillValue(t, v.Field(i))
+				fillValue(t, v.Field(i), within)
 			}
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		fillValue(t, v.Elem())
+		fillValue(t, v.Elem(), within)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fillValue(t, v.Index(0))
+		fillValue(t, v.Index(0), within)
 	case reflect.Map:
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fillValue(t, key)
-		fillValue(t, value)
+		fillValue(t, key, within)
+		fillValue(t, value, within)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, value)
 	case reflect.String:

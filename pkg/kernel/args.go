@@ -71,6 +71,8 @@ func wantedParams(more rollout.Params) rollout.Params {
 		"version":    {Type: rollout.String, Help: "latest (default), or a version or EVR to pin, in quotes"},
 		"enablerepo": {Type: rollout.String, Help: "repository it comes from (default elrepo-kernel)"},
 		"minimum":    {Type: rollout.String, Help: "oldest version that will do, such as \"5.10\""},
+
+		"retry_failed": {Type: rollout.Bool, Help: "try a version again that failed a trial on the node (default false)"},
 	}
 	for k, v := range more {
 		p[k] = v
@@ -90,6 +92,7 @@ func wantedArgs(args rollout.Args) (w Wanted, err error) {
 			return w, err
 		}
 	}
+	w.RetryFailed, _ = args["retry_failed"].(bool) // the compiler lets nothing else through
 	return w, nil
 }
 

@@ -24,24 +24,13 @@ func (l loader) run(argv ...string) (sshexec.Result, error) {
 	return run(l.ctx, l.remote, l.step, 2*time.Minute, argv...)
 }
 
-// write runs a command that writes to /boot, and syncs it: GRUB reads the disk,
-// and does not replay a journal.
+// write runs a command that writes to /boot.
 func (l loader) write(argv ...string) (sshexec.Result, error) {
 	res, err := l.run(argv...)
 	if err != nil {
 		return res, err
 	}
-	return res, l.sync()
-}
-
-// sync writes /boot out, and the EFI partition where grubenv is a link to it.
-// EL7's sync (coreutils 8.22) knows no -f and takes all file systems.
-func (l loader) sync() error {
-	res, err := l.run("sh", "-c", "sync -f /boot /boot/grub2/grubenv 2>/dev/null || sync")
-	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot sync /boot of %s: %s", l.step.Host, said(res))
-	}
-	return err
+	return res, l.flush()
 }
 
 // entries are those of grubby --info=ALL.

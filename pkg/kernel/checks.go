@@ -106,6 +106,9 @@ var bootChecks = []check{
 		return "modules are loaded that the new kernel will not have: " + strings.Join(x.facts.OutOfTree, ", "),
 			"build them for the new kernel (dkms) and say ignore: [out_of_tree], or unload and remove them"
 	}},
+	{"failed_trial", func(x fitness) (string, string) {
+		return failedBefore(x.facts, x.choice.Package.Release(), x.wanted.RetryFailed)
+	}},
 	{"drivers", func(x fitness) (string, string) {
 		return driversMissing(x.facts, x.choice.Package.Release())
 	}},
@@ -135,6 +138,7 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 		list = slices.Concat(installChecks, bootChecks)
 	}
 	var wrong, hints []string
+	var parts []rollout.Problem
 	for _, c := range list {
 		if slices.Contains(ignore, c.name) {
 			continue
@@ -142,6 +146,7 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 		if w, h := c.find(x); w != "" {
 			wrong = append(wrong, w)
 			hints = append(hints, h+" ["+c.name+"]")
+			parts = append(parts, rollout.Problem{Message: w, Hint: hints[len(hints)-1]})
 		}
 	}
 	if len(wrong) == 0 {
@@ -150,6 +155,7 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot change the kernel of %s: %s", x.host, strings.Join(wrong, "; ")),
 		Hint:    strings.Join(hints, "\n"),
+		Parts:   parts,
 	}
 }
 

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,6 +24,8 @@ type Wanted struct {
 	Version string `json:"version"`
 	// Minimum is the oldest version that will do; "" = any.
 	Minimum string `json:"minimum,omitempty"`
+	// RetryFailed allows one that failed a trial on the node.
+	RetryFailed bool `json:"retry_failed,omitempty"`
 }
 
 // Choice is the answer: one package, and whether the node has it.
@@ -88,11 +91,7 @@ func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
 
 // present picks the release for a task that boots a kernel or makes it the
 // default, on a host that has it by then: a task before it has installed it.
-func present(host string, f node.Facts, args rollout.Args) (string, error) {
-	w, err := wantedArgs(args)
-	if err != nil {
-		return "", err
-	}
+func present(host string, f node.Facts, w Wanted) (string, error) {
 	choice, err := Choose(host, f, w)
 	if err != nil {
 		return "", err
@@ -112,6 +111,12 @@ func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error
 		return &rollout.Problem{
 			Message: fmt.Sprintf("cannot install %s on %s: yum is told to exclude %s", w.Name, host, pattern),
 			Hint:    fmt.Sprintf("take %s out of exclude= in /etc/yum.conf, /etc/dnf/dnf.conf or the .repo file on %s", pattern, host),
+		}
+	}
+	if lock, held := w.lockedBy(f); held {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot install %s on %s: repository %s shows none, and versionlock has %s", w.spec(), host, w.Repo, lock),
+			Hint:    fmt.Sprintf("on %s: yum versionlock list; %s; or set kernel_version to the one that is locked", host, node.Typed("yum", "versionlock", "delete", lock)),
 		}
 	}
 	if w.Version == Latest || len(offered) == 0 {
@@ -179,6 +184,21 @@ func (w Wanted) excludedBy(f node.Facts) (string, bool) {
 	for _, pattern := range append(slices.Clone(f.Yum.Excludes), f.Repos[w.Repo].Excludes...) {
 		if matchGlob(pattern, w.Name) {
 			return pattern, true
+		}
+	}
+	return "", false
+}
+
+// lockEntry is one of versionlock's, with the package's name in it. The epoch stands
+// before the name (yum) or behind it (dnf).
+var lockEntry = regexp.MustCompile(`^!?(?:\d+:)?(.+)-(?:\d+:)?[^-:]+-[^-:]+$`)
+
+// lockedBy returns versionlock's entry for the package: of a version that is locked
+// yum shows no other, of one that is excluded not that.
+func (w Wanted) lockedBy(f node.Facts) (string, bool) {
+	for _, l := range f.Yum.VersionLocks {
+		if m := lockEntry.FindStringSubmatch(l); m != nil && matchGlob(m[1], w.Name) {
+			return l, true
 		}
 	}
 	return "", false

@@ -29,7 +29,11 @@ func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	release, err := present(host, f, args)
+	w, err := wantedArgs(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	release, err := present(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -46,10 +46,15 @@ func observe(t tester, f *kerneltest.Fleet) rollout.State {
 
 func plan(t tester, f *kerneltest.Fleet, play ...string) []planned {
 	t.Helper()
+	return planWith(t, f, rollout.Args{}, play...)
+}
+
+func planWith(t tester, f *kerneltest.Fleet, args rollout.Args, play ...string) []planned {
+	t.Helper()
 	state := observe(t, f)
 	var out []planned
 	for _, name := range play {
-		c, after, err := Modules(f)[name].Diff(host, state, rollout.Args{})
+		c, after, err := Modules(f)[name].Diff(host, state, args)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -107,9 +112,11 @@ type driver struct {
 	undo   bool
 	// loseAt are the numbers of calls whose outcome is lost.
 	loseAt []int
-	calls  int
-	now    time.Duration
-	said   []rollout.Outcome
+	// kept answers whether what came before still holds; nil: it does.
+	kept  func(context.Context) (rollout.Outcome, bool)
+	calls int
+	now   time.Duration
+	said  []rollout.Outcome
 }
 
 func (d *driver) do(steps ...planned) (last rollout.Outcome) {
@@ -148,7 +155,11 @@ func (d *driver) until(p planned, mortal bool) (o rollout.Outcome, killed bool) 
 		if d.calls > 5000 {
 			panic("the step does not end")
 		}
-		o = act(context.Background(), rollout.Step{
+		ctx := context.Background()
+		if d.kept != nil {
+			ctx = rollout.WithKeepers(ctx, d.kept)
+		}
+		o = act(ctx, rollout.Step{
 			Host: host, Change: p.change, Become: true, Attempt: attempt, Now: d.now, Elapsed: d.now - first, SoFar: maps.Clone(soFar),
 		})
 		if d.remote.dead && mortal {

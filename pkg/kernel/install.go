@@ -126,6 +126,9 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 	}
 	l := loader{ctx, m.remote, s}
+	if err := l.flush(); err != nil {
+		return rollout.Fail(err)
+	}
 	boot, err := l.entries()
 	if err != nil {
 		return rollout.Fail(err)
@@ -249,6 +252,9 @@ func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
 	if err != nil {
+		return rollout.Fail(err)
+	}
+	if err := (loader{ctx, m.remote, s}).flush(); err != nil {
 		return rollout.Fail(err)
 	}
 	_, entry := f.Boot.Entry(d.Package.Release())

@@ -8,7 +8,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-var _ rollout.Judge = install{}
+var _, _ rollout.Judge = install{}, trialBoot{}
 
 // minimumRule is the rule for the oldest kernel that a host may run, which a
 // newer one satisfies as well.
@@ -62,4 +62,36 @@ func judgeMinimum(running, minimum string) (rollout.Finding, error) {
 		}, nil
 	}
 	return rollout.Finding{Rule: minimumRule, Text: running + " is at least " + minimum}, nil
+}
+
+// Judge tells a kernel that does not run also where it may not be tried: a node on
+// which it failed is none that nothing is known of.
+func (m trialBoot) Judge(host string, state rollout.State, args rollout.Args) ([]rollout.Finding, error) {
+	found := rollout.Finding{Rule: m.About().Rule}
+	change, _, err := m.Diff(host, state, args)
+	switch {
+	case err == nil:
+		found.Text = change.Summary
+		if change.Action.Writes() {
+			found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields
+		}
+		return []rollout.Finding{found}, nil
+	case !errors.As(err, new(*rollout.Problem)):
+		return nil, err
+	}
+	f, err := node.Section.Get(state)
+	if err != nil {
+		return nil, err
+	}
+	w, err := wantedArgs(args)
+	if err != nil {
+		return nil, err
+	}
+	to, err := present(host, f, w)
+	if err != nil || f.Running == to {
+		return nil, nil // whoever asks Diff is told why
+	}
+	found.Drift, found.Text = true, "does not run "+to
+	found.Fields = []rollout.Field{{Name: "running kernel", Before: f.Running, After: to}}
+	return []rollout.Finding{found}, nil
 }

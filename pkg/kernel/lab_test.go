@@ -24,8 +24,11 @@ import (
 
 var play = []string{"fleetd.kernel.preflight", "fleetd.kernel.package", "fleetd.kernel.trial_boot", "fleetd.kernel.default"}
 
-// The machines are small.
-var args = map[string]rollout.Args{"fleetd.kernel.preflight": {"root_free": "50M"}}
+// The machines are small, and a kernel of one version has many faults in turn.
+var args = map[string]rollout.Args{
+	"fleetd.kernel.preflight":  {"root_free": "50M", "retry_failed": true},
+	"fleetd.kernel.trial_boot": {"retry_failed": true},
+}
 
 // machine is one virtual machine and fleetd's way to it.
 type machine struct {
@@ -276,6 +279,11 @@ func (m *machine) panics(before node.Facts) {
 		m.t.Errorf("after the panic: running %s, default %s", after.Running, after.Boot.DefaultRelease())
 	}
 	m.nothingLeft(after)
+	_, _, err := kernel.Modules(m.fleet)[play[2]].Diff("node1", m.state(), rollout.Args{})
+	m.t.Logf("planned again: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "failed its trial there at 20") {
+		m.t.Error("a kernel that panicked would be booted again")
+	}
 	// A kernel that panics is one that was built so; the next one is not.
 	if err := m.lab.PanicOn(ctx, 1, ""); err != nil {
 		m.t.Fatal(err)
@@ -289,7 +297,7 @@ func (m *machine) faults(before node.Facts) {
 	m.t.Helper()
 	ctx := m.t.Context()
 	m.args = maps.Clone(args)
-	m.args["fleetd.kernel.trial_boot"] = rollout.Args{"timeout": "90s"}
+	m.args["fleetd.kernel.trial_boot"] = rollout.Args{"timeout": "90s", "retry_failed": true}
 	steps := m.plan()
 	if out := m.do(steps[:2]); out.Bad() {
 		m.t.Fatal("the package was not installed")

@@ -99,6 +99,11 @@ func TestFaults(t *testing.T) {
 		{"driver missing, before the drain", pkg, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "is installed on node2 and must not be booted there: kernel " + newer + " lacks drivers that this node's disks and network cards use: mptsas", "kmod", neverDown},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
 		{"no trial entry", trial, func(b *kerneltest.Behaviour) { b.NoTrialEntry = true }, rollout.Failed, "cannot make a boot entry for the trial of " + newer, "", neverDown},
+		{"grubby breaks grub.cfg", trial, func(b *kerneltest.Behaviour) { b.AddingBreaks = true }, rollout.Failed, "grubby left a grub.cfg on node2 that GRUB cannot read: exit status 65: error: syntax error.", "before anybody reboots it: grub2-mkconfig -o", func(t *testing.T, b *bench) {
+			if b.Counts().Reboots != 0 || b.World().Next != "" {
+				t.Errorf("the node was rebooted all the same: %+v", b.World())
+			}
+		}},
 		{"dead-man switch not taken", trial, func(b *kerneltest.Behaviour) { b.DeadManIgnored = true }, rollout.Failed, "systemd does not take /etc/systemd/system/fleetd-trial.service", "read-only", neverDown},
 		{"dead-man switch stays", trial, func(b *kerneltest.Behaviour) { b.DeadManStays, b.DeadManTakes = true, 30 }, rollout.Failed, "cannot disarm the dead-man switch of node2", "systemctl stop fleetd-trial.service", func(t *testing.T, b *bench) {
 			for range 40 {
@@ -159,8 +164,10 @@ const (
 func TestPlanAsksWhatApplyDoes(t *testing.T) {
 	for _, says := range []string{baseDead, dependencyMissing} {
 		b := newBench(t, kerneltest.EL8)
+		var risks []string
 		diff := func() error {
-			_, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			c, _, err := Modules(b.fleet)["fleetd.kernel.preflight"].Diff(host, observe(t, b.fleet), rollout.Args{})
+			risks = c.Risks
 			return err
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails = says })
@@ -168,8 +175,8 @@ func TestPlanAsksWhatApplyDoes(t *testing.T) {
 			t.Errorf("%q passes the plan: %v", says, err)
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.Lock = "812 packagekitd" })
-		if err := diff(); err != nil {
-			t.Errorf("with the lock in other hands: %v", err)
+		if err := diff(); err != nil || !slices.ContainsFunc(risks, func(r string) bool { return strings.Contains(r, "holds yum's lock") }) {
+			t.Errorf("with the lock in other hands: %v, %q", err, risks)
 		}
 		b.Behave(func(b *kerneltest.Behaviour) { b.InstallFails, b.Lock = "", "" })
 		if out := b.do(b.steps...); out.Bad() {

@@ -65,7 +65,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
 		Summary: "check that the node is fit for " + d.Package,
-		Risks:   notes(f, choice, d.Wanted.Repo, d.Ignore),
+		Risks:   notes(f, choice, d.Wanted, d.Ignore),
 		Data:    raw,
 	}, before, nil
 }
@@ -154,8 +154,11 @@ func settled(f node.Facts, c Choice) bool {
 
 // notes are worth knowing and no reason to stop. They hold nothing that changes
 // by itself, because the plan is compared with a fresh one.
-func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
+func notes(f node.Facts, c Choice, w Wanted, ignore []string) []string {
 	var out []string
+	if !c.Installed && f.Yum.LockHolder != "" && f.InstallErrors[w.key()] != "" {
+		out = append(out, "somebody holds yum's lock: whether yum would install the kernel, and what besides, is known once it is free; look again then")
+	}
 	if f.Kdump.Enabled && strings.Contains(f.Cmdline, "crashkernel=auto") {
 		out = append(out, "crashkernel=auto means nothing to a mainline kernel: kdump will not be armed; set crashkernel=256M or so")
 	}
@@ -165,7 +168,7 @@ func notes(f node.Facts, c Choice, repo string, ignore []string) []string {
 	if f.Boot.GrubDefault != "saved" {
 		out = append(out, "/etc/default/grub does not have GRUB_DEFAULT=saved: after the next grub2-mkconfig another entry boots than the default that is set")
 	}
-	if r, known := f.Repos[repo]; known && !r.GPGCheck {
+	if r, known := f.Repos[w.Repo]; known && !r.GPGCheck {
 		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")
 	}
 	if CompareEVR(c.Package.Release(), f.Running) < 0 {

@@ -15,8 +15,9 @@ import (
 type journey struct {
 	from, to string
 	timeout  time.Duration
-	// trial boots an entry of its own and makes from the default to fall back to.
-	trial bool
+	// trial boots an entry of its own and makes from the default to fall back to;
+	// retryFailed also where to failed a trial before.
+	trial, retryFailed bool
 }
 
 // The notes of a journey: the boot_id from before the reboot, and when the
@@ -85,6 +86,11 @@ func (j journey) intend(l loader) rollout.Outcome {
 	if err := canTry(host, f, j.to); err != nil {
 		return rollout.Fail(err)
 	}
+	if j.trial {
+		if err := canTryAgain(host, f, j.to, j.retryFailed); err != nil {
+			return rollout.Fail(err)
+		}
+	}
 	return rollout.Intend(noteBootID, f.BootID)
 }
 
@@ -97,6 +103,15 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	}
 	if err == nil {
 		err = j.prepare(l, f, before)
+	}
+	if err == nil {
+		o, holds := rollout.StillKept(l.ctx)
+		switch {
+		case !holds && !o.Final() && s.Elapsed <= j.timeout:
+			return o
+		case !holds:
+			err = &rollout.Problem{Message: fmt.Sprintf("%s is not rebooted: %s", s.Host, o.Message), Hint: o.Hint}
+		}
 	}
 	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
@@ -267,6 +282,9 @@ func (j journey) judge(l loader) rollout.Outcome {
 		return rollout.Fail(left)
 	}
 	if running == j.to {
+		if j.retryFailed {
+			left = errors.Join(left, l.recordFailed(j.to, ""))
+		}
 		switch {
 		case left != nil:
 			return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
@@ -275,10 +293,13 @@ func (j journey) judge(l loader) rollout.Outcome {
 		}
 		return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
 	}
+	if j.trial && !stuck {
+		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
+	}
 	p := &rollout.Problem{
 		Message: fmt.Sprintf("%s came back on %s: the %skernel %s did not stay up", host, running, map[bool]string{true: "new "}[j.trial], j.to),
 		Hint: fmt.Sprintf("%s runs its old kernel and, if it was drained, stays cordoned. Why: its console; on %s: ls /sys/fs/pstore /var/crash, journalctl -b -1 -k.\n"+
-			"To give it work again: kubectl uncordon %s. To go on without it: --limit 'all:!%s'. To try again: fleetd apply.", host, host, host, host),
+			"To give it work again: kubectl uncordon %s. To go on without it: --limit 'all:!%s'. To try this kernel again: fleetd apply with -e retry_failed_kernels=true.", host, host, host, host),
 	}
 	if stuck {
 		p.Message = fmt.Sprintf("%s came back on %s: GRUB did not take the next entry, %s was never tried", host, running, j.to)

@@ -28,6 +28,8 @@ type trialData struct {
 	// Default is the default kernel's release before, where the trial makes it
 	// From.
 	Default string `json:"default,omitempty"`
+	// RetryFailed allows a kernel that failed a trial on the node.
+	RetryFailed bool `json:"retry_failed,omitempty"`
 }
 
 const defaultTrialTimeout = 10 * time.Minute
@@ -49,7 +51,11 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	to, err := present(host, f, args)
+	w, err := wantedArgs(args)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	to, err := present(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -57,11 +63,14 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if f.Running == to && left.none() {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
 	}
-	d := trialData{From: f.Running, To: to, Timeout: timeout}
+	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed}
 	if f.Running == to {
 		return tidy(before, f, d, left)
 	}
 	if err := canTry(host, f, to); err != nil {
+		return rollout.Change{}, nil, err
+	}
+	if err := canTryAgain(host, f, to, w.RetryFailed); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	c := rollout.Change{
@@ -126,9 +135,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 
 // canTry refuses a trial from which the node might not come back.
 func canTry(host string, f node.Facts, release string) error {
-	refuse := func(why, hint string) error {
-		return &rollout.Problem{Message: fmt.Sprintf("cannot boot %s on trial on %s: %s", release, host, why), Hint: hint}
-	}
+	refuse := func(why, hint string) error { return noTrial(host, release, why, hint) }
 	entry, ok := f.Boot.Entry(release)
 	if !ok {
 		return noEntry(host, release)
@@ -140,7 +147,7 @@ func canTry(host string, f node.Facts, release string) error {
 		return refuse(wrong, hint)
 	}
 	if _, ok := f.Boot.Entry(f.Running); !ok {
-		return refuse("the running kernel "+f.Running+" has no boot entry to come back to", "yum reinstall -y its package; grubby --info=ALL")
+		return refuse("the running kernel "+f.Running+" has no boot entry, so nothing could be fallen back to", "yum reinstall -y its package; grubby --info=ALL")
 	}
 	if entry.Index < 0 {
 		return nil // only planned: the rest can be seen when it is there
@@ -167,12 +174,25 @@ func canTry(host string, f node.Facts, release string) error {
 	return nil
 }
 
+// canTryAgain refuses a kernel that failed a trial on the node, unless it may be
+// tried again.
+func canTryAgain(host string, f node.Facts, release string, retry bool) error {
+	if wrong, hint := failedBefore(f, release, retry); wrong != "" {
+		return noTrial(host, release, wrong, hint)
+	}
+	return nil
+}
+
+func noTrial(host, release, why, hint string) error {
+	return &rollout.Problem{Message: fmt.Sprintf("cannot boot %s on trial on %s: %s", release, host, why), Hint: hint}
+}
+
 func (m trialBoot) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	var d trialData
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true})
+	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, retryFailed: d.RetryFailed})
 }
 
 // Undo boots the kernel from before once more. It ran on this node, so it needs

@@ -137,7 +137,7 @@ func (l loader) copyFile(real node.BootEntry, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return said(res), l.sync()
+	return said(res), l.flush()
 }
 
 // removeTrial deletes one entry that was made for a trial.

@@ -47,10 +47,13 @@ type Facts struct {
 	// same keys.
 	Transactions map[string][]PackageChange `json:"transactions,omitempty"`
 
-	Boot    Boot           `json:"boot"`
-	Kernels []Kernel       `json:"kernels,omitempty"`
-	Mounts  []Mount        `json:"mounts,omitempty"`
-	Yum     PackageManager `json:"yum"`
+	Boot    Boot     `json:"boot"`
+	Kernels []Kernel `json:"kernels,omitempty"`
+	// FailedTrials are the kernels that failed a trial here, by release, and when the
+	// last one did by the node's clock (RFC 3339).
+	FailedTrials map[string]string `json:"failed_trials,omitempty"`
+	Mounts       []Mount           `json:"mounts,omitempty"`
+	Yum          PackageManager    `json:"yum"`
 
 	// Interfaces are the node's network interfaces, without lo and without
 	// those of pods (cali*, veth*, lxc*), by name.
@@ -256,6 +259,9 @@ type PackageManager struct {
 	// Excludes are the patterns of exclude= (excludepkgs=): packages that the
 	// tool does not see, in any repository.
 	Excludes []string `json:"excludes,omitempty"`
+	// VersionLocks are the entries of the versionlock plugin, as they stand in its list:
+	// "0:kernel-ml-6.1.4-1.el7.elrepo.*" (yum), "kernel-ml-0:6.1.4-1.el8.elrepo.*" (dnf).
+	VersionLocks []string `json:"version_locks,omitempty"`
 	// LockHolder is the process that holds the package lock: "yum-cron (pid 812)".
 	LockHolder string `json:"lock_holder,omitempty"`
 }

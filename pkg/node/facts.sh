@@ -298,6 +298,7 @@ emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
 emit lock-holder lock_holder
 [ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }
 emit machine-id machine_id
+emit versionlock files /etc/yum/pluginconf.d/versionlock.list /etc/dnf/plugins/versionlock.list
 
 # The script of EL8 and later forks 50 times for each entry, whatever it is asked,
 # and its default is what saved_entry names of the entries that it shows, each
@@ -317,6 +318,7 @@ emit default-grub files /etc/default/grub
 emit sysconfig-kernel files /etc/sysconfig/kernel
 emit grub-cfg grub_cfg
 emit dead-man line /etc/systemd/system/fleetd-trial.service
+emit failed-trials files /var/lib/fleetd/failed-trials
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.

@@ -43,6 +43,7 @@ func Parse(output []byte) (Facts, error) {
 	f.MachineID = parseMachineID(sections.text("machine-id"))
 	f.Installed = parseRPM(sections.text("rpm"))
 	f.Boot = parseBoot(sections)
+	f.FailedTrials = parseFailedTrials(sections.ok("failed-trials"))
 	f.Kernels = parseKernels(sections.text("kernels"))
 	f.Mounts = parseMounts(sections.text("df"), sections.text("mounts"))
 	f.Boot.Grubenv = parseGrubenv(sections, f)

@@ -235,3 +235,17 @@ func ParseGrubenv(text string) map[string]string {
 	}
 	return out
 }
+
+// parseFailedTrials reads lines "RELEASE RUN TIME", the last of a release last.
+func parseFailedTrials(text string) map[string]string {
+	var out map[string]string
+	for _, l := range lines(text) {
+		if w := strings.Fields(l); len(w) == 3 {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[w[0]] = w[2]
+		}
+	}
+	return out
+}

@@ -83,6 +83,11 @@ func parseYum(s sections) PackageManager {
 	p.Excludes = append(conf["exclude"], conf["excludepkgs"]...)
 	slices.Sort(p.Excludes)
 	p.Excludes = slices.Compact(p.Excludes)
+	for _, l := range lines(s.text("versionlock")) {
+		if l = strings.TrimSpace(l); strings.Contains(l, "kernel") && !strings.HasPrefix(l, "#") && !strings.Contains(l, " ") {
+			p.VersionLocks = append(p.VersionLocks, l)
+		}
+	}
 	if holder := s.line("lock-holder"); holder != "" {
 		pid, command, _ := strings.Cut(holder, " ")
 		name, _, _ := strings.Cut(command, " ")

@@ -219,6 +219,7 @@ func (h hostPlay) onlyChecks() bool {
 func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 	steps := map[int]PlannedStep{}
 	state := before
+	var wrong []*Problem
 	for ti, task := range h.play.Tasks {
 		if !task.on(h.host) {
 			continue
@@ -249,8 +250,16 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 		change, after, err := m.Diff(h.host, seen, args)
 		if err != nil {
 			var problem *Problem
-			if errors.As(err, &problem) {
-				return nil, nil, err
+			switch {
+			case errors.As(err, &problem) && m.About().Guards == Changes:
+				// What a check finds leaves the state as it is: what else is wrong is
+				// told as well, so that a host is mended in one go.
+				wrong = append(wrong, AsProblem(err))
+				continue
+			case problem != nil:
+				return nil, nil, together(append(wrong, AsProblem(err)))
+			case len(wrong) > 0:
+				return nil, nil, together(wrong)
 			}
 			return nil, nil, fmt.Errorf("%s: cannot plan %q on %s: %w", task.Position, task.Name, h.host, err)
 		}
@@ -261,6 +270,9 @@ func (h hostPlay) diff(before State) (map[int]PlannedStep, State, error) {
 		if h.unsure.of(h.host, h.number, ti) && m.About().Open == "" {
 			steps[ti] = PlannedStep{Change: change, Open: open, Recheck: &Recheck{args}}
 		}
+	}
+	if len(wrong) > 0 {
+		return nil, nil, together(wrong)
 	}
 	return steps, state, nil
 }

@@ -62,6 +62,33 @@ type Module interface {
 	Undo(ctx context.Context, s Step) Outcome
 }
 
+// Keeper is a Module of which a later step needs that what it did still holds, as a
+// reboot needs that the node is still drained: a person may have given the node work
+// again while no fleetd was at it.
+type Keeper interface {
+	// Keeps looks whether what the step did, by Do or by Undo, still holds. Where it
+	// does not, the outcome is what becomes of the later step. It changes nothing.
+	Keeps(ctx context.Context, s Step, undo bool) (o Outcome, holds bool)
+}
+
+type keepersKey struct{}
+
+// WithKeepers returns a context for a step that asks before it takes its host out of
+// service.
+func WithKeepers(ctx context.Context, ask func(context.Context) (Outcome, bool)) context.Context {
+	return context.WithValue(ctx, keepersKey{}, ask)
+}
+
+// StillKept asks the steps before this one on its host whether what they did still
+// holds. A module asks right before it takes the host out of service; where it does
+// not hold, the outcome is its own.
+func StillKept(ctx context.Context) (o Outcome, holds bool) {
+	if ask, ok := ctx.Value(keepersKey{}).(func(context.Context) (Outcome, bool)); ok {
+		return ask(ctx)
+	}
+	return o, true
+}
+
 // Judge is a Differ whose compliance is more than that Diff would write nothing.
 type Judge interface {
 	// Judge holds the state of a host against what the arguments ask for.

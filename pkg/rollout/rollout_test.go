@@ -174,6 +174,44 @@ func TestComputeOfAGuardThatCannot(t *testing.T) {
 	}
 }
 
+// picky is a check that finds two things wrong.
+type picky struct{ check }
+
+func (picky) Diff(host string, _ State, _ Args) (Change, State, error) {
+	parts := []Problem{{Message: "full", Hint: "empty it"}, {Message: "cannot drain", Hint: "look why"}}
+	return Change{}, nil, fmt.Errorf("unfit: %w", &Problem{Message: "full; cannot drain", Hint: "empty it\nlook why", Parts: parts})
+}
+
+// TestComputeTellsAllThatIsWrong: a check that fails hides nothing of what tasks
+// behind it find, and nothing is told twice.
+func TestComputeTellsAllThatIsWrong(t *testing.T) {
+	hosts := map[string]Args{"a": {}}
+	d := Desired{Plays: []Play{{Batches: [][]string{{"a"}}, Tasks: []Task{
+		{Name: "check", Module: "picky", Args: hosts}, {Name: "drain", Module: "drain", Args: hosts},
+	}}}}
+	modules := map[string]Differ{"picky": picky{}, "drain": drain{}, "install": install{}}
+	one, two := Problem{Message: "full", Hint: "empty it"}, Problem{Message: "cannot drain", Hint: "look why"}
+	for _, c := range []struct {
+		last Task
+		want Problem
+	}{
+		{Task{Name: "drain", Module: "drain", Args: hosts}, Problem{Message: "full; cannot drain", Hint: "empty it\nlook why", Parts: []Problem{one, two}}},
+		{
+			Task{Name: "install", Module: "install", Args: map[string]Args{"a": {"version": "impossible"}}},
+			Problem{Message: "full; cannot drain; planning: no such version", Hint: "empty it\nlook why\npick another", Parts: []Problem{one, two, {Message: "planning: no such version", Hint: "pick another"}}},
+		},
+	} {
+		d.Plays[0].Tasks[1] = c.last
+		p, err := Compute(d, observed(t, map[string]string{"a": "1"}), modules, Basis{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]HostProblem{{"a", c.want}}, p.Problems()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.last.Name, diff)
+		}
+	}
+}
+
 func TestComputeLeavesHostsWithProblemsAlone(t *testing.T) {
 	obs := observed(t, map[string]string{"a": "1", "b": "1"})
 	p, err := Compute(desired(map[string]string{"a": "impossible", "b": "2"}), obs, testModules, Basis{})

@@ -77,6 +77,9 @@ type Problem struct {
 	// Unreachable is set when the host could not be talked to at all, as
 	// against a host that answered and refused.
 	Unreachable bool `json:"unreachable,omitempty"`
+	// Parts are the single problems where the message tells of several at once, or
+	// of one in a sentence about them all.
+	Parts []Problem `json:"parts,omitempty"`
 }
 
 func (p *Problem) Error() string { return p.Message }

@@ -482,34 +482,3 @@ func value(s string) string {
 	}
 	return sshexec.Printable(s)
 }
-
-// Problems writes hosts with problems, those with the same problem together.
-func Problems(w io.Writer, st Style, problems []rollout.HostProblem) {
-	type cause struct {
-		hosts []string
-		rollout.Problem
-		same bool // to the letter
-	}
-	var causes []*cause
-	at := map[string]*cause{}
-	for _, hp := range problems {
-		p := hp.Problem
-		p.Message, p.Hint = ofOne(hp.Host, p.Message), ofOne(hp.Host, p.Hint)
-		key := ofAny(hp.Host, p.Message) + "\x00\x00" + ofAny(hp.Host, p.Hint)
-		c, known := at[key]
-		if !known {
-			c = &cause{Problem: p, same: true}
-			at[key], causes = c, append(causes, c)
-		}
-		c.same = c.same && c.Problem == p
-		c.hosts = append(c.hosts, hp.Host)
-	}
-	for _, c := range causes {
-		indent(w, "  "+st.bold(hostNames(c.hosts))+": ", c.Message)
-		for _, more := range []string{c.Hint, asOf(c.hosts[0], c.same)} {
-			if more != "" {
-				indent(w, "      ", more)
-			}
-		}
-	}
-}

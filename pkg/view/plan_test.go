@@ -120,6 +120,11 @@ func TestProblems(t *testing.T) {
 		}})
 	}
 	problems = append(problems, rollout.HostProblem{Host: "web3", Problem: rollout.Problem{Message: "cannot read the facts: cannot connect to web3: 10.0.0.9:22 is silent"}})
+	for i, h := range []string{"db1", "db2"} { // the key is the host's own, and the hint has its address
+		problems = append(problems, rollout.HostProblem{Host: h, Problem: rollout.Problem{
+			Message: fmt.Sprintf("cannot connect to %s: host key is not known: SHA256:nPFLCT3DTUJqF6Cb6tnD1B1O3ZAkL3kxsEMbQWHrS%d8", h, i), Hint: fmt.Sprintf("ssh-keyscan fd00::%d >> known_hosts", i),
+		}})
+	}
 	problems = append(problems, rollout.HostProblem{Host: "node4", Problem: rollout.Problem{Message: "cannot install kernel-ml on node4: no"}})
 	var b strings.Builder
 	Problems(&b, Style{}, problems)
@@ -128,8 +133,11 @@ func TestProblems(t *testing.T) {
       there, try: df
   web[1:2],web10 (3 hosts): cannot read the facts: cannot connect to web1: 10.0.0.0:22 refuses connections
       is sshd running?
-      the words are those of web1; the others' differ in name and address alone
+      the words are those of web1; the others' differ in names, addresses, sizes and keys alone
   web3: cannot read the facts: cannot connect to web3: 10.0.0.9:22 is silent
+  db[1:2] (2 hosts): cannot connect to db1: host key is not known: SHA256:nPFLCT3DTUJqF6Cb6tnD1B1O3ZAkL3kxsEMbQWHrS08
+      ssh-keyscan fd00::0 >> known_hosts
+      the words are those of db1; the others' differ in names, addresses, sizes and keys alone
   node4: cannot install kernel-ml: no
 `
 	if b.String() != want {

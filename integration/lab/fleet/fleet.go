@@ -131,6 +131,7 @@ func felixFiles() (map[string]nodes.File, error) {
 		"/etc/systemd/system/felix-standin.service": {Content: []byte(`[Unit]
 Description=A stand-in for Felix
 After=ssh.service
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/libexec/fleetd-lab/calico-node -felix
 Restart=always

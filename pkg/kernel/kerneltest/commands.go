@@ -40,6 +40,16 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 	case c.Env["name"] == trialUnit:
 		n.log = append(n.log, map[bool]string{true: "arm ", false: "disarm "}[c.Env["unit"] != ""]+trialUnit)
 		return answer(n.deadMan(c.Env["unit"]), 0), nil
+	case strings.Contains(c.Script, "fsfreeze"):
+		n.log = append(n.log, "flush /boot")
+		if n.flavour == EL7 && n.behaviour.GrubDefault == "" {
+			return answer("error: syntax error.\n", 65), nil
+		}
+		return answer("", 0), nil
+	case c.Env["failed"] != "":
+		n.log = append(n.log, "record a failed trial")
+		n.recordFailed(c.Env["release"], c.Env["run"])
+		return answer("", 0), nil
 	case c.Env["trial"] != "":
 		n.log = append(n.log, "copy "+c.Env["real"]+" to "+c.Env["trial"])
 		return answer(n.copyFile(c.Env)), nil
@@ -74,8 +84,6 @@ func (n *Node) program(argv []string) (string, int) {
 			return "", 0
 		}
 		return n.env(), 0
-	case "sh": // syncs
-		return "", 0
 	case "rm":
 		return n.remove(argv[len(argv)-1])
 	case "uname":

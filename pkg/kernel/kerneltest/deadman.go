@@ -2,6 +2,8 @@ package kerneltest
 
 import (
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/fleetd/fleetd/pkg/node"
 )
@@ -52,4 +54,15 @@ func (n *Node) deadMan(text string) string {
 		return out + "ActiveState=active\n"
 	}
 	return out + "ActiveState=inactive\n"
+}
+
+// recordFailed is the script that keeps, or without a run forgets, that a kernel
+// failed a trial. The node's clock stands still.
+func (n *Node) recordFailed(release, run string) {
+	switch {
+	case run == "":
+		n.failed = slices.DeleteFunc(n.failed, func(l string) bool { return strings.HasPrefix(l, release+" ") })
+	case !slices.ContainsFunc(n.failed, func(l string) bool { return strings.Contains(l, " "+run+" ") }):
+		n.failed = append(n.failed, release+" "+run+" 2026-03-01T02:00:00Z")
+	}
 }

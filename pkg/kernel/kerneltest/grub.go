@@ -135,6 +135,9 @@ func (n *Node) addCopy(kernel, initrd, title string, add []string) {
 	add = slices.DeleteFunc(add, func(a string) bool { return a == "root=UUID=1" }) // info prints it
 	e.Args = n.updated(e.Args, add, nil)
 	n.entries = append([]node.BootEntry{e}, n.entries...)
+	if n.behaviour.AddingBreaks {
+		n.behaviour.GrubDefault = ""
+	}
 	if n.behaviour.AddingMovesDefault {
 		n.saved = e.Title
 	}

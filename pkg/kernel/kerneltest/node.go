@@ -73,7 +73,8 @@ type Behaviour struct {
 	DeadManTakes                 int
 	// NoTrialEntry: no entry for a trial can be made, TrialStays: none be removed.
 	// AddingMovesDefault: C grubby makes the entry that it adds the default.
-	NoTrialEntry, TrialStays, AddingMovesDefault bool
+	// AddingBreaks: it leaves a grub.cfg that does not parse.
+	NoTrialEntry, TrialStays, AddingMovesDefault, AddingBreaks bool
 	// InitRefuses fails init 6, YumFails the next so many transactions.
 	InitRefuses bool
 	YumFails    int
@@ -118,8 +119,10 @@ type World struct {
 	Running, Saved, Next string
 	// DeadMan is the unit of the dead-man switch that is there. Jumpy: the kernel
 	// panics when it is stuck, as a trial has told it.
-	DeadMan  string
-	Jumpy    bool
+	DeadMan string
+	Jumpy   bool
+	// Failed is the node's record of kernels that failed a trial.
+	Failed   []string
 	Entries  []node.BootEntry
 	Packages []node.Package
 	// Files are mode, owner and digest, by path.
@@ -145,6 +148,7 @@ type Node struct {
 	saved, next string
 	usedNext    bool // GRUB leaves an empty next_entry behind
 	unit        unit
+	failed      []string // the record of failed trials: "RELEASE RUN TIME"
 	packages    []node.Package
 	job         job
 	files       map[string]file
@@ -199,7 +203,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy,
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed),
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {

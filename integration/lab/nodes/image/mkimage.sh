@@ -134,7 +134,7 @@ chroot "$R" sh -c 'rpm --force-debian -i --noscripts /tmp/rpms/*.rpm'; rm -rf "$
 
 # GRUB with EL's names. Debian's tools look in /boot/grub, EL's in /boot/grub2.
 rm -rf "$R/boot/grub"; mkdir -p "$R/boot/grub2/i386-pc"; ln -s grub2 "$R/boot/grub"; ln -s ../boot/grub2/grub.cfg "$R/etc/grub2.cfg"
-ln -s grub-editenv "$R/usr/bin/grub2-editenv"
+for c in editenv script-check; do ln -s grub-$c "$R/usr/bin/grub2-$c"; done
 for c in set-default reboot; do ln -s grub-$c "$R/usr/sbin/grub2-$c"; done
 cp "$R"/usr/lib/grub/i386-pc/*.{mod,lst} "$R/boot/grub2/i386-pc/"
 args="ro console=ttyS0,115200n8 net.ifnames=0 crashkernel=auto panic=10 mitigations=off quiet"
