@@ -136,29 +136,32 @@ func (c *call) outcome(ctx context.Context) (o rollout.Outcome) {
 	do := m.Do
 	if c.task.Undo {
 		do = m.Undo
+	} else if o, ready := c.ready(ctx, m); !ready {
+		return o
 	}
 	if len(c.step.Change.Items) > 0 {
 		return c.items(ctx, do)
 	}
-	if c.task.Undo {
-		return do(ctx, c.step)
-	}
+	return do(ctx, c.step)
+}
+
+// ready decides what the plan left open, and looks again where it may have changed. It
+// reports whether the step is to be done.
+func (c *call) ready(ctx context.Context, m rollout.Module) (o rollout.Outcome, ready bool) {
 	if c.open != nil && c.open.Conditional() {
 		if o, wanted := c.wanted(); !wanted {
-			return o
+			return o, false
 		}
 	}
 	if c.recheck != nil {
 		if o, same := c.asReviewed(ctx, m); !same {
-			return o
+			return o, false
 		}
 	}
 	if c.open != nil && c.open.Late {
-		if o, resolved := c.resolve(m); !resolved {
-			return o
-		}
+		return c.resolve(m)
 	}
-	return m.Do(ctx, c.step)
+	return o, true
 }
 
 // wantedNote keeps that the condition of a step was true whose change was reviewed.

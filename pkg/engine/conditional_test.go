@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -55,13 +56,42 @@ func (l steady) Do(_ context.Context, s rollout.Step) rollout.Outcome {
 	return rollout.Did("raised")
 }
 
+// inParts is a level that is set in two parts, each of them steady.
+type inParts struct{ steady }
+
+func (l inParts) Diff(host string, st rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	c, after, err := l.steady.Diff(host, st, args)
+	for _, to := range []string{"2", "3"} {
+		c.Items = append(c.Items, rollout.Change{Action: rollout.Update, Summary: "raise to " + to, Data: []byte(to)})
+	}
+	return c, after, err
+}
+
+func (l inParts) Do(_ context.Context, s rollout.Step) rollout.Outcome {
+	if s.SoFar["half"] == "" {
+		return rollout.Intend("half", "yes")
+	}
+	l.world[s.Host], _ = strconv.ParseInt(string(s.Change.Data), 10, 64) // our own
+	return rollout.Did("raised")
+}
+
 // That the condition of a reviewed change was true is decided once: wherever fleetd is
 // killed after that, the change is made, whole and once; killed before, it is asked
 // again, and nothing of the change was made.
 func TestConditionKilledAtEveryEvent(t *testing.T) {
+	for name, module := range map[string]func(world map[string]int64) rollout.Module{
+		"whole":    func(w map[string]int64) rollout.Module { return steady{level{w}} },
+		"in parts": func(w map[string]int64) rollout.Module { return inParts{steady{level{w}}} },
+	} {
+		t.Run(name, func(t *testing.T) { killedAtEveryEvent(t, module) })
+	}
+}
+
+func killedAtEveryEvent(t *testing.T, module func(world map[string]int64) rollout.Module) {
+	t.Helper()
 	run := func(dies int) (events int, at int64, wanted bool, kind rollout.OutcomeKind) {
 		world := map[string]int64{"a": 1}
-		modules := map[string]rollout.Module{"level": steady{level{world}}}
+		modules := map[string]rollout.Module{"level": module(world)}
 		d := rollout.Desired{Plays: []rollout.Play{{Strategy: rollout.Linear, Batches: [][]string{{"a"}}, Tasks: []rollout.Task{{
 			Name: "raise", Module: "level", Args: map[string]rollout.Args{"a": {"to": int64(3)}},
 			Open: map[string]rollout.Open{"a": {Unknown: []string{"when: x"}, Data: []byte("{}")}},

@@ -114,11 +114,14 @@ func copyBook(t *testing.T, play string) (*folder, rollout.Plan, map[string]roll
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "node")
 	play = strings.ReplaceAll(play, "DIR", dir)
-	for name, text := range map[string]string{"f": "old\n", "gone": "gone\n", "../book/t.j2": "of {{ inventory_hostname }}\n", "../book/site.yml": play, "../book/hosts": "a\n"} {
+	for name, text := range map[string]string{"f": "old\n", "gone": "gone\n", "../book/t.j2": "of {{ inventory_hostname }}\n", "../book/site.yml": play, "../book/hosts": "a\n", "../book/files/tree/one": "1\n", "../book/files/tree/below/two": "2\n", "tree/below/two": "was\n"} {
 		p := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "../book/files/tree/empty"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	f := &folder{dir: dir, puts: map[string]int{}, dead: func() bool { return false }}
 	p, params := copyPlan(t, f, filepath.Join(dir, "../book"))
@@ -166,6 +169,8 @@ const undoPlay = `
     - copy: {content: "{{ item }}\n", dest: "DIR/f", mode: "0600"}
       loop: [one, two, two, one, two]
     - copy: {content: "two\n", dest: "DIR/sum"}
+    - copy: {src: tree, dest: DIR}
+    - copy: {src: tree/, dest: "DIR/tree/below/"}
     - file: {path: "DIR/{{ item }}", state: absent}
       loop: [sum, nothing, f]
 `
@@ -202,7 +207,14 @@ func TestUndoOfFilesKilledAtEveryEvent(t *testing.T) {
 	if len(r.LostHosts()) > 0 || filesIn(t, f.dir) == want {
 		t.Fatalf("undisturbed: lost %v, and it leaves\n%s", r.LostHosts(), filesIn(t, f.dir))
 	}
+	empty := filepath.Join(f.dir, "tree/empty")
+	if info, err := os.Stat(empty); err != nil || !info.IsDir() {
+		t.Errorf("the folder in which there is nothing: %v", err)
+	}
 	steps := back(f, params, r, 0)
+	if _, err := os.Stat(empty); err == nil {
+		t.Error("the folder in which there is nothing stays after the undo")
+	}
 	check := func(what string, at int, f *folder) {
 		if got := filesIn(t, f.dir); got != want {
 			t.Errorf("%s killed at event %d: the undo leaves\n%s\nnot\n%s", what, at, got, want)

@@ -51,8 +51,8 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 	return c.kept(c.loop.Resolver.Together(*c.open, items, ends))
 }
 
-// itemEnded is what has to be durable before the next item begins. What the module
-// noted of this one goes, but for what an undo needs.
+// itemEnded is what has to be durable before the next item begins. What was noted of
+// this one goes, but for what an undo needs; what was decided for all of them stays.
 func (c *call) itemEnded(n int, end rollout.Outcome) (rollout.Outcome, error) {
 	kept := rollout.ItemEnd{Outcome: end, Was: c.step.SoFar[rollout.WasNote]}
 	if c.task.NoLog {
@@ -67,7 +67,7 @@ func (c *call) itemEnded(n int, end rollout.Outcome) (rollout.Outcome, error) {
 	}
 	o := rollout.Intend(itemNote(n), string(raw))
 	for name := range c.step.SoFar {
-		if !strings.HasPrefix(name, rollout.ItemNotes) {
+		if !strings.HasPrefix(name, rollout.ItemNotes) && name != wantedNote && name != recheckedNote {
 			o = o.Note(name, "")
 		}
 	}
@@ -95,5 +95,27 @@ func (c *call) items(ctx context.Context, do func(context.Context, rollout.Step)
 			return rollout.RetryAfter(0, err)
 		}
 	}
-	return rollout.Did("%d items", len(c.step.Change.Items))
+	return c.allItems()
+}
+
+// allItems is the outcome of items that have all ended well. What they register
+// together is the change's Data.
+func (c *call) allItems() rollout.Outcome {
+	changed := 0
+	for n := range c.step.Change.Items {
+		var e rollout.ItemEnd
+		if json.Unmarshal([]byte(c.step.SoFar[itemNote(n)]), &e) == nil && e.Kind == rollout.Changed {
+			changed++
+		}
+	}
+	o := rollout.AlreadyDone("all %d are as they should be", len(c.step.Change.Items))
+	if changed > 0 {
+		o = rollout.Did("%d of %d changed", changed, len(c.step.Change.Items))
+	}
+	result := map[string]any{}
+	if json.Unmarshal(c.step.Change.Data, &result) == nil && len(result) > 0 {
+		result["changed"], result["failed"] = changed > 0, false
+		o.Result, _ = json.Marshal(result) // JSON that was read: it cannot fail
+	}
+	return o
 }

@@ -120,7 +120,7 @@ func contentParams() rollout.Params {
 
 func (copyModule) About() rollout.About {
 	return rollout.About{Open: rollout.Update, Params: with(contentParams(), rollout.Params{
-		"src":            {Type: rollout.File, Folder: "files", Remote: "remote_src", Help: "the file, in files/ beside the playbook or by its path"},
+		"src":            {Type: rollout.File, Folder: "files", Remote: "remote_src", Tree: true, Help: "the file or folder, in files/ beside the playbook or by its path; of a folder with / at its end what is in it"},
 		"content":        {Type: rollout.Any, Help: "what the file is to hold, instead of src"},
 		"remote_src":     {Type: rollout.Bool, Help: "src is a file on the node"},
 		"directory_mode": {Type: rollout.Any, Help: "the mode of folders that are made"},
@@ -294,7 +294,13 @@ func (m fileModule) Reads(args rollout.Args) []rollout.Read {
 	return readsOf(w, nil, err)
 }
 
-func (m copyModule) Reads(args rollout.Args) []rollout.Read     { return readsOf(m.wish(args)) }
+func (m copyModule) Reads(args rollout.Args) []rollout.Read {
+	if src, ok := folderOf(args); ok {
+		return src.reads(args)
+	}
+	return readsOf(m.wish(args))
+}
+
 func (m templateModule) Reads(args rollout.Args) []rollout.Read { return readsOf(m.wish(args)) }
 
 // readsOf are the facts for a wish; only those of the machine where the run makes it.
@@ -317,6 +323,9 @@ func (m fileModule) Diff(host string, before rollout.State, args rollout.Args) (
 }
 
 func (m copyModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
+	if src, ok := folderOf(args); ok {
+		return src.diff(host, before, args)
+	}
 	w, content, err := m.wish(args)
 	return diffOf("copy", host, before, w, content, err)
 }

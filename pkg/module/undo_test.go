@@ -3,6 +3,7 @@ package module_test
 import (
 	"encoding/json"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -185,5 +186,33 @@ func TestNothingIsChangedThatIsNotInThePlan(t *testing.T) {
 	o := m.Do(t.Context(), rollout.Step{Host: "a", Change: change, Attempt: 1})
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "the plan has nothing to change there") {
 		t.Errorf("%+v", o)
+	}
+}
+
+// The plan of a folder names each file that would change, and nothing but those.
+func TestPlanOfAFolder(t *testing.T) {
+	plan, _, _ := planned(t, txtar.Parse([]byte(`
+-- site.yml --
+- hosts: a
+  tasks:
+    - copy: {src: tree/, dest: "{{ work }}/at", mode: "0644"}
+-- files/tree/same --
+same
+-- files/tree/new --
+new
+-- files/tree/sub/other --
+other
+-- at/same --
+same
+-- at/sub/other --
+old
+`)))
+	s, _ := plan.Step(rollout.StepID{Host: "a"})
+	var names []string
+	for _, f := range s.Change.Fields {
+		names = append(names, path.Base(f.Name))
+	}
+	if d := cmp.Diff([]string{"new", "other"}, names); d != "" || s.Change.Action != rollout.Update || !strings.Contains(s.Change.Summary, "2 of 3 files") {
+		t.Errorf("%s %s (-want +got)\n%s\n%+v", s.Change.Action, s.Change.Summary, d, s.Change.Fields)
 	}
 }

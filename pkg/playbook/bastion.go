@@ -3,11 +3,7 @@ package playbook
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"path"
-	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -62,7 +58,7 @@ func (t *taskRun) source(c *compiler, p param, spec rollout.Param, s jinja.Scope
 	if err != nil {
 		return nil, err
 	}
-	file, err := c.find(t, spec.Folder, text)
+	file, err := c.find(t, spec, text)
 	if err != nil {
 		return nil, err
 	}
@@ -93,69 +89,6 @@ func named(spec rollout.Param, v string) (name, args string, err error) {
 		return "", "", fmt.Errorf("the name of the file in %q cannot be read", v)
 	}
 	return found[0].Text, words.Join(all[1:]), nil
-}
-
-// find reads the file of that name: as in Ansible first in the folder (files,
-// templates) beside the task, then beside the task, and then beside the playbook.
-func (c *compiler) find(t *taskRun, folder, name string) (rollout.LocalFile, error) {
-	var at []string
-	if strings.HasPrefix(name, "/") {
-		at = []string{c.load.clean(name)}
-	} else {
-		for _, dir := range []string{path.Dir(t.src.path), path.Dir(c.load.top)} {
-			if first, _, _ := strings.Cut(name, "/"); first != folder {
-				at = append(at, path.Join(dir, folder, name))
-			}
-			at = append(at, path.Join(dir, name))
-		}
-	}
-	for _, file := range at {
-		if !fs.ValidPath(file) {
-			continue
-		}
-		info, err := fs.Stat(c.load.fsys, file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && info.IsDir() {
-			return rollout.LocalFile{}, fmt.Errorf("%s is a folder, and fleetd copies files: name each file, with a loop", c.load.opts.shown(file))
-		}
-		if err == nil && info.Size() > rollout.MostContent {
-			return rollout.LocalFile{}, fmt.Errorf("%s has %d bytes, and %d MiB are the most that a plan holds of a file: put it on the node another way, such as get_url in a command", c.load.opts.shown(file), info.Size(), rollout.MostContent>>20)
-		}
-		var data []byte
-		if err == nil {
-			data, err = c.load.contents(file)
-		}
-		if err != nil {
-			return rollout.LocalFile{}, fmt.Errorf("cannot read %s: %w", c.load.opts.shown(file), err)
-		}
-		if strings.HasPrefix(string(data), "$ANSIBLE_VAULT;") {
-			return rollout.LocalFile{}, fmt.Errorf("%s is encrypted with ansible-vault, and what a plan holds is no secret", c.load.opts.shown(file))
-		}
-		if data == nil {
-			data = []byte{} // nothing is a content, too
-		}
-		// All hosts share it: a large fleet may get a large file.
-		return rollout.LocalFile{Name: name, Path: path.Join(c.load.opts.Dir, file), Mode: permissions(info.Mode()), Content: data}, nil
-	}
-	var looked []string
-	for _, file := range at {
-		if shown := c.load.opts.shown(file); !slices.Contains(looked, shown) {
-			looked = append(looked, shown)
-		}
-	}
-	return rollout.LocalFile{}, fmt.Errorf("there is no file %q: looked for %s", name, strings.Join(looked, ", "))
-}
-
-func permissions(m fs.FileMode) string {
-	bits := uint64(m.Perm())
-	for bit, flag := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if m&flag != 0 {
-			bits |= bit
-		}
-	}
-	return "0" + strconv.FormatUint(bits, 8)
 }
 
 // rendered is the file with what its template prints for content. options are the
@@ -289,7 +222,10 @@ func (t *taskRun) keepFiles(k *keeper, out *rollout.Open, host *scope) *Error {
 				src, _, err = named(spec, src)
 			}
 			if err == nil {
-				file, err = s.c.find(t, spec.Folder, src)
+				file, err = s.c.find(t, spec, src)
+			}
+			if err == nil && file.Dir {
+				err = fmt.Errorf("%s is a folder, and how it is copied cannot depend on a result of the run; only whether it is can", src)
 			}
 			if err != nil {
 				return t.fileWrong(p, spec, err)

@@ -3,6 +3,7 @@ package playbook
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 // fileModules have parameters that name files of the bastion.
 func fileModules() map[string]rollout.Params {
 	out := maps.Clone(testModules)
-	out["ansible.builtin.copy"] = rollout.Params{"src": {Type: rollout.File, Folder: "files", Remote: "remote_src"}, "dest": {Type: rollout.String}, "remote_src": {Type: rollout.Bool}}
+	out["ansible.builtin.copy"] = rollout.Params{"src": {Type: rollout.File, Folder: "files", Remote: "remote_src", Tree: true}, "dest": {Type: rollout.String}, "remote_src": {Type: rollout.Bool}}
 	out["ansible.builtin.template"] = rollout.Params{"src": {Type: rollout.Template, Folder: "templates", Required: true}, "dest": {Type: rollout.String}}
 	out["ansible.builtin.script"] = rollout.Params{"cmd": {Type: rollout.File, FreeForm: true, Line: true, Folder: "files"}}
 	out["ansible.builtin.command"] = rollout.Params{"cmd": {Type: rollout.String, FreeForm: true}}
@@ -80,12 +81,61 @@ func TestFilesOfTasks(t *testing.T) {
 	}
 }
 
+// Of a folder is taken what is below it, and each file is one of those that were read;
+// whether it is copied may hang on a result.
+func TestFolders(t *testing.T) {
+	pb, tasks, err := compiled(t, `
+  - copy: {src: tree/, dest: /x}
+  - command: uptime
+    register: r
+  - copy: {src: tree, dest: /x}
+    when: r.rc == 0
+`, map[string]string{"files/tree/b/c/2": "two", "files/tree/a": "one", "files/other": "not read"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ti := range []int{0, 2} {
+		src, _ := tasks[ti].Args["h"]["src"].(rollout.LocalFile)
+		var got []string
+		for _, f := range src.Tree {
+			got = append(got, f.Name+": "+string(f.Content))
+		}
+		if d := cmp.Diff([]string{"a: one", "b/c/2: two"}, got); d != "" || !src.Dir {
+			t.Errorf("task %d (-want +got)\n%s", ti+1, d)
+		}
+	}
+	if o := tasks[2].Open["h"]; !o.Conditional() {
+		t.Errorf("its condition is no condition: %+v", o)
+	}
+	if files := pb.Files(); files["files/tree/a"] == "" || files["files/tree/b/c/2"] == "" || files["files/other"] != "" {
+		t.Errorf("read were %v", files)
+	}
+	many := map[string]string{}
+	for n := range mostInFolder + 1 {
+		many[fmt.Sprint("files/tree/", n)] = ""
+	}
+	if _, _, err := compiled(t, "  - copy: {src: tree}\n", many, nil); err == nil || !strings.Contains(err.Error(), "more than 1000 files") {
+		t.Errorf("too many files: %v", err)
+	}
+	large := map[string]string{}
+	for n := range 5 {
+		large[fmt.Sprint("files/tree/", n)] = strings.Repeat("x", 4<<20)
+	}
+	if _, _, err := compiled(t, "  - copy: {src: tree}\n", large, nil); err == nil || !strings.Contains(err.Error(), "more than 16 MiB") {
+		t.Errorf("too much: %v", err)
+	}
+}
+
 // What cannot be taken is told, with its reason.
 func TestFilesThatAreRefused(t *testing.T) {
 	secret := value.NewSecret(text.Place{File: "vault"}, func() (any, error) { return "hunter2", nil })
 	for _, c := range []struct{ task, file, why string }{
 		{"copy: {src: none}", "", `there is no file "none"`},
-		{"copy: {src: dir}", "files/dir/x", "is a folder"},
+		{"template: {src: dir}", "templates/dir/x", "is a folder, and a file is wanted"},
+		{"copy: {src: dir}\n    loop: [1]", "files/dir/x", "is a folder, which a loop cannot copy"},
+		{"copy: {src: \"{{ item }}\"}\n    loop: [dir]", "files/dir/x", "is a folder, which a loop cannot copy"},
+		{"command: uptime\n    register: r\n  - copy: {src: dir, dest: \"{{ r.stdout }}\"}", "files/dir/x", "only whether it is can"},
+		{"copy: {src: dir}", "files/dir/sealed", "encrypted with ansible-vault"},
 		{"copy: {src: big}", "files/big", "4 MiB are the most"},
 		{"copy: {src: ../../up}", "", "there is no file"},
 		{"copy: {src: sealed}", "files/sealed", "encrypted with ansible-vault"},
@@ -95,7 +145,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		{"copy: {src: \"{{ secret }}\"}", "", "is a vault secret"},
 		{"script: ''", "", "needs the parameter"},
 	} {
-		content := map[string]string{"files/big": strings.Repeat("x", 4<<20+1), "files/sealed": "$ANSIBLE_VAULT;1.1;AES256\n00", "templates/secret.j2": "a {{ secret }}", "templates/binary.j2": "\xff", "templates/undefined.j2": "x\n{{ nowhere }}"}[c.file]
+		content := map[string]string{"files/big": strings.Repeat("x", 4<<20+1), "files/sealed": "$ANSIBLE_VAULT;1.1;AES256\n00", "files/dir/sealed": "$ANSIBLE_VAULT;1.1;AES256\n00", "templates/secret.j2": "a {{ secret }}", "templates/binary.j2": "\xff", "templates/undefined.j2": "x\n{{ nowhere }}"}[c.file]
 		files := map[string]string{}
 		if c.file != "" {
 			files[c.file] = content

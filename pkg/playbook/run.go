@@ -111,9 +111,10 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 		return false
 	}
 	unknowns = append(unknowns, open...)
-	// What a step of fleetd's own does was reviewed, and only whether it is done may be
-	// unknown. (A condition is asked for each item of a loop.)
-	conditional := len(unknowns) > 0 && len(open) == 0 && t.loop == nil && !strings.HasPrefix(t.module.name, builtinPrefix)
+	// What a step of fleetd's own does, or one that copies a folder, was reviewed, and
+	// only whether it is done may be unknown. (A condition is asked for each item of a
+	// loop.)
+	conditional := len(unknowns) > 0 && len(open) == 0 && t.loop == nil && (!strings.HasPrefix(t.module.name, builtinPrefix) || hasFolder(args))
 	late := !conditional && len(unknowns) > 0 || t.loop != nil
 	if !late {
 		t.out.Args[s.host] = args
@@ -128,6 +129,15 @@ func (t *taskRun) compile(c *compiler, s *scope) bool {
 		t.out.Open[s.host] = o
 	}
 	return true
+}
+
+func hasFolder(args rollout.Args) bool {
+	for _, v := range args {
+		if file, ok := v.(rollout.LocalFile); ok && file.Dir {
+			return true
+		}
+	}
+	return false
 }
 
 // resolve tells the arguments, and those that a result of the run decides; ok is

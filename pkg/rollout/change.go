@@ -58,8 +58,8 @@ type Change struct {
 	// Was is, of a change that is taken back, what the step found before it changed
 	// anything, in the module's own words.
 	Was json.RawMessage `json:"was,omitempty"`
-	// Items are, of what takes back a loop, the changes that its items made, in the
-	// order in which they are done.
+	// Items are changes of which it consists, in the order in which they are done: of
+	// the files of a folder, or of what takes back a loop.
 	Items []Change `json:"items,omitempty"`
 }
 

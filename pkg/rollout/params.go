@@ -21,6 +21,8 @@ type Param struct {
 	// playbook. Remote names a parameter of the type Bool: where it is true, the file
 	// is one of the node, and the value a String.
 	Folder, Remote string
+	// Tree is set where it may be a folder, too, and what is in it is meant.
+	Tree bool
 	// Line is set where the value is a command line, the first word of which names
 	// the file.
 	Line bool
@@ -78,6 +80,10 @@ type LocalFile struct {
 	Content []byte
 	// Args is what stands behind the name on its line.
 	Args string
+	// Dir is set for a folder. Tree is what is below it: files, each named by its path
+	// from there, and folders in which there is nothing.
+	Dir  bool
+	Tree []LocalFile
 }
 
 // The parameters beside a Template by which it is read.
