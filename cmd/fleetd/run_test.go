@@ -105,6 +105,15 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			b.BootFreeMB = 30 + int(args[0][1]-'0') // each node another size
 		case "fixed": // is its default
 			b.GrubDefault = "0"
+		case "gone": // is every repository
+			b.RepoGone = true
+		case "ill": // is the node on its new kernel
+			b.Health = func(release string, _ int) string {
+				if release == kerneltest.OldRelease(kerneltest.EL7) {
+					return kerneltest.Healthy
+				}
+				return kerneltest.Healthy + "failed iscsid.service\n"
+			}
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:

@@ -6,6 +6,7 @@
 // Modules (see [Modules]):
 //
 //	fleetd.kernel.preflight    is the node fit for the change?
+//	fleetd.kernel.stage        the packages wait on the node, checked
 //	fleetd.kernel.package      the package is installed, the default entry is as it was
 //	fleetd.kernel.trial_boot   the new kernel is booted once, and proven
 //	fleetd.kernel.default      the new kernel is the default
