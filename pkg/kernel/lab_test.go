@@ -341,6 +341,15 @@ func (m *machine) faults(before node.Facts) {
 		}
 		return m.lab.NoRootOn(ctx, i, pattern)
 	}
+	unit := func(_ context.Context, _ int, pattern string) error {
+		const file = "/etc/systemd/system/lab-unwell.service"
+		script := "systemctl disable -q lab-unwell; rm -f " + file
+		if pattern != "" {
+			script = "printf '[Unit]\\nConditionKernelVersion=" + pattern + "\\n[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n' >" + file + "; systemctl enable -q lab-unwell"
+		}
+		m.on(script)
+		return nil
+	}
 	const goesOff = "fleetd: nobody has logged in for 90 s"
 	for _, fault := range []struct {
 		name string
@@ -350,6 +359,7 @@ func (m *machine) faults(before node.Facts) {
 		// reset: nothing else helps.
 		reset bool
 	}{
+		{"a unit fails", unit, "reboot: Restarting system", false},
 		{"no network", m.lab.NoNetworkOn, goesOff, false},
 		{"emergency.target", m.lab.EmergencyOn, goesOff, false},
 		{"no root file system", noRoot, "Boot has failed", false},

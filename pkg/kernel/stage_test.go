@@ -219,3 +219,28 @@ func TestParseStaged(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlike: what would be staged is held against what a plan installs, host by host.
+func TestUnlike(t *testing.T) {
+	step := func(action rollout.Action, fields ...rollout.Field) rollout.PlannedStep {
+		return rollout.PlannedStep{Change: rollout.Change{Action: action, Fields: fields}}
+	}
+	old, newer := rollout.Field{Name: "package", After: "kernel-ml-6.1.4"}, rollout.Field{Name: "package", After: "kernel-ml-6.1.5"}
+	headers := rollout.Field{Name: "package that yum upgrades with it", Before: "kernel-ml-headers-6.0.1", After: "kernel-ml-headers-6.1.5"}
+	of := func(module string, steps map[string]rollout.PlannedStep) *rollout.Plan {
+		return &rollout.Plan{Plays: []rollout.PlannedPlay{{Batches: [][]string{{"n1", "n2", "n3", "n4", "n5"}}, Tasks: []rollout.PlannedTask{{Module: module, Steps: steps}}}}}
+	}
+	reviewed := of("fleetd.kernel.package", map[string]rollout.PlannedStep{
+		"n1": step(rollout.Create, old), "n2": step(rollout.Create, old), "n3": step(rollout.Create, old), "n4": step(rollout.NoOp),
+	})
+	staging := of(stageName, map[string]rollout.PlannedStep{
+		"n1": step(rollout.Create, old), "n2": step(rollout.NoOp, old), "n3": step(rollout.Create, newer, headers), "n4": step(rollout.NoOp), "n5": step(rollout.Create, old),
+	})
+	want := []string{
+		"n3: the plan installs kernel-ml-6.1.4, to be had is kernel-ml-6.1.5, kernel-ml-headers-6.1.5 instead of kernel-ml-headers-6.0.1",
+		"n5: the plan installs nothing, to be had is kernel-ml-6.1.4",
+	}
+	if diff := cmp.Diff(want, Unlike(reviewed, staging)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
