@@ -129,7 +129,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	}
 	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
-		err = reboot(l.ctx, l.remote, s, before)
+		err = reboot(l.ctx, l.remote, s, before, j.reason())
 	}
 	switch {
 	case err == nil:
@@ -199,8 +199,8 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 
 // reboot asks for it, on the boot with this boot_id only: a command that was
 // slow to arrive cannot reboot a node twice.
-func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error {
-	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id), Become: s.Become, Timeout: time.Minute})
+func reboot(ctx context.Context, r node.Remote, s rollout.Step, id, why string) error {
+	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id, why), Become: s.Become, Timeout: time.Minute})
 	switch {
 	case err != nil:
 		// The connection may go down under the answer. Whether the node reboots
@@ -216,8 +216,19 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
 }
 
-func rebootScript(id string) string {
-	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}))
+// reason is what the node's own log and whoever is logged in there are told.
+func (j journey) reason() string {
+	if j.trial {
+		return fmt.Sprintf("fleetd reboots this machine into kernel %s, on trial; %s stays the default", j.to, j.from)
+	}
+	return fmt.Sprintf("fleetd reboots this machine into kernel %s", j.to)
+}
+
+// rebootScript waits for nobody's terminal.
+func rebootScript(id, why string) string {
+	why = sshexec.QuoteArgv([]string{why})
+	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nlogger -t fleetd -p daemon.notice %[3]s 2>/dev/null\n"+
+		"echo %[3]s | wall >/dev/null 2>&1 &\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}), why)
 }
 
 // await waits for a node that does not answer, with err, or that answers from
