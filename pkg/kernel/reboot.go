@@ -23,11 +23,13 @@ type journey struct {
 }
 
 // The notes of a journey: the boot_id from before the reboot, when the reboot was
-// asked for, and that GRUB had left next_entry set after it.
+// asked for, that GRUB had left next_entry set after it, and the boot in which the
+// kernel was found to be the right one, and nothing left of the trial.
 const (
 	noteBootID = "boot_id"
 	noteAsked  = "asked"
 	noteStuck  = "stuck"
+	noteClean  = "clean"
 )
 
 const bootPoll = 5 * time.Second
@@ -58,6 +60,8 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 		return rollout.Fail(context.Cause(ctx))
 	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err)
+	case err == nil && s.SoFar[noteClean] == now:
+		return j.settled(l, now, s.SoFar[noteStuck] != "", nil)
 	case err == nil && now != before:
 		return j.judge(l, now)
 	case err != nil || s.SoFar[noteAsked] != "":
@@ -307,22 +311,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 		return rollout.Fail(left)
 	}
 	if running == j.to {
-		if o, well := j.asWell(l, boot); !well {
-			if stuck {
-				o = o.Note(noteStuck, "yes")
-			}
-			return o
-		}
-		if j.retryFailed {
-			left = errors.Join(left, l.recordFailed(j.to, ""))
-		}
-		switch {
-		case left != nil:
-			return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
-		case stuck:
-			return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
-		}
-		return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
+		return j.settled(l, boot, stuck, left)
 	}
 	if j.trial && !stuck {
 		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
@@ -341,4 +330,30 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 		p.Message += "; " + left.Error()
 	}
 	return rollout.Fail(p)
+}
+
+// settled ends a journey that has led into the right kernel, once the node is as well
+// on it as before. stuck is that GRUB had left next_entry set, left why not all of the
+// trial was taken away.
+func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.Outcome {
+	host := l.step.Host
+	if o, well := j.asWell(l, boot); !well {
+		if stuck {
+			o = o.Note(noteStuck, "yes")
+		}
+		if left == nil {
+			o = o.Note(noteClean, boot)
+		}
+		return o
+	}
+	if j.retryFailed {
+		left = errors.Join(left, l.recordFailed(j.to, ""))
+	}
+	switch {
+	case left != nil:
+		return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
+	case stuck:
+		return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
+	}
+	return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
 }
