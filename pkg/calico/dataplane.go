@@ -30,6 +30,8 @@ type dataplaneData struct {
 	Stall     string `json:"stall"`
 	// OnFailure is what is done with a flip that stands still.
 	OnFailure string `json:"on_failure,omitempty"`
+	// Probes is set where Services are asked for meanwhile.
+	Probes *probing `json:"probes,omitempty"`
 }
 
 // What is done with a flip that stands still.
@@ -90,6 +92,10 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if want == BPF && !f.Installation.Automatic() && !f.Endpoint.Exists {
 		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})
 	}
+	probes, err := probesOf(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true, BackDisruptive: true,
 		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
@@ -97,7 +103,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Back:    fmt.Sprintf("move the data plane back to %s", have),
 		Data: cluster.Pack(dataplaneData{
 			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
-			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
+			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure, Probes: probes,
 		}),
 	}
 	if want == BPF && f.Installation.Automatic() {
@@ -124,6 +130,9 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 			c.Reasons = append(c.Reasons, "the operator refuses Iptables while bpfNetworkBootstrap is Enabled")
 		}
 	}
+	if want == BPF && probes != nil {
+		c.Reasons = append(c.Reasons, fmt.Sprintf("a path to a Service that answered before and does not for %s once the nodes are proven ends it, as on_failure says", lostPatience))
+	}
 	c.Fields = append(c.Fields, rollout.Field{Name: "FelixConfiguration bpfEnabled (by the operator)", Before: f.Felix.BPFEnabled, After: fmt.Sprint(want == BPF)})
 	f.Installation.LinuxDataplane, f.Installation.Computed = want, want
 	switch {
@@ -144,9 +153,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
 		if why := c.SoFar[reverting]; why != "" {
-			return m.d.revert(ctx, c, d, why)
+			return m.d.withEvidence(ctx, m.d.revert(ctx, c, d, why), d.Probes)
 		}
-		return m.d.flip(ctx, c, d.After, d.forth(), d.Stall, func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) })
+		return m.d.withEvidence(ctx, m.d.flip(ctx, c, move{
+			want: d.After, change: d.forth(), stall: d.Stall, probes: d.Probes,
+			giveUp: func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) },
+		}), d.Probes)
 	})
 }
 
@@ -155,7 +167,7 @@ func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 		if d.Asked {
 			return rollout.AlreadyDone("the data plane was asked for before this run")
 		}
-		return m.d.flip(ctx, c, d.before(), d.back(), d.Stall, nil)
+		return m.d.flip(ctx, c, move{want: d.before(), change: d.back(), stall: d.Stall})
 	})
 }
 
@@ -199,10 +211,22 @@ func (d dataplaneData) back() installationPatch {
 	return p
 }
 
+// move is a change of the data plane, there or back.
+type move struct {
+	want   DataPlane
+	change installationPatch
+	stall  string
+	// probes is set where Services are asked for meanwhile.
+	probes *probing
+	// giveUp, if set, is the end of one that stands still.
+	giveUp func(*rollout.Problem) rollout.Outcome
+}
+
 // flip asks for a data plane in one patch and watches it arrive: first in the
-// cluster's objects, then, if it is BPF, on every node.
-func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change installationPatch, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
-	stall, err := parseStall(stallText)
+// cluster's objects, then, if it is BPF, on every node, and in what Services answer.
+func (d Deps) flip(ctx context.Context, c *cluster.Call, m move) rollout.Outcome {
+	want := m.want
+	stall, err := parseStall(m.stall)
 	if err != nil {
 		return rollout.Fail(err)
 	}
@@ -214,7 +238,7 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change 
 		if f.Felix.ByHand() {
 			return rollout.Fail(f.byHand())
 		}
-		if err := patchInstallation(ctx, d.Client, change); err != nil {
+		if err := patchInstallation(ctx, d.Client, m.change); err != nil {
 			return c.Failed(err)
 		}
 		return rollout.WaitFor(cluster.PollEvery, "the operator is to act on linuxDataplane %s", want)
@@ -239,13 +263,13 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change 
 		degraded: f.degraded(),
 		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
 		laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
-		giveUp:   giveUp,
+		giveUp:   m.giveUp,
 	}
 	switch {
 	case !done:
 		return await(c, stall, r)
 	case want == BPF:
-		return d.awaitProof(ctx, c, stall, r)
+		return d.awaitProof(ctx, c, stall, r, m.probes)
 	}
 	return c.Done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), cmp.Or(f.Felix.BPFEnabled, "not set"))
 }
@@ -254,7 +278,7 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change 
 // showing it for a while: bpfEnabled is a request, Felix restarts itself only
 // then, its readiness may stay green meanwhile, and where the kernel refuses it
 // goes on without.
-func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll) rollout.Outcome {
+func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll, probes *probing) rollout.Outcome {
 	p, err := d.prove(ctx, BPF)
 	if err != nil {
 		return c.Failed(err)
@@ -271,7 +295,23 @@ func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Durati
 	if c.Steady("proven", p.Mark) < watchFor {
 		return rollout.WaitFor(askAgain(p.Nodes), "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
 	}
-	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+	if probes == nil {
+		return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+	}
+	e, err := d.lookAtProbes(ctx, *probes, false)
+	if err != nil {
+		return c.Failed(err)
+	}
+	if lost := e.Lost(); len(lost) > 0 {
+		r.now, r.mark, r.laggards = "what answered before does not now: "+cluster.Few(lost), "lost", nil
+		r.hint = "see kubectl -n kube-system get endpoints,pods -o wide, and calico-node -bpf nat dump in these nodes' calico-node; " + r.hint
+		o := await(c, lostPatience, r)
+		if o.Kind == rollout.Waiting {
+			o.After = askAgain(p.Nodes)
+		}
+		return o
+	}
+	return noted(c.Done("the data plane is BPF, proven on %d nodes; %s", p.Nodes, gapText(e)), e)
 }
 
 // giveUp is the end of a flip that stands still: the data plane is taken back
@@ -293,7 +333,7 @@ func (d Deps) giveUp(ctx context.Context, c *cluster.Call, data dataplaneData, p
 
 // revert takes the data plane back and then fails with the reason.
 func (d Deps) revert(ctx context.Context, c *cluster.Call, data dataplaneData, why string) rollout.Outcome {
-	o := d.flip(ctx, c, data.before(), data.back(), data.Stall, nil)
+	o := d.flip(ctx, c, move{want: data.before(), change: data.back(), stall: data.Stall})
 	switch {
 	case !o.Final():
 		o.Message = "taking the data plane back: " + o.Message
