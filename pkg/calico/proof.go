@@ -129,9 +129,12 @@ type proof struct {
 	Unproven []string
 	// Mark changes when a node is proven, is lost, or its Felix has restarted.
 	Mark string
-	// Nodes is how many were to be asked.
-	Nodes int
+	// Nodes is how many were to be asked, Unasked how many of them could not be.
+	Nodes, Unasked int
 }
+
+// unasked begins why a node could not be asked.
+const unasked = "it cannot be asked: "
 
 // prove asks every node of the cluster over SSH whether Felix runs the data
 // plane now, one round trip each. A node that cannot be asked is unproven. The
@@ -154,6 +157,9 @@ func (d Deps) prove(ctx context.Context, want DataPlane) (proof, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if strings.HasPrefix(why, unasked) {
+				p.Unasked++
+			}
 			if why != "" {
 				p.Unproven = append(p.Unproven, fmt.Sprintf("%s (%s)", n.Name, why))
 				return
@@ -175,7 +181,7 @@ func (d Deps) ask(ctx context.Context, nodes []cluster.Node, command func(cluste
 	for _, n := range nodes {
 		host, ok := hosts[n.Name]
 		if !ok {
-			answer(n, "", "it cannot be asked: no host of the inventory is this node")
+			answer(n, "", unasked+"no host of the inventory is this node")
 			continue
 		}
 		g.Go(func() error {
@@ -192,9 +198,9 @@ func (d Deps) ask(ctx context.Context, nodes []cluster.Node, command func(cluste
 func answerOf(res sshexec.Result, err error) (out, why string) {
 	switch {
 	case err != nil:
-		return "", "it cannot be asked: " + err.Error()
+		return "", unasked + err.Error()
 	case res.ExitStatus != 0:
-		return "", fmt.Sprintf("it cannot be asked: exit status %d: %q", res.ExitStatus, clipped(strings.TrimSpace(string(res.Stderr))))
+		return "", fmt.Sprintf(unasked+"exit status %d: %q", res.ExitStatus, clipped(strings.TrimSpace(string(res.Stderr))))
 	}
 	return string(res.Stdout), ""
 }
