@@ -12,17 +12,17 @@ const hintBecomePassword = "set ansible_become_password, or give it with --ask-b
 func becomeOp(t Target) string { return "become " + t.Become.user() }
 
 func wrongBecomePassword(t Target, method string) error {
-	return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s: wrong password", method),
-		hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
+	return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s: wrong password", method),
+		Hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
 }
 
 // becomeLate explains a become that neither came to our shell nor asked what it was
 // told to ask: PAM modules such as pam_sss have questions of their own.
 func becomeLate(t Target, method, question string, after time.Duration) error {
-	f := &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s did not come to an end within %v", method, after)}
+	f := &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s did not come to an end within %v", method, after)}
 	if question != "" {
-		f.err = fmt.Errorf("%s asks %q, which is not the question for the password", method, question)
-		f.hint = "for sudo put \"Defaults passprompt_override\" into the host's sudoers"
+		f.Err = fmt.Errorf("%s asks %q, which is not the question for the password", method, question)
+		f.Hint = "for sudo put \"Defaults passprompt_override\" into the host's sudoers"
 	}
 	return f
 }
@@ -48,20 +48,20 @@ func becomeFault(t Target, method, said string, code, asked int) error {
 	op := becomeOp(t)
 	switch {
 	case code == 127 || has("sudo: not found", "su: not found", "sudo: command not found", "su: command not found"):
-		return &fault{kind: KindBecome, op: op, err: fmt.Errorf("%s is not installed", method), hint: "log in as root, or install " + method}
+		return &Error{Kind: KindBecome, Op: op, Err: fmt.Errorf("%s is not installed", method), Hint: "log in as root, or install " + method}
 	case asked > 0 && has("incorrect password", "authentication failure", "sorry, try again"):
 		return wrongBecomePassword(t, method)
 	case has("must have a tty", "a terminal is required", "no tty present", "must be run from a terminal"):
 		if has("password") {
-			return &fault{kind: KindBecome, op: op, err: detail(method + " needs a password"), hint: hintBecomePassword}
+			return &Error{Kind: KindBecome, Op: op, Err: detail(method + " needs a password"), Hint: hintBecomePassword}
 		}
-		return &fault{kind: KindBecome, op: op, err: detail(method + " wants a terminal"), hint: "remove requiretty from sudoers for this user"}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + " wants a terminal"), Hint: "remove requiretty from sudoers for this user"}
 	case has("a password is required"):
-		return &fault{kind: KindBecome, op: op, err: errors.New(method + " needs a password"), hint: hintBecomePassword}
+		return &Error{Kind: KindBecome, Op: op, Err: errors.New(method + " needs a password"), Hint: hintBecomePassword}
 	case has("account has expired", "account expired", "password has expired", "password expired", "account validation failure"):
-		return &fault{kind: KindBecome, op: op, err: detail(method + ": the account or its password has expired")}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + ": the account or its password has expired")}
 	default:
-		return &fault{kind: KindBecome, op: op, err: detail(method + " refuses"),
-			hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, t.user())}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + " refuses"),
+			Hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, t.user())}
 	}
 }

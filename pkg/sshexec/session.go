@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
@@ -54,6 +55,7 @@ type launch struct {
 	input    bool // standard input goes on after the program
 	stderr   io.Writer
 	harmless bool // see Command
+	hurry    bool // without waiting for room on the connection
 }
 
 // begin starts a program on c, and returns when its shell runs and has got the
@@ -62,19 +64,12 @@ type launch struct {
 // ends after the program was sent, both the session, which the caller must kill
 // and close, and the error are returned.
 func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
-	return c.beginIn(ctx, c.openSession, l)
-}
-
-// A sessionOpener is openSession or openSessionNow.
-type sessionOpener = func(context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
-
-func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*session, error) {
 	if l.target.Become.user() == l.target.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node
 		// with a root login may have none.
 		l.become = false
 	}
-	s, err := c.start(ctx, open, l)
+	s, err := c.start(ctx, l)
 	if err == nil {
 		err = s.login(ctx, l)
 		if err == nil || s.pid != 0 {
@@ -89,14 +84,14 @@ func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*sess
 }
 
 // start opens the session and has sshd execute the constant command line.
-func (c *conn) start(ctx context.Context, open sessionOpener, l launch) (*session, error) {
+func (c *conn) start(ctx context.Context, l launch) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
 	if l.become {
 		b := l.target.Become
 		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
 		line.Password = b.Password != ""
 	}
-	ch, reqs, done, err := open(ctx)
+	ch, reqs, done, err := c.openSession(ctx, l.hurry)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +137,7 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 			}
 			if ssh.Unmarshal(r.Payload, &m) == nil {
 				// What a shell would report.
-				s.status = exitStatus{seen: true, code: 128 + signalNumber(m.Signal), signal: signalName(m.Signal)}
+				s.status = exitStatus{seen: true, code: 128 + int(unix.SignalNum("SIG"+m.Signal)), signal: signalName(m.Signal)}
 			}
 		}
 		if r.WantReply {
@@ -157,11 +152,6 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 	}
 }
 
-var signalNumbers = map[string]int{
-	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9,
-	"USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
-}
-
 // signalName is what the peer calls a signal, if it reads like one: it is shown as
 // it stands.
 func signalName(name string) string {
@@ -171,8 +161,6 @@ func signalName(name string) string {
 	return name
 }
 
-func signalNumber(name string) int { return signalNumbers[name] }
-
 func (s *session) exec(ctx context.Context, line string) error {
 	return s.conn.do(ctx, func() error {
 		ok, err := s.ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
@@ -180,7 +168,7 @@ func (s *session) exec(ctx context.Context, line string) error {
 		case err != nil:
 			return s.conn.lostErr()
 		case !ok:
-			return &fault{kind: KindProtocol, err: errors.New("sshd refuses to execute commands")}
+			return &Error{Kind: KindProtocol, Err: errors.New("sshd refuses to execute commands")}
 		}
 		return nil
 	}, nil)
@@ -226,7 +214,7 @@ func (s *session) login(ctx context.Context, l launch) error {
 		case <-s.lead.asked:
 			asked++
 			if !line.Password || t.Become.Password == "" {
-				return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asks for a password, and none is set", line.Method), hint: hintBecomePassword}
+				return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s asks for a password, and none is set", line.Method), Hint: hintBecomePassword}
 			}
 			if asked > 1 {
 				return wrongBecomePassword(t, line.Method)
@@ -236,7 +224,7 @@ func (s *session) login(ctx context.Context, l launch) error {
 			}
 		case <-s.exited:
 			return s.stillborn(t, l.become, line, asked)
-		case <-s.conn.dead:
+		case <-s.conn.life.Done():
 			// What arrived before the end may be the command's whole output.
 			if s.sent && s.markedBy(s.errDone, time.Second) {
 				return nil
@@ -290,7 +278,7 @@ func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) er
 		return s.conn.lostErr()
 	}
 	if become && s.pid != 0 {
-		return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asked for a password and did not read it; the shell that did has refused it", line.Method)}
+		return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s asked for a password and did not read it; the shell that did has refused it", line.Method)}
 	}
 	said := s.lead.text()
 	if become {
@@ -303,8 +291,8 @@ func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) er
 	if said != "" {
 		err = fmt.Errorf("%w: %s", err, said)
 	}
-	return &fault{kind: KindProtocol, err: err,
-		hint: "the login needs a POSIX shell: check the user's shell and any ForceCommand"}
+	return &Error{Kind: KindProtocol, Err: err,
+		Hint: "the login needs a POSIX shell: check the user's shell and any ForceCommand"}
 }
 
 // firstOutput reads the little that a shell like nologin prints.
