@@ -1,19 +1,88 @@
 package sshexec
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 const hintBecomePassword = "set ansible_become_password, or give it with --ask-become-pass"
 
 func becomeOp(t Target) string { return "become " + t.Become.user() }
 
+// A password is what is known of one by which to become another user on one host.
+type password struct {
+	turn    chan struct{} // of who finds out whether it is right
+	right   atomic.Bool
+	refused atomic.Pointer[Error]
+}
+
+// claim gives the right to have sudo or su ask for t's password. A wrong one counts as
+// two failures, since sudo asks again and takes the end of its input for another, and so
+// does a question without an answer: so none is asked once a password was refused, and
+// until it is known to be right one asks at a time. settle must be told how that ended,
+// and whether the password was sent.
+func (c *conn) claim(ctx context.Context, t Target) (settle func(sent bool, err error), err error) {
+	k := c.pool.passwordOf(t)
+	select {
+	case k.turn <- struct{}{}:
+	case <-c.life.Done():
+		return nil, c.lostErr()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	free := sync.OnceFunc(func() { <-k.turn })
+	if first := k.refused.Load(); first != nil {
+		free()
+		again := *first
+		again.Err = fmt.Errorf("%w; the password is not sent again in this run", first.Err)
+		return nil, &again
+	}
+	if k.right.Load() {
+		free()
+	}
+	return func(sent bool, err error) {
+		if err == nil {
+			k.right.Store(true)
+		} else if e, ok := errors.AsType[*Error](err); ok && sent && e.Kind == KindBecome {
+			k.refused.Store(e)
+		}
+		free()
+	}, nil
+}
+
+// passwordOf finds what is known of t's become password. sudo asks for the one of who
+// logs in, whoever he becomes.
+func (p *Pool) passwordOf(t Target) *password {
+	h := sha256.New()
+	t.spare = false
+	t.unbound().hashTo(h)
+	if t.Become.method() == "su" {
+		_, _ = io.WriteString(h, t.Become.user())
+	}
+	_, _ = io.WriteString(h, "\x00"+t.Become.Password.Reveal())
+	key := [sha256.Size]byte(h.Sum(nil))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.passwords[key]
+	if k == nil {
+		k = &password{turn: make(chan struct{}, 1)}
+		p.passwords[key] = k
+	}
+	return k
+}
+
 func wrongBecomePassword(t Target, method string) error {
 	return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s: wrong password", method),
-		Hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
+		Hint: "check ansible_become_password; one wrong password may count as two failures, and three lock an account (faillock --user " + words.Copyable(t.user()) + " on the host)"}
 }
 
 // becomeLate explains a become that neither came to our shell nor asked what it was

@@ -44,7 +44,9 @@
 // to the command.
 //
 // A become password is written to standard input only after the prompt was
-// seen; a second prompt means that it was wrong.
+// seen; a second prompt means that it was wrong. One that a host has refused is not
+// sent there again as long as the pool lives, nor asked for, and until it is known to
+// be right one session at a time asks: three failures may lock the account.
 //
 // Output is captured within [Command.MaxOutput] bytes per stream: the beginning and
 // the end are kept, a marker stands for what was cut. Output that a process holds open after the

@@ -3,6 +3,7 @@ package sshexec
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
@@ -62,6 +63,8 @@ type Pool struct {
 	slots    map[string]*slot
 	janitor  bool
 	settings hostkeys.Store
+
+	passwords map[[sha256.Size]byte]*password // to become another user
 }
 
 // A slot is the place of one connection: being dialed, or ready.
@@ -86,7 +89,7 @@ func NewPool(o Options) *Pool {
 		opts:  o,
 		gate:  newGate(o.MaxDials),
 		keys:  auth.NewRing(o.Passphrase),
-		slots: map[string]*slot{},
+		slots: map[string]*slot{}, passwords: map[[sha256.Size]byte]*password{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p

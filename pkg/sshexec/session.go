@@ -30,6 +30,7 @@ type session struct {
 	errDone chan struct{} // standard error is at its end
 	done    func()        // returns the session's place on the connection
 	sent    bool          // the program may have arrived
+	gave    bool          // and a password
 	lead    *lead
 }
 
@@ -59,8 +60,9 @@ type launch struct {
 }
 
 // begin starts a program on c, and returns when its shell runs and has got the
-// program. An error is notStarted when the connection was lost and the node
-// certainly has not run the program; only then may the caller try again. When ctx
+// program. An error is notStarted when the connection was lost, the node certainly
+// has not run the program, and no password was sent; only then may the caller try
+// again. When ctx
 // ends after the program was sent, both the session, which the caller must kill
 // and close, and the error are returned.
 func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
@@ -69,15 +71,25 @@ func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 		// with a root login may have none.
 		l.become = false
 	}
+	settle := func(bool, error) {}
+	if l.become && l.target.Become.Password != "" {
+		var err error
+		if settle, err = c.claim(ctx, l.target); err != nil {
+			return nil, err
+		}
+	}
 	s, err := c.start(ctx, l)
 	if err == nil {
 		err = s.login(ctx, l)
-		if err == nil || s.pid != 0 {
-			return s, err
-		}
+	}
+	settle(s != nil && s.gave, err)
+	if err == nil || s != nil && s.pid != 0 {
+		return s, err
+	}
+	if s != nil {
 		s.close()
 	}
-	if errors.Is(err, errLost) && (s == nil || !s.sent) {
+	if errors.Is(err, errLost) && (s == nil || !s.sent && !s.gave) {
 		return nil, notStarted{err}
 	}
 	return nil, err
@@ -219,6 +231,7 @@ func (s *session) login(ctx context.Context, l launch) error {
 			if asked > 1 {
 				return wrongBecomePassword(t, line.Method)
 			}
+			s.gave = true
 			if err := s.write(ctx, t.Become.Password.Reveal()+"\n", false); err != nil {
 				return err
 			}
