@@ -131,6 +131,6 @@ func becomeFault(t Target, method, said string, code, asked int) error {
 		return &Error{Kind: KindBecome, Op: op, Err: detail(method + ": the account or its password has expired")}
 	default:
 		return &Error{Kind: KindBecome, Op: op, Err: detail(method + " refuses"),
-			Hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, t.user())}
+			Hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, words.Copyable(t.user()))}
 	}
 }

@@ -29,7 +29,7 @@ func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
 		return nil, &Error{Kind: KindUsage, Op: "connect", Err: errors.New("both ProxyJump and ProxyCommand are set")}
 	}
-	if err := t.validateHost(); err != nil {
+	if err := t.validateNames(); err != nil {
 		return nil, &Error{Kind: KindUsage, Op: "connect", Err: err}
 	}
 	if t.user() == "" {

@@ -83,13 +83,13 @@ func (e *Error) Error() string {
 	if e.Op == "connect" {
 		where = " to "
 	}
-	return "cannot " + e.Op + where + e.Host + e.cause()
+	return "cannot " + oneLine(e.Op+where+e.Host) + e.cause()
 }
 
 // Cause is the failure without the host, "cannot OP: CAUSE", so that equal failures of
 // many hosts read alike.
 func (e *Error) Cause() string {
-	text := "cannot " + e.Op + e.cause()
+	text := "cannot " + oneLine(e.Op) + e.cause()
 	if e.addr != "" {
 		text = strings.ReplaceAll(text, e.addr, "the host")
 	}
@@ -102,11 +102,23 @@ func (e *Error) cause() string {
 	if e.Err == nil {
 		return ""
 	}
-	text := Printable(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(e.Err.Error()))
-	if e.Kind != KindUsage {
-		text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	if e.Kind == KindUsage {
+		return ": " + Printable(e.Err.Error())
 	}
-	return ": " + text
+	return ": " + oneLine(e.Err.Error())
+}
+
+// maxShown is how many bytes of others' words an error shows.
+const maxShown = 8 << 10
+
+// oneLine is text of a peer's or an inventory's on a line of fleetd's. A carriage
+// return does not start it anew: it would take our own words away.
+func oneLine(s string) string {
+	if len(s) > maxShown {
+		s = s[:maxShown] + " …"
+	}
+	s = Printable(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s))
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 }
 
 // Unwrap returns the cause.

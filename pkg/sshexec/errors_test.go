@@ -26,7 +26,7 @@ func TestCauseNamesNoHost(t *testing.T) {
 // one word for the shell that a hint is copied to.
 func FuzzPeersWords(f *testing.F) {
 	for _, s := range []string{
-		"", "\x1b[2J", "\x1b]0;owned\x07", "a\r\nweb2 | CHANGED | rc=0 >>", "$(touch x)", "`id`", "'; rm -rf /; '", "\u009b31m", "\u202e", "\xff", "a\\", "-n", "~", strings.Repeat("x", 1<<20),
+		"", "\x1b[2J", "\x1b]0;owned\x07", "a\r\nweb2 | CHANGED | rc=0 >>", "\rall is well", "$(touch x)", "`id`", "'; rm -rf /; '", "\u009b31m", "\u202e", "\xff", "a\\", "-n", "~", strings.Repeat("x", 1<<20),
 	} {
 		f.Add(s)
 	}
@@ -36,7 +36,14 @@ func FuzzPeersWords(f *testing.F) {
 		}
 		for _, kind := range []Kind{KindProtocol, KindBecome, KindFile} {
 			e := errorOf(Target{Name: "web1"}, "run x", &Error{Kind: kind, Err: errors.New(said)})
-			for _, text := range []string{e.Error(), e.Cause(), signalName(said)} {
+			of := errorOf(Target{Name: said}, "log in as "+said, &Error{Kind: kind, Err: fmt.Errorf("sudo refuses: %s", said)})
+			if !strings.Contains(of.Cause(), ": sudo refuses:") {
+				t.Fatalf("the peer's words write over ours: %q", of.Cause())
+			}
+			for _, text := range []string{e.Error(), e.Cause(), of.Error(), of.Cause(), signalName(said)} {
+				if len(text) > 20*maxShown {
+					t.Fatalf("%d bytes are shown", len(text))
+				}
 				if i := strings.IndexFunc(text, func(r rune) bool { return r != '\t' && unicode.IsControl(r) || 0x202a <= r && r <= 0x202e }); i >= 0 {
 					t.Fatalf("shown: %q", text)
 				}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,22 @@ func faillocked(t *testing.T, service string) (s *opensshtest.Server, failures f
 	pam := map[string]string{"sshd": "auth required pam_unix.so\n" + rest, "sudo": "auth required pam_unix.so\n" + rest}
 	pam[service] = "auth required pam_faillock.so preauth silent deny=3 dir=" + tally + "\nauth sufficient pam_unix.so\n" +
 		"auth [default=die] pam_faillock.so authfail deny=3 dir=" + tally + "\n" + rest
-	return opensshtest.Start(t, opensshtest.Config{Users: true, PAM: pam}), func() int {
+	s = opensshtest.Start(t, opensshtest.Config{Users: true, PAM: pam})
+	ours, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", s.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // a sudo that was left at its question counts, too, and then writes
+		waitFor(t, func() bool {
+			all, _ := filepath.Glob("/proc/[0-9]*/comm")
+			return !slices.ContainsFunc(all, func(f string) bool {
+				name, _ := os.ReadFile(f)
+				ns, _ := os.Readlink(filepath.Dir(f) + "/ns/mnt")
+				return string(name) == "sudo\n" && ns == ours
+			})
+		}, func() string { return "sudo runs on" })
+	})
+	return s, func() int {
 		out, err := exec.Command(faillock, "--dir", tally, "--user", opensshtest.DeployUser).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -143,6 +159,7 @@ func TestOpenSSHBecomePasswordIsSentOnce(t *testing.T) {
 	if err := try(); err == nil || !strings.Contains(err.Error(), "not sent again") {
 		t.Error(err)
 	}
+	waitFor(t, func() bool { return failures() >= 2 }, func() string { return fmt.Sprintf("%d failures are counted", failures()) })
 	if n := failures(); n != 2 {
 		t.Errorf("%d failures are counted, want sudo's two for one wrong password", n)
 	}

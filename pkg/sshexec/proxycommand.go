@@ -40,9 +40,6 @@ type proxyConn struct {
 }
 
 func startProxyCommand(t Target) (net.Conn, error) {
-	if err := t.validateUser(); err != nil {
-		return nil, &Error{Kind: KindUsage, Err: fmt.Errorf("ProxyCommand: %w", err)}
-	}
 	line, err := t.Expand(t.ProxyCommand)
 	if err != nil {
 		return nil, &Error{Kind: KindUsage, Err: fmt.Errorf("ProxyCommand: %w", err)}

@@ -215,27 +215,19 @@ func (t Target) lastHop() (Target, bool) {
 
 // Validate refuses what can only be a mistake, or an attack.
 func (t Target) Validate() error {
-	if err := t.validateHost(); err != nil {
-		return err
-	}
-	return t.Become.validate()
+	return cmp.Or(t.validateNames(), t.Become.validate())
 }
 
-// validateHost refuses, as OpenSSH does since CVE-2023-51385, an address that a
-// shell could read something into: it is put into ProxyCommand, and into the
-// commands that hints name.
-func (t Target) validateHost() error {
+// validateNames refuses, as OpenSSH does since CVE-2023-51385, an address and a login
+// name that a shell could read something into: they are put into ProxyCommand, and
+// into commands of ssh_config's Match. A backslash stands in the names of a Windows
+// domain.
+func (t Target) validateNames() error {
 	if h := t.host(); h == "" || h[0] == '-' || strings.ContainsFunc(h, func(r rune) bool {
 		return r <= ' ' || r == 0x7f || strings.ContainsRune("'`\"$\\;&<>|(){},", r)
 	}) {
 		return fmt.Errorf("%q is no host name: it holds characters that are not allowed there", h)
 	}
-	return nil
-}
-
-// validateUser does the same for the login name, before a shell gets it. A
-// backslash stands in the names of a Windows domain.
-func (t Target) validateUser() error {
 	u := t.user()
 	for i, r := range u {
 		rest := u[i+len(string(r)):]

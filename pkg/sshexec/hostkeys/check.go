@@ -142,6 +142,9 @@ func (c *Check) Verify(key ssh.PublicKey) error {
 			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", h.portFlag(), words.Copyable(h.Address), words.Copyable(account.Expand(h.Files[0]))),
 			"host key is not known: %s %s", key.Type(), ssh.FingerprintSHA256(key))
 	}
+	if strings.ContainsAny(c.name, "*?!,|#@ \t\r\n") {
+		return text.Advise("set HostKeyAlias to a plain name", "%q is no name that a key can be recorded for: it would stand for other hosts, too", c.name)
+	}
 	// Somebody else may have written since we looked, even another key.
 	found, err := c.store.add(h.Files[0], c.name, key)
 	if err != nil {
