@@ -73,9 +73,9 @@ func (p *process) Run(ctx context.Context, host string, c sshexec.Command) (sshe
 	return p.fleet.Run(ctx, host, c)
 }
 
-func (p *process) Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error) {
+func (p *process) Upload(ctx context.Context, host string, u sshexec.Upload) error {
 	if p.dead.Load() {
-		return sshexec.UploadResult{}, errDead
+		return errDead
 	}
 	return p.fleet.Upload(ctx, host, u)
 }
