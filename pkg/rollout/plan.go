@@ -85,6 +85,8 @@ type PlannedTask struct {
 	Facts    bool   `json:"facts,omitempty"`
 	// Gathers is set where they are what the host says of itself.
 	Gathers bool `json:"gathers,omitempty"`
+	// Uncounted is set where a recap leaves the steps out.
+	Uncounted bool `json:"uncounted,omitempty"`
 	Manner
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
 	// steps are open. Handler is the number of a handler; where it stands in several
