@@ -206,6 +206,10 @@ func PackageKey(name, repo string) string { return "package=" + name + "@" + rep
 // package, with the version behind its name or without.
 func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo }
 
+// UnstagedKey is the read key that has the repositories asked also where the packages
+// are staged.
+const UnstagedKey = "unstaged"
+
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
 
@@ -225,7 +229,7 @@ func checkKeys(host string, keys []string) error {
 }
 
 func checkKey(k string) error {
-	if k == MachineKey {
+	if k == MachineKey || k == UnstagedKey {
 		return nil
 	}
 	kind, arg, _ := strings.Cut(k, "=")
