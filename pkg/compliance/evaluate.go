@@ -203,12 +203,15 @@ const soon = 14 * 24 * time.Hour
 // notes says which waivers need somebody's attention.
 func (p *Policies) notes(hosts []Host, now time.Time) (out []string) {
 	for _, w := range p.waivers {
-		of, needed := fmt.Sprintf("%s: the waiver of %s for %q", w.at, w.Owner, w.policy), false
-		for _, h := range hosts {
-			needed = needed || w.hosts[h.Name] && slices.ContainsFunc(h.Findings, func(f Finding) bool {
+		of := fmt.Sprintf("%s: the waiver of %s for %q", w.at, w.Owner, w.policy)
+		needed := slices.ContainsFunc(hosts, func(h Host) bool {
+			if !w.hosts[h.Name] {
+				return false
+			}
+			return h.Problem != nil || slices.ContainsFunc(h.Findings, func(f Finding) bool {
 				return f.Policy == w.policy && (w.rule == "" || w.rule == f.Rule) && f.Status != Compliant
-			}) || w.hosts[h.Name] && h.Problem != nil
-		}
+			})
+		})
 		day := w.Expires.Format(time.DateOnly)
 		switch {
 		case !needed:

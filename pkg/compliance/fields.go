@@ -160,7 +160,7 @@ func (l *loader) args(r rule, pol, with *yaml.Node) (rollout.Args, error) {
 		return rollout.Args{}, nil
 	}
 	if len(known) == 0 {
-		return nil, l.errorf(with, "Leave with out.", "the rule %s takes no arguments", r.Name)
+		return nil, l.errorf(with, "Leave out with.", "the rule %s takes no arguments", r.Name)
 	}
 	nodes, err := l.fields(with, "the rule "+r.Name, known)
 	if err != nil {

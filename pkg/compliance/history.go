@@ -98,6 +98,9 @@ func Changes(before, after []rollout.Ruling) []Change {
 	}
 	hosts := map[kind][]string{}
 	put := func(a, b rollout.Ruling, host string) {
+		if a.Policy+b.Policy == "" { // whether it can be read is remembered of those that cannot
+			a.Status, b.Status = cmp.Or(a.Status, string(Compliant)), cmp.Or(b.Status, string(Compliant))
+		}
 		if a.Status == b.Status {
 			return
 		}

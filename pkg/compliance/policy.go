@@ -2,6 +2,7 @@ package compliance
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -117,16 +118,19 @@ func (l *loader) policies(root *yaml.Node) (*Policies, error) {
 			return nil, err
 		}
 	}
-	names := map[string]bool{PlaybookPolicy: p.playbook}
+	names := map[string]*policy{}
 	err = l.each(top["policies"], "policies", func(n *yaml.Node) error {
 		pol, err := l.policy(n)
 		if err != nil {
 			return err
 		}
-		if _, twice := names[pol.Name]; twice {
+		if pol.Name == PlaybookPolicy {
+			return l.errorf(n, "Take another name.", "%q is the name of what the playbook wants", PlaybookPolicy)
+		}
+		if names[pol.Name] != nil {
 			return l.errorf(n, "Give each policy a name of its own; the history goes by it.", "there are two policies with the name %q", pol.Name)
 		}
-		names[pol.Name] = true
+		names[pol.Name] = pol
 		p.policies = append(p.policies, pol)
 		return nil
 	})
@@ -137,7 +141,7 @@ func (l *loader) policies(root *yaml.Node) (*Policies, error) {
 		return nil, l.errorf(root, "Name at least one policy, or leave out playbook: false.", "there is nothing to hold a host against")
 	}
 	return p, l.each(top["waivers"], "waivers", func(n *yaml.Node) error {
-		w, err := l.waiver(n, names)
+		w, err := l.waiver(n, names, p.playbook)
 		if err == nil {
 			p.waivers = append(p.waivers, w)
 		}
@@ -184,14 +188,14 @@ func (l *loader) policy(n *yaml.Node) (*policy, error) {
 	case !r.Cluster:
 		p.on, err = l.hosts(f["hosts"])
 	case f["hosts"] != nil:
-		err = l.errorf(f["hosts"], "Leave hosts out.", "the rule %s is about the cluster, and not about hosts", p.Rule)
+		err = l.errorf(f["hosts"], "Leave out hosts.", "the rule %s is about the cluster, and not about hosts", p.Rule)
 	default:
 		p.on = []string{rollout.Localhost}
 	}
 	return p, err
 }
 
-func (l *loader) waiver(n *yaml.Node, policies map[string]bool) (*waiver, error) {
+func (l *loader) waiver(n *yaml.Node, policies map[string]*policy, playbook bool) (*waiver, error) {
 	f, err := l.fields(n, "a waiver", fieldsOfWaiver)
 	if err != nil {
 		return nil, err
@@ -205,7 +209,8 @@ func (l *loader) waiver(n *yaml.Node, policies map[string]bool) (*waiver, error)
 			return nil, err
 		}
 	}
-	if !policies[w.policy] {
+	of := policies[w.policy]
+	if of == nil && (w.policy != PlaybookPolicy || !playbook) {
 		return nil, l.errorf(f["policy"], "Name a policy of this file, or "+PlaybookPolicy+" for what the playbook wants.", "there is no policy %q", w.policy)
 	}
 	day, err := l.text(f["expires"], "expires")
@@ -216,11 +221,18 @@ func (l *loader) waiver(n *yaml.Node, policies map[string]bool) (*waiver, error)
 		return nil, l.errorf(f["expires"], "Give the last day on which it holds, as 2027-01-31.", "%q is no day", day)
 	}
 	hosts, err := l.hosts(f["hosts"])
+	if f["hosts"] == nil {
+		hosts = append(hosts, rollout.Localhost)
+	}
 	for _, h := range hosts {
 		w.hosts[h] = true
 	}
-	if f["hosts"] == nil || slices.Contains(hosts, rollout.Localhost) {
-		w.hosts[rollout.Localhost] = true
+	if of != nil { // of hosts that the policy is not about it excuses nothing
+		on := map[string]bool{}
+		for _, h := range of.on {
+			on[h] = true
+		}
+		maps.DeleteFunc(w.hosts, func(h string, _ bool) bool { return !on[h] })
 	}
 	return w, err
 }

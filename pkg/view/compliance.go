@@ -128,8 +128,10 @@ func trouble(w io.Writer, st Style, r *compliance.Report, t compliance.Trouble) 
 	}
 	for _, k := range kinds {
 		lines := kindLines(k, said == "")
-		if s := since(k, r); s != "" {
-			lines = append(lines, st.dim("since "+s))
+		if s := since(k, r); s != "" && len(lines) > 0 {
+			lines[0] += ", since " + s
+		} else if s != "" {
+			lines = []string{"since " + s}
 		}
 		hosts := hostNames(k.Hosts)
 		if len(hosts) > most {
@@ -141,23 +143,15 @@ func trouble(w io.Writer, st Style, r *compliance.Report, t compliance.Trouble) 
 			if i > 0 {
 				pad = fmt.Sprintf("      %*s  ", width, "")
 			}
-			fmt.Fprintln(w, strings.TrimRight(indentedAs(pad, l), " "))
+			indent(w, pad, l)
 		}
 		if len(lines) == 0 {
 			fmt.Fprintln(w, strings.TrimRight(pad, " "))
 		}
 	}
-	if t.Fix != "" {
+	if t.Fix != "" && t.Status == compliance.Drift {
 		indent(w, "      mended by: ", t.Fix)
 	}
-}
-
-// indentedAs is a line behind a prefix; what has colours of fleetd's own keeps them.
-func indentedAs(pad, line string) string {
-	if strings.HasPrefix(line, "\x1b[2m") {
-		return pad + line
-	}
-	return indented(pad, line)
 }
 
 // sameText is the text of all kinds, if it is one.
@@ -240,18 +234,17 @@ func span(of []compliance.Difference, value func(compliance.Difference) string) 
 }
 
 // since says when a trouble began, and how long ago that is; "" where this report is the
-// first to see it.
+// first to see it, or somebody has answered for it.
 func since(k compliance.Kind, r *compliance.Report) string {
-	if k.Since == nil || !k.Since.Before(r.At) {
+	if k.Since == nil || !k.Since.Before(r.At) || k.Waiver != nil && !k.Waiver.Expired {
 		return ""
 	}
-	ago := r.At.Sub(*k.Since)
-	span := count(int(ago/(24*time.Hour)), "day")
-	switch {
+	switch ago := r.At.Sub(*k.Since); {
 	case ago < time.Hour:
-		span = count(int(ago/time.Minute), "minute")
+		return fmt.Sprintf("%s (%s)", stamp(*k.Since), count(int(ago/time.Minute), "minute"))
 	case ago < 48*time.Hour:
-		span = count(int(ago/time.Hour), "hour")
+		return fmt.Sprintf("%s (%s)", stamp(*k.Since), count(int(ago/time.Hour), "hour"))
+	default:
+		return fmt.Sprintf("%s (%s)", k.Since.UTC().Format(time.DateOnly), count(int(ago/(24*time.Hour)), "day"))
 	}
-	return fmt.Sprintf("%s (%s)", stamp(*k.Since), span)
 }

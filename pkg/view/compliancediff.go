@@ -32,7 +32,7 @@ func ComplianceDiff(w io.Writer, st Style, d *compliance.Diff) {
 		default:
 			better += len(c.Hosts)
 		}
-		name := "the host can be read"
+		name := "whether it can be read"
 		if c.Policy == compliance.PlaybookPolicy {
 			name = c.Rule
 		} else if c.Policy != "" {

@@ -103,6 +103,9 @@ func pageOf(r *compliance.Report) page {
 
 func pageTroubleOf(r *compliance.Report, t compliance.Trouble) pageTrouble {
 	out := pageTrouble{Name: sshexec.Printable(troubleName(t)), Kind: troubleKind(t), Fix: sshexec.Printable(t.Fix)}
+	if t.Status != compliance.Drift {
+		out.Fix = ""
+	}
 	text, same := sameText(t)
 	if same {
 		out.Said = sshexec.Printable(text)
