@@ -58,7 +58,7 @@ Exit status: 0 compliant; 2 drift; 1 an error, or hosts that could not be judged
 	f.addState(c)
 	f.addReport(c)
 	c.Flags().StringVar(&policies, "policy", "", "file of policies (default compliance.yaml beside the inventory, if there is one)")
-	c.AddCommand(newComplianceDiff(), newComplianceHistory())
+	c.AddCommand(newComplianceDiff(), newComplianceHistory(), newComplianceRules())
 	return c
 }
 

@@ -151,3 +151,24 @@ func newComplianceHistory() *cobra.Command {
 	c.Flags().IntVarP(&most, "number", "n", 20, "how many, the newest first; 0 is all")
 	return c
 }
+
+func newComplianceRules() *cobra.Command {
+	var schema bool
+	c := &cobra.Command{
+		Use:   "rules",
+		Short: "List the rules that a file of policies can name, and the facts that its expressions can ask",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o := policyOptions(modules(nil, nil, nil))
+			if schema {
+				enc := json.NewEncoder(c.OutOrStdout())
+				enc.SetIndent("", "  ")
+				enc.SetEscapeHTML(false)
+				return enc.Encode(compliance.JSONSchema(o))
+			}
+			return compliance.Help(c.OutOrStdout(), o)
+		},
+	}
+	c.Flags().BoolVar(&schema, "schema", false, "print the form of the file as JSON Schema instead")
+	return c
+}

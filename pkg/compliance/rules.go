@@ -3,7 +3,6 @@ package compliance
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -19,9 +18,9 @@ type rule struct {
 // rulesOf are those of the packages, those of their modules, and expressions.
 func rulesOf(o Options) map[string]rule {
 	out := map[string]rule{expressionRule: expressions(o.Facts)}
-	for _, m := range o.Modules {
+	for module, m := range o.Modules {
 		if name := m.About().Rule; name != "" {
-			out[name] = ofModule(name, m, o.Facts)
+			out[name] = ofModule(name, module, m, o.Facts)
 		}
 	}
 	for _, r := range o.Rules {
@@ -44,11 +43,11 @@ func rulesOf(o Options) map[string]rule {
 
 // ofModule is the rule of a module, with the module's parameters: what a task with
 // these arguments would write is drift.
-func ofModule(name string, m rollout.Differ, facts []Fact) rule {
+func ofModule(name, module string, m rollout.Differ, facts []Fact) rule {
 	cluster := slices.ContainsFunc(m.Reads(nil), func(r rollout.Read) bool {
 		return slices.ContainsFunc(facts, func(f Fact) bool { return f.Cluster && f.Section.Name() == r.Section })
 	})
-	help := "a task with these arguments would change nothing"
+	help := "as the module " + module + " wants it with these arguments"
 	return rule{Name: name, Help: help, Params: m.About().Params, Cluster: cluster, with: func(args rollout.Args) (compiled, error) {
 		reads := m.Reads(args)
 		c := compiled{reads: reads, judge: func(l rollout.Look) ([]rollout.Finding, error) {
@@ -66,27 +65,3 @@ type inArgument struct {
 }
 
 func (e *inArgument) Error() string { return fmt.Sprintf("%s: %s", e.name, e.message) }
-
-// Help lists the rules for a person: what each asks for, and its arguments.
-func Help(o Options) string {
-	var b strings.Builder
-	rules := rulesOf(o)
-	for _, name := range sorted(rules) {
-		r := rules[name]
-		where := ""
-		if r.Cluster {
-			where = " (asked of the cluster)"
-		}
-		fmt.Fprintf(&b, "`%s`%s: %s.\n", name, where, r.Help)
-		for _, arg := range sorted(r.Params) {
-			p := r.Params[arg]
-			must := ""
-			if p.Required {
-				must = ", required"
-			}
-			fmt.Fprintf(&b, "- `%s` (%s%s): %s\n", arg, p.Type, must, p.Help)
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
-}
