@@ -80,10 +80,8 @@ func (m probeModule) Diff(_ string, before rollout.State, args rollout.Args) (ro
 		Action:  rollout.ReadOnly,
 		Summary: fmt.Sprintf("ask for Services from every node and from here, on %d paths, before, during and after the change", len(data.Paths)),
 		Risks:   []string{"every node runs bash and curl for it, in /run/fleetd-probe; what is left when fleetd does not come back ends by itself after an hour and a minute for each node"},
+		Reasons: []string{"what answers now has to answer afterwards: " + probe.Names(data.Paths)},
 		Data:    cluster.Pack(data),
-	}
-	for _, p := range data.Paths {
-		c.Reasons = append(c.Reasons, p.String())
 	}
 	after, err := probed.With(before, data.probing)
 	return c, after, err

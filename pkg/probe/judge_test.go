@@ -153,6 +153,16 @@ func TestGiven(t *testing.T) {
 	}
 }
 
+func TestGivenIsBounded(t *testing.T) {
+	all := slices.Repeat([]string{"tcp://db.example.org:1"}, mostGiven+1)
+	if _, err := OfGiven(all); err == nil || !strings.Contains(err.Error(), "at most 20") {
+		t.Error(err)
+	}
+	if paths, err := OfGiven(all[1:]); err != nil || len(paths) != mostGiven {
+		t.Errorf("%d, %v", len(paths), err)
+	}
+}
+
 // Many machines ask more seldom.
 func TestIntervalAndLease(t *testing.T) {
 	for machines, want := range map[int]time.Duration{1: 500 * time.Millisecond, 50: 500 * time.Millisecond, 300: 3 * time.Second} {

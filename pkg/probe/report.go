@@ -53,7 +53,7 @@ type Seen struct {
 
 const (
 	// mostPaths bounds the paths of one machine, mostWord a word that it says.
-	mostPaths = 64
+	mostPaths = 128
 	mostWord  = 300
 	// mostTime bounds what it says of a time, in ms, and of a count: about three
 	// years.

@@ -377,6 +377,9 @@ func TestMissingProgram(t *testing.T) {
 	if r := m.look(t, Start(false, nil, 1)); r.Silent != "bash is not installed" {
 		t.Errorf("%+v", r)
 	}
+	if r := m.look(t, Look(true, false, 1)); r.Silent != "bash is not installed" {
+		t.Errorf("%+v", r)
+	}
 	m.env = nil
 	if r := m.look(t, Look(true, false, 1)); !strings.Contains(r.Silent, "gone") {
 		t.Errorf("%+v", r)
