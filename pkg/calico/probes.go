@@ -256,12 +256,3 @@ func (d Deps) withEvidence(ctx context.Context, o rollout.Outcome, p *probing) r
 	}
 	return noted(o, e)
 }
-
-// gapText is the longest gap, for a message.
-func gapText(e probe.Evidence) string {
-	w := e.Worst()
-	if w == nil {
-		return fmt.Sprintf("%d paths to Services, no gap", e.Answering())
-	}
-	return fmt.Sprintf("%d paths to Services, the longest gap %s (%s, from %s)", e.Answering(), w.Longest, w.Path, w.LongestFrom)
-}

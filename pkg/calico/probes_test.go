@@ -218,7 +218,7 @@ func TestGapIsTold(t *testing.T) {
 	_, c := probingPlan(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
 	f.ssh.probes = state1(gapBefore)
 	o := (&machine{look: func(int) { f.operate(t) }}).run(t, Modules(f.deps())["fleetd.calico.dataplane"], rollout.Localhost, c)
-	if o.Kind != rollout.Changed || !strings.Contains(o.Message, "proven on 2 nodes; 2 paths to Services, the longest gap 2.34s (ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp), from el-0002)") {
+	if o.Kind != rollout.Changed || !strings.Contains(o.Message, "proven on 2 nodes; paths to Services asked: 2, the longest gap 2.34s (ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp), from el-0002)") {
 		t.Errorf("%+v", o)
 	}
 	if w := kept(t, o).Worst(); w == nil || w.Longest != 2340 || w.Ago != 10_000 {

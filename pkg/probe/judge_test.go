@@ -153,6 +153,26 @@ func TestGiven(t *testing.T) {
 	}
 }
 
+// What is not known is said.
+func TestText(t *testing.T) {
+	seen := Seen{Path: dns, OKBefore: 20, OK: 20}
+	gap, stopped, mute := seen, seen, seen
+	gap.Failed, gap.Longest, gap.Protocol = 3, 2340*time.Millisecond, DNSTCP
+	stopped.Stopped, mute.OKBefore = true, 0
+	for want, reports := range map[string][]Report{
+		"paths to Services asked: 1, no gap": {{From: "n1", Seen: []Seen{seen}}},
+		"paths to Services asked: 2, the longest gap 2.34s (ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-tcp), from n1); nothing is known of n2 (it cannot be asked)": {
+			{From: "n1", Seen: []Seen{seen, gap}}, {From: "n2", Silent: "it cannot be asked"},
+		},
+		"paths to Services asked: 0, no gap, and 1 of which nothing is known: nobody asks any more (was fleetd away for longer than their lease?)": {{From: "n1", Seen: []Seen{stopped}}},
+		"no evidence of Services: no path to one answered before":                                                                                  {{From: "n1", Seen: []Seen{mute}}},
+	} {
+		if got := Judge(reports, "", nil, false).Text(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestGivenIsBounded(t *testing.T) {
 	all := slices.Repeat([]string{"tcp://db.example.org:1"}, mostGiven+1)
 	if _, err := OfGiven(all); err == nil || !strings.Contains(err.Error(), "at most 20") {
