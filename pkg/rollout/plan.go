@@ -17,8 +17,8 @@ const PlanSchema = "fleetd.io/plan/v2"
 // else. It is plain data, saved as JSON.
 type Plan struct {
 	Schema string `json:"schema"`
-	// Digest is the SHA-256 of everything below Fleetd. Two plans with one digest
-	// do the same, to the same machines.
+	// Digest is the SHA-256 of everything below Fleetd but the notes of changes. Two
+	// plans with one digest do the same, to the same machines.
 	Digest string `json:"digest"`
 	// CreatedAt and Fleetd say when and by which version the plan was made.
 	CreatedAt time.Time `json:"created_at"`
@@ -259,6 +259,7 @@ func (p *Plan) Seal() error {
 				if !ok {
 					continue
 				}
+				step.Change.Note = ""
 				if err := enc.Encode(sealedStep{host, step}); err != nil {
 					return fmt.Errorf("cannot encode the step of %s in %s: %w", host, task.Name, err)
 				}

@@ -292,6 +292,8 @@ func halts(play rollout.PlannedPlay) string {
 		return "any failure halts the run"
 	case m == nil:
 		return "the run halts when all hosts of a batch fail"
+	case *m >= 100:
+		return "failures do not halt the run"
 	case *m == 0 && window:
 		return "once a host failed no other begins, and the run halts"
 	case *m == 0:
@@ -394,6 +396,9 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	}
 	if c.Disruptive {
 		summary += "  " + st.yellow("[out of service]")
+	}
+	if c.Note != "" {
+		summary += "  [" + sshexec.Printable(c.Note) + "]"
 	}
 	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
 	width := 0
