@@ -74,7 +74,7 @@ const kernelsPlaybook = `
     - name: Kernel package is installed
       fleetd.kernel.package:
     - name: Node boots the new kernel on trial
-      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
+      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}", ignore_units: "{{ kernel_ignore_units | default(omit) }}"}
     - name: New kernel is the default
       fleetd.kernel.default:
 `
@@ -105,6 +105,15 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			b.BootFreeMB = 30 + int(args[0][1]-'0') // each node another size
 		case "fixed": // is its default
 			b.GrubDefault = "0"
+		case "gone": // is every repository
+			b.RepoGone = true
+		case "ill": // is the node on its new kernel
+			b.Health = func(release string, _ int) string {
+				if release == kerneltest.OldRelease(kerneltest.EL7) {
+					return kerneltest.Healthy
+				}
+				return kerneltest.Healthy + "failed iscsid.service\n"
+			}
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:

@@ -64,7 +64,11 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 	// While somebody else has yum's lock it cannot be told; the preflight asks
 	// again before anything is done.
 	if why := f.InstallErrors[w.key()]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
-		return Choice{}, wouldNot(host, w.Repo, p, why)
+		problem := wouldNot(host, w.Repo, p, why)
+		if f.Staged.Question == w.key() {
+			problem.Hint = "what is staged there since " + f.Staged.Since + " no longer fits: fleetd stage downloads it anew; " + problem.Hint
+		}
+		return Choice{}, problem
 	}
 	return w.checked(host, c)
 }

@@ -18,13 +18,16 @@ type journey struct {
 	// trial boots an entry of its own and makes from the default to fall back to;
 	// retryFailed also where to failed a trial before.
 	trial, retryFailed bool
+	// ignoreUnits are patterns of units that need not work after a trial.
+	ignoreUnits []string
 }
 
-// The notes of a journey: the boot_id from before the reboot, and when the
-// reboot was asked for.
+// The notes of a journey: the boot_id from before the reboot, when the reboot was
+// asked for, and that GRUB had left next_entry set after it.
 const (
 	noteBootID = "boot_id"
 	noteAsked  = "asked"
+	noteStuck  = "stuck"
 )
 
 const bootPoll = 5 * time.Second
@@ -44,6 +47,9 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 	if before == "" {
 		return j.intend(l)
 	}
+	if why := s.SoFar[noteIll]; why != "" {
+		return j.goBack(l, why)
+	}
 	// An old connection may be half open.
 	r.Forget(s.Host)
 	now, err := node.BootID(ctx, r, s.Host)
@@ -53,7 +59,7 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err)
 	case err == nil && now != before:
-		return j.judge(l)
+		return j.judge(l, now)
 	case err != nil || s.SoFar[noteAsked] != "":
 		return j.await(l, err)
 	}
@@ -91,7 +97,15 @@ func (j journey) intend(l loader) rollout.Outcome {
 			return rollout.Fail(err)
 		}
 	}
-	return rollout.Intend(noteBootID, f.BootID)
+	out := rollout.Intend(noteBootID, f.BootID)
+	if j.trial {
+		health, err := l.healthBefore(f)
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		out = out.Note(noteHealth, health)
+	}
+	return out
 }
 
 // ask prepares the reboot and asks for it.
@@ -99,7 +113,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	s := l.step
 	f, err := node.Gather(l.ctx, l.remote, s.Host, s.Become)
 	if err == nil && f.BootID != before {
-		return j.judge(l)
+		return j.judge(l, f.BootID)
 	}
 	if err == nil {
 		err = j.prepare(l, f, before)
@@ -255,8 +269,8 @@ func (j journey) patience() time.Duration {
 }
 
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
-// because a panicked kernel brings the old one back.
-func (j journey) judge(l loader) rollout.Outcome {
+// because a panicked kernel brings the old one back. boot is the one that it is in.
+func (j journey) judge(l loader, boot string) rollout.Outcome {
 	host := l.step.Host
 	running, err := l.running()
 	stuck, left := false, err
@@ -266,7 +280,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 		found, left = l.cleanUp()
 		// GRUB cleared it neither before the boot nor at all, and would boot it for
 		// ever.
-		stuck = found.next != ""
+		stuck = found.next != "" || l.step.SoFar[noteStuck] != ""
 	}
 	switch {
 	case l.ctx.Err() != nil:
@@ -282,6 +296,12 @@ func (j journey) judge(l loader) rollout.Outcome {
 		return rollout.Fail(left)
 	}
 	if running == j.to {
+		if o, well := j.asWell(l, boot); !well {
+			if stuck {
+				o = o.Note(noteStuck, "yes")
+			}
+			return o
+		}
 		if j.retryFailed {
 			left = errors.Join(left, l.recordFailed(j.to, ""))
 		}

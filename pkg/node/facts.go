@@ -46,6 +46,10 @@ type Facts struct {
 	// Transactions are all that yum would do to install those that it would, by the
 	// same keys.
 	Transactions map[string][]PackageChange `json:"transactions,omitempty"`
+	// Downloads are what each of them would download, in bytes as yum rounds them.
+	Downloads map[string]int64 `json:"downloads,omitempty"`
+	// Staged are the packages that were downloaded for a later install.
+	Staged Staged `json:"staged,omitzero"`
 
 	Boot    Boot     `json:"boot"`
 	Kernels []Kernel `json:"kernels,omitempty"`
@@ -153,6 +157,20 @@ type PackageChange struct {
 	// Action is "install", "upgrade", "downgrade", "reinstall" or "remove".
 	Action string `json:"action"`
 	Package
+}
+
+// StageDir is where packages wait for their install, as a cache of yum's own.
+const StageDir = "/var/cache/fleetd/stage"
+
+// Staged is what waits in StageDir.
+type Staged struct {
+	// Question is what yum was asked, as in InstallKey's argument: to this one it is
+	// the answer. "" = nothing is staged.
+	Question string `json:"question,omitempty"`
+	// Package is the kernel's, by its NEVRA without an epoch; Since when, in RFC 3339 by
+	// the node's clock.
+	Package string `json:"package,omitempty"`
+	Since   string `json:"since,omitempty"`
 }
 
 // Repo is a repository's stanza in /etc/yum.repos.d.

@@ -209,6 +209,10 @@ func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo 
 // UpkeepKey is the read key for Facts.Upkeep.
 const UpkeepKey = "upkeep"
 
+// UnstagedKey is the read key that has the repositories asked also where the packages
+// are staged.
+const UnstagedKey = "unstaged"
+
 // FileKey is the read key for one file.
 func FileKey(path string) string { return "file=" + path }
 
@@ -228,7 +232,7 @@ func checkKeys(host string, keys []string) error {
 }
 
 func checkKey(k string) error {
-	if k == MachineKey || k == UpkeepKey {
+	if k == MachineKey || k == UnstagedKey || k == UpkeepKey {
 		return nil
 	}
 	kind, arg, _ := strings.Cut(k, "=")

@@ -208,8 +208,8 @@ func (l localShell) Run(_ context.Context, _ string, c sshexec.Command) (sshexec
 	return sshexec.Result{Stdout: scriptOutput(l.t, []string{"sh"}, l.bin, l.bin, c.Script)}, nil
 }
 
-func (localShell) Upload(context.Context, string, sshexec.Upload) (sshexec.UploadResult, error) {
-	return sshexec.UploadResult{}, errors.New("no uploads")
+func (localShell) Upload(context.Context, string, sshexec.Upload) error {
+	return errors.New("no uploads")
 }
 func (localShell) Forget(string) {}
 

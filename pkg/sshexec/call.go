@@ -29,7 +29,7 @@ func (c *conn) do(ctx context.Context, f func() error, undo func()) error {
 	case <-ctx.Done():
 		close(gone)
 		return context.Cause(ctx)
-	case <-c.dead:
+	case <-c.life.Done():
 		close(gone)
 		return c.lostErr()
 	}

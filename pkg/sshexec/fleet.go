@@ -38,7 +38,7 @@ func (p *Pool) RunAll(ctx context.Context, targets []Target, cmd Command, forks 
 
 func (p *Pool) runInTurn(ctx context.Context, t Target, cmd Command, places chan struct{}) (Result, error) {
 	if cmd.Stdin != nil {
-		return Result{}, wrap(t, cmd.op(), &fault{kind: KindUsage, err: errors.New("standard input cannot be shared by many hosts")})
+		return Result{}, wrap(t, cmd.op(), &Error{Kind: KindUsage, Err: errors.New("standard input cannot be shared by many hosts")})
 	}
 	c, _, err := p.acquire(ctx, t)
 	if err != nil {

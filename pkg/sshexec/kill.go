@@ -29,12 +29,12 @@ func (r *runner) kill(ended context.Context, s *session) {
 	if err != nil {
 		return
 	}
-	l := launch{target: r.target, become: r.cmd.Become, program: program, stderr: io.Discard}
-	killer, err := s.conn.beginIn(ctx, s.conn.openSessionNow, l)
+	l := launch{target: r.target, become: r.cmd.Become, program: program, stderr: io.Discard, hurry: true}
+	killer, err := s.conn.begin(ctx, l)
 	if errors.Is(err, errNoRoom) {
 		// All sessions are taken, this one among them, or MaxSessions is 1: to
 		// wait for one would be to wait for what is to be killed.
-		l.target.spare = true
+		l.target.spare, l.hurry = true, false
 		var c *conn
 		if c, _, err = r.pool.acquire(ctx, l.target); err == nil {
 			defer r.pool.release(c)
@@ -56,7 +56,7 @@ func (r *runner) kill(ended context.Context, s *session) {
 		case <-s.exited:
 		case <-time.After(time.Second):
 		}
-	case <-s.conn.dead:
+	case <-s.conn.life.Done():
 	case <-ctx.Done():
 	}
 }

@@ -40,12 +40,9 @@ type proxyConn struct {
 }
 
 func startProxyCommand(t Target) (net.Conn, error) {
-	if err := t.validateUser(); err != nil {
-		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
-	}
 	line, err := t.Expand(t.ProxyCommand)
 	if err != nil {
-		return nil, &fault{kind: KindUsage, err: fmt.Errorf("ProxyCommand: %w", err)}
+		return nil, &Error{Kind: KindUsage, Err: fmt.Errorf("ProxyCommand: %w", err)}
 	}
 	// exec, so that the process we signal is the command, not its shell.
 	cmd := exec.Command("/bin/sh", "-c", "exec "+line)

@@ -102,18 +102,18 @@ func (p *Pool) Run(ctx context.Context, t Target, cmd Command) (Result, error) {
 
 func (p *Pool) run(ctx context.Context, t Target, cmd Command) (Result, error) {
 	if err := cmd.validate(); err != nil {
-		return Result{}, &fault{kind: KindUsage, err: err}
+		return Result{}, &Error{Kind: KindUsage, Err: err}
 	}
 	program, err := wire.Program{Env: cmd.Env, Argv: cmd.Argv, Script: cmd.Script}.Encode()
 	if err != nil {
-		return Result{}, &fault{kind: KindUsage, err: err}
+		return Result{}, &Error{Kind: KindUsage, Err: err}
 	}
 	if cmd.Become {
 		if t.Become, err = t.Become.as(cmd.BecomeAs); err == nil {
 			err = t.Become.validate()
 		}
 		if err != nil {
-			return Result{}, &fault{kind: KindUsage, err: err}
+			return Result{}, &Error{Kind: KindUsage, Err: err}
 		}
 	}
 	out, errOut := newCapture(cmd.MaxOutput), newCapture(cmd.MaxOutput)
@@ -151,7 +151,7 @@ func (p *Pool) onConn(ctx context.Context, t Target, f func(*conn) error) error 
 		err = f(c)
 		p.release(c)
 		if reused && !again && errors.Is(err, errNotStarted) && ctx.Err() == nil {
-			p.discard(c)
+			c.close(errLost)
 			continue
 		}
 		return err
@@ -217,7 +217,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 
 	select {
 	case <-s.exited:
-	case <-c.dead:
+	case <-c.life.Done():
 	case <-ctx.Done():
 		r.kill(ctx, s)
 		return r.ended(ctx, context.Cause(ctx))
@@ -233,10 +233,10 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 		return r.ended(ctx, context.Cause(ctx))
 	default:
 		select {
-		case <-c.dead:
+		case <-c.life.Done():
 		case <-time.After(200 * time.Millisecond):
 			// The channel closed, the connection lives.
-			return &fault{kind: KindProtocol, err: errors.New("sshd closed the channel without an exit status")}
+			return &Error{Kind: KindProtocol, Err: errors.New("sshd closed the channel without an exit status")}
 		}
 		return c.lostErr()
 	}
@@ -322,7 +322,7 @@ func (r *runner) ended(ctx context.Context, err error) error {
 		return err
 	}
 	if e, ok := errors.AsType[*commandTimeout](context.Cause(ctx)); ok {
-		return &fault{kind: KindTimeout, err: e}
+		return &Error{Kind: KindTimeout, Err: e}
 	}
 	return err
 }

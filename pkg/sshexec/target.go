@@ -13,7 +13,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Secret is a password or passphrase. Every way of printing it gives "***"; only
@@ -130,7 +130,7 @@ func (b Become) as(a BecomeAs) (Become, error) {
 	if a.Flags == "" {
 		return b, nil
 	}
-	flags, err := wire.Split(a.Flags)
+	flags, err := words.Fields(a.Flags)
 	if err != nil {
 		return b, fmt.Errorf("become flags %q: %w", a.Flags, err)
 	}
@@ -156,22 +156,8 @@ func (p HostKeyPolicy) String() string {
 	return "strict"
 }
 
-// DefaultConnectTimeout is what Target.ConnectTimeout 0 means.
-const DefaultConnectTimeout = 10 * time.Second
-
-func (t Target) host() string {
-	if t.Address != "" {
-		return t.Address
-	}
-	return t.Name
-}
-
-func (t Target) port() int {
-	if t.Port != 0 {
-		return t.Port
-	}
-	return 22
-}
+func (t Target) host() string { return cmp.Or(t.Address, t.Name) }
+func (t Target) port() int    { return cmp.Or(t.Port, 22) }
 
 func (t Target) user() string {
 	if t.User != "" {
@@ -184,20 +170,10 @@ func (t Target) user() string {
 // it is what these are asked for.
 func (t Target) HostPort() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
 
-func (t Target) connectTimeout() time.Duration {
-	if t.ConnectTimeout > 0 {
-		return t.ConnectTimeout
-	}
-	return DefaultConnectTimeout
-}
+func (t Target) connectTimeout() time.Duration { return cmp.Or(t.ConnectTimeout, 10*time.Second) }
 
 // name is what errors call the host.
-func (t Target) name() string {
-	if t.Name != "" {
-		return t.Name
-	}
-	return t.HostPort()
-}
+func (t Target) name() string { return cmp.Or(t.Name, t.HostPort()) }
 
 // key identifies the connection that serves t: targets that would connect in
 // the same way share one. The password is hashed, so that no map key or dump
@@ -218,8 +194,8 @@ func (t Target) hashTo(w io.Writer) {
 	}
 }
 
-// hops returns the targets to connect to in order, t last: hop i carries in
-// ProxyJump what lies before it, so that equal chains have equal keys.
+// lastHop returns the jump host next to t, if any: it carries in ProxyJump what lies
+// before it, so that equal chains have equal keys.
 func (t Target) lastHop() (Target, bool) {
 	if len(t.ProxyJump) == 0 {
 		return Target{}, false
@@ -239,27 +215,19 @@ func (t Target) lastHop() (Target, bool) {
 
 // Validate refuses what can only be a mistake, or an attack.
 func (t Target) Validate() error {
-	if err := t.validateHost(); err != nil {
-		return err
-	}
-	return t.Become.validate()
+	return cmp.Or(t.validateNames(), t.Become.validate())
 }
 
-// validateHost refuses, as OpenSSH does since CVE-2023-51385, an address that a
-// shell could read something into: it is put into ProxyCommand, and into the
-// commands that hints name.
-func (t Target) validateHost() error {
+// validateNames refuses, as OpenSSH does since CVE-2023-51385, an address and a login
+// name that a shell could read something into: they are put into ProxyCommand, and
+// into commands of ssh_config's Match. A backslash stands in the names of a Windows
+// domain.
+func (t Target) validateNames() error {
 	if h := t.host(); h == "" || h[0] == '-' || strings.ContainsFunc(h, func(r rune) bool {
 		return r <= ' ' || r == 0x7f || strings.ContainsRune("'`\"$\\;&<>|(){},", r)
 	}) {
 		return fmt.Errorf("%q is no host name: it holds characters that are not allowed there", h)
 	}
-	return nil
-}
-
-// validateUser does the same for the login name, before a shell gets it. A
-// backslash stands in the names of a Windows domain.
-func (t Target) validateUser() error {
 	u := t.user()
 	for i, r := range u {
 		rest := u[i+len(string(r)):]
@@ -273,25 +241,14 @@ func (t Target) validateUser() error {
 	return nil
 }
 
-func (b Become) user() string {
-	if b.User != "" {
-		return b.User
-	}
-	return "root"
-}
-
-func (b Become) method() string {
-	if b.Method != "" {
-		return b.Method
-	}
-	return "sudo"
-}
+func (b Become) user() string   { return cmp.Or(b.User, "root") }
+func (b Become) method() string { return cmp.Or(b.Method, "sudo") }
 
 func (b Become) validate() error {
 	if m := b.method(); m != "sudo" && m != "su" {
 		return fmt.Errorf("become method %q is not supported: use sudo or su", m)
 	}
-	if _, err := wire.Split(b.Exe); err != nil {
+	if _, err := words.Fields(b.Exe); err != nil {
 		return fmt.Errorf("become exe %q: %w", b.Exe, err)
 	}
 	for _, s := range append([]string{b.User, b.Exe}, b.Flags...) {

@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -42,6 +43,8 @@ func (n *Node) facts(keys []string) string {
 	section("os-release", "ID=centos\nVERSION_ID="+major, 0)
 	section("tools", tools, 0)
 	section("rpm", n.rpmList()+"package kernel-lt is not installed\n", 1)
+	section("staged", n.stagedFacts(), 0)
+	fromStage := n.stagedFacts() != "" && slices.Contains(keys, "install="+strings.Fields(n.staged.answer)[0]) && !slices.Contains(keys, node.UnstagedKey)
 	section("yum-conf", "[main]\ninstallonly_limit=5", 0)
 	section("lock-holder", n.lockHolder(), 0)
 	if len(keys) == 1 && keys[0] == "brief" {
@@ -78,12 +81,12 @@ func (n *Node) facts(keys []string) string {
 		switch kind {
 		case "package":
 			name, repo, _ := strings.Cut(arg, "@")
-			text, status := n.list(name)
+			text, status := n.list(fromStage, name)
 			section("package "+arg, text, status)
 			section("repo "+repo, "["+repo+"]\nenabled=0\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-elrepo.org", 0)
 			section("repo-missing-keys "+repo, "", 0)
 		case "install":
-			text, status := n.wouldInstall()
+			text, status := n.wouldInstall(fromStage)
 			section("install "+arg, text, status)
 		case node.UpkeepKey:
 			section("uptime", "86400.07 80000.00", 0)

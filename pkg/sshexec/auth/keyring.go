@@ -17,7 +17,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Ring reads private keys once, asks for each passphrase once, and holds
@@ -87,7 +88,7 @@ func (k *Ring) load(path string) (*keyFile, error) {
 		if perr != nil {
 			err = fmt.Errorf("cannot read private key %s: %w", path, err)
 			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
-				return nil, &Error{Err: err, Hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + wire.Word(path) + "; or load it with ssh-add"}
+				return nil, text.Advise("convert it to OpenSSH's own form: ssh-keygen -p -f "+words.Copyable(path)+"; or load it with ssh-add", "%w", err)
 			}
 			return nil, err
 		}
@@ -106,7 +107,7 @@ func (f *keyFile) checkMode(st fs.FileInfo) error {
 	if f.publicOnly && !f.fido || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
 		return nil
 	}
-	return &Error{Err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()), Hint: "chmod 600 " + wire.Word(f.path)}
+	return text.Advise("chmod 600 "+words.Copyable(f.path), "private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm())
 }
 
 // fidoKey is the public part of a private key file whose key is in a FIDO token,
@@ -180,10 +181,7 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 	if err != nil {
 		return nil, err
 	}
-	if a, ok := signer.(ssh.AlgorithmSigner); ok && algo != "" {
-		return a.SignWithAlgorithm(rand, data, algo)
-	}
-	return signer.Sign(rand, data)
+	return sign(signer, rand, data, algo)
 }
 
 // open asks for the passphrase, unless another dial has done so already.
@@ -207,7 +205,7 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 		f.mu.Unlock()
 	}
 	if err != nil {
-		err = s.login.fail(&Error{Err: err, Hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
+		err = s.login.fail(text.Advise("load the key into an agent first: ssh-add "+words.Copyable(f.path), "%w", err))
 	}
 	return signer, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
@@ -218,7 +218,7 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 				return nil
 			}
 			inHost, c.inMatch = true, false
-			patterns, err := wire.Split(withoutComment(rest))
+			patterns, err := words.Fields(withoutComment(rest))
 			if err != nil {
 				return fmt.Errorf("%s:%d: %w", file, n+1, err)
 			}
@@ -290,7 +290,7 @@ func (c *flatConfig) matters(file, key, value string) bool {
 }
 
 func (c *flatConfig) include(file, patterns string, depth int, within bool) error {
-	words, err := wire.Split(patterns)
+	words, err := words.Fields(patterns)
 	if err != nil {
 		return fmt.Errorf("%s: Include: %w", file, err)
 	}
@@ -361,7 +361,7 @@ func unquote(v, key string) string {
 	if v = withoutComment(v); strings.HasSuffix(key, "knownhostsfile") || key == "revokedhostkeys" {
 		return v
 	}
-	if words, err := wire.Split(v); err == nil && len(words) == 1 {
+	if words, err := words.Fields(v); err == nil && len(words) == 1 {
 		return words[0]
 	}
 	return v

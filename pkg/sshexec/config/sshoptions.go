@@ -10,7 +10,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // sshOptions are options of ssh(1) in the order in which ssh would see them:
@@ -151,7 +151,7 @@ func (o *sshOptions) files(key string, names []string, t sshexec.Target) []strin
 
 // fileList returns the one value of an option that lists files.
 func (o *sshOptions) fileList(key string, t sshexec.Target) []string {
-	words, err := wire.Split(o.get(key))
+	words, err := words.Fields(o.get(key))
 	if err != nil {
 		o.fail("option %s: %w", key, err)
 	}
@@ -183,7 +183,7 @@ const flagsWithValue = "bcDEeFIiJLlmOopQRSWwB"
 // addArgs reads arguments as they would stand before the host on ssh's command
 // line. If a host follows, it is left in dest.
 func (o *sshOptions) addArgs(text string) error {
-	words, err := wire.Split(text)
+	words, err := words.Fields(text)
 	if err != nil {
 		return err
 	}
@@ -305,7 +305,7 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 	if strings.ContainsAny(command, ";&|<>`$()\n") {
 		return nil, false
 	}
-	words, err := wire.Split(command)
+	words, err := words.Fields(command)
 	if err != nil {
 		return nil, false
 	}
@@ -326,7 +326,7 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 }
 
 func splitFlags(s string) ([]string, error) {
-	words, err := wire.Split(s)
+	words, err := words.Fields(s)
 	if words == nil {
 		words = []string{} // set, and empty: no -H
 	}

@@ -1,14 +1,15 @@
-package wire
+package text
 
 import (
 	"fmt"
 	"unicode/utf8"
 )
 
-// Word is what a hint names, ready for the shell that it is copied to.
-func Word(s string) string { return Quote([]string{Printable(s)}) }
-
-// Printable makes text of a node safe to print on a terminal; see sshexec.Printable.
+// Printable makes text of others, such as a node's output, safe to print on a
+// terminal: escape sequences are removed, other control characters but tab and newline
+// become "\x1b" and the like, bytes that are not UTF-8 become U+FFFD, and a carriage
+// return within a line starts it anew, as it does on a screen. A node must not be able
+// to retitle a window, or to move the cursor over what fleetd printed.
 func Printable(s string) string {
 	if isPrintable(s) {
 		return s
