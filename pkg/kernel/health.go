@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // The notes of a trial about the node's health: how it was before the reboot, since
@@ -96,17 +98,21 @@ func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
 		return rollout.Fail(fmt.Errorf("cannot read how %s was before: %w", s.Host, err)), false
 	}
 	now, err := node.ReadHealth(l.ctx, l.remote, s.Host, s.Become)
+	why, coming := worse(before, now, j.ignoreUnits)
 	switch {
+	case l.ctx.Err() != nil:
+		return rollout.Fail(context.Cause(l.ctx)), false
 	case passing(err) && since(s, noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%v", err), false
-	case err != nil:
+	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err), false
+	case err != nil:
+		why, coming = []string{err.Error()}, false
 	}
 	up := time.Duration(0)
 	if s.SoFar[noteUp] != "" {
 		up = since(s, noteUp)
 	}
-	why, coming := worse(before, now, j.ignoreUnits)
 	wait := func(format string, args ...any) rollout.Outcome {
 		return rollout.WaitFor(bootPoll, format, args...).Note(noteUp, (s.Now - up).String())
 	}

@@ -137,7 +137,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 		if !slices.Contains(f.Installed, d.Package) {
 			out := intendYum(s)
-			if isStaged(f, d.Package) {
+			if isStaged(f, d.Package, d.Repo) {
 				out = out.Note(noteStaged, f.Staged.Since)
 			}
 			return out

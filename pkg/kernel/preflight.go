@@ -99,7 +99,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		if out, ok := waitForLock(s, f); !ok {
 			return out
 		}
-		staged := isStaged(f, pkg)
+		staged := isStaged(f, pkg, d.Wanted.Repo)
 		if !staged {
 			err = repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
 		}

@@ -23,11 +23,13 @@ type journey struct {
 }
 
 // The notes of a journey: the boot_id from before the reboot, when the reboot was
-// asked for, and that GRUB had left next_entry set after it.
+// asked for, that GRUB had left next_entry set after it, and the boot in which the
+// kernel was found to be the right one, and nothing left of the trial.
 const (
 	noteBootID = "boot_id"
 	noteAsked  = "asked"
 	noteStuck  = "stuck"
+	noteClean  = "clean"
 )
 
 const bootPoll = 5 * time.Second
@@ -58,6 +60,8 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 		return rollout.Fail(context.Cause(ctx))
 	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err)
+	case err == nil && s.SoFar[noteClean] == now:
+		return j.settled(l, now, s.SoFar[noteStuck] != "", nil)
 	case err == nil && now != before:
 		return j.judge(l, now)
 	case err != nil || s.SoFar[noteAsked] != "":
@@ -129,7 +133,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	}
 	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
-		err = reboot(l.ctx, l.remote, s, before)
+		err = reboot(l.ctx, l.remote, s, before, j.reason())
 	}
 	switch {
 	case err == nil:
@@ -199,8 +203,8 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 
 // reboot asks for it, on the boot with this boot_id only: a command that was
 // slow to arrive cannot reboot a node twice.
-func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error {
-	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id), Become: s.Become, Timeout: time.Minute})
+func reboot(ctx context.Context, r node.Remote, s rollout.Step, id, why string) error {
+	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id, why), Become: s.Become, Timeout: time.Minute})
 	switch {
 	case err != nil:
 		// The connection may go down under the answer. Whether the node reboots
@@ -216,8 +220,19 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
 }
 
-func rebootScript(id string) string {
-	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}))
+// reason is what the node's own log and whoever is logged in there are told.
+func (j journey) reason() string {
+	if j.trial {
+		return fmt.Sprintf("fleetd reboots this machine into kernel %s, on trial; %s stays the default", j.to, j.from)
+	}
+	return fmt.Sprintf("fleetd reboots this machine into kernel %s", j.to)
+}
+
+// rebootScript waits for nobody's terminal.
+func rebootScript(id, why string) string {
+	why = sshexec.QuoteArgv([]string{why})
+	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nlogger -t fleetd -p daemon.notice %[3]s 2>/dev/null\n"+
+		"echo %[3]s | wall >/dev/null 2>&1 &\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}), why)
 }
 
 // await waits for a node that does not answer, with err, or that answers from
@@ -296,22 +311,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 		return rollout.Fail(left)
 	}
 	if running == j.to {
-		if o, well := j.asWell(l, boot); !well {
-			if stuck {
-				o = o.Note(noteStuck, "yes")
-			}
-			return o
-		}
-		if j.retryFailed {
-			left = errors.Join(left, l.recordFailed(j.to, ""))
-		}
-		switch {
-		case left != nil:
-			return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
-		case stuck:
-			return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
-		}
-		return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
+		return j.settled(l, boot, stuck, left)
 	}
 	if j.trial && !stuck {
 		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
@@ -330,4 +330,30 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 		p.Message += "; " + left.Error()
 	}
 	return rollout.Fail(p)
+}
+
+// settled ends a journey that has led into the right kernel, once the node is as well
+// on it as before. stuck is that GRUB had left next_entry set, left why not all of the
+// trial was taken away.
+func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.Outcome {
+	host := l.step.Host
+	if o, well := j.asWell(l, boot); !well {
+		if stuck {
+			o = o.Note(noteStuck, "yes")
+		}
+		if left == nil {
+			o = o.Note(noteClean, boot)
+		}
+		return o
+	}
+	if j.retryFailed {
+		left = errors.Join(left, l.recordFailed(j.to, ""))
+	}
+	switch {
+	case left != nil:
+		return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
+	case stuck:
+		return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
+	}
+	return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
 }

@@ -65,7 +65,7 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	}
 	transaction := f.Transactions[w.key()]
 	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: packageFields(f, transaction, p)}
-	if isStaged(f, p) && f.Staged.Question == w.key() {
+	if isStaged(f, p, w.Repo) && f.Staged.Question == w.key() {
 		return c, before, nil
 	}
 	if err := roomToStage(host, f, f.Downloads[w.key()]); err != nil {
@@ -92,7 +92,7 @@ func packageFields(f node.Facts, transaction []node.PackageChange, p node.Packag
 func stageNote(f node.Facts, w Wanted, p node.Package) string {
 	size := f.Downloads[w.key()]
 	switch day, _, _ := strings.Cut(f.Staged.Since, "T"); {
-	case isStaged(f, p):
+	case isStaged(f, p, w.Repo):
 		return "staged " + day
 	case size > 0:
 		return megabytes(size+1<<20-1) + " to download"
@@ -124,7 +124,7 @@ func (m stage) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	// No key gets into rpm's database: signatures are checked here, and by yum when it
 	// installs.
-	args := []string{"--setopt=cachedir=" + node.StageDir, "--setopt=*.gpgcheck=0", "--setopt=*.metadata_expire=1"}
+	args := []string{"--setopt=cachedir=" + node.StageDir, "--setopt=*.gpgcheck=0", "--setopt=metadata_expire=1", "--setopt=*.metadata_expire=1"}
 	ended, out, over := yum(ctx, m.remote, s, append(args, installArgs(d.Repo, d.Package, d.With, false, "-y", "--downloadonly")...)...)
 	if !over {
 		return out
@@ -164,7 +164,7 @@ func (m stage) intend(ctx context.Context, s rollout.Step, d stageData) rollout.
 	switch {
 	case slices.Contains(f.Installed, d.Package):
 		return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
-	case isStaged(f, d.Package) && f.Staged.Question == d.Question:
+	case isStaged(f, d.Package, d.Repo) && f.Staged.Question == d.Question:
 		return rollout.AlreadyDone("%s is staged", d.Package.NEVRA())
 	}
 	if out, ok := waitForLock(s, f); !ok {

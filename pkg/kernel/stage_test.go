@@ -100,8 +100,16 @@ func TestStagedStays(t *testing.T) {
 		if !strings.Contains(again.change.Summary, newer.NEVRA()) {
 			t.Errorf("staged anew: %s", again.change.Summary)
 		}
+		begun := len(b.Log())
 		if out := b.do(again); out.Bad() {
 			t.Fatal(out.Message)
+		}
+		// The old answer is gone before the metadata that it hangs on is.
+		forgets := func(l string) bool { return l == "rm -f -- "+node.StageDir+"/staged" }
+		downloads := func(l string) bool { return strings.Contains(l, "--downloadonly") }
+		log := b.Log()[begun:]
+		if i := slices.IndexFunc(log, forgets); i < 0 || i > slices.IndexFunc(log, downloads) {
+			t.Errorf("what is staged is not forgotten first:\n%s", strings.Join(log, "\n"))
 		}
 		if now := plan(t, b.fleet, wholePlay...); !strings.Contains(now[1].change.Summary, newer.NEVRA()) || now[1].change.Note != "staged 2026-11-27" {
 			t.Errorf("%s [%s]", now[1].change.Summary, now[1].change.Note)

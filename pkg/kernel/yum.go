@@ -70,8 +70,10 @@ func installArgs(repo string, p node.Package, with []string, staged bool, how ..
 	return append(append(args, p.NEVRA()), with...)
 }
 
-// isStaged tells that a package waits on the node for its install.
-func isStaged(f node.Facts, p node.Package) bool { return f.Staged.Package == withoutEpoch(p).NEVRA() }
+// isStaged tells that a package of a repository waits on the node for its install.
+func isStaged(f node.Facts, p node.Package, repo string) bool {
+	return f.Staged.Package == withoutEpoch(p).NEVRA() && strings.HasSuffix(f.Staged.Question, "@"+repo)
+}
 
 // stepSuffixes are the packages of a kernel that are kept in step with it where they
 // are installed, and never pulled in: kernel-ml-headers replaces the distribution's.

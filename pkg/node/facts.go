@@ -171,6 +171,9 @@ type Staged struct {
 	// the node's clock.
 	Package string `json:"package,omitempty"`
 	Since   string `json:"since,omitempty"`
+	// Asked tells that it was asked, and not the repositories, for what the facts have of
+	// them.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // Repo is a repository's stanza in /etc/yum.repos.d.

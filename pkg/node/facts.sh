@@ -340,7 +340,7 @@ emit tools tools
 rpm_says="
 $(kernel_packages </dev/null 2>&1)"
 emit rpm say "$?" "$rpm_says"
-emit staged say 0 "$staged_says"
+emit staged say 0 "$staged_says${from_stage:+ asked}"
 emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
 emit lock-holder lock_holder
 [ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }

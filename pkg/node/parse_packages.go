@@ -201,10 +201,10 @@ func DownloadSize(text string) int64 {
 
 func parseStaged(line string) Staged {
 	w := strings.Fields(line)
-	if len(w) != 3 {
+	if len(w) < 3 {
 		return Staged{}
 	}
-	return Staged{Question: w[0], Package: w[1], Since: w[2]}
+	return Staged{Question: w[0], Package: w[1], Since: w[2], Asked: len(w) > 3}
 }
 
 // parseTransaction reads the table of a transaction: below a heading such as

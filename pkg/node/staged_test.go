@@ -49,7 +49,7 @@ func TestStagedFacts(t *testing.T) {
 			f := runScript(t, shell, bin, dir, strings.Replace(programFor(c.keys), "\nstage="+StageDir+"\n", "\nstage="+dir+"\n", 1))
 			want := Staged{}
 			if c.staged {
-				want = Staged{Question: "kernel-ml@elrepo-kernel", Package: "kernel-ml-6.1.4-1.el8.elrepo.x86_64", Since: "2026-11-20T14:00:00Z"}
+				want = Staged{Question: "kernel-ml@elrepo-kernel", Package: "kernel-ml-6.1.4-1.el8.elrepo.x86_64", Since: "2026-11-20T14:00:00Z", Asked: c.offline}
 			}
 			raw, _ := os.ReadFile(filepath.Join(bin, "asked"))
 			asked := strings.Split(strings.TrimSpace(string(raw)), "\n")

@@ -62,9 +62,8 @@ type launch struct {
 // begin starts a program on c, and returns when its shell runs and has got the
 // program. An error is notStarted when the connection was lost, the node certainly
 // has not run the program, and no password was sent; only then may the caller try
-// again. When ctx
-// ends after the program was sent, both the session, which the caller must kill
-// and close, and the error are returned.
+// again. When ctx ends after the program was sent, both the session, which the caller
+// must kill and close, and the error are returned.
 func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 	if l.target.Become.user() == l.target.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node

@@ -43,8 +43,8 @@ func (n *Node) facts(keys []string) string {
 	section("os-release", "ID=centos\nVERSION_ID="+major, 0)
 	section("tools", tools, 0)
 	section("rpm", n.rpmList()+"package kernel-lt is not installed\n", 1)
-	section("staged", n.stagedFacts(), 0)
 	fromStage := n.stagedFacts() != "" && slices.Contains(keys, "install="+strings.Fields(n.staged.answer)[0]) && !slices.Contains(keys, node.UnstagedKey)
+	section("staged", n.stagedFacts()+map[bool]string{true: " asked"}[fromStage], 0)
 	section("yum-conf", "[main]\ninstallonly_limit=5", 0)
 	section("lock-holder", n.lockHolder(), 0)
 	if len(keys) == 1 && keys[0] == "brief" {
@@ -86,7 +86,7 @@ func (n *Node) facts(keys []string) string {
 			section("repo "+repo, "["+repo+"]\nenabled=0\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-elrepo.org", 0)
 			section("repo-missing-keys "+repo, "", 0)
 		case "install":
-			text, status := n.wouldInstall(fromStage)
+			text, status := n.wouldInstall(fromStage, nil)
 			section("install "+arg, text, status)
 		case node.UpkeepKey:
 			section("uptime", "86400.07 80000.00", 0)

@@ -81,14 +81,14 @@ func (n *Node) yumInstall(args []string) int {
 	}
 	p := mirror[i]
 	if slices.Contains(args, "--downloadonly") {
-		n.staged = staged{repo: slices.Clone(mirror), files: n.transaction(p)}
+		n.staged.repo, n.staged.files = slices.Clone(mirror), n.transaction(p, args)
 		return 0
 	}
 	if slices.Contains(n.packages, p) {
 		return 0
 	}
 	n.install(p)
-	for _, q := range n.transaction(p) {
+	for _, q := range n.transaction(p, args) {
 		if strings.HasSuffix(q.Name, "-headers") {
 			n.packages = slices.DeleteFunc(n.packages, func(old node.Package) bool { return old.Name == q.Name })
 		}
@@ -166,7 +166,7 @@ func (n *Node) yum(argv []string) (string, int) {
 	case slices.Contains(argv, "list"):
 		return n.list(fromStage, argv[len(argv)-1])
 	case slices.Contains(argv, "--assumeno"):
-		return n.wouldInstall(fromStage)
+		return n.wouldInstall(fromStage, argv)
 	}
 	return n.unknown(argv)
 }
@@ -182,13 +182,13 @@ func (n *Node) mirror(fromStage bool) []node.Package {
 	return n.behaviour.Repo
 }
 
-// transaction is a kernel's packages, and those that are kept in step where an older
-// one is there.
-func (n *Node) transaction(p node.Package) []node.Package {
+// transaction is a kernel's packages, and those of it that yum is told by name where
+// an older one is there. Without arguments it is what the facts script asks for.
+func (n *Node) transaction(p node.Package, args []string) []node.Package {
 	out := n.brings(p)
 	for _, suffix := range []string{"-devel", "-headers"} {
 		q := node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch}
-		if slices.ContainsFunc(n.packages, func(old node.Package) bool { return old.Name == q.Name && old != q }) {
+		if (args == nil || slices.Contains(args, q.NEVRA())) && slices.ContainsFunc(n.packages, func(old node.Package) bool { return old.Name == q.Name && old != q }) {
 			out = append(out, q)
 		}
 	}
@@ -200,7 +200,7 @@ const noMirror = "Error: Failed to download metadata for repo 'elrepo-kernel': C
 
 // wouldInstall is what yum --assumeno install prints. Its exit status is that of
 // an install that a person has declined.
-func (n *Node) wouldInstall(fromStage bool) (string, int) {
+func (n *Node) wouldInstall(fromStage bool, args []string) (string, int) {
 	mirror := n.mirror(fromStage)
 	switch {
 	case n.behaviour.InstallFails != "":
@@ -210,7 +210,7 @@ func (n *Node) wouldInstall(fromStage bool) (string, int) {
 	}
 	out := "Dependencies resolved.\n================\n Package Arch Version Repository Size\n================\n"
 	if len(mirror) > 0 {
-		for i, p := range n.transaction(mirror[len(mirror)-1]) {
+		for i, p := range n.transaction(mirror[len(mirror)-1], args) {
 			switch {
 			case i == 0:
 				out += "Installing:\n"
