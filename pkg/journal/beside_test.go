@@ -47,20 +47,55 @@ func TestBeside(t *testing.T) {
 	if _, err := j.After(t.Context(), "x", 0, 7); err == nil {
 		t.Error("events of a run that is not there")
 	}
-	if j.Gone() {
-		t.Error("the file is gone")
+	if j.Outdated() {
+		t.Error("the file is as it was")
 	}
 	if err := os.Rename(filepath.Join(dir, fileName), filepath.Join(dir, "old")); err != nil {
 		t.Fatal(err)
 	}
-	if !j.Gone() {
+	if !j.Outdated() {
 		t.Error("the file is there")
 	}
 	if err := os.WriteFile(filepath.Join(dir, fileName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !j.Gone() {
+	if !j.Outdated() {
 		t.Error("another file is there")
+	}
+}
+
+// TestBesideABeginner: a file in which there are no tables yet, or those of an
+// earlier fleetd, is opened again until it is as this fleetd writes it.
+func TestBesideABeginner(t *testing.T) {
+	empty := t.TempDir()
+	if err := os.WriteFile(filepath.Join(empty, fileName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := t.TempDir()
+	if err := earlier(t, old).Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{empty, old} {
+		j, err := OpenBeside(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !j.Outdated() {
+			t.Error("nobody has written to it, and it is up to date")
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		begin(t, mustOpen(t, dir), "r")
+		if j, err = OpenBeside(dir); err != nil {
+			t.Fatal(err)
+		}
+		if heads, err := j.Heads(t.Context()); err != nil || j.Outdated() || len(heads) == 0 || heads[0].ID != "r" {
+			t.Errorf("%v, %v, outdated: %v", heads, err, j.Outdated())
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -139,11 +139,12 @@ func OpenBeside(dir string) (*Journal, error) {
 	return openTo(filepath.Join(dir, fileName), []url.Values{beside})
 }
 
-// Gone reports whether the file that a journal opened for reading has open is no
-// longer the one of its name: it was moved away.
-func (j *Journal) Gone() bool {
+// Outdated reports whether a journal that was opened for reading has to be opened
+// anew to see what is written from now on: its file was moved away, or it was not
+// up to date, and who writes to it makes it so.
+func (j *Journal) Outdated() bool {
 	info, err := os.Stat(j.file)
-	return err != nil || !os.SameFile(info, j.info)
+	return err != nil || !os.SameFile(info, j.info) || j.runs != current
 }
 
 // beside is how a file is read that others may be writing.
