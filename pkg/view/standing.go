@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
 // HostState is where a host of a run stands.
@@ -50,6 +52,8 @@ type Standing struct {
 	// Each is every host, in the plan's order. Local is what localhost is called.
 	Each  []HostOfRun `json:"-"`
 	Local string      `json:"-"`
+
+	plan *rollout.Plan
 }
 
 // HaltOf is where and why a run was halted.
@@ -133,7 +137,7 @@ type HostOfRun struct {
 // for it; since is how long ago its last event came about.
 func StandingOf(id string, r *rollout.Run, held bool, since time.Duration, next Next) Standing {
 	c := recapOf(id, r, nil)
-	s := Standing{RunRow: rowOf(id, r, held, &c), Hosts: map[HostState]int{}, Local: hostNames(named(&r.Plan, []string{rollout.Localhost}))}
+	s := Standing{RunRow: rowOf(id, r, held, &c), Hosts: map[HostState]int{}, Local: hostNames(named(&r.Plan, []string{rollout.Localhost})), plan: &r.Plan}
 	if h := r.Halt; h != nil {
 		s.Halt = &HaltOf{h.Play + 1, h.Batch + 1, h.Reason}
 	}
@@ -365,4 +369,66 @@ func (b *board) activities(p *rollout.Plan) []Activity {
 	}
 	slices.SortStableFunc(out, func(a, b Activity) int { return cmp.Compare(b.Seconds, a.Seconds) })
 	return out
+}
+
+// hostWords say what a state means.
+var hostWords = map[HostState]string{
+	HostLost: "lost", HostWaiting: "waiting", HostWorking: "at work", HostBetween: "begun", HostAhead: "ahead", HostThrough: "through", HostIdle: "nothing to do",
+}
+
+// Word says what a state means.
+func (h HostState) Word() string { return hostWords[h] }
+
+// write writes how the run stands: hosts by state, those first that want to be
+// looked at, with what they are at.
+func (s *Standing) write(w io.Writer, st Style) {
+	by := ""
+	if s.By != "" {
+		by = ", by " + sshexec.Printable(s.By)
+	}
+	fmt.Fprintf(w, "run %s: %s%s\n%s\n\n", st.bold(s.ID), s.Status, by, sshexec.Printable(s.Verdict))
+	line := func(state HostState, hosts, text string) {
+		word := fmt.Sprintf("%-14s", state.Word())
+		switch state {
+		case HostLost:
+			word = st.red(word)
+		case HostWaiting, HostBetween:
+			word = st.yellow(word)
+		case HostThrough:
+			word = st.green(word)
+		}
+		if text != "" {
+			hosts += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
+		}
+		fmt.Fprintf(w, "  %s%s\n", word, hosts)
+	}
+	for _, c := range s.Causes {
+		line(HostLost, st.bold(c.Hosts), fmt.Sprintf("%s: %s  %s", c.Task, c.Kind, c.Message))
+		if c.Hint != "" {
+			indent(w, strings.Repeat(" ", 16), c.Hint)
+		}
+	}
+	for _, state := range []HostState{HostWaiting, HostWorking} {
+		for _, a := range s.AtWork {
+			if a.State != state {
+				continue
+			}
+			text := a.Task
+			if a.Message != "" {
+				text += ": " + a.Message
+			}
+			line(state, st.bold(a.Hosts), text+"  ("+Took(time.Duration(a.Seconds*float64(time.Second)))+")")
+		}
+	}
+	for _, state := range []HostState{HostBetween, HostAhead, HostThrough, HostIdle} {
+		var hosts []string
+		for _, h := range s.Each {
+			if h.State == state {
+				hosts = append(hosts, h.Host)
+			}
+		}
+		if len(hosts) > 0 {
+			line(state, hostNames(named(s.plan, hosts)), "")
+		}
+	}
 }

@@ -1,8 +1,10 @@
 package view
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +81,32 @@ func TestStandingAtEveryEvent(t *testing.T) {
 			t.Errorf("done, and %v", s.Hosts)
 		}
 	}
+}
+
+// TestJoin comes to a run in its middle, and goes on with it.
+func TestJoin(t *testing.T) {
+	var screen bytes.Buffer
+	out := NewOutput(&screen)
+	rec := record(t, fleet(), nil).play(40, losing)
+	waits := rollout.WaitFor(time.Hour, "3 pods are being evicted")
+	for _, a := range StandingOf(runID, rec.run, true, 0, next).Each {
+		if a.State == HostWorking {
+			id := rollout.StepID{Host: a.Host, Task: slices.IndexFunc(rec.run.Plan.Plays[0].Tasks, func(t rollout.PlannedTask) bool { return t.Name == a.Task })}
+			rec.add(time.Second, rollout.Event{Type: rollout.StepEnded, Step: &id, Outcome: &waits})
+			break
+		}
+	}
+	p := NewProgress(out, Style{}, runID, func() time.Time { return rec.at })
+	s := StandingOf(runID, rec.run, true, time.Second, next)
+	p.Join(rec.run, &s, rec.at.Add(-time.Second))
+	rec.watch = p.Watch
+	if got, want := p.status(), "40/151 steps, 2 hosts at work, longest"; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	rec.play(3, well)
+	p.Close()
+	if err := out.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "join.txt", screen.Bytes())
 }
