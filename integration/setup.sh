@@ -4,11 +4,12 @@
 set -eu
 # - the labs' machines: qemu, an image from Debian packages, rpm repositories, GRUB
 # - sshd and ansible: the tests compare with the real ones
+# - chromium: the page of fleetd serve in a real browser
 # - clang: the committed BPF objects are compiled again and compared
 packages="
 qemu-system-x86 qemu-utils mmdebstrap rpm createrepo-c grub-pc-bin grub-common grub2-common fdisk e2fsprogs
 zstd lz4 busybox-static cpio netcat-openbsd gnupg python3 kmod iproute2 xz-utils
-openssh-server openssh-client sudo ansible-core
+openssh-server openssh-client sudo ansible-core chromium
 clang llvm libbpf-dev make git ca-certificates
 $*
 "

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"html/template"
@@ -307,7 +308,7 @@ func (s *Server) pageHost(w http.ResponseWriter, r *http.Request) {
 			}
 			return nil
 		})
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			yield(rollout.Event{}, err)
 		}
 	}
