@@ -16,7 +16,7 @@ import (
 // Hosts reaches nodes by their inventory names; a node.Remote does.
 type Hosts interface {
 	Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error)
-	Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error)
+	Upload(ctx context.Context, host string, u sshexec.Upload) error
 }
 
 // Deps are what the modules of this package need.

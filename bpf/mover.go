@@ -100,11 +100,10 @@ func (r mover) upload(m move, o Object) error {
 	if err != nil {
 		return fmt.Errorf("cannot write %s on %s: mode %q: %w", m.Path, r.step.Host, m.After.Mode, err)
 	}
-	_, err = r.hosts.Upload(r.ctx, r.step.Host, sshexec.Upload{
+	return r.hosts.Upload(r.ctx, r.step.Host, sshexec.Upload{
 		Path: m.Path, Content: bytes.NewReader(o.Bytes), Size: int64(len(o.Bytes)), SHA256: o.SHA256,
 		Mode: fs.FileMode(bits), Owner: "root", Group: "root", MkdirMode: 0o755, Become: r.step.Become,
 	})
-	return err
 }
 
 // look reads a file's digest and mode.

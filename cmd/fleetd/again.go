@@ -49,7 +49,7 @@ func again(c *cobra.Command, verb string, s rollout.Source) string {
 		words = append(words, "--kube-via", s.KubeVia)
 	}
 	words = append(words, access(c)...)
-	if verb == "apply" {
+	if verb != "plan" {
 		words = append(words, repeated(c, "state")...)
 	}
 	return sshexec.QuoteArgv(words)

@@ -75,11 +75,43 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 	if err != nil {
 		return err
 	}
+	o := order{sources: sources, yes: a.yes, known: reviewed != nil || a.expect != ""}
+	o.check = func(p *rollout.Plan) error {
+		if reviewed != nil && p.Digest != reviewed.Digest {
+			return stale(c, args[0], reviewed, p)
+		}
+		return expected(c, p, a.expect)
+	}
+	o.retry = func(p *rollout.Plan) string {
+		if o.known {
+			return again(c, "plan", p.Source) // the reviewed one is of the past then
+		}
+		return again(c, "apply", p.Source)
+	}
 	if reviewed != nil {
 		f.adopt(reviewed.Source)
-		sources = reviewed.Source.Inventories
+		o.sources, o.shown = reviewed.Source.Inventories, true
 	}
-	p, err := openFleet(c, f, sources)
+	return carryOut(c, f, o)
+}
+
+// order is how a playbook is to be carried out.
+type order struct {
+	sources []string
+	// yes: nobody is asked. known: the plan was reviewed, so nobody has to be; shown: and
+	// it was read.
+	yes, known, shown bool
+	// check may refuse the plan.
+	check func(*rollout.Plan) error
+	// retry is the command line that does what a run has left.
+	retry func(*rollout.Plan) string
+	// idle is what to say where there is nothing to do.
+	idle string
+}
+
+// carryOut plans a playbook, asks, and does it.
+func carryOut(c *cobra.Command, f *fleetFlags, o order) error {
+	p, err := openFleet(c, f, o.sources)
 	if err != nil {
 		return err
 	}
@@ -97,15 +129,13 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 	if err != nil {
 		return err
 	}
-	if reviewed != nil && plan.Digest != reviewed.Digest {
-		return stale(c, args[0], reviewed, &plan)
+	if o.check != nil {
+		if err := o.check(&plan); err != nil {
+			return err
+		}
 	}
-	if err := expected(c, &plan, a.expect); err != nil {
-		return err
-	}
-	known := reviewed != nil || a.expect != ""
 	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by}
-	if reviewed == nil && f.output != "json" {
+	if !o.shown && f.output != "json" {
 		x.show(&plan)
 	}
 	if plan.Steps() == 0 {
@@ -113,21 +143,20 @@ func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) erro
 		if len(plan.Problems()) > 0 {
 			return exitCode(exitError)
 		}
-		if reviewed != nil || f.output == "json" {
+		if o.shown || f.output == "json" {
 			fmt.Fprintln(c.ErrOrStderr(), view.Summary(&plan))
+		} else if o.idle != "" {
+			fmt.Fprintln(c.OutOrStdout(), o.idle)
 		}
 		return nil
 	}
-	if !a.yes && !known && plan.Changes() > 0 {
+	if !o.yes && !o.known && plan.Changes() > 0 {
 		x.showNow()
 		if err := confirm(c, h.interrupted); err != nil {
 			return err
 		}
 	}
-	x.retry = again(c, "apply", plan.Source)
-	if known {
-		x.retry = again(c, "plan", plan.Source) // the reviewed one is of the past then
-	}
+	x.retry = o.retry(&plan)
 	return x.begin(plan)
 }
 

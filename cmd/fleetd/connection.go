@@ -117,7 +117,7 @@ func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *ssh
 		Algorithms: f.sshAlgorithms,
 		Passphrase: func(ctx context.Context, file string) (sshexec.Secret, error) {
 			defer hold()()
-			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", file), false)
+			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", sshexec.Printable(file)), false)
 		},
 	}
 	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {

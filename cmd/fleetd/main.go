@@ -72,6 +72,7 @@ boot, reboot, uname) and their Kubernetes cluster to Calico's eBPF data plane.
 
   fleetd preflight inventory.yaml                  what has to be mended before
   fleetd plan  inventory.yaml --out change.plan    what would happen, for review
+  fleetd stage change.plan                         download it to the nodes beforehand
   fleetd apply change.plan                         exactly what was reviewed
   fleetd apply inventory.yaml                      both, with a question in between
 
@@ -87,7 +88,7 @@ drift, or preflight something to mend; 3 halted by a gate; 130 interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPreflight(), newPlan(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
+	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,53 +87,56 @@ func (r reach) worked() []string {
 	return slices.DeleteFunc(r.hosts(), func(h string) bool { return slices.Contains(r.Beside, h) })
 }
 
-// readReach is the reach that the journal kept, with the secrets that it did not
-// keep: as -k and -K are answered, or as an inventory that is given has them.
+// readReach is the reach that the journal kept, with the secrets that it did not.
 func readReach(c *cobra.Command, f *fleetFlags, raw []byte) (reach, error) {
 	var r reach
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return r, fmt.Errorf("the journal does not say how the hosts are reached: %w", err)
 	}
+	return r, r.giveSecrets(c, f)
+}
+
+// giveSecrets adds the passwords that a journal does not keep: as -k and -K are
+// answered, or as an inventory that is given has them.
+func (r reach) giveSecrets(c *cobra.Command, f *fleetFlags) error {
 	secrets := map[string]sshexec.Target{}
 	if len(f.inventories) > 0 {
-		fresh, err := inventoryTargets(c, f, r.hosts())
+		hosts := r.hosts()
+		if r.KubeVia != nil {
+			hosts = append(hosts, r.KubeVia.Name)
+		}
+		fresh, err := inventoryTargets(c, f, hosts)
 		if err != nil {
-			return r, err
+			return err
 		}
 		secrets = fresh
 	}
 	asked, err := askPasswords(c, f)
 	if err != nil {
-		return r, err
+		return err
 	}
 	var missing []string
 	for h, t := range r.Targets {
-		t.Password, t.Become.Password = orSecret(asked.login, secrets[h].Password), orSecret(asked.become, secrets[h].Become.Password)
+		t.Password, t.Become.Password = cmp.Or(asked.login, secrets[h].Password), cmp.Or(asked.become, secrets[h].Become.Password)
 		if t.NeedsPassword && t.Password == "" || t.NeedsBecomePassword && t.Become.Password == "" {
 			missing = append(missing, h)
 		}
 		r.Targets[h] = t
 	}
 	if via := r.KubeVia; via != nil {
-		if via.Password = asked.login; via.NeedsPassword && via.Password == "" {
+		via.Password = cmp.Or(asked.login, secrets[via.Name].Password)
+		if via.NeedsPassword && via.Password == "" {
 			missing = append(missing, via.Name)
 		}
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
-		return r, &rollout.Problem{
+		return &rollout.Problem{
 			Message: fmt.Sprintf("cannot log in to %s: a password is needed, and the journal keeps none", view.HostRange(missing)),
 			Hint:    "give -k (SSH password) or -K (sudo password), or -i INVENTORY to take them from there",
 		}
 	}
-	return r, nil
-}
-
-func orSecret(a, b sshexec.Secret) sshexec.Secret {
-	if a != "" {
-		return a
-	}
-	return b
+	return nil
 }
 
 // inventoryTargets are the targets of those hosts that the given inventory has.

@@ -46,7 +46,7 @@ func TestRunScript(t *testing.T) {
 			return mounts(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "fetch": fetch, "running": running, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone,
+			"await": await, "fetch": fetch, "running": running, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
 		},
 	})
 }
@@ -74,7 +74,7 @@ const kernelsPlaybook = `
     - name: Kernel package is installed
       fleetd.kernel.package:
     - name: Node boots the new kernel on trial
-      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}"}
+      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}", ignore_units: "{{ kernel_ignore_units | default(omit) }}"}
     - name: New kernel is the default
       fleetd.kernel.default:
 `
@@ -105,6 +105,15 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			b.BootFreeMB = 30 + int(args[0][1]-'0') // each node another size
 		case "fixed": // is its default
 			b.GrubDefault = "0"
+		case "gone": // is every repository
+			b.RepoGone = true
+		case "ill": // is the node on its new kernel
+			b.Health = func(release string, _ int) string {
+				if release == kerneltest.OldRelease(kerneltest.EL7) {
+					return kerneltest.Healthy
+				}
+				return kerneltest.Healthy + "failed iscsid.service\n"
+			}
 		case "slow": // it takes its time to come back
 			b.BootTakes = 3
 		default:
@@ -114,6 +123,23 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	})
+}
+
+// ran says that something was run on a node since it was asked last, and each time what
+// begins so: ran n1 '# read the facts'.
+func ran(ts *testscript.TestScript, _ bool, args []string) {
+	n := nodesOf(ts)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.ran[args[0]]) == 0 {
+		ts.Fatalf("nothing was run on %s", args[0])
+	}
+	for _, script := range n.ran[args[0]] {
+		if !strings.HasPrefix(script, args[1]) {
+			ts.Fatalf("on %s was run:\n%s", args[0], script)
+		}
+	}
+	n.ran[args[0]] = nil
 }
 
 // swap gives two nodes each other's address in the inventory.

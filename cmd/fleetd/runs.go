@@ -31,11 +31,17 @@ func newRuns() *cobra.Command {
 	}
 	show.Flags().StringVar(&o.Host, "host", "", "only this host; localhost is the cluster")
 	show.Flags().BoolVar(&o.Failed, "failed", false, "only steps that failed or could not reach their host, with what their commands printed")
-	for _, c := range []*cobra.Command{c, show} {
+	evidence := &cobra.Command{
+		Use:   "evidence [RUN]",
+		Short: "A page for the change ticket, in Markdown: what was done to the cluster, and what Services answered meanwhile",
+		Args:  cobra.MaximumNArgs(1),
+		RunE:  func(c *cobra.Command, args []string) error { return showEvidence(c, f, args) },
+	}
+	for _, c := range []*cobra.Command{c, show, evidence} {
 		f.addState(c)
 		f.addOutput(c)
 	}
-	c.AddCommand(show)
+	c.AddCommand(show, evidence)
 	return c
 }
 
@@ -133,6 +139,22 @@ func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions)
 		})
 	}
 	return view.Tale(out, view.StyleFor(out), id, eventsOf(c.Context(), j, id), o)
+}
+
+func showEvidence(c *cobra.Command, f *fleetFlags, args []string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	id, err := f.runNamed(c.Context(), args)
+	if err != nil {
+		return err
+	}
+	j, err := f.readJournal()
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	return view.Evidence(c.OutOrStdout(), id, eventsOf(c.Context(), j, id), f.output == "json")
 }
 
 // errEnough ends the reading of events early.

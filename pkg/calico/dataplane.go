@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
@@ -30,6 +31,11 @@ type dataplaneData struct {
 	Stall     string `json:"stall"`
 	// OnFailure is what is done with a flip that stands still.
 	OnFailure string `json:"on_failure,omitempty"`
+	// Probes is set where Services are asked for meanwhile.
+	Probes *probing `json:"probes,omitempty"`
+	// Proxies are the DaemonSets of kube-proxy that the play takes away before this
+	// step. A flip that goes back brings them back first.
+	Proxies []proxySelector `json:"proxies,omitempty"`
 }
 
 // What is done with a flip that stands still.
@@ -42,6 +48,9 @@ const (
 	// watchFor is how long every node has to show the data plane without a
 	// restart of its Felix before the flip is called done.
 	watchFor = 20 * time.Second
+	// cutPatience is how long a node may be out of SSH's reach once the data plane has
+	// moved. It was asked right before.
+	cutPatience = 3 * time.Minute
 	// reverting is the note that the data plane is being taken back, and why.
 	reverting = "reverting"
 )
@@ -90,6 +99,11 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if want == BPF && !f.Installation.Automatic() && !f.Endpoint.Exists {
 		return rollout.Change{}, nil, f.badEndpoint(Endpoint{})
 	}
+	probes, err := probesOf(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	taken := f.taken()
 	c := rollout.Change{
 		Action: rollout.Update, Disruptive: true, BackDisruptive: true,
 		Summary: fmt.Sprintf("move the cluster's data plane from %s to %s", have, want),
@@ -97,7 +111,7 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		Back:    fmt.Sprintf("move the data plane back to %s", have),
 		Data: cluster.Pack(dataplaneData{
 			Before: f.Installation.LinuxDataplane, After: want, Asked: have == want,
-			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure,
+			HostPorts: f.Installation.HostPorts, HostPortsNoted: f.Installation.HostPortsNoted, Automatic: f.Installation.Automatic(), Stall: stall.String(), OnFailure: onFailure, Probes: probes, Proxies: taken,
 		}),
 	}
 	if want == BPF && f.Installation.Automatic() {
@@ -124,6 +138,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 			c.Reasons = append(c.Reasons, "the operator refuses Iptables while bpfNetworkBootstrap is Enabled")
 		}
 	}
+	if want == BPF && onFailure == onFailureRevert && len(taken) > 0 {
+		c.Reasons = append(c.Reasons, "kube-proxy is gone by then: a flip that goes back by itself (on_failure: revert) brings it back first")
+	}
+	if want == BPF && probes != nil {
+		c.Reasons = append(c.Reasons, fmt.Sprintf("a path to a Service that answered before and does not for %s once the nodes are proven ends it, as on_failure says", lostPatience))
+	}
 	c.Fields = append(c.Fields, rollout.Field{Name: "FelixConfiguration bpfEnabled (by the operator)", Before: f.Felix.BPFEnabled, After: fmt.Sprint(want == BPF)})
 	f.Installation.LinuxDataplane, f.Installation.Computed = want, want
 	switch {
@@ -144,9 +164,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return cluster.Act(s, func(c *cluster.Call, d dataplaneData) rollout.Outcome {
 		if why := c.SoFar[reverting]; why != "" {
-			return m.d.revert(ctx, c, d, why)
+			return m.d.withEvidence(ctx, m.d.revert(ctx, c, d, why), d.Probes)
 		}
-		return m.d.flip(ctx, c, d.After, d.forth(), d.Stall, func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) })
+		return m.d.withEvidence(ctx, m.d.flip(ctx, c, move{
+			want: d.After, change: d.forth(), stall: d.Stall, automatic: d.Automatic, probes: d.Probes,
+			giveUp: func(p *rollout.Problem) rollout.Outcome { return m.d.giveUp(ctx, c, d, p) },
+		}), d.Probes)
 	})
 }
 
@@ -155,7 +178,7 @@ func (m dataplaneModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 		if d.Asked {
 			return rollout.AlreadyDone("the data plane was asked for before this run")
 		}
-		return m.d.flip(ctx, c, d.before(), d.back(), d.Stall, nil)
+		return m.d.flip(ctx, c, move{want: d.before(), change: d.back(), stall: d.Stall})
 	})
 }
 
@@ -199,22 +222,45 @@ func (d dataplaneData) back() installationPatch {
 	return p
 }
 
+// move is a change of the data plane, there or back.
+type move struct {
+	want   DataPlane
+	change installationPatch
+	stall  string
+	// automatic is set where the operator sees to the network by itself.
+	automatic bool
+	// probes is set where Services are asked for meanwhile.
+	probes *probing
+	// giveUp, if set, is the end of one that stands still.
+	giveUp func(*rollout.Problem) rollout.Outcome
+}
+
+// outage ends a move in which the API server is away for good. It may be so from
+// here only: then a node of the control plane has the way back.
+func (m move) outage(o rollout.Outcome) rollout.Outcome {
+	if o.Bad() {
+		o.Hint = strings.TrimPrefix(o.Hint+"; if it is out of reach from here only, go back on a control-plane node: kubectl --kubeconfig /etc/kubernetes/admin.conf patch installation default --type merge -p '"+backPatch(m.want, m.automatic)+"'", "; ")
+	}
+	return o
+}
+
 // flip asks for a data plane in one patch and watches it arrive: first in the
-// cluster's objects, then, if it is BPF, on every node.
-func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change installationPatch, stallText string, giveUp func(*rollout.Problem) rollout.Outcome) rollout.Outcome {
-	stall, err := parseStall(stallText)
+// cluster's objects, then, if it is BPF, on every node, and in what Services answer.
+func (d Deps) flip(ctx context.Context, c *cluster.Call, m move) rollout.Outcome {
+	want := m.want
+	stall, err := parseStall(m.stall)
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	f, err := read(ctx, d.Client, rollParts...)
 	if err != nil {
-		return c.Failed(err)
+		return m.outage(c.Failed(err))
 	}
 	if f.Installation.DataPlane() != want {
 		if f.Felix.ByHand() {
 			return rollout.Fail(f.byHand())
 		}
-		if err := patchInstallation(ctx, d.Client, change); err != nil {
+		if err := patchInstallation(ctx, d.Client, m.change); err != nil {
 			return c.Failed(err)
 		}
 		return rollout.WaitFor(cluster.PollEvery, "the operator is to act on linuxDataplane %s", want)
@@ -237,15 +283,15 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change 
 		doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
 		mark:     fmt.Sprintf("%s %s %d %s", want, f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
 		degraded: f.degraded(),
-		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want) + "'",
+		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want, f.Installation.Automatic()) + "'",
 		laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
-		giveUp:   giveUp,
+		giveUp:   m.giveUp,
 	}
 	switch {
 	case !done:
 		return await(c, stall, r)
 	case want == BPF:
-		return d.awaitProof(ctx, c, stall, r)
+		return d.awaitProof(ctx, c, stall, r, m)
 	}
 	return c.Done("the data plane is %s: %s, bpfEnabled %s", want, f.CalicoNode.Progress(), cmp.Or(f.Felix.BPFEnabled, "not set"))
 }
@@ -254,14 +300,18 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, want DataPlane, change 
 // showing it for a while: bpfEnabled is a request, Felix restarts itself only
 // then, its readiness may stay green meanwhile, and where the kernel refuses it
 // goes on without.
-func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll) rollout.Outcome {
+func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Duration, r roll, m move) rollout.Outcome {
 	p, err := d.prove(ctx, BPF)
 	if err != nil {
-		return c.Failed(err)
+		return m.outage(c.Failed(err))
 	}
 	if len(p.Unproven) > 0 {
 		r.now, r.mark, r.laggards = p.text(BPF), p.Mark, nil
 		r.hint = "see kubectl -n calico-system logs of these nodes' calico-node, and whether their kernel is fit; " + r.hint
+		if p.Unasked > 0 {
+			// What the others do is no progress for them.
+			r.mark, stall = "cut off", min(stall, cutPatience)
+		}
 		if o := await(c, stall, r); o.Kind != rollout.Waiting {
 			return o
 		}
@@ -271,7 +321,23 @@ func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Durati
 	if c.Steady("proven", p.Mark) < watchFor {
 		return rollout.WaitFor(askAgain(p.Nodes), "%d nodes are proven to run the data plane BPF; they are watched for %s", p.Nodes, watchFor)
 	}
-	return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+	if m.probes == nil {
+		return c.Done("the data plane is BPF, proven on %d nodes", p.Nodes)
+	}
+	e, err := d.lookAtProbes(ctx, *m.probes, false)
+	if err != nil {
+		return m.outage(c.Failed(err))
+	}
+	if lost := e.Lost(); len(lost) > 0 {
+		r.now, r.mark, r.laggards = "what answered before does not now: "+cluster.Few(lost), "lost", nil
+		r.hint = "see kubectl -n kube-system get endpoints,pods -o wide, and calico-node -bpf nat dump in these nodes' calico-node; " + r.hint
+		o := await(c, lostPatience, r)
+		if o.Kind == rollout.Waiting {
+			o.After = askAgain(p.Nodes)
+		}
+		return o
+	}
+	return noted(c.Done("the data plane is BPF, proven on %d nodes; %s", p.Nodes, gapText(e)), e)
 }
 
 // giveUp is the end of a flip that stands still: the data plane is taken back
@@ -284,16 +350,24 @@ func (d Deps) giveUp(ctx context.Context, c *cluster.Call, data dataplaneData, p
 	if err != nil {
 		return c.Failed(err)
 	}
-	if !f.kubeProxyServes() {
+	if !f.kubeProxyServes() && len(data.Proxies) == 0 {
 		p.Hint = "the data plane is not taken back, because kube-proxy is off and nobody would serve Services: bring it back first (fleetd.calico.kube_proxy: {state: enabled}); " + p.Hint
 		return rollout.Fail(p)
 	}
 	return rollout.Intend(reverting, p.Message)
 }
 
-// revert takes the data plane back and then fails with the reason.
+// revert takes the data plane back and then fails with the reason. kube-proxy comes
+// back before eBPF goes, where the play took it away before.
 func (d Deps) revert(ctx context.Context, c *cluster.Call, data dataplaneData, why string) rollout.Outcome {
-	o := d.flip(ctx, c, data.before(), data.back(), data.Stall, nil)
+	o, proxies := rollout.Outcome{}, "kube-proxy was not touched"
+	if len(data.Proxies) > 0 {
+		proxies = "kube-proxy runs again"
+		o = d.setKubeProxy(ctx, c, kubeProxyData{State: enabled, Selectors: data.Proxies, Stall: data.Stall})
+	}
+	if len(data.Proxies) == 0 || o.Final() && !o.Bad() {
+		o = d.flip(ctx, c, move{want: data.before(), change: data.back(), stall: data.Stall})
+	}
 	switch {
 	case !o.Final():
 		o.Message = "taking the data plane back: " + o.Message
@@ -302,17 +376,21 @@ func (d Deps) revert(ctx context.Context, c *cluster.Call, data dataplaneData, w
 		return rollout.Fail(&rollout.Problem{Message: why + "; and the data plane could not be taken back: " + o.Message, Hint: o.Hint})
 	}
 	return rollout.Fail(&rollout.Problem{
-		Message: fmt.Sprintf("%s; the data plane was taken back to %s, and kube-proxy was not touched", why, data.before()),
+		Message: fmt.Sprintf("%s; the data plane was taken back to %s, and %s", why, data.before(), proxies),
 		Hint:    "mend what is named (calico-node's log on that node says more), then apply again",
 	})
 }
 
-func backPatch(want DataPlane) string {
-	other := Iptables
-	if want == Iptables {
-		other = BPF
+// backPatch is the way back for a person to type. In automatic mode the operator takes
+// nothing back while it sees to the network by itself.
+func backPatch(want DataPlane, automatic bool) string {
+	switch {
+	case want == Iptables:
+		return `{"spec":{"calicoNetwork":{"linuxDataplane":"BPF"}}}`
+	case automatic:
+		return `{"spec":{"calicoNetwork":{"linuxDataplane":"Iptables","bpfNetworkBootstrap":"Disabled"}}}`
 	}
-	return fmt.Sprintf(`{"spec":{"calicoNetwork":{"linuxDataplane":"%s"}}}`, other)
+	return `{"spec":{"calicoNetwork":{"linuxDataplane":"Iptables"}}}`
 }
 
 // degraded is what the operator complains of, "" if nothing.

@@ -249,6 +249,9 @@ type KubeProxy struct {
 	// Pods counts the pods on nodes where it is not wanted to stay, those that
 	// are still terminating included.
 	Pods int `json:"pods,omitempty"`
+	// Taken is set where the plan takes it away before this point; it is never
+	// observed.
+	Taken bool `json:"taken,omitempty"`
 }
 
 // The node selectors that keep kube-proxy away from every node.

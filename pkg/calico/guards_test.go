@@ -26,7 +26,7 @@ func TestAbout(t *testing.T) {
 		}
 	}
 	if d := cmp.Diff(map[string]rollout.Guards{
-		"fleetd.calico.preflight": rollout.Changes, "fleetd.calico.verify": rollout.Changes,
+		"fleetd.calico.preflight": rollout.Changes, "fleetd.calico.probe": rollout.Changes, "fleetd.calico.verify": rollout.Changes,
 	}, guards); d != "" {
 		t.Error(d)
 	}

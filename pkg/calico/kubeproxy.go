@@ -173,8 +173,20 @@ func (k KubeProxy) projected(state string, nodes int32) KubeProxy {
 		delete(sel, cluster.NonCalicoLabel)
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = nodes, nodes, nodes, nodes, nodes, int(nodes)
 	}
-	k.NodeSelector = sel
+	k.NodeSelector, k.Taken = sel, state == disabled
 	return k
+}
+
+// taken are the DaemonSets that the plan takes away before this point, with what
+// brings each back.
+func (f Facts) taken() []proxySelector {
+	var out []proxySelector
+	for _, k := range f.KubeProxies {
+		if k.Taken {
+			out = append(out, proxySelector{Name: k.Name, Before: "true"})
+		}
+	}
+	return out
 }
 
 // projectedBPF reports whether the data plane is BPF in this state of the plan,
@@ -280,7 +292,7 @@ func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyD
 		if len(p.Unproven) > 0 {
 			o := await(c, stall, roll{
 				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
-				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF) + "'",
+				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF, f.Installation.Automatic()) + "'",
 			})
 			if o.Kind == rollout.Waiting {
 				o.After = askAgain(p.Nodes)

@@ -118,6 +118,11 @@ func TestLabThereAndBack(t *testing.T) {
 	}
 	labKernels(t, c, "6.1.4-1.el7.elrepo.x86_64")
 
+	services, err := findServices(context.Background(), c)
+	if err != nil || len(services.Paths) == 0 || services.Paths[0].Name != "default/kubernetes" {
+		t.Errorf("%+v, %v", services, err)
+	}
+
 	labStep(t, c, "fleetd.calico.preflight", pre)
 	labStep(t, c, "fleetd.calico.api_endpoint", rollout.Args{"host": host, "port": int64(6443)})
 	labStep(t, c, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})

@@ -19,6 +19,7 @@ type Deps struct {
 func Modules(d Deps) map[string]rollout.Module {
 	return map[string]rollout.Module{
 		"fleetd.calico.preflight":             preflightModule{d},
+		"fleetd.calico.probe":                 probeModule{d},
 		"fleetd.calico.api_endpoint":          endpointModule{d},
 		"fleetd.calico.kube_proxy":            kubeProxyModule{d},
 		"fleetd.calico.dataplane":             dataplaneModule{d},

@@ -84,7 +84,8 @@ func (d Deps) unreached(ctx context.Context, e Endpoint) ([]string, error) {
 	var mu sync.Mutex
 	deaf := []string{}
 	env := map[string]string{"LC_ALL": "C", "host": e.Host, "port": e.Port, "ca": cm.Data["ca.crt"]}
-	d.ask(ctx, nodes, sshexec.Command{Script: probeScript, Env: env, Timeout: askTimeout}, func(n cluster.Node, out, why string) {
+	curl := sshexec.Command{Script: probeScript, Env: env, Timeout: askTimeout}
+	d.ask(ctx, nodes, func(cluster.Node) sshexec.Command { return curl }, func(n cluster.Node, out, why string) {
 		if said := strings.TrimSpace(out); why == "" && said != "answers" {
 			why = fmt.Sprintf("%q", clipped(said))
 		}

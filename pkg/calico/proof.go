@@ -51,19 +51,19 @@ func felixEnv() map[string]string {
 // programs were named calico_from_….
 type felixState struct {
 	// Process is Felix's process ID and start time; "" if it does not run.
-	Process string
+	Process string `json:"process"`
 	// Maps counts the BPF maps that the process holds open. What is pinned or
 	// attached may be from before; these are of this process alone.
-	Maps int
+	Maps int `json:"maps"`
 	// Pinned are the maps of Services in the BPF file system.
-	Pinned []string
+	Pinned []string `json:"pinned,omitempty"`
 	// Attached are the host's interfaces with Calico's program on them. Those of
 	// pods do not count: there may be none.
-	Attached []string
+	Attached []string `json:"attached,omitempty"`
 	// NoTC is set where tc is missing, which shows what tc has attached.
-	NoTC bool
+	NoTC bool `json:"no_tc,omitempty"`
 	// Log is the last line of Felix's log about the mode.
-	Log string
+	Log string `json:"log,omitempty"`
 }
 
 // parseFelix reads what the script printed. What it does not know it leaves
@@ -129,9 +129,12 @@ type proof struct {
 	Unproven []string
 	// Mark changes when a node is proven, is lost, or its Felix has restarted.
 	Mark string
-	// Nodes is how many were to be asked.
-	Nodes int
+	// Nodes is how many were to be asked, Unasked how many of them could not be.
+	Nodes, Unasked int
 }
+
+// unasked begins why a node could not be asked.
+const unasked = "it cannot be asked: "
 
 // prove asks every node of the cluster over SSH whether Felix runs the data
 // plane now, one round trip each. A node that cannot be asked is unproven. The
@@ -144,7 +147,8 @@ func (d Deps) prove(ctx context.Context, want DataPlane) (proof, error) {
 	var mu sync.Mutex
 	p := proof{Nodes: len(nodes)}
 	var marks []string
-	d.ask(ctx, nodes, sshexec.Command{Script: felixScript, Env: felixEnv(), Become: true, Timeout: askTimeout},
+	felix := sshexec.Command{Script: felixScript, Env: felixEnv(), Become: true, Timeout: askTimeout}
+	d.ask(ctx, nodes, func(cluster.Node) sshexec.Command { return felix },
 		func(n cluster.Node, out string, why string) {
 			mark := n.Name
 			if why == "" {
@@ -153,6 +157,9 @@ func (d Deps) prove(ctx context.Context, want DataPlane) (proof, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if strings.HasPrefix(why, unasked) {
+				p.Unasked++
+			}
 			if why != "" {
 				p.Unproven = append(p.Unproven, fmt.Sprintf("%s (%s)", n.Name, why))
 				return
@@ -167,30 +174,35 @@ func (d Deps) prove(ctx context.Context, want DataPlane) (proof, error) {
 
 // ask runs a command on the host of every node, many at once, and hands on what
 // it printed, or why it could not be had.
-func (d Deps) ask(ctx context.Context, nodes []cluster.Node, c sshexec.Command, answer func(n cluster.Node, out, why string)) {
+func (d Deps) ask(ctx context.Context, nodes []cluster.Node, command func(cluster.Node) sshexec.Command, answer func(n cluster.Node, out, why string)) {
 	hosts := cluster.HostsOf(nodes, d.Nodes)
 	var g errgroup.Group
 	g.SetLimit(askAtOnce)
 	for _, n := range nodes {
 		host, ok := hosts[n.Name]
 		if !ok {
-			answer(n, "", "it cannot be asked: no host of the inventory is this node")
+			answer(n, "", unasked+"no host of the inventory is this node")
 			continue
 		}
 		g.Go(func() error {
-			res, err := d.Hosts.Run(ctx, host, c)
-			switch {
-			case err != nil:
-				answer(n, "", "it cannot be asked: "+err.Error())
-			case res.ExitStatus != 0:
-				answer(n, "", fmt.Sprintf("it cannot be asked: exit status %d: %q", res.ExitStatus, clipped(strings.TrimSpace(string(res.Stderr)))))
-			default:
-				answer(n, string(res.Stdout), "")
-			}
+			res, err := d.Hosts.Run(ctx, host, command(n))
+			out, why := answerOf(res, err)
+			answer(n, out, why)
 			return nil
 		})
 	}
 	_ = g.Wait() // an answer that is missing is an answer
+}
+
+// answerOf is what a command printed, or why that is no answer.
+func answerOf(res sshexec.Result, err error) (out, why string) {
+	switch {
+	case err != nil:
+		return "", unasked + err.Error()
+	case res.ExitStatus != 0:
+		return "", fmt.Sprintf(unasked+"exit status %d: %q", res.ExitStatus, clipped(strings.TrimSpace(string(res.Stderr))))
+	}
+	return string(res.Stdout), ""
 }
 
 // askAgain is when so many nodes are asked again.

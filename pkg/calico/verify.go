@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/probe"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -20,6 +21,8 @@ type verifyModule struct{ d Deps }
 type verifyData struct {
 	Want    DataPlane `json:"want"`
 	Timeout string    `json:"timeout"`
+	// Probes is set where Services are asked for meanwhile.
+	Probes *probing `json:"probes,omitempty"`
 }
 
 func (verifyModule) About() rollout.About {
@@ -43,10 +46,17 @@ func (m verifyModule) Diff(_ string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
+	probes, err := probesOf(before)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
 	c := rollout.Change{
 		Action:  rollout.ReadOnly,
 		Summary: "verify that the data plane is " + want + " on every node, " + map[string]string{string(BPF): "and kube-proxy gone", string(Iptables): "and kube-proxy back"}[want],
-		Data:    cluster.Pack(verifyData{Want: DataPlane(want), Timeout: timeout.String()}),
+		Data:    cluster.Pack(verifyData{Want: DataPlane(want), Timeout: timeout.String(), Probes: probes}),
+	}
+	if probes != nil {
+		c.Reasons = []string{"every path to a Service that answered before has to answer" + map[string]string{string(BPF): ", and not by rules that kube-proxy has left"}[want]}
 	}
 	return c, before, nil
 }
@@ -119,7 +129,9 @@ func (f Facts) kubeProxyOn() (bool, string) {
 }
 
 func (m verifyModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
-	return cluster.Act(s, func(c *cluster.Call, d verifyData) rollout.Outcome { return m.d.verify(ctx, c, d) })
+	return cluster.Act(s, func(c *cluster.Call, d verifyData) rollout.Outcome {
+		return m.d.withEvidence(ctx, m.d.verify(ctx, c, d), d.Probes)
+	})
 }
 
 func (d Deps) verify(ctx context.Context, c *cluster.Call, data verifyData) rollout.Outcome {
@@ -149,8 +161,24 @@ func (d Deps) verify(ctx context.Context, c *cluster.Call, data verifyData) roll
 			missing = append(missing, p.text(data.Want))
 		}
 	}
-	if len(missing) == 0 {
+	var e *probe.Evidence
+	if len(missing) == 0 && data.Probes != nil {
+		found, err := d.lookAtProbes(ctx, *data.Probes, false)
+		if err != nil {
+			return c.Failed(err)
+		}
+		e = &found
+		names = append(names, gapText(found))
+		missing = append(missing, unserved(found, data.Want)...)
+	}
+	switch {
+	case len(missing) == 0 && e == nil:
 		return rollout.AlreadyDone("verified: %s", strings.Join(names, ", "))
+	case len(missing) == 0:
+		// What was seen is kept; whether they can be ended changes nothing of it, and
+		// they end by themselves.
+		_, _ = d.lookAtProbes(ctx, *data.Probes, true)
+		return noted(rollout.AlreadyDone("verified: %s", strings.Join(names, ", ")), *e)
 	}
 	if c.Elapsed < timeout {
 		return rollout.WaitFor(cluster.PollEvery, "%s", strings.Join(missing, "; "))
@@ -159,6 +187,18 @@ func (d Deps) verify(ctx context.Context, c *cluster.Call, data verifyData) roll
 		Message: fmt.Sprintf("cannot verify the data plane %s within %s: %s", data.Want, data.Timeout, strings.Join(missing, "; ")),
 		Hint:    "see kubectl get tigerastatus, and kubectl -n calico-system get pods -o wide",
 	})
+}
+
+// unserved is what the probes show to be wrong with a data plane.
+func unserved(e probe.Evidence, want DataPlane) []string {
+	var out []string
+	if lost := e.Lost(); len(lost) > 0 {
+		out = append(out, "what answered before does not now: "+cluster.Few(lost))
+	}
+	if carried := e.Carried(); want == BPF && len(carried) > 0 {
+		out = append(out, "rules that kube-proxy has left still carry, and nobody keeps up to date (Felix takes them away unless bpfKubeProxyIptablesCleanupEnabled is false; so does a reboot): "+cluster.Few(carried))
+	}
+	return out
 }
 
 // Undo has nothing to take back.

@@ -73,8 +73,8 @@ func argDuration(a rollout.Args, name string, absent time.Duration) (time.Durati
 	return d, nil
 }
 
-// argStrings is a list of texts, or one.
-func argStrings(a rollout.Args, name string) ([]string, error) {
+// ArgStrings is a list of texts, or one.
+func ArgStrings(a rollout.Args, name string) ([]string, error) {
 	switch v := a[name].(type) {
 	case nil:
 		return nil, nil

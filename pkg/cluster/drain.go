@@ -60,7 +60,7 @@ func drainOptions(a rollout.Args) (o DrainOptions, err error) {
 	volumes, err6 := argBool(a, "wait_for_volumes", true)
 	uncordon, err7 := argBool(a, "uncordon_on_failure", false)
 	skip, err8 := argDuration(a, "skip_wait_for_delete_timeout", 0)
-	blocking, err9 := argStrings(a, "blocking_pod_selectors")
+	blocking, err9 := ArgStrings(a, "blocking_pod_selectors")
 	o = DrainOptions{
 		Timeout: timeout.String(), GracePeriod: grace, DisableEviction: noEviction, DeleteEmptyDirData: emptyDir, Force: force,
 		PodSelector: ArgString(a, "pod_selector", ""), BlockingPodSelectors: blocking, LeaveVolumes: !volumes, UncordonOnFailure: uncordon,

@@ -51,6 +51,8 @@ type folder struct {
 	dead func() bool
 }
 
+func (*folder) Forget(string) {}
+
 func (f *folder) Run(ctx context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	if f.dead() {
 		return sshexec.Result{}, errDead

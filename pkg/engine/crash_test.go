@@ -73,9 +73,9 @@ func (p *process) Run(ctx context.Context, host string, c sshexec.Command) (sshe
 	return p.fleet.Run(ctx, host, c)
 }
 
-func (p *process) Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error) {
+func (p *process) Upload(ctx context.Context, host string, u sshexec.Upload) error {
 	if p.dead.Load() {
-		return sshexec.UploadResult{}, errDead
+		return errDead
 	}
 	return p.fleet.Upload(ctx, host, u)
 }
@@ -107,11 +107,12 @@ func (p *process) After(d time.Duration) <-chan time.Time {
 	return ch
 }
 
-// crashHosts are twelve nodes; of two of them nothing good comes.
+// crashHosts are eight nodes; of two of them nothing good comes. There are not more,
+// since what the crash tests cost goes by the square of them.
 func crashHosts() (*kerneltest.Fleet, []string, []string) {
 	flavours := map[string]kerneltest.Flavour{}
 	var workers, masters []string
-	for i := range 9 {
+	for i := range 5 {
 		h := fmt.Sprintf("w%d", i+1)
 		workers = append(workers, h)
 		flavours[h] = []kerneltest.Flavour{kerneltest.EL7, kerneltest.EL8, kerneltest.EL9}[i%3]
@@ -128,8 +129,8 @@ func crashHosts() (*kerneltest.Fleet, []string, []string) {
 	fleet.Node("w4").Behave(func(b *kerneltest.Behaviour) {
 		b.Kernels = map[string]kerneltest.Fate{kerneltest.NewRelease(flavours["w4"]): kerneltest.Panics}
 	})
-	fleet.Node("w6").Behave(func(b *kerneltest.Behaviour) {
-		b.Kernels = map[string]kerneltest.Fate{kerneltest.NewRelease(flavours["w6"]): kerneltest.Dies}
+	fleet.Node("w5").Behave(func(b *kerneltest.Behaviour) {
+		b.Kernels = map[string]kerneltest.Fate{kerneltest.NewRelease(flavours["w5"]): kerneltest.Dies}
 	})
 	return fleet, workers, masters
 }
@@ -140,7 +141,7 @@ func crashPlan(t testing.TB, fleet *kerneltest.Fleet, workers, masters []string)
 	p := &process{fleet: fleet}
 	half := 50.0
 	d := rollout.Desired{Plays: []rollout.Play{
-		{Name: "workers", Strategy: rollout.Free, Batches: [][]string{workers[:1], workers[1:5], workers[5:]}, MaxFailPercentage: &half},
+		{Name: "workers", Strategy: rollout.Free, Batches: [][]string{workers[:1], workers[1:]}, MaxFailPercentage: &half},
 		{Name: "masters", Strategy: rollout.Linear, Batches: [][]string{masters}, MaxFailPercentage: &half},
 	}}
 	for pi := range d.Plays {
@@ -260,7 +261,7 @@ func (p *process) live(t testing.TB, dir string, plan rollout.Plan) (*rollout.Ru
 func TestKilledAfterEveryEvent(t *testing.T) {
 	calm, fleet, events := carryOut(t)
 	want := endOf(calm, fleet)
-	if want.Status != rollout.Done || fmt.Sprint(want.Lost) != "[w4 w6]" {
+	if want.Status != rollout.Done || fmt.Sprint(want.Lost) != "[w4 w5]" {
 		t.Fatalf("undisturbed, the run ends %s without %v; this test wants two lost nodes and a reboot of the others", want.Status, want.Lost)
 	}
 	for h, c := range want.Counts {
@@ -284,7 +285,7 @@ func TestKilledAfterEveryEvent(t *testing.T) {
 func TestKilledAgainAndAgain(t *testing.T) {
 	calm, fleet, _ := carryOut(t)
 	want := endOf(calm, fleet)
-	for _, every := range []int{4, 11} {
+	for _, every := range []int{9, 31} {
 		r, fleet, _ := carryOut(t, slices.Repeat([]int{every}, 2000)...)
 		if d := cmp.Diff(want, endOf(r, fleet)); d != "" {
 			t.Errorf("killed after every %d events (-undisturbed +killed):\n%s", every, d)
@@ -306,7 +307,7 @@ func TestUndoRestores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosts := slices.DeleteFunc(plan.Hosts(), func(h string) bool { return h == "w6" }) // dead for good
+	hosts := slices.DeleteFunc(plan.Hosts(), func(h string) bool { return h == "w5" }) // dead for good
 	back, err := rollout.Reverse("r1", r, hosts, nil, rollout.Basis{ControlPlane: plan.ControlPlane})
 	if err != nil {
 		t.Fatal(err)

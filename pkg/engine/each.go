@@ -47,6 +47,9 @@ func (c *call) each(ctx context.Context) rollout.Outcome {
 			return rollout.RetryAfter(0, err)
 		}
 		ends = append(ends, end)
+		if pause := c.open.Pause; pause > 0 && n+1 < len(items) {
+			return rollout.WaitFor(pause, "%d of %d items, and then a pause", n+1, len(items))
+		}
 	}
 	return c.kept(c.loop.Resolver.Together(*c.open, items, ends))
 }

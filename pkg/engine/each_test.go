@@ -69,6 +69,7 @@ func (m *oneLife) Append(_ context.Context, events []rollout.Event) error {
 	}
 	return nil
 }
+func (*oneLife) Forget(string) {}
 
 func (m *oneLife) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	if m.dead {

@@ -47,6 +47,8 @@ type echoing struct {
 	ran map[string][]string // by host
 }
 
+func (*echoing) Forget(string) {}
+
 func (e *echoing) Run(_ context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,6 +99,7 @@ func (m *mortal) Append(_ context.Context, events []rollout.Event) error {
 	}
 	return nil
 }
+func (*mortal) Forget(string) {}
 
 func (m *mortal) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	m.mu.Lock()

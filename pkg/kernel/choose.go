@@ -48,11 +48,11 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 		return w.checked(host, Choice{newest(installed), true})
 	}
 	if why, bad := f.RepoErrors[w.Repo]; bad {
-		return Choice{}, &rollout.Problem{
+		return Choice{}, w.notStaged(f, &rollout.Problem{
 			Message: fmt.Sprintf("cannot ask repository %s on %s: %s", w.Repo, host, why),
 			Hint: fmt.Sprintf("on %s, try: yum --disablerepo='*' --enablerepo=%s list available; is the mirror up, is the repository's .repo file there (yum install elrepo-release)?",
 				host, w.Repo),
-		}
+		})
 	}
 	offered := f.Available[w.Name+"@"+w.Repo]
 	candidates := append(w.matching(offered, f.Arch), installed...)
@@ -64,9 +64,17 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 	// While somebody else has yum's lock it cannot be told; the preflight asks
 	// again before anything is done.
 	if why := f.InstallErrors[w.key()]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
-		return Choice{}, wouldNot(host, w.Repo, p, why)
+		return Choice{}, w.notStaged(f, wouldNot(host, w.Repo, p, why))
 	}
 	return w.checked(host, c)
+}
+
+// notStaged adds to why yum cannot do it that it was asked of what is staged.
+func (w Wanted) notStaged(f node.Facts, p *rollout.Problem) *rollout.Problem {
+	if f.Staged.Asked {
+		p.Hint = "what is staged there since " + f.Staged.Since + " may no longer fit its repositories: fleetd stage downloads it anew; " + p.Hint
+	}
+	return p
 }
 
 // spec is the package as yum is asked for it when the plan is made.

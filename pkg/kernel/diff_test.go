@@ -105,6 +105,9 @@ func writeProblem(b *strings.Builder, err error) {
 func writeChange(t *testing.T, b *strings.Builder, c rollout.Change) {
 	t.Helper()
 	fmt.Fprintf(b, "  %s: %s\n", c.Action, c.Summary)
+	if c.Note != "" {
+		fmt.Fprintf(b, "    note: %s\n", c.Note)
+	}
 	for _, f := range c.Fields {
 		fmt.Fprintf(b, "    %s: %q → %q\n", f.Name, f.Before, f.After)
 	}

@@ -6,6 +6,7 @@
 // Modules (see [Modules]):
 //
 //	fleetd.kernel.preflight    is the node fit for the change?
+//	fleetd.kernel.stage        the packages wait on the node, checked
 //	fleetd.kernel.package      the package is installed, the default entry is as it was
 //	fleetd.kernel.trial_boot   the new kernel is booted once, and proven
 //	fleetd.kernel.default      the new kernel is the default
@@ -18,7 +19,8 @@
 //
 // A kernel on trial has a boot entry of its own, copied from the real one, which
 // is never edited (trialentry.go), and a dead-man switch that reboots the node if
-// nobody can log in (deadman.go; docs/faults.md has all faults). A version that failed
+// nobody can log in (deadman.go; docs/faults.md has all faults). A node that is not as
+// well on it as before is taken back (health.go). A version that failed
 // is kept in mind by the node (failed.go), and not tried again unasked. What is left of a
 // trial that was cut off is seen in the facts, and taken away by the next apply or
 // undo.

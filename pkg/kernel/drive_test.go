@@ -35,9 +35,10 @@ type tester interface {
 }
 
 // observe reads the facts as the plan does, with what the repository has.
-func observe(t tester, f *kerneltest.Fleet) rollout.State {
+func observe(t tester, f *kerneltest.Fleet, keys ...string) rollout.State {
 	t.Helper()
-	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: {"", node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel")}})[host]
+	keys = append(keys, node.PackageKey("kernel-ml", "elrepo-kernel"), node.InstallKey("kernel-ml", "elrepo-kernel"))
+	so := node.Observer{Remote: f}.Observe(context.Background(), map[string][]string{host: keys})[host]
 	if so.Err != nil {
 		t.Fatal(so.Err)
 	}

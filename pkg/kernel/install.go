@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -22,9 +21,14 @@ type installData struct {
 	Repo    string       `json:"repo"`
 	// Default is the default kernel's release before, to be kept.
 	Default string `json:"default,omitempty"`
+	// With are the packages that are kept in step with it (stepSuffixes).
+	With []string `json:"with,omitempty"`
 	// Had are the packages of its family that were there before, to be left there
 	// when it is taken back.
 	Had []string `json:"had,omitempty"`
+	// Stays are those in step that yum upgrades, to be left as well: of them one version
+	// can be installed, and what needs it, as gcc needs the headers, would have none.
+	Stays []string `json:"stays,omitempty"`
 }
 
 func (install) About() rollout.About {
@@ -61,17 +65,24 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
 	}
-	raw, err := json.Marshal(installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p)})
+	transaction := f.Transactions[w.key()]
+	with := inStep(f, p, transaction)
+	d := installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), With: with, Had: family(f.Installed, p), Stays: staying(with, transaction)}
+	raw, err := json.Marshal(d)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	c := rollout.Change{
 		Action:  rollout.Create,
 		Summary: "install " + p.NEVRA(),
-		Fields:  append([]rollout.Field{{Name: "package", Before: "", After: p.NEVRA()}}, besides(f.Transactions[w.key()], p)...),
+		Fields:  packageFields(f, transaction, p),
 		Reasons: []string{reason(w, p)},
 		Back:    "remove " + p.NEVRA(),
 		Data:    raw,
+		Note:    stageNote(f, w, p),
+	}
+	if len(d.Stays) > 0 {
+		c.Back += "; what cannot be installed twice stays: " + strings.Join(d.Stays, ", ")
 	}
 	f.Installed = append(slices.Clone(f.Installed), p)
 	f.Boot.Entries = append([]node.BootEntry{{Index: -1, Kernel: "/boot/vmlinuz-" + release}}, f.Boot.Entries...)
@@ -100,16 +111,19 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	began := s.SoFar[noteYum] != ""
 	if began {
-		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, "-y", d.Package)...)
+		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, d.Package, d.With, s.SoFar[noteStaged] != "", "-y")...)
 		if !over {
 			return out
 		}
-		there, err := installed(ctx, m.remote, s, d.Package)
+		there, err := installed(ctx, m.remote, s, d.Package, d.With)
 		if err != nil {
 			return rollout.Fail(err)
 		}
 		if !there {
-			return m.failed(ctx, s, d, ended)
+			why := fmt.Errorf("cannot install %s on %s: yum ended with %s, and rpm does not know the package: %s",
+				d.Package.NEVRA(), s.Host, ended, yumSaid(ctx, m.remote, s))
+			return yumAgain(ctx, m.remote, s, d.Repo, why, fmt.Sprintf("on %s: cat %s; yum --enablerepo=%s install %s. Nothing else was changed there.",
+				s.Host, yumLog, d.Repo, d.Package.NEVRA()))
 		}
 	} else {
 		f, err := node.GatherPackages(ctx, m.remote, s.Host, s.Become)
@@ -122,7 +136,11 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			return out
 		}
 		if !slices.Contains(f.Installed, d.Package) {
-			return intendYum(s)
+			out := intendYum(s)
+			if isStaged(f, d.Package, d.Repo) {
+				out = out.Note(noteStaged, f.Staged.Since)
+			}
+			return out
 		}
 	}
 	l := loader{ctx, m.remote, s}
@@ -148,32 +166,15 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			return rollout.Fail(err)
 		}
 	}
+	if s.SoFar[noteStaged] != "" {
+		if err := unstage(ctx, m.remote, s); err != nil {
+			return rollout.Fail(err)
+		}
+	}
 	if began || s.SoFar[noteFailed] != "" {
 		return rollout.Did("installed %s", d.Package.NEVRA())
 	}
 	return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
-}
-
-// noteFailed counts the transactions that installed nothing.
-const noteFailed = "failed"
-
-// failed says what comes of a transaction that installed nothing: the next one,
-// or the end.
-func (m install) failed(ctx context.Context, s rollout.Step, d installData, ended string) rollout.Outcome {
-	why := fmt.Errorf("cannot install %s on %s: yum ended with %s, and rpm does not know the package: %s",
-		d.Package.NEVRA(), s.Host, ended, yumSaid(ctx, m.remote, s))
-	n, _ := strconv.Atoi(s.SoFar[noteFailed])
-	if n++; n < 3 {
-		// A mirror that hiccups, or metadata older than the mirror.
-		if _, err := run(ctx, m.remote, s, 2*time.Minute, "yum", "--enablerepo="+d.Repo, "clean", "expire-cache"); err != nil {
-			return rollout.Fail(err)
-		}
-		return rollout.RetryAfter(10*time.Second, why).Note(noteFailed, strconv.Itoa(n)).Note(noteYum, "")
-	}
-	return rollout.Fail(&rollout.Problem{
-		Message: why.Error(),
-		Hint:    fmt.Sprintf("on %s: cat %s; yum --enablerepo=%s install %s. Nothing else was changed there.", s.Host, yumLog, d.Repo, d.Package.NEVRA()),
-	})
 }
 
 // entryIsThere reads back what yum's "Complete!" does not promise: on EL7
@@ -298,7 +299,14 @@ func (m install) intendRemove(ctx context.Context, s rollout.Step, d installData
 
 // came lists what is there of the package and of those that came with it.
 func (d installData) came(f node.Facts) []string {
-	return slices.DeleteFunc(family(f.Installed, d.Package), func(p string) bool { return slices.Contains(d.Had, p) })
+	return slices.DeleteFunc(family(f.Installed, d.Package), func(p string) bool { return slices.Contains(d.Had, p) || slices.Contains(d.Stays, p) })
+}
+
+// staying are the packages in step that yum does not install beside the old ones.
+func staying(with []string, transaction []node.PackageChange) []string {
+	return slices.DeleteFunc(slices.Clone(with), func(nevra string) bool {
+		return slices.ContainsFunc(transaction, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
+	})
 }
 
 // family lists the package and those that came with it: on EL8 and later a

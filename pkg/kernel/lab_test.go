@@ -65,6 +65,7 @@ func TestOnAMachine(t *testing.T) {
 			m.refusesFullBoot()
 			m.refusesDeadRepository()
 			m.panics(before)
+			m.stages()
 			steps := m.upgrades(before)
 			m.changesNothingMore()
 			m.takesBack(before, steps)
@@ -291,6 +292,35 @@ func (m *machine) panics(before node.Facts) {
 	m.undo(1, steps[1])
 }
 
+// stages downloads the packages and changes nothing else; then no repository answers
+// any more, until the upgrade has rebooted the node.
+func (m *machine) stages() {
+	m.t.Helper()
+	const world = "rpm -qa | sort; grubby --info=ALL; cat /proc/sys/kernel/random/boot_id"
+	was := m.on(world) // with the keys that rpm has: gpg-pubkey-…
+	name := "fleetd.kernel.stage"
+	c, _, err := kernel.Modules(m.fleet)[name].Diff("node1", m.state(), rollout.Args{})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Logf("plan: %s [%s] %+v", c.Summary, c.Note, c.Fields)
+	if out := m.drive(name, kernel.Modules(m.fleet)[name].Do, c); out.Kind != rollout.Changed {
+		m.t.Fatalf("%s %s", out.Kind, out.Message)
+	}
+	m.t.Logf("staged:\n%s", m.on("cat "+node.StageDir+"/staged; du -sh "+node.StageDir))
+	if now := m.on(world); now != was {
+		m.t.Errorf("staging changed\n%s\nto\n%s", was, now)
+	}
+	before := m.plan()
+	m.on("ip route add blackhole 10.0.2.100; ! timeout 5 curl -sS http://10.0.2.100/") // until the next boot
+	started := time.Now()
+	after := m.plan()
+	m.t.Logf("planned without a repository in %.1f s: %s [%s]", time.Since(started).Seconds(), after[1].Summary, after[1].Note)
+	if !strings.HasPrefix(after[1].Note, "staged ") || !slices.EqualFunc(before, after, func(a, b rollout.Change) bool { return a.Summary == b.Summary && slices.Equal(a.Fields, b.Fields) }) {
+		m.t.Errorf("%+v, and without a repository %+v", before, after)
+	}
+}
+
 // faults boots kernels on which nobody can log in. The node comes back, and nobody
 // helps it but where nothing else does.
 func (m *machine) faults(before node.Facts) {
@@ -311,6 +341,15 @@ func (m *machine) faults(before node.Facts) {
 		}
 		return m.lab.NoRootOn(ctx, i, pattern)
 	}
+	unit := func(_ context.Context, _ int, pattern string) error {
+		const file = "/etc/systemd/system/lab-unwell.service"
+		script := "systemctl disable -q lab-unwell; rm -f " + file
+		if pattern != "" {
+			script = "printf '[Unit]\\nConditionKernelVersion=" + pattern + "\\n[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n' >" + file + "; systemctl enable -q lab-unwell"
+		}
+		m.on(script)
+		return nil
+	}
 	const goesOff = "fleetd: nobody has logged in for 90 s"
 	for _, fault := range []struct {
 		name string
@@ -320,6 +359,7 @@ func (m *machine) faults(before node.Facts) {
 		// reset: nothing else helps.
 		reset bool
 	}{
+		{"a unit fails", unit, "reboot: Restarting system", false},
 		{"no network", m.lab.NoNetworkOn, goesOff, false},
 		{"emergency.target", m.lab.EmergencyOn, goesOff, false},
 		{"no root file system", noRoot, "Boot has failed", false},
@@ -376,6 +416,9 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	m.on("date -s '2040-01-01 00:00:00'")
 	if out := m.do(steps); out.Bad() {
 		m.t.Fatal("the upgrade failed")
+	}
+	if left := m.on("ls -A " + node.StageDir + " 2>/dev/null || true"); left != "" {
+		m.t.Errorf("left of what was staged: %s", left)
 	}
 	if year := m.on("date +%Y"); strings.HasPrefix(year, "2040") {
 		m.t.Error("the clock did not jump: the test did not test")

@@ -9,6 +9,7 @@ import (
 func Modules(remote node.Remote) map[string]rollout.Module {
 	return map[string]rollout.Module{
 		"fleetd.kernel.preflight":  preflight{remote},
+		"fleetd.kernel.stage":      stage{remote},
 		"fleetd.kernel.package":    install{remote},
 		"fleetd.kernel.trial_boot": trialBoot{remote},
 		"fleetd.kernel.default":    makeDefault{remote},

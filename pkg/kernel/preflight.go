@@ -21,8 +21,10 @@ type preflightData struct {
 	BootFree int64    `json:"boot_free,omitempty"`
 	RootFree int64    `json:"root_free"`
 	Ignore   []string `json:"ignore,omitempty"`
-	// Transaction is all that yum would do; none = not known.
+	// Transaction is all that yum would do; none = not known. With are packages that
+	// it is told to keep in step.
 	Transaction []node.PackageChange `json:"transaction,omitempty"`
+	With        []string             `json:"with,omitempty"`
 }
 
 func (preflight) About() rollout.About {
@@ -57,6 +59,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	d.Package = choice.Package.NEVRA()
 	if !choice.Installed {
 		d.Transaction = f.Transactions[d.Wanted.key()]
+		d.With = inStep(f, choice.Package, d.Transaction)
 	}
 	raw, err := json.Marshal(d)
 	if err != nil {
@@ -96,9 +99,12 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		if out, ok := waitForLock(s, f); !ok {
 			return out
 		}
-		err := repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
+		staged := isStaged(f, pkg, d.Wanted.Repo)
+		if !staged {
+			err = repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
+		}
 		if err == nil {
-			err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg, d.Transaction)
+			_, _, err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg, d.Transaction, installArgs(d.Wanted.Repo, pkg, d.With, staged, "--assumeno"))
 		}
 		if err != nil {
 			return rollout.Fail(err)

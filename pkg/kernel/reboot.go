@@ -18,13 +18,18 @@ type journey struct {
 	// trial boots an entry of its own and makes from the default to fall back to;
 	// retryFailed also where to failed a trial before.
 	trial, retryFailed bool
+	// ignoreUnits are patterns of units that need not work after a trial.
+	ignoreUnits []string
 }
 
-// The notes of a journey: the boot_id from before the reboot, and when the
-// reboot was asked for.
+// The notes of a journey: the boot_id from before the reboot, when the reboot was
+// asked for, that GRUB had left next_entry set after it, and the boot in which the
+// kernel was found to be the right one, and nothing left of the trial.
 const (
 	noteBootID = "boot_id"
 	noteAsked  = "asked"
+	noteStuck  = "stuck"
+	noteClean  = "clean"
 )
 
 const bootPoll = 5 * time.Second
@@ -44,6 +49,9 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 	if before == "" {
 		return j.intend(l)
 	}
+	if why := s.SoFar[noteIll]; why != "" {
+		return j.goBack(l, why)
+	}
 	// An old connection may be half open.
 	r.Forget(s.Host)
 	now, err := node.BootID(ctx, r, s.Host)
@@ -52,8 +60,10 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 		return rollout.Fail(context.Cause(ctx))
 	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err)
+	case err == nil && s.SoFar[noteClean] == now:
+		return j.settled(l, now, s.SoFar[noteStuck] != "", nil)
 	case err == nil && now != before:
-		return j.judge(l)
+		return j.judge(l, now)
 	case err != nil || s.SoFar[noteAsked] != "":
 		return j.await(l, err)
 	}
@@ -91,7 +101,15 @@ func (j journey) intend(l loader) rollout.Outcome {
 			return rollout.Fail(err)
 		}
 	}
-	return rollout.Intend(noteBootID, f.BootID)
+	out := rollout.Intend(noteBootID, f.BootID)
+	if j.trial {
+		health, err := l.healthBefore(f)
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		out = out.Note(noteHealth, health)
+	}
+	return out
 }
 
 // ask prepares the reboot and asks for it.
@@ -99,7 +117,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	s := l.step
 	f, err := node.Gather(l.ctx, l.remote, s.Host, s.Become)
 	if err == nil && f.BootID != before {
-		return j.judge(l)
+		return j.judge(l, f.BootID)
 	}
 	if err == nil {
 		err = j.prepare(l, f, before)
@@ -115,7 +133,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	}
 	if err == nil {
 		rollout.RecorderFrom(l.ctx).Progress(fmt.Sprintf("%s reboots into %s", s.Host, j.to))
-		err = reboot(l.ctx, l.remote, s, before)
+		err = reboot(l.ctx, l.remote, s, before, j.reason())
 	}
 	switch {
 	case err == nil:
@@ -185,8 +203,8 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 
 // reboot asks for it, on the boot with this boot_id only: a command that was
 // slow to arrive cannot reboot a node twice.
-func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error {
-	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id), Become: s.Become, Timeout: time.Minute})
+func reboot(ctx context.Context, r node.Remote, s rollout.Step, id, why string) error {
+	res, err := r.Run(ctx, s.Host, sshexec.Command{Script: rebootScript(id, why), Become: s.Become, Timeout: time.Minute})
 	switch {
 	case err != nil:
 		// The connection may go down under the answer. Whether the node reboots
@@ -202,8 +220,19 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id string) error
 	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
 }
 
-func rebootScript(id string) string {
-	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}))
+// reason is what the node's own log and whoever is logged in there are told.
+func (j journey) reason() string {
+	if j.trial {
+		return fmt.Sprintf("fleetd reboots this machine into kernel %s, on trial; %s stays the default", j.to, j.from)
+	}
+	return fmt.Sprintf("fleetd reboots this machine into kernel %s", j.to)
+}
+
+// rebootScript waits for nobody's terminal.
+func rebootScript(id, why string) string {
+	why = sshexec.QuoteArgv([]string{why})
+	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nlogger -t fleetd -p daemon.notice %[3]s 2>/dev/null\n"+
+		"echo %[3]s | wall >/dev/null 2>&1 &\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}), why)
 }
 
 // await waits for a node that does not answer, with err, or that answers from
@@ -255,8 +284,8 @@ func (j journey) patience() time.Duration {
 }
 
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
-// because a panicked kernel brings the old one back.
-func (j journey) judge(l loader) rollout.Outcome {
+// because a panicked kernel brings the old one back. boot is the one that it is in.
+func (j journey) judge(l loader, boot string) rollout.Outcome {
 	host := l.step.Host
 	running, err := l.running()
 	stuck, left := false, err
@@ -266,7 +295,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 		found, left = l.cleanUp()
 		// GRUB cleared it neither before the boot nor at all, and would boot it for
 		// ever.
-		stuck = found.next != ""
+		stuck = found.next != "" || l.step.SoFar[noteStuck] != ""
 	}
 	switch {
 	case l.ctx.Err() != nil:
@@ -282,16 +311,7 @@ func (j journey) judge(l loader) rollout.Outcome {
 		return rollout.Fail(left)
 	}
 	if running == j.to {
-		if j.retryFailed {
-			left = errors.Join(left, l.recordFailed(j.to, ""))
-		}
-		switch {
-		case left != nil:
-			return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
-		case stuck:
-			return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
-		}
-		return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
+		return j.settled(l, boot, stuck, left)
 	}
 	if j.trial && !stuck {
 		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
@@ -310,4 +330,30 @@ func (j journey) judge(l loader) rollout.Outcome {
 		p.Message += "; " + left.Error()
 	}
 	return rollout.Fail(p)
+}
+
+// settled ends a journey that has led into the right kernel, once the node is as well
+// on it as before. stuck is that GRUB had left next_entry set, left why not all of the
+// trial was taken away.
+func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.Outcome {
+	host := l.step.Host
+	if o, well := j.asWell(l, boot); !well {
+		if stuck {
+			o = o.Note(noteStuck, "yes")
+		}
+		if left == nil {
+			o = o.Note(noteClean, boot)
+		}
+		return o
+	}
+	if j.retryFailed {
+		left = errors.Join(left, l.recordFailed(j.to, ""))
+	}
+	switch {
+	case left != nil:
+		return rollout.Did("%s runs %s (was %s), but what the trial left there was not taken away: %v", host, j.to, j.from, left)
+	case stuck:
+		return rollout.Did("%s runs %s (was %s); GRUB had left next_entry set, which is cleared now", host, j.to, j.from)
+	}
+	return rollout.Did("%s runs %s (was %s)", host, j.to, j.from)
 }

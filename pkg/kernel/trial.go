@@ -14,7 +14,8 @@ import (
 
 // trialBoot is fleetd.kernel.trial_boot: the chosen kernel is booted once, from
 // an entry of its own that is GRUB's next entry and is deleted afterwards, and is
-// proven by a new boot_id and the exact `uname -r`. The default entry stays the
+// proven by a new boot_id, the exact `uname -r` and a node that is as well as before
+// (health.go). The default entry stays the
 // kernel that runs now, so that a panic, a failed root or a power cycle brings
 // that one back, and so does a dead-man switch where nobody can log in. What a
 // trial that was cut off has left on the node is taken away also where nothing is
@@ -30,6 +31,8 @@ type trialData struct {
 	Default string `json:"default,omitempty"`
 	// RetryFailed allows a kernel that failed a trial on the node.
 	RetryFailed bool `json:"retry_failed,omitempty"`
+	// IgnoreUnits are patterns of units that need not work on the new kernel.
+	IgnoreUnits []string `json:"ignore_units,omitempty"`
 }
 
 const defaultTrialTimeout = 10 * time.Minute
@@ -37,6 +40,8 @@ const defaultTrialTimeout = 10 * time.Minute
 func (trialBoot) About() rollout.About {
 	return rollout.About{Rule: "kernel-running", Params: wantedParams(rollout.Params{
 		"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back, before its dead-man switch reboots it once more (default 10m)"},
+
+		"ignore_units": {Type: rollout.Strings, Help: "units of systemd, as patterns, that may fail on the new kernel though they worked before"},
 	})}
 }
 
@@ -48,6 +53,10 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		return rollout.Change{}, nil, err
 	}
 	timeout, err := durationArg(args, "timeout", defaultTrialTimeout)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	ignore, err := stringsArg(args, "ignore_units")
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -63,7 +72,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if f.Running == to && left.none() {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
 	}
-	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed}
+	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: ignore}
 	if f.Running == to {
 		return tidy(before, f, d, left)
 	}
@@ -83,6 +92,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		Reasons: []string{
 			fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(argsFor(timeout), " "), f.Running),
 			fmt.Sprintf("a dead-man switch, %s, reboots the node into %s if fleetd cannot log in within %v; it works on this boot only, and is deleted", unitFile, f.Running, timeout),
+			"a node that is not as well on it as before (units, network, kubelet, container runtime) goes back to " + f.Running,
 		},
 		Risks:      []string{"a kernel that hangs before systemd works, without a panic, needs a reset by hand"},
 		Disruptive: true, BackDisruptive: true,
@@ -192,7 +202,7 @@ func (m trialBoot) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, retryFailed: d.RetryFailed})
+	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, retryFailed: d.RetryFailed, ignoreUnits: d.IgnoreUnits})
 }
 
 // Undo boots the kernel from before once more. It ran on this node, so it needs

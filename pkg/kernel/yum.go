@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,31 +56,65 @@ func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo stri
 	return err
 }
 
-// installArgs are yum's for an install, from one repository that may be disabled
-// and all that are not. The plan asks the same (would_install in pkg/node/facts.sh).
-func installArgs(repo, answer string, p node.Package) []string {
-	return []string{"--enablerepo=" + repo, "install", answer, p.NEVRA()}
+// installArgs are yum's for an install of a kernel, and of what is kept in step with
+// it, from one repository that may be disabled and all that are not. The plan asks the
+// same (would_install in pkg/node/facts.sh). Where the packages are staged, they are
+// taken from there, with the metadata that was staged with them, and the network is
+// left alone.
+func installArgs(repo string, p node.Package, with []string, staged bool, how ...string) []string {
+	var args []string
+	if staged {
+		args = []string{"-C", "--setopt=cachedir=" + node.StageDir}
+	}
+	args = append(append(args, "--enablerepo="+repo, "install"), how...)
+	return append(append(args, p.NEVRA()), with...)
+}
+
+// isStaged tells that a package of a repository waits on the node for its install.
+func isStaged(f node.Facts, p node.Package, repo string) bool {
+	return f.Staged.Package == withoutEpoch(p).NEVRA() && strings.HasSuffix(f.Staged.Question, "@"+repo)
+}
+
+// stepSuffixes are the packages of a kernel that are kept in step with it where they
+// are installed, and never pulled in: kernel-ml-headers replaces the distribution's.
+var stepSuffixes = []string{"-devel", "-headers", "-tools", "-tools-libs"}
+
+// inStep are those of them that the node has in another version, in that of p, as far
+// as the transaction, if it is known, has them.
+func inStep(f node.Facts, p node.Package, transaction []node.PackageChange) (with []string) {
+	for _, q := range f.Installed {
+		if suffix, ours := strings.CutPrefix(q.Name, p.Name); !ours || !slices.Contains(stepSuffixes, suffix) {
+			continue
+		}
+		q.EVR = p.EVR
+		planned := transaction == nil || slices.ContainsFunc(transaction, func(c node.PackageChange) bool { return c.Package == q })
+		if planned && !slices.Contains(f.Installed, q) && !slices.Contains(with, q.NEVRA()) {
+			with = append(with, q.NEVRA())
+		}
+	}
+	return with
 }
 
 // yumWould asks yum once more what it would do, of exactly what it will be told
 // to do: once a node is drained, an install that fails costs an outage, and what
-// was not reviewed is not installed.
-func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, planned []node.PackageChange) error {
-	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, installArgs(repo, "--assumeno", p)...)...)
+// was not reviewed is not installed. size is what it would download, in bytes.
+func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, planned []node.PackageChange, args []string) (would []node.PackageChange, size int64, err error) {
+	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, args...)...)
 	if err != nil {
-		return fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
+		return nil, 0, fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
 	}
-	would, why := node.WouldInstall(string(res.Stdout)+string(res.Stderr), res.ExitStatus)
+	text := string(res.Stdout) + string(res.Stderr)
+	would, why := node.WouldInstall(text, res.ExitStatus)
 	if why != "" {
-		return wouldNot(s.Host, repo, p, why)
+		return nil, 0, wouldNot(s.Host, repo, p, why)
 	}
 	if planned != nil && !slices.Equal(planned, would) {
-		return &rollout.Problem{
+		return nil, 0, &rollout.Problem{
 			Message: fmt.Sprintf("cannot install %s on %s: yum would do something else by now than was planned: %s; was planned: %s", p.NEVRA(), s.Host, listed(would), listed(planned)),
 			Hint:    "make a new plan: fleetd plan",
 		}
 	}
-	return nil
+	return would, node.DownloadSize(text), nil
 }
 
 func listed(changes []node.PackageChange) string {
@@ -91,21 +126,27 @@ func listed(changes []node.PackageChange) string {
 }
 
 // besides shows what else a transaction does than to install the package.
-func besides(changes []node.PackageChange, p node.Package) (fields []rollout.Field) {
+func besides(f node.Facts, changes []node.PackageChange, p node.Package) (fields []rollout.Field) {
 	for _, c := range changes {
 		switch {
 		case c.Action == "remove":
 			fields = append(fields, rollout.Field{Name: "package that yum removes", Before: c.NEVRA()})
 		case c.Package != p:
-			fields = append(fields, rollout.Field{Name: "package that yum " + c.Action + "s with it", After: c.NEVRA()})
+			was := ""
+			for _, q := range f.Installed {
+				if c.Action == "upgrade" && q.Name == c.Name && q.Arch == c.Arch {
+					was = q.NEVRA()
+				}
+			}
+			fields = append(fields, rollout.Field{Name: "package that yum " + c.Action + "s with it", Before: was, After: c.NEVRA()})
 		}
 	}
 	return fields
 }
 
-// installed asks rpm whether the package is there.
-func installed(ctx context.Context, r node.Remote, s rollout.Step, p node.Package) (bool, error) {
-	res, err := run(ctx, r, s, time.Minute, "rpm", "-q", p.NEVRA())
+// installed asks rpm whether the package is there, and what is kept in step with it.
+func installed(ctx context.Context, r node.Remote, s rollout.Step, p node.Package, with []string) (bool, error) {
+	res, err := run(ctx, r, s, time.Minute, append([]string{"rpm", "-q", p.NEVRA()}, with...)...)
 	if err != nil {
 		return false, err
 	}
@@ -204,6 +245,27 @@ else
 		echo "$fleetd_yum $?" >"$dir/yum.new" && mv "$dir/yum.new" "$dir/yum.status"' \
 		` + node.Typed(append([]string{"yum"}, args...)...) + ` </dev/null &)"
 fi`
+}
+
+// noteFailed counts the transactions that had no effect.
+const noteFailed = "failed"
+
+// yumAgain says what comes of a transaction that had no effect: the next one, or the
+// end. What is staged is not trusted again.
+func yumAgain(ctx context.Context, r node.Remote, s rollout.Step, repo string, why error, hint string) rollout.Outcome {
+	n, _ := strconv.Atoi(s.SoFar[noteFailed])
+	if n++; n < 3 {
+		// A mirror that hiccups, or metadata older than the mirror.
+		_, err := run(ctx, r, s, 2*time.Minute, "yum", "--enablerepo="+repo, "clean", "expire-cache")
+		if err == nil && s.SoFar[noteStaged] != "" {
+			err = forgetStaged(ctx, r, s)
+		}
+		if err != nil {
+			return rollout.Fail(err)
+		}
+		return rollout.RetryAfter(10*time.Second, why).Note(noteFailed, strconv.Itoa(n)).Note(noteYum, "").Note(noteStaged, "")
+	}
+	return rollout.Fail(&rollout.Problem{Message: why.Error(), Hint: hint})
 }
 
 // yumSaid is the end of yum's log, for an error message.

@@ -124,6 +124,9 @@ func fleetd(t *testing.T, r *rollout.Run, host, dir string) map[string]any {
 			if !slices.Contains(slices.Concat(p.Batches...), host) {
 				continue
 			}
+			if p.Tasks[ti].Uncounted {
+				continue
+			}
 			id := rollout.StepID{Play: pi, Task: ti, Host: host}
 			s := r.Step(id)
 			if s == nil && p.Tasks[ti].Once && len(p.Tasks[ti].Steps) == 0 && host == p.Batches[0][0] {

@@ -18,6 +18,8 @@ import (
 // Hosts reaches nodes by their inventory names; a node.Fleet does.
 type Hosts interface {
 	Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error)
+	// Forget closes the connection to the host.
+	Forget(host string)
 }
 
 // run runs a command for a step, as the user that it is for.
@@ -34,6 +36,7 @@ func Modules(h Hosts) map[string]rollout.Module {
 		"ansible.builtin.raw":                 command{hosts: h, name: "raw"},
 		"ansible.builtin.script":              script{command{hosts: h, name: "script"}},
 		"ansible.builtin.debug":               debug{},
+		"ansible.builtin.meta":                meta{hosts: h},
 		"ansible.builtin.assert":              assert{},
 		"ansible.builtin.fail":                fail{},
 		"ansible.builtin.include_vars":        includeVars{},

@@ -30,6 +30,8 @@ import (
 // environment that testdata/answers.py gives Ansible.
 type local struct{ dir string }
 
+func (local) Forget(string) {}
+
 func (l local) Run(ctx context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	// What is kept on a node for an undo lies beside the folder here.
 	script := strings.ReplaceAll(c.Script, "/var/lib/fleetd", filepath.Join(filepath.Dir(l.dir), "fleetd"))

@@ -58,6 +58,8 @@ func ansibles(t *testing.T, name string) map[string]any {
 // outputs is a host that prints, for a script with this word, these notes.
 type outputs map[string]string
 
+func (outputs) Forget(string) {}
+
 func (o outputs) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	var b strings.Builder
 	b.WriteString("umask 0022\n")

@@ -86,6 +86,8 @@ func TestWaitForAPort(t *testing.T) {
 // away is a host that cannot be reached for some calls.
 type away struct{ calls int }
 
+func (*away) Forget(string) {}
+
 func (a *away) Run(context.Context, string, sshexec.Command) (sshexec.Result, error) {
 	if a.calls--; a.calls >= 0 {
 		return sshexec.Result{}, errors.New("connection refused")

@@ -9,7 +9,8 @@
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
 # Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH, text=PATH;
-# and "brief", which leaves all out that has nothing to do with packages. Plain
+# "unstaged", which asks the repositories also where packages are staged; "upkeep"; and
+# "brief", which leaves all out that has nothing to do with packages. Plain
 # POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
 # starts as few processes as it can: three hundred busy nodes run it at the same
 # time.
@@ -48,10 +49,14 @@ first() { for f in "$@"; do [ -r "$f" ] && { cat "$f"; return; }; done; return 1
 # The name at the end of a link, in $name.
 target() { name=$(readlink -f "$1"); name=${name##*/}; }
 
+# What is kept in step with a kernel where it is installed.
+companions="devel headers tools tools-libs"
+
 kernel_packages() {
 	set --
 	for k in kernel kernel-lt kernel-ml kernel-rt kernel-uek $kernels; do
 		set -- "$@" "$k" "$k-core" "$k-modules" "$k-modules-core"
+		for c in $companions; do set -- "$@" "$k-$c"; done
 	done
 	# The exit status only counts those that are not installed.
 	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH}\n' "$@"
@@ -247,10 +252,13 @@ missing_keys() { # missing_keys REPO
 # waits for it as long as it is let. skip_if_unavailable would turn a dead mirror
 # into "nothing available". A key for repo_gpgcheck is in yum's own cache only: the
 # packages themselves are checked when they are installed.
+#
+# Where the packages are staged, the metadata that was staged with them is asked, and
+# nothing else: what was reviewed stays to be had, whatever the mirror has by now.
 available() { # available NAME REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
-	limited 150 yum --disablerepo='*' --enablerepo="$2" \
-		--setopt=cachedir="$tmp" --setopt=logdir="$tmp" --setopt="$2.skip_if_unavailable=0" \
+	limited 150 yum $offline --disablerepo='*' --enablerepo="$2" \
+		--setopt=cachedir="${from_stage:-$tmp}" --setopt=logdir="$tmp" --setopt="$2.skip_if_unavailable=0" \
 		--setopt="$2.repo_gpgcheck=0" --setopt=timeout=20 --setopt=retries=2 \
 		list --showduplicates "$1"
 	status=$?
@@ -261,14 +269,37 @@ available() { # available NAME REPO
 # What yum would do, asked as it will be told to, with all repositories: a dead one
 # that has nothing to do with kernels, or a dependency that none has, fails the
 # install as well. Metadata and dnf's history go to a folder of their own, as above.
+# What is kept in step is asked for with it, in the same version.
 would_install() { # would_install PACKAGE REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
-	limited 150 yum --setopt=cachedir="$tmp" --setopt=persistdir="$tmp" --setopt=logdir="$tmp" \
+	wanted=$1 repo=$2
+	set -- "$1"
+	for k in $kernels; do
+		case $wanted in "$k"|"$k"-[0-9]*) ;; *) continue ;; esac
+		for c in $companions; do
+			case $rpm_says in *"
+$k-$c "[0-9\(]*) set -- "$@" "$k-$c${wanted#"$k"}" ;; esac
+		done
+	done
+	limited 150 yum $offline --setopt=cachedir="${from_stage:-$tmp}" --setopt=persistdir="$tmp" --setopt=logdir="$tmp" \
 		--setopt='*.repo_gpgcheck=0' --setopt=timeout=20 --setopt=retries=2 \
-		--enablerepo="$2" install --assumeno "$1"
+		--enablerepo="$repo" install --assumeno "$@"
 	status=$?
 	rm -rf "$tmp"
 	return $status
+}
+
+# What fleetd.kernel.stage has downloaded, as long as it is there and not installed:
+# the question to yum that it answers, the kernel's package, and since when.
+stage=/var/cache/fleetd/stage
+staged() {
+	[ -r "$stage/staged" ] || return 0
+	{
+		read -r question package since || return 0
+		while read -r f; do [ -s "$stage/$f" ] || return 0; done
+	} <"$stage/staged"
+	limited 60 rpm -q "$package" >/dev/null && return
+	echo "$question $package $since"
 }
 
 # A small file, to show what would change in it: one that anybody may read.
@@ -277,13 +308,26 @@ text() { # text PATH
 	[ -f "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 32768 ] && hex <"$1"
 }
 
-kernels= brief=
+# Kernels, and the packages of which an update is in force only after a reboot:
+# those of dnf's needs-restarting.
+dated_packages() {
+	set --
+	for k in kernel kernel-lt kernel-ml kernel-rt kernel-uek; do set -- "$@" "$k" "$k-core"; done
+	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH} %{INSTALLTIME} %{BUILDTIME} %{VENDOR}\n' \
+		"$@" glibc linux-firmware systemd dbus dbus-broker dbus-daemon microcode_ctl
+}
+
+kernels= brief= unstaged= from_stage= offline=
+staged_says=$(staged </dev/null 2>/dev/null)
 for key in "$@"; do
 	case $key in
 	brief) brief=y ;;
+	unstaged) unstaged=y ;;
+	install="${staged_says%% *}") from_stage=$stage offline=-C ;;
 	package=*@*) k=${key#package=}; kernels="$kernels ${k%@*}" ;;
 	esac
 done
+[ -z "$unstaged" ] || from_stage='' offline=''
 
 emit hostname line /proc/sys/kernel/hostname
 emit running line /proc/sys/kernel/osrelease
@@ -293,7 +337,10 @@ emit boot-id line /proc/sys/kernel/random/boot_id
 emit os-release first /etc/os-release /usr/lib/os-release
 emit cmdline line /proc/cmdline
 emit tools tools
-emit rpm kernel_packages
+rpm_says="
+$(kernel_packages </dev/null 2>&1)"
+emit rpm say "$?" "$rpm_says"
+emit staged say 0 "$staged_says${from_stage:+ asked}"
 emit yum-conf files /etc/dnf/dnf.conf /etc/yum.conf
 emit lock-holder lock_holder
 [ -z "$brief" ] || { printf '%s done\n' "$nonce"; exit; }
@@ -366,6 +413,12 @@ for key in "$@"; do
 		emit "repo-missing-keys ${k##*@}" missing_keys "${k##*@}"
 		;;
 	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
+	upkeep)
+		emit uptime line /proc/uptime
+		emit boot-time grep -s ^btime /proc/stat
+		emit loaded-modules cut -d' ' -f1 /proc/modules
+		emit dated-packages dated_packages
+		;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
 	text=*) emit "text ${key#text=}" text "${key#text=}" ;;
 	esac

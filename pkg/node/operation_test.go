@@ -256,7 +256,8 @@ func TestFleetKeepsSecretsOut(t *testing.T) {
 	if _, err := fleet.Run(ctx, "node1", sshexec.Command{Argv: []string{"echo", "login-pw"}, Env: map[string]string{"TOKEN": "token-pw"}, Secrets: []sshexec.Secret{"token-pw"}, Become: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fleet.Upload(ctx, "node1", sshexec.Upload{Path: "/tmp/become-pw", Content: strings.NewReader("x"), Size: 1, Mode: 0o600}); err != nil {
+	const x = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+	if err := fleet.Upload(ctx, "node1", sshexec.Upload{Path: "/tmp/become-pw", Content: strings.NewReader("x"), Size: 1, SHA256: x, Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{

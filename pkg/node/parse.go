@@ -42,6 +42,7 @@ func Parse(output []byte) (Facts, error) {
 	f.OS = parseOSRelease(sections.text("os-release"))
 	f.MachineID = parseMachineID(sections.text("machine-id"))
 	f.Installed = parseRPM(sections.text("rpm"))
+	f.Staged = parseStaged(sections.line("staged"))
 	f.Boot = parseBoot(sections)
 	f.FailedTrials = parseFailedTrials(sections.ok("failed-trials"))
 	f.Kernels = parseKernels(sections.text("kernels"))
@@ -58,6 +59,7 @@ func Parse(output []byte) (Facts, error) {
 	f.Panic = number(sections.line("panic"))
 	parseRepos(sections, &f)
 	parseFiles(sections, &f)
+	f.Upkeep = parseUpkeep(sections)
 	return f, nil
 }
 

@@ -3,31 +3,40 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-// parseRPM reads "NAME EPOCH VERSION RELEASE ARCH"; lines of another shape say
-// that a package is not installed.
+// parseRPM reads the lines of packages; those of another shape say that one is not
+// installed.
 func parseRPM(text string) []Package {
 	var out []Package
 	for _, l := range lines(text) {
-		w := strings.Fields(l)
-		if len(w) != 5 || strings.Trim(w[1], "0123456789") != "" && w[1] != "(none)" {
-			continue
+		if p, ok := ParsePackage(l); ok {
+			out = append(out, p)
 		}
-		evr := w[2] + "-" + w[3]
-		// An rpm that does not know EPOCHNUM prints (none).
-		if w[1] != "0" && w[1] != "(none)" {
-			evr = w[1] + ":" + evr
-		}
-		out = append(out, Package{Name: w[0], EVR: evr, Arch: w[4]})
 	}
 	slices.SortFunc(out, byNEVRA)
 	return slices.Compact(out)
+}
+
+// ParsePackage reads "NAME EPOCH VERSION RELEASE ARCH", as rpm is asked for it.
+func ParsePackage(line string) (Package, bool) {
+	w := strings.Fields(line)
+	if len(w) != 5 || strings.Trim(w[1], "0123456789") != "" && w[1] != "(none)" {
+		return Package{}, false
+	}
+	evr := w[2] + "-" + w[3]
+	// An rpm that does not know EPOCHNUM prints (none).
+	if w[1] != "0" && w[1] != "(none)" {
+		evr = w[1] + ":" + evr
+	}
+	return Package{Name: w[0], EVR: evr, Arch: w[4]}, true
 }
 
 // brokenRPM tells a database that rpm cannot read from one that lacks packages:
@@ -122,9 +131,9 @@ func parseRepos(s sections, f *Facts) {
 			would, why := WouldInstall(x.text, x.status)
 			if len(would) > 0 {
 				if f.Transactions == nil {
-					f.Transactions = map[string][]PackageChange{}
+					f.Transactions, f.Downloads = map[string][]PackageChange{}, map[string]int64{}
 				}
-				f.Transactions[arg] = would
+				f.Transactions[arg], f.Downloads[arg] = would, DownloadSize(x.text)
 			}
 			if why == "" {
 				continue
@@ -175,6 +184,27 @@ func WouldInstall(text string, status int) (would []PackageChange, why string) {
 		}
 	}
 	return nil, repoError(text, status)
+}
+
+var downloadSize = regexp.MustCompile(`(?m)^Total download size: ([0-9.]+) ?([kMG]?)\b`)
+
+// DownloadSize reads out of the same text how much would be downloaded, in bytes; 0
+// where yum has it all.
+func DownloadSize(text string) int64 {
+	m := downloadSize.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(m[1], 64) // no number: 0
+	return int64(n * map[string]float64{"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}[m[2]])
+}
+
+func parseStaged(line string) Staged {
+	w := strings.Fields(line)
+	if len(w) < 3 {
+		return Staged{}
+	}
+	return Staged{Question: w[0], Package: w[1], Since: w[2], Asked: len(w) > 3}
 }
 
 // parseTransaction reads the table of a transaction: below a heading such as

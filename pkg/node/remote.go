@@ -16,7 +16,7 @@ import (
 // ended is in its Result.
 type Remote interface {
 	Runner
-	Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error)
+	Upload(ctx context.Context, host string, u sshexec.Upload) error
 	Forget(host string)
 }
 
@@ -76,19 +76,19 @@ func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexe
 }
 
 // Upload puts a file on the node.
-func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error) {
+func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) error {
 	t, err := f.target(host)
 	if err != nil {
-		return sshexec.UploadResult{}, err
+		return err
 	}
 	op := rollout.Operation{Kind: "upload", Host: host, Text: fmt.Sprintf("%s (%d bytes, mode %o)", u.Path, u.Size, u.Mode.Perm()), Started: time.Now(), Result: "ok"}
-	r, err := f.pool.Upload(ctx, t, u)
+	err = f.pool.Upload(ctx, t, u)
 	op.Took = time.Since(op.Started)
 	if err != nil {
 		op.Result = err.Error()
 	}
 	rollout.RecorderFrom(ctx).Record(secretsOf(t, nil).redactAll(op))
-	return r, asUnreachable(err)
+	return asUnreachable(err)
 }
 
 // Forget drops the connections to the host.

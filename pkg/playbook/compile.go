@@ -193,31 +193,17 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 			return slices.ContainsFunc(o.notify, func(w string) bool { return slices.Contains(t.called, w) })
 		})
 	}
-	for _, h := range hosts {
-		hostScope := c.scope(h, ph, layers...)
-		for _, t := range run {
-			c.now = t.results
-			if len(t.results) > len(hostScope.unknown) {
-				// What was resolved before may have another value now.
-				hostScope = c.scope(h, ph, layers...)
-				hostScope.unknown = t.results
-			}
-			s := hostScope
-			if len(t.vars) > 0 {
-				s = c.scopeOver(hostScope, t.vars)
-			}
-			if h == hosts[0] && t.name != nil {
-				t.out.Name = c.name(t.name, s)
-			}
-			if !t.compile(c, s) || !t.delegate(c, s) {
+	rest := run
+	for _, batch := range out.Batches {
+		left := rest
+		for i, h := range batch {
+			end := c.steps(h, left, i == 0, ph, layers)
+			if end == nil || end.ends == rollout.EndsHost {
 				continue
 			}
-			t.becomes(c, s)
-			t.becomesWho(c, s)
-			if t.include(c, h) {
-				unknown := hostScope.unknown
-				hostScope = c.scope(h, ph, layers...)
-				hostScope.unknown = unknown
+			left = left[:slices.Index(left, end)+1]
+			if end.ends == rollout.EndsPlay {
+				rest = nil
 			}
 		}
 	}
@@ -227,6 +213,41 @@ func (c *compiler) play(p *play) (rollout.Play, bool) {
 		out.Tasks = append(out.Tasks, t.out)
 	}
 	return out, true
+}
+
+// steps compiles tasks for a host, up to the one that is sure to end something there,
+// which is returned. The first host of a batch ends it for all, as in Ansible.
+func (c *compiler) steps(h string, tasks []*taskRun, first bool, ph *playHosts, layers []*value.Map) (end *taskRun) {
+	hostScope := c.scope(h, ph, layers...)
+	for _, t := range tasks {
+		c.now = t.results
+		if len(t.results) > len(hostScope.unknown) {
+			// What was resolved before may have another value now.
+			hostScope = c.scope(h, ph, layers...)
+			hostScope.unknown = t.results
+		}
+		s := hostScope
+		if len(t.vars) > 0 {
+			s = c.scopeOver(hostScope, t.vars)
+		}
+		if !t.named && t.name != nil {
+			t.named, t.out.Name = true, c.name(t.name, s)
+		}
+		if !t.compile(c, s) || !t.delegate(c, s) {
+			continue
+		}
+		t.becomes(c, s)
+		t.becomesWho(c, s)
+		if t.include(c, h) {
+			unknown := hostScope.unknown
+			hostScope = c.scope(h, ph, layers...)
+			hostScope.unknown = unknown
+		}
+		if t.endsKnown(h) && (first || t.ends == rollout.EndsHost) {
+			return t
+		}
+	}
+	return nil
 }
 
 // scopeOver are the variables of a host with those of a task on top, but for those

@@ -81,6 +81,8 @@ var testModules = map[string]rollout.Params{
 	},
 	"fleetd.kernel.trial_boot":            {"timeout": {Type: rollout.Duration}},
 	"fleetd.kernel.default":               {},
+	"ansible.builtin.debug":               {"msg": {Type: rollout.Any}},
+	"ansible.builtin.meta":                {"action": {Type: rollout.String, Required: true, FreeForm: true, Choices: []string{"end_host", "end_batch", "end_play", "reset_connection"}}},
 	includeVars:                           {"file": {Type: rollout.File, FreeForm: true, Required: true, Folder: "vars"}},
 	"fleetd.cluster.drain":                {"timeout": {Type: rollout.Duration}, "force": {Type: rollout.Bool}, "grace_period": {Type: rollout.Int}},
 	"fleetd.cluster.ready":                {"timeout": {Type: rollout.Duration}},

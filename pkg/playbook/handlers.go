@@ -30,14 +30,6 @@ func (l *loader) handlerNames(f *field) []string {
 	return out
 }
 
-// meta reads the one word that fleetd takes behind meta.
-func (l *loader) meta(f *field) bool {
-	if v, _ := yaml.Scalar(f.node).(string); v != "flush_handlers" {
-		l.add(f.errorAt("meta takes flush_handlers, so far").hint("serial, max_fail_percentage and any_errors_fatal say when a run ends"))
-	}
-	return true
-}
-
 // withHandlers puts behind each part of a play, and where handlers are flushed,
 // the handlers that its tasks may call, in the order in which they are defined, as
 // Ansible runs them.
@@ -83,6 +75,9 @@ func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
 	for _, part := range parts {
 		for _, t := range part {
 			if t.flush {
+				if slices.ContainsFunc(section, func(o *task) bool { return len(o.notify) > 0 && !o.under(t.when) }) {
+					l.add(t.errorAt("flush_handlers under a condition that tasks before it do not have is not supported by fleetd").hint("take the condition away: a handler runs on hosts that notify it"))
+				}
 				flush(t.blocks)
 			} else {
 				section = append(section, t)
@@ -91,6 +86,11 @@ func (l *loader) withHandlers(parts [][]*task, handlers []*task) []*task {
 		flush(nil)
 	}
 	return out
+}
+
+// under reports whether the task is done under the same conditions, if not more.
+func (t *task) under(when []*field) bool {
+	return len(t.when) >= len(when) && slices.Equal(t.when[:len(when)], when)
 }
 
 // words are what calls the task as a handler.

@@ -1,6 +1,7 @@
 package playbook
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ const (
 	noHandlers    = "write it at each task; a host that failed runs no handlers"
 	ownFacts      = "a fact that a delegated task sets is the host's whose task it is"
 	inPlays       = "write it into the plays of the imported playbook"
-	noLoops       = "use loop"
+	noLoops       = "write the items out with loop"
 	connectionVar = "set it in the inventory, as ansible_%s"
 )
 
@@ -87,6 +88,16 @@ var actions = map[string]string{
 	"reboot":          "use fleetd.kernel.trial_boot, which can come back",
 }
 
+// noLoop says what to write for loops whose items come from the bastion, which a plan
+// would have to be bound to.
+var noLoop = map[string]string{
+	"with_fileglob":            "copy takes a folder as it is; other files are written out with loop",
+	"with_filetree":            "copy takes a folder as it is",
+	"with_first_found":         "name the file by the host's variables, as in \"{{ inventory_hostname }}.conf\"",
+	"with_inventory_hostnames": "use loop: \"{{ groups['all'] }}\", or the group",
+	"with_random_choice":       "a plan must come out the same each time it is computed",
+}
+
 // extend adds a place's own keywords to those of all; some belong into the plays
 // within it.
 func extend(place string, own map[string]string, within ...string) keywords {
@@ -120,7 +131,7 @@ func (k keywords) refuse(name string) (why string, supported bool) {
 		return "", true
 	}
 	if strings.HasPrefix(name, "with_") {
-		return noLoops, false
+		return cmp.Or(noLoop[name], noLoops), false
 	}
 	why = k.names[name]
 	if strings.Contains(why, "%s") {

@@ -86,8 +86,10 @@ type task struct {
 	// notify are the handlers that a change calls; listen are the words by which a
 	// handler is called besides its name.
 	notify, listen []string
-	// flush is set for meta: flush_handlers, which is no task of its own.
+	// flush is set for meta: flush_handlers, which is no task of its own; ends is what
+	// another meta brings to its end.
 	flush bool
+	ends  rollout.Ends
 	// called is set for a handler where it stands among the tasks: the words that
 	// call it, and its number among the play's handlers, from 1.
 	called  []string

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fleetd/fleetd/pkg/playbook/jinja"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/yaml"
 )
 
 // loop is what a task is repeated for.
@@ -19,6 +22,10 @@ type loop struct {
 	// kind is the keyword: loop, with_items and so on.
 	kind        string
 	item, index string // the variables that loop_control names; index may be ""
+	// extended is set where ansible_loop tells of the round, bare where it does so
+	// without all items; pause is in seconds.
+	extended, bare bool
+	pause          *field
 }
 
 func (l *loader) loop(t *task, f *field, kind string) {
@@ -46,16 +53,31 @@ func (l *loader) loopControl(t *task, f *field) {
 			t.loop.index = l.variable(v)
 		case "label":
 			l.scalar(v) // for people: the plan shows the items
+		case "extended":
+			t.loop.extended = l.yes(v)
+		case "extended_allitems":
+			t.loop.bare = !l.yes(v)
+		case "pause":
+			t.loop.pause = l.scalar(v)
 		default:
-			l.add(f.src.errorAt(e.key, "loop_control takes loop_var, index_var and label, so far, not %q", e.name))
+			l.add(f.src.errorAt(e.key, "loop_control takes no %q", e.name).hint("it takes extended, extended_allitems, index_var, label, loop_var and pause"))
 		}
 	}
+}
+
+// yes is a keyword that is written as true or false.
+func (l *loader) yes(f *field) bool {
+	b, err := boolean(yaml.Scalar(f.node))
+	if err != nil {
+		l.add(f.errorAt("this %v", err))
+	}
+	return b
 }
 
 // own reports whether a template failed for a variable of the loop alone.
 func (p *loop) own(err error) bool {
 	var u *unknownError
-	return p != nil && errors.As(err, &u) && (u.name == p.item || u.name == p.index)
+	return p != nil && errors.As(err, &u) && slices.Contains(p.variables(), u.name)
 }
 
 // within are the variables of a host as a round of the loop sees them: those of
@@ -69,11 +91,25 @@ func (p *loop) within(s *scope) *scope {
 	if out.unknown == nil {
 		out.unknown = map[string]bool{}
 	}
-	out.unknown[p.item] = true
-	if p.index != "" {
-		out.unknown[p.index] = true
+	for _, name := range p.variables() {
+		out.unknown[name] = true
 	}
 	return &out
+}
+
+// extendedLoop is the variable of loop_control's extended.
+const extendedLoop = "ansible_loop"
+
+// variables are those that the loop sets.
+func (p *loop) variables() []string {
+	out := []string{p.item}
+	if p.index != "" {
+		out = append(out, p.index)
+	}
+	if p.extended {
+		out = append(out, extendedLoop)
+	}
+	return out
 }
 
 // openLoop is what the journal keeps of a loop: its items, or the template that
@@ -84,13 +120,50 @@ type openLoop struct {
 	Kind  string            `json:"kind"`
 	Item  string            `json:"item"`
 	Index string            `json:"index,omitempty"`
+	// Extended is set where each round has ansible_loop, Bare where that is without
+	// all items.
+	Extended bool `json:"extended,omitempty"`
+	Bare     bool `json:"bare,omitempty"`
+}
+
+// mostRepeated bounds what ansible_loop repeats at each item, all together, in bytes:
+// it is registered with each.
+const mostRepeated = 4 << 20
+
+// extendedBy is ansible_loop for each of the items, as Ansible has it
+// (ansible/executor/task_executor.py).
+func (p *openLoop) extendedBy(items []json.RawMessage) ([]json.RawMessage, error) {
+	n := len(items)
+	all, err := json.Marshal(items)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Bare && n*len(all) > mostRepeated {
+		return nil, fmt.Errorf("loop_control: extended would repeat all %d items, %d bytes, at each of them; write extended_allitems: false", n, len(all))
+	}
+	out := make([]json.RawMessage, n)
+	for i := range items {
+		var b strings.Builder
+		fmt.Fprintf(&b, `{"index":%d,"index0":%d,"first":%t,"last":%t,"length":%d,"revindex":%d,"revindex0":%d`, i+1, i, i == 0, i+1 == n, n, n-i, n-i-1)
+		if !p.Bare {
+			fmt.Fprintf(&b, `,"allitems":%s`, all)
+		}
+		if i+1 < n {
+			fmt.Fprintf(&b, `,"nextitem":%s`, items[i+1])
+		}
+		if i > 0 {
+			fmt.Fprintf(&b, `,"previtem":%s`, items[i-1])
+		}
+		out[i] = json.RawMessage(b.String() + "}")
+	}
+	return out, nil
 }
 
 // keepLoop adds the loop to an open step. It reports whether its items are known.
 func (t *taskRun) keepLoop(s *scope, d *openStep, out *rollout.Open) (known bool, e *Error) {
 	p := t.loop
-	d.Loop = &openLoop{Kind: p.kind, Item: p.item, Index: p.index}
-	out.Late = true
+	d.Loop = &openLoop{Kind: p.kind, Item: p.item, Index: p.index, Extended: p.extended, Bare: p.bare}
+	out.Late, out.Pause = true, p.pauseFor(s)
 	v, err := s.c.cache.Data(p.value, s)
 	if o, ok := v.(jinja.Opaque); ok && err == nil {
 		err = o.Err
@@ -121,7 +194,40 @@ func (t *taskRun) keepLoop(s *scope, d *openStep, out *rollout.Open) (known bool
 	if len(items) == 0 {
 		out.Loop = []string{"nothing"}
 	}
+	if _, err := d.Loop.extendedBy(d.Loop.Items); p.extended && err != nil {
+		return false, p.errorAt("%v", err)
+	}
 	return true, nil
+}
+
+// pauseFor is how long to wait between two items.
+func (p *loop) pauseFor(s *scope) time.Duration {
+	if p.pause == nil {
+		return 0
+	}
+	v, ok := s.c.value(p.pause, s)
+	if !ok || v == nil {
+		return 0
+	}
+	var n float64
+	if text, isText := v.(string); isText {
+		if f, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
+			v = f
+		}
+	}
+	switch v := v.(type) {
+	case int64:
+		n = float64(v)
+	case float64:
+		n = v
+	default:
+		n = -1
+	}
+	if !(n >= 0 && n <= maxRepeat) {
+		s.c.add(p.pause.errorAt("pause is a number of seconds from 0 to %d, not %s", maxRepeat, jinja.Text(v)))
+		return 0
+	}
+	return time.Duration(n * float64(time.Second))
 }
 
 // shownItem is an item for the plan: a text as it is, anything else as JSON.
@@ -160,6 +266,12 @@ func (o *OpenSteps) Items(open rollout.Open, results rollout.Results) ([]rollout
 			items = append(items, raw)
 		}
 	}
+	var rounds []json.RawMessage
+	if p.Extended {
+		if rounds, err = p.extendedBy(items); err != nil {
+			return nil, err
+		}
+	}
 	out := make([]rollout.Results, len(items))
 	for n, x := range items {
 		out[n] = maps.Clone(results)
@@ -169,6 +281,9 @@ func (o *OpenSteps) Items(open rollout.Open, results rollout.Results) ([]rollout
 		out[n][p.Item] = x
 		if p.Index != "" {
 			out[n][p.Index] = json.RawMessage(fmt.Sprint(n))
+		}
+		if p.Extended {
+			out[n][extendedLoop] = rounds[n]
 		}
 	}
 	return out, nil
@@ -214,6 +329,9 @@ func (o *OpenSteps) Together(open rollout.Open, items []rollout.Results, ends []
 		if index := step.Loop.Index; index != "" {
 			r[index] = items[n][index]
 			r["ansible_index_var"], _ = json.Marshal(index)
+		}
+		if step.Loop.Extended {
+			r[extendedLoop] = items[n][extendedLoop]
 		}
 		results = append(results, r)
 	}

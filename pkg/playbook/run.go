@@ -20,6 +20,8 @@ type taskRun struct {
 	// results are the variables that tasks before this one register or set.
 	results map[string]bool
 	out     rollout.Task
+	// named is set once its name was rendered: as in Ansible for the first host.
+	named bool
 	// here is set where it runs on this machine instead of its hosts.
 	here bool
 	// idle is set for a handler that no task calls, as --tags has left it.
@@ -48,7 +50,13 @@ func (c *compiler) newTaskRun(t *task, p rollout.Play, vars *scope, hosts []stri
 		run.results = maps.Clone(c.results)
 	}
 	run.sets(c)
-	if run.out.Once && p.Strategy == rollout.Free && len(p.Batches) < len(hosts) {
+	if t.module.name == builtinPrefix+"meta" {
+		run.out.Ends, run.out.Once = t.ends, t.ends == rollout.EndsBatch || t.ends == rollout.EndsPlay
+		if p.Strategy == rollout.Free && t.ends != rollout.EndsHost {
+			c.add(t.errorAt("under strategy: free hosts are at different tasks, and fleetd does this for all of a batch at once").hint("use strategy: linear, or end_host"))
+		}
+	}
+	if run.out.Once && p.Strategy == rollout.Free && len(p.Batches) < len(hosts) && t.ends == "" {
 		c.add(t.keywords["run_once"].errorAt("run_once does nothing under strategy: free, as in Ansible").hint("use strategy: linear, or a play of its own on localhost"))
 	}
 	static := true

@@ -39,7 +39,9 @@ func (l *loader) tasks(f *field, in inherit) []*task {
 		case containsKey(entries, "import_tasks"), containsKey(entries, "ansible.builtin.import_tasks"):
 			out = append(out, l.importTasks(f.src, entries, in)...)
 		default:
-			out = append(out, l.task(f.src, c, entries, in))
+			if t := l.task(f.src, c, entries, in); t.flush || t.module != nil {
+				out = append(out, t)
+			}
 		}
 	}
 	return out
@@ -108,6 +110,7 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 	t := &task{field: field{src, n}}
 	var own inherit
 	var others []entry
+	done := false
 	for _, e := range entries {
 		f := &field{src, e.val}
 		switch {
@@ -129,7 +132,9 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 		case e.name == "listen":
 			t.listen = l.handlerNames(f)
 		case e.name == "meta", e.name == "ansible.builtin.meta", e.name == "ansible.legacy.meta":
-			t.flush = l.meta(f)
+			if done = !l.meta(t, f, entries); !done {
+				others = append(others, e)
+			}
 		case loops[e.name] != nil:
 			l.loop(t, f, e.name)
 		case e.name == "loop_control":
@@ -151,7 +156,7 @@ func (l *loader) task(src *source, n *yaml.Node, entries []entry, in inherit) *t
 		t.loop = nil
 	}
 	t.inherit = in.with(own)
-	if t.flush {
+	if done {
 		return t
 	}
 	l.chooseModule(t, entries, others)

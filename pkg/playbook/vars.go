@@ -205,8 +205,8 @@ func (s *scope) undefinedHint(name string) string {
 	if near := jinja.Nearest(root, s.names()); near != "" {
 		return "did you mean " + near + "?"
 	}
-	if root == "ansible_loop" {
-		return "ansible_loop is not supported by fleetd yet; loop_control has index_var"
+	if root == extendedLoop {
+		return "write extended: true into loop_control"
 	}
 	if strings.HasPrefix(root, "ansible_") {
 		return "fleetd gathers no facts by itself: put a task setup before it, or set a variable in the inventory"

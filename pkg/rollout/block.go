@@ -130,7 +130,7 @@ func (x nesting) rescued(task int) bool {
 // reaches reports whether the host at a place of a play comes to a task of it.
 func (r *Run) reaches(pi, place, task int) bool {
 	x := r.index.plays[pi].nesting
-	return x == nil || x.reaches(task, r.failedAt(pi, place))
+	return (x == nil || x.reaches(task, r.failedAt(pi, place))) && !r.over(pi, place, task)
 }
 
 // failedAt reports of a task whether it failed for the host at the place. One that

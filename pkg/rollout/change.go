@@ -47,6 +47,10 @@ type Change struct {
 	// Disruptive is set when the host (or, on localhost, the cluster) may not
 	// serve while the step runs: drain, reboot, data plane.
 	Disruptive bool `json:"disruptive,omitempty"`
+	// Note is what the look has shown and no review is about, such as "93 MB to
+	// download". It may differ at the next look: the digest leaves it out, and apply is
+	// not held to it.
+	Note string `json:"note,omitempty"`
 	// BackDisruptive is the same of taking the change back.
 	BackDisruptive bool `json:"back_disruptive,omitempty"`
 	// Data is the module's own.

@@ -35,12 +35,14 @@ func Compute(d Desired, observed map[string]Observation, modules map[string]Diff
 			Blocks: play.Blocks,
 		}
 		for _, t := range play.Tasks {
-			if _, ok := modules[t.Module]; !ok {
+			m, ok := modules[t.Module]
+			if !ok {
 				return Plan{}, fmt.Errorf("%s: there is no module %q", t.Position, t.Module)
 			}
+			about := m.About()
 			pp.Tasks = append(pp.Tasks, PlannedTask{
 				Name: t.Name, Module: t.Module, Position: t.Position, Become: t.Become,
-				Register: t.Register, Facts: modules[t.Module].About().Facts, Gathers: modules[t.Module].About().Gathers, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
+				Register: t.Register, Facts: about.Facts, Gathers: about.Gathers, Uncounted: about.Uncounted, Manner: t.Manner, Notify: t.Notify, Handler: t.Handler,
 				Steps: make(map[string]PlannedStep, len(t.Args)),
 			})
 		}
@@ -78,6 +80,9 @@ func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Obs
 		}
 		if err != nil {
 			problem = AsProblem(err)
+			break
+		}
+		if problem = h.endsInBetween(steps); problem != nil {
 			break
 		}
 		state = after

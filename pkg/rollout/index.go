@@ -16,7 +16,8 @@ type playIndex struct {
 	batch   []int // by place: its batch
 	first   []int // by batch: its first place; one more at the end
 	nesting nesting
-	once    bool // a task is done once for a batch
+	once    bool  // a task is done once for a batch
+	ends    []int // the tasks that bring something to its end
 }
 
 type batchID struct{ play, batch int }
@@ -30,6 +31,11 @@ func newIndex(p *Plan) index {
 		y := playIndex{places: make([]int, len(x.hosts)), nesting: newNesting(&play), once: play.hasOnce()}
 		for n := range y.places {
 			y.places[n] = -1
+		}
+		for ti, t := range play.Tasks {
+			if t.Ends != "" {
+				y.ends = append(y.ends, ti)
+			}
 		}
 		for bi, batch := range play.Batches {
 			y.first = append(y.first, len(y.hosts))

@@ -15,9 +15,21 @@ type Manner struct {
 	NoLog bool `json:"no_log,omitempty"`
 	// Once has one host of each batch do the task for all: the first that is left.
 	Once bool `json:"once,omitempty"`
+	// Ends is what comes to its end where the step is done.
+	Ends Ends `json:"ends,omitempty"`
 	// Throttle bounds how many hosts do the task at once; 0 = as many as there are
 	// forks.
 	Throttle int `json:"throttle,omitempty"`
 	// Timeout bounds the step, for one item if it has several; 0 = no bound.
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
+
+// Ends is what a task brings to its end: nothing behind it in its play is done there,
+// no rescue, no always and no handler, and no host has failed by that.
+type Ends string
+
+const (
+	EndsHost  Ends = "host"
+	EndsBatch Ends = "batch" // of a task that is done once for it
+	EndsPlay  Ends = "play"  // the same
+)

@@ -20,6 +20,8 @@ type About struct {
 	// Gathers is set when these variables are what the host says of itself, which
 	// playbooks find in ansible_facts, too.
 	Gathers bool
+	// Uncounted is set when a recap leaves the steps out, as Ansible's does with meta.
+	Uncounted bool
 }
 
 // Guards is what a guard protects. Where there is nothing of it, the guard has

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Open is what of a step only the run tells: its condition, its arguments, or how
@@ -18,6 +19,8 @@ type Open struct {
 	Late bool `json:"late,omitempty"`
 	// Loop are the items, each on a line, or the expression that gives them.
 	Loop []string `json:"loop,omitempty"`
+	// Pause is how long to wait between two items.
+	Pause time.Duration `json:"pause,omitempty"`
 	// Judged is by what the step's end is judged, as it is written, such as
 	// "failed_when: probe.rc > 1".
 	Judged []string `json:"judged,omitempty"`

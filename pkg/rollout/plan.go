@@ -17,8 +17,8 @@ const PlanSchema = "fleetd.io/plan/v2"
 // else. It is plain data, saved as JSON.
 type Plan struct {
 	Schema string `json:"schema"`
-	// Digest is the SHA-256 of everything below Fleetd. Two plans with one digest
-	// do the same, to the same machines.
+	// Digest is the SHA-256 of everything below Fleetd but the notes of changes. Two
+	// plans with one digest do the same, to the same machines.
 	Digest string `json:"digest"`
 	// CreatedAt and Fleetd say when and by which version the plan was made.
 	CreatedAt time.Time `json:"created_at"`
@@ -85,6 +85,8 @@ type PlannedTask struct {
 	Facts    bool   `json:"facts,omitempty"`
 	// Gathers is set where they are what the host says of itself.
 	Gathers bool `json:"gathers,omitempty"`
+	// Uncounted is set where a recap leaves the steps out.
+	Uncounted bool `json:"uncounted,omitempty"`
 	Manner
 	// Notify are the handlers that a change of the task calls: tasks behind it whose
 	// steps are open. Handler is the number of a handler; where it stands in several
@@ -257,6 +259,7 @@ func (p *Plan) Seal() error {
 				if !ok {
 					continue
 				}
+				step.Change.Note = ""
 				if err := enc.Encode(sealedStep{host, step}); err != nil {
 					return fmt.Errorf("cannot encode the step of %s in %s: %w", host, task.Name, err)
 				}

@@ -57,7 +57,8 @@ func numbers(v any) any {
 type unsure struct {
 	plays []Play
 	// commands are, by play and task, the machines on which a task acts of which nobody
-	// knows what it does, or whether it is done; nil for other tasks.
+	// knows what it does, or whether it is done, or for which it may end the play; nil
+	// for other tasks.
 	commands [][]map[string]bool
 }
 
@@ -66,7 +67,9 @@ func newUnsure(d Desired, modules map[string]Differ) unsure {
 	for pi, play := range d.Plays {
 		u.commands[pi] = make([]map[string]bool, len(play.Tasks))
 		for ti, t := range play.Tasks {
-			if modules[t.Module].About().Open == Exec || t.conditional() {
+			if t.Ends != "" {
+				u.commands[pi][ti] = t.mayEnd(&play, ti)
+			} else if modules[t.Module].About().Open == Exec || t.conditional() {
 				u.commands[pi][ti] = t.machines()
 			}
 		}

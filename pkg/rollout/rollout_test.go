@@ -437,3 +437,29 @@ func TestBecomeOfAHost(t *testing.T) {
 	last := len(back.Plays) - 1
 	check("the undo", back, last, len(back.Plays[last].Tasks)-1)
 }
+
+// TestNote: what a look has shown by the way is kept, and is no part of what is
+// reviewed.
+func TestNote(t *testing.T) {
+	of := func(note, summary string) Plan {
+		p := Plan{Schema: PlanSchema, Plays: []PlannedPlay{{Batches: [][]string{{"n1"}}, Tasks: []PlannedTask{{
+			Name: "t", Steps: map[string]PlannedStep{"n1": {Change: Change{Action: Create, Summary: summary, Note: note}}},
+		}}}}}
+		if err := p.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := of("60 MB to download", "install")
+	if of("staged", "install").Digest != p.Digest || of("staged", "remove").Digest == p.Digest {
+		t.Error("the digest covers the note, or nothing")
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadPlan(raw)
+	if err != nil || read.Plays[0].Tasks[0].Steps["n1"].Change.Note != "60 MB to download" {
+		t.Errorf("%+v, %v", read.Plays, err)
+	}
+}

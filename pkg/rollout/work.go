@@ -391,7 +391,7 @@ func (r *Run) ended(id StepID, at spot, s *StepState) {
 	default:
 		r.place(i)
 	}
-	if r.index.plays[w.play].once && (s.Outcome.Bad() || r.Plan.Plays[w.play].Tasks[id.Task].Once) {
+	if t := &r.Plan.Plays[w.play].Tasks[id.Task]; r.index.plays[w.play].once && (s.Outcome.Bad() || t.Once || t.Ends != "") {
 		r.release()
 		r.level()
 	} else if r.linear() && id.Task == w.level {

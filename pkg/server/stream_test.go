@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -169,5 +171,45 @@ func TestFollowSharesWork(t *testing.T) {
 	now = now.Add(fresh)
 	if got := seq(); got != rec.run.Seq {
 		t.Errorf("it was not read again: event %d of %d", got, rec.run.Seq)
+	}
+}
+
+// TestJournalComesLater: a server that is there before the journal, and looks at it
+// while it is made, shows what is written to it.
+func TestJournalComesLater(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir)
+	runs := func() int {
+		rows, _, err := s.store.list(t.Context(), "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(rows)
+	}
+	if n := runs(); n != 0 {
+		t.Errorf("%d runs without a journal", n)
+	}
+	if w := get(t, s, "/runs/"+runID); w.Code != http.StatusNotFound {
+		t.Errorf("a run without a journal: %d", w.Code)
+	}
+	file := filepath.Join(dir, "journal.db")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := runs(); n != 0 {
+		t.Errorf("%d runs in a file without tables", n)
+	}
+	rec := recordRun(t, dir, runID, fleet(4))
+	if n := runs(); n != 1 {
+		t.Errorf("%d runs, want 1", n)
+	}
+	if err := rec.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file, file+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if n := runs(); n != 0 {
+		t.Errorf("%d runs of a file that was moved away", n)
 	}
 }

@@ -1,28 +1,97 @@
 package sshexec
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 const hintBecomePassword = "set ansible_become_password, or give it with --ask-become-pass"
 
 func becomeOp(t Target) string { return "become " + t.Become.user() }
 
+// A password is what is known of one by which to become another user on one host.
+type password struct {
+	turn    chan struct{} // of who finds out whether it is right
+	right   atomic.Bool
+	refused atomic.Pointer[Error]
+}
+
+// claim gives the right to have sudo or su ask for t's password. A wrong one counts as
+// two failures, since sudo asks again and takes the end of its input for another, and so
+// does a question without an answer: so none is asked once a password was refused, and
+// until it is known to be right one asks at a time. settle must be told how that ended,
+// and whether the password was sent.
+func (c *conn) claim(ctx context.Context, t Target) (settle func(sent bool, err error), err error) {
+	k := c.pool.passwordOf(t)
+	select {
+	case k.turn <- struct{}{}:
+	case <-c.life.Done():
+		return nil, c.lostErr()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	free := sync.OnceFunc(func() { <-k.turn })
+	if first := k.refused.Load(); first != nil {
+		free()
+		again := *first
+		again.Err = fmt.Errorf("%w; the password is not sent again in this run", first.Err)
+		return nil, &again
+	}
+	if k.right.Load() {
+		free()
+	}
+	return func(sent bool, err error) {
+		if err == nil {
+			k.right.Store(true)
+		} else if e, ok := errors.AsType[*Error](err); ok && sent && e.Kind == KindBecome {
+			k.refused.Store(e)
+		}
+		free()
+	}, nil
+}
+
+// passwordOf finds what is known of t's become password. sudo asks for the one of who
+// logs in, whoever he becomes.
+func (p *Pool) passwordOf(t Target) *password {
+	h := sha256.New()
+	t.spare = false
+	t.unbound().hashTo(h)
+	if t.Become.method() == "su" {
+		_, _ = io.WriteString(h, t.Become.user())
+	}
+	_, _ = io.WriteString(h, "\x00"+t.Become.Password.Reveal())
+	key := [sha256.Size]byte(h.Sum(nil))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.passwords[key]
+	if k == nil {
+		k = &password{turn: make(chan struct{}, 1)}
+		p.passwords[key] = k
+	}
+	return k
+}
+
 func wrongBecomePassword(t Target, method string) error {
-	return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s: wrong password", method),
-		hint: "check ansible_become_password; " + method + " counts failures and may lock the account"}
+	return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s: wrong password", method),
+		Hint: "check ansible_become_password; one wrong password may count as two failures, and three lock an account (faillock --user " + words.Copyable(t.user()) + " on the host)"}
 }
 
 // becomeLate explains a become that neither came to our shell nor asked what it was
 // told to ask: PAM modules such as pam_sss have questions of their own.
 func becomeLate(t Target, method, question string, after time.Duration) error {
-	f := &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s did not come to an end within %v", method, after)}
+	f := &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s did not come to an end within %v", method, after)}
 	if question != "" {
-		f.err = fmt.Errorf("%s asks %q, which is not the question for the password", method, question)
-		f.hint = "for sudo put \"Defaults passprompt_override\" into the host's sudoers"
+		f.Err = fmt.Errorf("%s asks %q, which is not the question for the password", method, question)
+		f.Hint = "for sudo put \"Defaults passprompt_override\" into the host's sudoers"
 	}
 	return f
 }
@@ -48,20 +117,20 @@ func becomeFault(t Target, method, said string, code, asked int) error {
 	op := becomeOp(t)
 	switch {
 	case code == 127 || has("sudo: not found", "su: not found", "sudo: command not found", "su: command not found"):
-		return &fault{kind: KindBecome, op: op, err: fmt.Errorf("%s is not installed", method), hint: "log in as root, or install " + method}
+		return &Error{Kind: KindBecome, Op: op, Err: fmt.Errorf("%s is not installed", method), Hint: "log in as root, or install " + method}
 	case asked > 0 && has("incorrect password", "authentication failure", "sorry, try again"):
 		return wrongBecomePassword(t, method)
 	case has("must have a tty", "a terminal is required", "no tty present", "must be run from a terminal"):
 		if has("password") {
-			return &fault{kind: KindBecome, op: op, err: detail(method + " needs a password"), hint: hintBecomePassword}
+			return &Error{Kind: KindBecome, Op: op, Err: detail(method + " needs a password"), Hint: hintBecomePassword}
 		}
-		return &fault{kind: KindBecome, op: op, err: detail(method + " wants a terminal"), hint: "remove requiretty from sudoers for this user"}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + " wants a terminal"), Hint: "remove requiretty from sudoers for this user"}
 	case has("a password is required"):
-		return &fault{kind: KindBecome, op: op, err: errors.New(method + " needs a password"), hint: hintBecomePassword}
+		return &Error{Kind: KindBecome, Op: op, Err: errors.New(method + " needs a password"), Hint: hintBecomePassword}
 	case has("account has expired", "account expired", "password has expired", "password expired", "account validation failure"):
-		return &fault{kind: KindBecome, op: op, err: detail(method + ": the account or its password has expired")}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + ": the account or its password has expired")}
 	default:
-		return &fault{kind: KindBecome, op: op, err: detail(method + " refuses"),
-			hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, t.user())}
+		return &Error{Kind: KindBecome, Op: op, Err: detail(method + " refuses"),
+			Hint: fmt.Sprintf("check what %s allows the user %s (sudo -l)", method, words.Copyable(t.user()))}
 	}
 }

@@ -93,7 +93,7 @@ func TestUploadLeavesItsContentAlone(t *testing.T) {
 	const size = 16 << 20
 	content := &watchedContent{Reader: bytes.NewReader(make([]byte, size)), cancel: cancel}
 	p := newPool(t, sshexec.Options{})
-	_, err := p.Upload(ctx, s.Target("web1"), sshexec.Upload{Path: t.TempDir() + "/f", Content: content, Size: size})
+	err := p.Upload(ctx, s.Target("web1"), sshexec.Upload{Path: t.TempDir() + "/f", Content: content, Size: size, SHA256: strings.Repeat("a", 64)})
 	content.over.Store(true)
 	if sshexec.KindOf(err) != sshexec.KindCanceled {
 		t.Error(err)
@@ -117,7 +117,7 @@ func TestUploadToAFullFileSystem(t *testing.T) {
 		if without {
 			sshexec.WithoutSFTP(&o)
 		}
-		_, err := newPool(t, o).Upload(testContext(t), s.Target("web1"), upload(dir+"/f", strings.Repeat("x", 1<<20)))
+		err := newPool(t, o).Upload(testContext(t), s.Target("web1"), upload(dir+"/f", strings.Repeat("x", 1<<20)))
 		want := "is the file system full"
 		if without {
 			want = "No space left on device"

@@ -14,77 +14,44 @@ import (
 	"pgregory.net/rapid"
 )
 
-// FuzzLines: however a stream is cut into writes, the same lines come out,
-// each printable and bounded, and nothing of plain text is lost.
-func FuzzLines(f *testing.F) {
-	for _, s := range []string{
-		"", "\n", "a", "a\n", "a\nb", "a\r\nb\r\n", "10%\r20%\r100%\ndone", "\x1b[31mred\x1b[0m\n", "\x1b]0;title\x07x", "\x1b]0;no end\nx",
-		"\x1b", "\x1b[", "\x1b[3", "\xff\xfe\n", "é\n", "\xc3", "a\x00b", "\u009b31m", "\u202eabc", strings.Repeat("x", maxLine) + "\n",
-		strings.Repeat("é", maxLine), strings.Repeat("\xff", maxLine+5), "\x1bP\x1b\\", "\x1b(B", "a\rb\rc\r",
+// FuzzUploadTalk: however standard error is cut into writes, the script's words are
+// found in it, and what is shown of the rest is bounded, printable, and one line.
+func FuzzUploadTalk(f *testing.F) {
+	for _, said := range []string{
+		"", "\n", "a", "mkdir: no\n", "a\r\nb\r\n", "\x1b[31mred\x1b[0m\n", "\x1b]0;no end\nx", "\xff\xfe\n", "\u202eabc", "fleetd-n sftp\n", "fleetd-x cat\n",
+		"fleetd-n digest abc\x1b[2J\n", "a\rb\rc\r", strings.Repeat("x", 1<<20), strings.Repeat("é\n", 1<<18),
 	} {
-		f.Add([]byte(s), 3)
+		f.Add([]byte(said), 3, true)
+		f.Add([]byte(said), 1000, false)
 	}
-	f.Fuzz(func(t *testing.T, data []byte, step int) {
-		lines := func(step int) (out []string) {
-			s := lineSplitter{emit: func(l string) { out = append(out, l) }}
-			for b := data; len(b) > 0; {
-				k := min(max(step, 1), len(b))
-				s.write(b[:k])
-				b = b[k:]
-			}
-			s.flush()
-			return out
+	f.Fuzz(func(t *testing.T, noise []byte, step int, plain bool) {
+		method := "sftp"
+		if plain {
+			method = "cat"
 		}
-		whole := lines(len(data))
-		// A piece of an over-long line depends on nothing but the stream.
-		if got := lines(step); fmt.Sprint(got) != fmt.Sprint(whole) {
-			t.Fatalf("in steps of %d: %q, at once: %q", step, got, whole)
+		if strings.Contains(string(noise), "fleetd-n") {
+			noise = nil
 		}
-		for _, l := range whole {
-			if !utf8.ValidString(l) {
-				t.Fatalf("not UTF-8: %q", l)
+		b := []byte("fleetd-n " + method + "\n" + string(noise) + "\nfleetd-n digest 1234\n")
+		talk := newUploadTalk("n")
+		for len(b) > 0 {
+			k := min(max(step, 1), len(b))
+			if n, err := talk.Write(b[:k]); n != k || err != nil {
+				t.Fatal(n, err)
 			}
-			if len(l) > 6*maxLine {
-				t.Fatalf("line of %d bytes", len(l))
-			}
-			for _, r := range l {
-				if unicode.IsControl(r) && r != '\t' {
-					t.Fatalf("control character in %q", l)
-				}
-			}
+			b = b[k:]
 		}
-		if Printable(string(data)) == string(data) && len(data) < maxLine {
-			want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-			if len(data) == 0 {
-				want = nil
-			}
-			if fmt.Sprint(whole) != fmt.Sprint(want) {
-				t.Fatalf("got %q, want %q", whole, want)
-			}
+		if got := <-talk.method; got != method {
+			t.Fatalf("method %q", got)
+		}
+		said, digest := talk.result()
+		if digest != "1234" {
+			t.Fatalf("digest %q of %q", digest, noise)
+		}
+		if len(said) > 6*16<<10 || strings.IndexFunc(said, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }) >= 0 || !utf8.ValidString(said) {
+			t.Fatalf("shown: %q", said)
 		}
 	})
-}
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain\ttext":                  "plain\ttext",
-		"\x1b[1;31mred\x1b[0m":         "red",
-		"\x1b]0;evil title\x07after":   "after",
-		"\x1b]8;;http://x\x1b\\link":   "link",
-		"\x1b[2Jcleared":               "cleared",
-		"10%\r 50%\r100%":              "100%",
-		"a\r\nb":                       "a\nb",
-		"bell\x07 nul\x00 del\x7f":     `bell\x07 nul\x00 del\x7f`,
-		"bad \xff\xfe utf8":            "bad \ufffd\ufffd utf8",
-		"csi as one char \u009b31m":    `csi as one char \u009b31m`,
-		"reorder \u202eabc\u2066":      `reorder \u202eabc\u2066`,
-		"charset \x1b(B and save\x1b7": "charset  and save",
-		"кириллица 漢字":                 "кириллица 漢字",
-	} {
-		if got := Printable(in); got != want {
-			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
-		}
-	}
 }
 
 func TestCaptureKeepsBothEnds(t *testing.T) {

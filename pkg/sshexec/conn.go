@@ -20,7 +20,6 @@ type conn struct {
 	key  string
 	name string // of the target it was dialed for
 	ssh  ssh.Conn
-	via  *conn // jump host, held while we live
 	pool *Pool
 
 	hostKey  string // fingerprint of the host's key
@@ -33,10 +32,10 @@ type conn struct {
 	missed   int
 	withheld int // session tokens that the server does not honour
 
-	sessions  chan struct{} // tokens
-	closeOnce sync.Once
-	dead      chan struct{}
-	cause     error // why it died; set before dead is closed
+	sessions chan struct{}   // tokens
+	life     context.Context // ends with the connection; its cause is why
+	end      context.CancelCauseFunc
+	shut     func() // once
 }
 
 // adopt makes a conn of a finished handshake and serves it until it ends.
@@ -47,12 +46,18 @@ func (p *Pool) adopt(h *handshake, sc ssh.Conn, chans <-chan ssh.NewChannel, req
 	hostKey := h.hostKey
 	h.mu.Unlock()
 	c := &conn{
-		key: t.key(), name: t.name(), ssh: sc, via: via, pool: p,
-		hostKey: hostKey, loginKey: h.login.Signed(),
+		key: t.key(), name: t.name(), ssh: sc, pool: p,
+		hostKey: hostKey, loginKey: h.login.Outcome().Signed,
 		lastUsed: now, lastPing: now,
 		sessions: make(chan struct{}, maxSessions),
-		dead:     make(chan struct{}),
 	}
+	c.life, c.end = context.WithCancelCause(context.Background())
+	c.shut = sync.OnceFunc(func() {
+		sc.Close()
+		if via != nil {
+			p.release(via)
+		}
+	})
 	for range maxSessions {
 		c.sessions <- struct{}{}
 	}
@@ -88,109 +93,85 @@ func (c *conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 // close ends the connection and everything on it. The first caller's cause is
 // the one that is told.
 func (c *conn) close(cause error) {
-	c.closeOnce.Do(func() {
-		c.cause = cause
-		close(c.dead)
-		c.ssh.Close()
-		if c.via != nil {
-			go c.pool.release(c.via)
-		}
-	})
+	c.end(cause)
+	c.shut()
 }
 
-func (c *conn) isDead() bool {
-	select {
-	case <-c.dead:
-		return true
-	default:
-		return false
-	}
-}
+func (c *conn) isDead() bool { return c.life.Err() != nil }
 
 // lostErr is the error of an operation that the end of the connection broke.
 func (c *conn) lostErr() error {
 	select {
-	case <-c.dead:
+	case <-c.life.Done():
 	case <-time.After(time.Second):
 		// The mux saw the end before serve did; do not wait long for the name
 		// of the cause.
 		return errLost
 	}
-	switch {
-	case c.cause == nil, errors.Is(c.cause, errLost), errors.Is(c.cause, io.EOF):
+	cause := context.Cause(c.life)
+	if errors.Is(cause, errLost) || errors.Is(cause, io.EOF) {
 		return fmt.Errorf("%w: the host closed it", errLost)
-	default:
-		return fmt.Errorf("%w: %w", errLost, c.cause)
 	}
-}
-
-// openSession opens a session channel, within what the server allows at a
-// time. done must be called when the session is over.
-func (c *conn) openSession(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
-	giveBack := func() { c.sessions <- struct{}{} }
-	if err := c.takeSession(ctx); err != nil {
-		return nil, nil, nil, err
-	}
-	for pause := firstSessionPause; ; {
-		ch, reqs, err = c.open(ctx, "session", nil)
-		if err == nil {
-			return ch, reqs, sync.OnceFunc(giveBack), nil
-		}
-		if _, refused := errors.AsType[*ssh.OpenChannelError](err); !refused {
-			giveBack()
-			return nil, nil, nil, err
-		}
-		if c.withhold() {
-			if err := c.takeSession(ctx); err != nil { // waits for a session to end
-				return nil, nil, nil, err
-			}
-			continue
-		}
-		// Nobody else has a session. But sshd counts one until its program has
-		// ended, which for a killed one may be after we have closed it.
-		if pause > lastSessionPause {
-			giveBack()
-			return nil, nil, nil, &fault{kind: KindProtocol, err: fmt.Errorf("sshd opens no session: %w", err),
-				hint: "MaxSessions in the host's sshd_config is 0, or the login is restricted"}
-		}
-		select {
-		case <-time.After(pause):
-		case <-c.dead:
-		case <-ctx.Done():
-		}
-		pause *= 2
-	}
+	return fmt.Errorf("%w: %w", errLost, cause)
 }
 
 // errNoRoom: the server opens no more sessions on the connection as it is.
 var errNoRoom = errors.New("no room for one more session")
 
-// openSessionNow is openSession for who must not wait until others' sessions
-// end: it returns errNoRoom instead.
-func (c *conn) openSessionNow(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
-	select {
-	case <-c.sessions:
-	default:
-		return nil, nil, nil, errNoRoom
+// openSession opens a session channel, within what the server allows at a time: it
+// waits until others' sessions end, or, in a hurry, returns errNoRoom. done must be
+// called when the session is over.
+func (c *conn) openSession(ctx context.Context, hurry bool) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error) {
+	if err := c.takeSession(ctx, hurry); err != nil {
+		return nil, nil, nil, err
 	}
-	giveBack := sync.OnceFunc(func() { c.sessions <- struct{}{} })
-	ch, reqs, err = c.open(ctx, "session", nil)
-	if err == nil {
-		return ch, reqs, giveBack, nil
+	done = sync.OnceFunc(func() { c.sessions <- struct{}{} })
+	for pause := firstSessionPause; ; {
+		ch, reqs, err = c.open(ctx, "session", nil)
+		_, refused := errors.AsType[*ssh.OpenChannelError](err)
+		switch {
+		case err == nil:
+			return ch, reqs, done, nil
+		case refused && hurry:
+			err = errNoRoom
+		case refused && c.withhold():
+			if err := c.takeSession(ctx, hurry); err != nil { // waits for a session to end
+				return nil, nil, nil, err
+			}
+			continue
+		case refused && pause <= lastSessionPause:
+			// Nobody else has a session. But sshd counts one until its program has
+			// ended, which for a killed one may be after we have closed it.
+			select {
+			case <-time.After(pause):
+			case <-c.life.Done():
+			case <-ctx.Done():
+			}
+			pause *= 2
+			continue
+		case refused:
+			err = &Error{Kind: KindProtocol, Err: fmt.Errorf("sshd opens no session: %w", err),
+				Hint: "MaxSessions in the host's sshd_config is 0, or the login is restricted"}
+		}
+		done()
+		return nil, nil, nil, err
 	}
-	giveBack()
-	if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
-		err = errNoRoom
-	}
-	return nil, nil, nil, err
 }
 
-// takeSession waits until a session may be opened.
-func (c *conn) takeSession(ctx context.Context) error {
+// takeSession waits, unless in a hurry, until a session may be opened.
+func (c *conn) takeSession(ctx context.Context, hurry bool) error {
+	if hurry {
+		select {
+		case <-c.sessions:
+			return nil
+		default:
+			return errNoRoom
+		}
+	}
 	select {
 	case <-c.sessions:
 		return nil
-	case <-c.dead:
+	case <-c.life.Done():
 		return c.lostErr()
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -213,4 +194,52 @@ func (c *conn) withhold() bool {
 	}
 	c.withheld++
 	return true
+}
+
+// do makes a call of x/crypto/ssh, which nothing can interrupt: what ends early is
+// the wait for it. It returns f's error; or, before f has ended, the reason for which
+// ctx or the connection has. If f succeeds after that, undo is called, unless it is
+// nil.
+func (c *conn) do(ctx context.Context, f func() error, undo func()) error {
+	done, gone := make(chan error), make(chan struct{})
+	c.pool.work.Go(func() {
+		err := f()
+		select {
+		case done <- err:
+		case <-gone:
+			if err == nil && undo != nil {
+				undo()
+			}
+		}
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		close(gone)
+		return context.Cause(ctx)
+	case <-c.life.Done():
+		close(gone)
+		return c.lostErr()
+	}
+}
+
+// open opens a channel; one that opens when nobody waits any more is closed.
+func (c *conn) open(ctx context.Context, kind string, extra []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+	var ch ssh.Channel
+	var reqs <-chan *ssh.Request
+	err := c.do(ctx, func() (err error) {
+		ch, reqs, err = c.ssh.OpenChannel(kind, extra)
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); err != nil && !refused {
+			err = c.lostErr()
+		}
+		return err
+	}, func() {
+		go ssh.DiscardRequests(reqs)
+		ch.Close()
+	})
+	if err != nil {
+		return nil, nil, err // and ch may be set yet
+	}
+	return ch, reqs, nil
 }

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,37 +28,38 @@ const (
 // dial connects to t, through its jump hosts, and logs in.
 func (p *Pool) dial(ctx context.Context, t Target) (*conn, error) {
 	if len(t.ProxyJump) > 0 && t.ProxyCommand != "" {
-		return nil, &fault{kind: KindUsage, op: "connect", err: errors.New("both ProxyJump and ProxyCommand are set")}
+		return nil, &Error{Kind: KindUsage, Op: "connect", Err: errors.New("both ProxyJump and ProxyCommand are set")}
 	}
-	if err := t.validateHost(); err != nil {
-		return nil, &fault{kind: KindUsage, op: "connect", err: err}
+	if err := t.validateNames(); err != nil {
+		return nil, &Error{Kind: KindUsage, Op: "connect", Err: err}
 	}
 	if t.user() == "" {
-		return nil, &fault{kind: KindUsage, op: "connect", err: fmt.Errorf("no user name is set, and the local user %d has none", os.Getuid()), hint: "set ansible_user"}
+		return nil, &Error{Kind: KindUsage, Op: "connect", Err: fmt.Errorf("no user name is set, and the local user %d has none", os.Getuid()), Hint: "set ansible_user"}
 	}
-	timeouts := 0
+	timeouts, lastChance := 0, time.Now().Add(t.connectTimeout())
 	for attempt := 1; ; attempt++ {
-		c, err := p.dialInTurn(ctx, t)
-		if err == nil {
+		c, err := p.dialOnce(ctx, t)
+		f, _ := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
 			return c, nil
-		}
-		f, _ := errors.AsType[*fault](err)
-		again := false
-		if f != nil && ctx.Err() == nil && attempt < p.opts.DialAttempts {
-			switch f.retry {
-			case retrySoon:
-				again = true
-			case retryTimeout:
-				timeouts++
-				again = timeouts < 2
-			}
-		}
-		if !again {
+		case f == nil || ctx.Err() != nil:
 			return nil, err
+		case outOfFiles(err):
+			// There is room again when a connection gives its own back.
+			if p.closeIdle() {
+				lastChance = time.Now().Add(t.connectTimeout())
+			} else if time.Now().After(lastChance) {
+				return nil, err
+			}
+			attempt-- // it does not count
+		case attempt == p.opts.DialAttempts, f.retry == retryNever, f.retry == retryTimeout && timeouts > 0:
+			return nil, err
+		case f.retry == retryTimeout:
+			timeouts++
 		}
-		pause := backoff(attempt)
 		select {
-		case <-time.After(pause):
+		case <-time.After(backoff(max(attempt, 1))):
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -71,7 +73,7 @@ func backoff(attempt int) time.Duration {
 	return d/2 + rand.N(d)
 }
 
-// dialOnce makes one attempt. Errors are *fault, or the context's.
+// dialOnce makes one attempt. Errors are *Error, or the context's.
 func (p *Pool) dialOnce(ctx context.Context, t Target) (*conn, error) {
 	// The jump host comes first: a dial that held a place in the gate while it
 	// waited for another dial could wait for ever.
@@ -81,7 +83,7 @@ func (p *Pool) dialOnce(ctx context.Context, t Target) (*conn, error) {
 		via, _, err = p.acquire(ctx, hop)
 		if err != nil {
 			e := errorOf(hop, "connect", err)
-			return nil, &fault{kind: e.Kind, op: "connect", err: fmt.Errorf("jump host %s: %w", hop.name(), e.Err), hint: e.Hint}
+			return nil, &Error{Kind: e.Kind, Op: "connect", Err: fmt.Errorf("jump host %s: %w", hop.name(), e.Err), Hint: e.Hint}
 		}
 	}
 	c, err := p.dialVia(ctx, t, via)
@@ -148,13 +150,7 @@ func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, erro
 		return startProxyCommand(t)
 	default:
 		var d net.Dialer
-		network := "tcp"
-		switch t.AddressFamily {
-		case "inet":
-			network = "tcp4"
-		case "inet6":
-			network = "tcp6"
-		}
+		network := cmp.Or(map[string]string{"inet": "tcp4", "inet6": "tcp6"}[t.AddressFamily], "tcp")
 		return d.DialContext(ctx, network, t.HostPort())
 	}
 }
@@ -163,35 +159,35 @@ func (p *Pool) connectFault(ctx context.Context, t Target, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if f, ok := errors.AsType[*fault](err); ok {
+	if f, ok := errors.AsType[*Error](err); ok {
 		return f
 	}
-	f := &fault{kind: KindUnreachable, op: "connect", err: err}
+	f := &Error{Kind: KindUnreachable, Op: "connect", Err: err}
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, errConnectTimeout):
-		f.kind, f.retry = KindTimeout, retryTimeout
-		f.err = fmt.Errorf("%s does not answer within %v", t.HostPort(), t.connectTimeout())
+		f.Kind, f.retry = KindTimeout, retryTimeout
+		f.Err = fmt.Errorf("%s does not answer within %v", t.HostPort(), t.connectTimeout())
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.retry = retrySoon
-		f.err = fmt.Errorf("%s refuses connections", t.HostPort())
-		f.hint = "is sshd running there, and is the port right?"
+		f.Err = fmt.Errorf("%s refuses connections", t.HostPort())
+		f.Hint = "is sshd running there, and is the port right?"
 	case errors.As(err, &dns):
 		if dns.IsTemporary {
 			f.retry = retrySoon
 		}
-		f.hint = "set ansible_host to an address that resolves here"
+		f.Hint = "set ansible_host to an address that resolves here"
 	case outOfFiles(err):
-		f.err = &noFiles{err}
-		f.hint = "raise the limit here: ulimit -n"
+		f.Err = fmt.Errorf("this machine allows no more open files: %w", err)
+		f.Hint = "raise the limit here: ulimit -n"
 	case errors.Is(err, errLost), errors.Is(err, syscall.ECONNRESET):
 		f.retry = retrySoon
 	default:
 		if oe, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
 			// What the jump host says: "Connection refused", "No route to host".
-			f.err = fmt.Errorf("%s: the jump host answers: %s", t.HostPort(), strings.TrimSpace(oe.Message))
+			f.Err = fmt.Errorf("%s: the jump host answers: %s", t.HostPort(), strings.TrimSpace(oe.Message))
 			if oe.Reason == ssh.Prohibited {
-				f.hint = "AllowTcpForwarding or PermitOpen on the jump host does not allow this"
+				f.Hint = "AllowTcpForwarding or PermitOpen on the jump host does not allow this"
 			} else {
 				f.retry = retrySoon
 			}
@@ -248,4 +244,10 @@ func (d *deadline) stop() {
 	defer d.mu.Unlock()
 	d.timer.Stop()
 	d.cancel(nil)
+}
+
+// outOfFiles tells that a file descriptor was lacking: CentOS 7 allows a login
+// no more than 4,096, and a fleet can be larger.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

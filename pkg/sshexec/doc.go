@@ -44,7 +44,9 @@
 // to the command.
 //
 // A become password is written to standard input only after the prompt was
-// seen; a second prompt means that it was wrong.
+// seen; a second prompt means that it was wrong. One that a host has refused is not
+// sent there again as long as the pool lives, nor asked for, and until it is known to
+// be right one session at a time asks: three failures may lock the account.
 //
 // Output is captured within [Command.MaxOutput] bytes per stream: the beginning and
 // the end are kept, a marker stands for what was cut. Output that a process holds open after the
@@ -81,12 +83,18 @@
 //   - [Result.Signal], a name of RFC 4254's form, or "unknown";
 //   - [Error.Error] and [Error.Cause], printable, one line, whatever the cause's text
 //     is: a refused channel, a version, sudo's words, an SFTP server's, a
-//     ProxyCommand's standard error;
+//     ProxyCommand's standard error; up to a bound, and never over our own words;
 //   - questions of keyboard-interactive, printable, each line after the host's name;
-//   - [Error.Hint]: only words that are quoted for a shell, since hints are copied there.
+//   - [Error.Hint]: only words that are quoted for a shell, since hints are copied there;
+//   - known_hosts, by AcceptNew: a key, behind a name that stands for one host;
+//   - what is held in memory until our shell runs, or of a command's output: bounded.
 //
-// Names of hosts and users come from an inventory, and are checked before a
-// ProxyCommand's shell gets them: see [Target.Validate].
+// Names of hosts and users come from an inventory. They are checked before anything is
+// done with them, since a ProxyCommand's shell gets them, and ssh_config's Match: see
+// [Target.Validate].
+//
+// FuzzPeersWords, FuzzLead, FuzzUploadTalk, FuzzQuoteArgv, FuzzProgram and package
+// text's FuzzPrintable are the tests of this list.
 //
 // # Errors
 //

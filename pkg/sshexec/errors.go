@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,36 +68,28 @@ type Error struct {
 	// Hint says what the person can do next. It may be empty.
 	Hint string
 
-	addr string // what in Err is the host's own, for grouping
+	addr  string     // what in Err is the host's own, for grouping
+	retry retryClass // how often another attempt is worth it
 }
 
 // Error returns "cannot OP on HOST: CAUSE" ("cannot connect to HOST: CAUSE"),
 // passed through [Printable]; one line, unless the request itself was wrong. The hint
 // is apart, so that it is printed once for many hosts: see [HintOf].
 func (e *Error) Error() string {
-	var sb strings.Builder
-	sb.WriteString("cannot ")
-	sb.WriteString(e.Op)
+	if e.Host == "" {
+		return e.Err.Error() // not yet of a host
+	}
+	where := " on "
 	if e.Op == "connect" {
-		sb.WriteString(" to ")
-	} else {
-		sb.WriteString(" on ")
+		where = " to "
 	}
-	sb.WriteString(e.Host)
-	if e.Err != nil {
-		sb.WriteString(": ")
-		sb.WriteString(e.cause())
-	}
-	return sb.String()
+	return "cannot " + oneLine(e.Op+where+e.Host) + e.cause()
 }
 
 // Cause is the failure without the host, "cannot OP: CAUSE", so that equal failures of
 // many hosts read alike.
 func (e *Error) Cause() string {
-	text := "cannot " + e.Op
-	if e.Err != nil {
-		text += ": " + e.cause()
-	}
+	text := "cannot " + oneLine(e.Op) + e.cause()
 	if e.addr != "" {
 		text = strings.ReplaceAll(text, e.addr, "the host")
 	}
@@ -104,13 +97,28 @@ func (e *Error) Cause() string {
 }
 
 // cause is safe to show: what a peer says is in many a cause, and must neither
-// move the cursor nor forge a line of fleetd's.
+// move the cursor, nor write over our words, nor forge a line of fleetd's.
 func (e *Error) cause() string {
-	text := Printable(e.Err.Error())
-	if e.Kind != KindUsage {
-		text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	if e.Err == nil {
+		return ""
 	}
-	return text
+	if e.Kind == KindUsage {
+		return ": " + Printable(e.Err.Error())
+	}
+	return ": " + oneLine(e.Err.Error())
+}
+
+// maxShown is how many bytes of others' words an error shows.
+const maxShown = 8 << 10
+
+// oneLine is text of a peer's or an inventory's on a line of fleetd's. A carriage
+// return does not start it anew: it would take our own words away.
+func oneLine(s string) string {
+	if len(s) > maxShown {
+		s = s[:maxShown] + " …"
+	}
+	s = Printable(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s))
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 }
 
 // Unwrap returns the cause.
@@ -132,20 +140,6 @@ func HintOf(err error) string {
 	return ""
 }
 
-// fault is a cause with its kind and hint, before the host and the operation
-// are known: one dial serves callers that name the host differently.
-type fault struct {
-	kind Kind
-	op   string // "" = the caller's own
-	err  error
-	hint string
-	// retry is set for what is worth another attempt.
-	retry retryClass
-}
-
-func (f *fault) Error() string { return f.err.Error() }
-func (f *fault) Unwrap() error { return f.err }
-
 // wrap makes err, if it is one, the error of doing op on t.
 func wrap(t Target, op string, err error) error {
 	if err == nil {
@@ -154,27 +148,29 @@ func wrap(t Target, op string, err error) error {
 	return errorOf(t, op, err)
 }
 
+// errorOf names the host, and the operation where the error has none of its own: one
+// dial serves callers that name the host differently.
 func errorOf(t Target, op string, err error) *Error {
+	own := &Error{Op: op, Err: err}
 	if e, ok := errors.AsType[*Error](err); ok {
-		return e
-	}
-	e := &Error{Host: t.name(), Op: op, Err: err, addr: t.HostPort()}
-	if f, ok := errors.AsType[*fault](err); ok {
-		e.Kind, e.Hint, e.Err = f.kind, f.hint, f.err
-		if f.op != "" {
-			e.Op = f.op
+		if e.Host != "" {
+			return e
 		}
-		return e
+		copied := *e
+		own = &copied
+		own.Op = cmp.Or(e.Op, op)
+	} else {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			own.Kind = KindTimeout
+		case errors.Is(err, context.Canceled):
+			own.Kind = KindCanceled
+		case errors.Is(err, errLost):
+			own.Kind = KindLost
+		}
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		e.Kind = KindTimeout
-	case errors.Is(err, context.Canceled):
-		e.Kind = KindCanceled
-	case errors.Is(err, errLost):
-		e.Kind = KindLost
-	}
-	return e
+	own.Host, own.addr = t.name(), t.HostPort()
+	return own
 }
 
 var errLost = errors.New("connection lost")

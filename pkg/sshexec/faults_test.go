@@ -336,7 +336,7 @@ func TestUploadCutLeavesNothing(t *testing.T) {
 			for _, at := range []int64{3_000, 20_000, 300_000, 1_000_000} {
 				srv.FaultNext(sshtest.Fault{CutIn: at})
 				p := newPool(t, sshexec.Options{DialAttempts: 1})
-				_, err := p.Upload(testContext(t), srv.Target("web1"), sshexec.Upload{Path: dir + "/f", Content: bytes.NewReader(content), Size: int64(len(content))})
+				err := p.Upload(testContext(t), srv.Target("web1"), sshexec.Upload{Path: dir + "/f", Content: bytes.NewReader(content), Size: int64(len(content)), SHA256: digestOf(content)})
 				if k := sshexec.KindOf(err); k != sshexec.KindLost && k != sshexec.KindUnreachable {
 					t.Errorf("cut after %d: %v", at, err)
 				}

@@ -98,27 +98,21 @@ const readAhead = 512
 
 // watch reports what is read from c to the pass.
 func (p *pass) watch(c net.Conn) net.Conn {
-	return &watched{c, bufio.NewReaderSize(&listener{c, p}, readAhead)}
+	return &watched{c, bufio.NewReaderSize(c, readAhead), p}
 }
 
 type watched struct {
 	net.Conn
 	ahead *bufio.Reader
-}
-
-func (w *watched) Read(b []byte) (int, error) { return w.ahead.Read(b) }
-
-type listener struct {
-	net.Conn
-	pass *pass
+	pass  *pass
 }
 
 // Read restarts the clock of a dial in progress. On an established connection
 // this costs one atomic load.
-func (l *listener) Read(b []byte) (int, error) {
-	n, err := l.Conn.Read(b)
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.ahead.Read(b)
 	if n > 0 {
-		l.pass.heard()
+		w.pass.heard()
 	}
 	return n, err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A handshake is one login attempt; its fields tell afterwards how far it got.
@@ -79,21 +80,17 @@ func (p *Pool) credentials(t Target) auth.Credentials {
 }
 
 // loginFault makes an error of why a login did not succeed.
-func loginFault(t Target, e *auth.Error) *fault {
-	f := &fault{kind: KindAuth, op: "log in as " + t.user(), err: e.Err, hint: e.Hint}
-	if e.Timeout {
-		f.kind = KindTimeout
+func loginFault(t Target, err error) *Error {
+	f := &Error{Kind: KindAuth, Op: "log in as " + t.user(), Err: err, Hint: text.HintOf(err)}
+	if _, mute := errors.AsType[auth.Mute](err); mute {
+		f.Kind = KindTimeout
 	}
 	return f
 }
 
 // keyRefused makes an error of why a host's key is not accepted.
-func keyRefused(err error) *fault {
-	f := &fault{kind: KindHostKey, op: "connect", err: err}
-	if r, ok := errors.AsType[*hostkeys.Refusal](err); ok {
-		f.err, f.hint = r.Err, r.Hint
-	}
-	return f
+func keyRefused(err error) *Error {
+	return &Error{Kind: KindHostKey, Op: "connect", Err: err, Hint: text.HintOf(err)}
 }
 
 // fault explains why the handshake failed.
@@ -101,11 +98,11 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	err = h.explain(ctx, proxy, err)
-	if f, ok := errors.AsType[*fault](err); ok && h.login.Gave() && f.retry != retryNever {
+	if f, ok := errors.AsType[*Error](err); ok && h.login.Outcome().Gave && f.retry != retryNever {
 		once := *f
 		once.retry = retryNever
-		if once.hint == "" {
-			once.hint = "the password was sent, so the login is not tried again: each failure may count towards a lock of the account"
+		if once.Hint == "" {
+			once.Hint = "the password was sent, so the login is not tried again: each failure may count towards a lock of the account"
 		}
 		return &once
 	}
@@ -115,47 +112,47 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 // explain is called with h.mu held.
 func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) error {
 	t := h.target
-	text := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
+	said := strings.TrimPrefix(err.Error(), "ssh: handshake failed: ")
 	switch {
 	case h.keyErr != nil:
 		return keyRefused(h.keyErr)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case h.login.Err() != nil:
-		return loginFault(t, h.login.Err())
+	case h.login.Outcome().Err != nil:
+		return loginFault(t, h.login.Outcome().Err)
 	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
-		f := &fault{kind: KindTimeout, op: "connect", retry: retryTimeout,
-			err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}
+		f := &Error{Kind: KindTimeout, Op: "connect", retry: retryTimeout,
+			Err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}
 		if h.keyOK {
-			f.op = "log in as " + t.user()
-			f.err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
+			f.Op = "log in as " + t.user()
+			f.Err = fmt.Errorf("sshd does not answer within %v", t.connectTimeout())
 		}
 		return f
-	case strings.Contains(text, "unable to authenticate"), errors.Is(err, auth.ErrRefused):
+	case strings.Contains(said, "unable to authenticate"), errors.Is(err, auth.ErrRefused):
 		return loginFault(t, h.login.Refused())
-	case strings.Contains(text, "oo many authentication failures"):
-		return &fault{kind: KindAuth, op: "log in as " + t.user(), err: errors.New("too many authentication failures"),
-			hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}
-	case strings.Contains(text, "no common algorithm"):
-		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: ")),
-			hint: "the host's sshd is older or stricter than what is considered safe"}
+	case strings.Contains(said, "oo many authentication failures"):
+		return &Error{Kind: KindAuth, Op: "log in as " + t.user(), Err: errors.New("too many authentication failures"),
+			Hint: "the agent holds more keys than sshd tries: name the key (ansible_ssh_private_key_file) and set IdentitiesOnly=yes"}
+	case strings.Contains(said, "no common algorithm"):
+		return &Error{Kind: KindProtocol, Op: "connect", Err: errors.New(strings.TrimPrefix(said, "ssh: ")),
+			Hint: "the host's sshd is older or stricter than what is considered safe"}
 	case h.keyOK:
 		// Lost between key exchange and login: sshd gave up (LoginGraceTime,
 		// pam_nologin) or the line did.
-		return &fault{kind: KindLost, op: "log in as " + t.user(), retry: retrySoon, err: fmt.Errorf("connection lost during login: %s", text)}
+		return &Error{Kind: KindLost, Op: "log in as " + t.user(), retry: retrySoon, Err: fmt.Errorf("connection lost during login: %s", said)}
 	case isHangup(err):
-		f := &fault{kind: KindUnreachable, op: "connect", retry: retrySoon,
-			err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.HostPort()),
-			hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
+		f := &Error{Kind: KindUnreachable, Op: "connect", retry: retrySoon,
+			Err:  fmt.Errorf("%s accepts connections, but hangs up before the SSH handshake is done", t.HostPort()),
+			Hint: "sshd may be starting, or drops connections (MaxStartups, PerSourcePenalties, hosts.deny)"}
 		if proxy != nil {
-			f.err, f.hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""
-			if said := proxy.said(); said != "" {
-				f.err = fmt.Errorf("%w: %s", f.err, said)
+			f.Err, f.Hint = errors.New("ProxyCommand ended before the SSH handshake was done"), ""
+			if why := proxy.said(); why != "" {
+				f.Err = fmt.Errorf("%w: %s", f.Err, why)
 			}
 		}
 		return f
 	default:
-		return &fault{kind: KindProtocol, op: "connect", err: errors.New(strings.TrimPrefix(text, "ssh: "))}
+		return &Error{Kind: KindProtocol, Op: "connect", Err: errors.New(strings.TrimPrefix(said, "ssh: "))}
 	}
 }
 

@@ -95,7 +95,7 @@ func TestOpenSSHBareNode(t *testing.T) {
 	}
 	// Without a program that computes digests nothing can be said to have
 	// arrived, and nothing is left behind.
-	_, err = p.Upload(testContext(t), target, upload("/f", "x"))
+	err = p.Upload(testContext(t), target, upload("/f", "x"))
 	if sshexec.KindOf(err) != sshexec.KindFile {
 		t.Errorf("upload: %v", err)
 	}

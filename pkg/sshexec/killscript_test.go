@@ -13,6 +13,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/opensshtest"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // TestKillScript: who is ended together with the shell whose process id is
@@ -40,7 +41,7 @@ func TestKillScript(t *testing.T) {
 		{name: "the shell is in another's group", groups: syscall.SysProcAttr{Setpgid: true},
 			script: "sh -c 'echo $$ $PPID; exec sleep 1000'; exec sleep 1000", lives: " y"},
 		{name: "the program's name reads like stat", groups: syscall.SysProcAttr{Setsid: true},
-			script: "sleep 1000 & echo $$ $!; exec " + wire.Quote([]string{odd}) + " 1000"},
+			script: "sleep 1000 & echo $$ $!; exec " + words.Quote(odd) + " 1000"},
 		{name: "the shell is gone", groups: syscall.SysProcAttr{Setsid: true}, gone: true,
 			script: "sleep 1000 & echo $$ $!"},
 		{name: "it does not listen to SIGTERM", groups: syscall.SysProcAttr{Setsid: true},

@@ -3,6 +3,7 @@ package sshexec
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ func (l *lead) Write(b []byte) (int, error) {
 		rest := text[i+len(prefix):]
 		j := strings.IndexByte(rest, '\n')
 		if j < 0 {
+			l.forget()
 			return len(b), nil
 		}
 		l.over = true
@@ -64,12 +66,16 @@ func (l *lead) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	l.lookForPrompt(text)
-	if len(l.held) > maxLead {
-		drop := len(l.held) - maxLead/2
-		l.held = l.held[drop:]
+	l.forget()
+	return len(b), nil
+}
+
+// forget keeps what is held within its bound.
+func (l *lead) forget() {
+	if drop := len(l.held) - maxLead/2; drop > maxLead/2 {
+		l.held = slices.Clone(l.held[drop:])
 		l.seen = max(0, l.seen-drop)
 	}
-	return len(b), nil
 }
 
 // lookForPrompt tells of a question for the password: the one that sudo was told
@@ -99,10 +105,6 @@ func (l *lead) lookForPrompt(text string) {
 		return // nothing asks
 	}
 	l.seen = len(l.held)
-	l.tell()
-}
-
-func (l *lead) tell() {
 	select {
 	case l.asked <- struct{}{}:
 	default:

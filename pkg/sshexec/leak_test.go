@@ -26,7 +26,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 			if err := runTrue(t, p, target); err != nil {
 				t.Error(err)
 			}
-			if _, err := p.Upload(testContext(t), target, upload("/etc/f", "x")); err != nil {
+			if err := p.Upload(testContext(t), target, upload("/etc/f", "x")); err != nil {
 				t.Error(err)
 			}
 		}},

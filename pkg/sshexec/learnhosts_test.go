@@ -57,6 +57,18 @@ func TestAcceptNew(t *testing.T) {
 		t.Errorf("a changed key: %v", err)
 	}
 
+	t.Run("no name that stands for other hosts", func(t *testing.T) {
+		for _, alias := range []string{"*", "web?", "a,b", "a b", "web1 ssh-ed25519 AAAA\n*", "@cert-authority", "#web1", "|1|x", "!web1"} {
+			target := srv.Target("web1")
+			target.HostKeyPolicy, target.HostKeyAlias, target.KnownHosts = sshexec.AcceptNew, alias, []string{t.TempDir() + "/known_hosts"}
+			if err := runTrue(t, p, target); sshexec.KindOf(err) != sshexec.KindHostKey {
+				t.Errorf("%q: %v", alias, err)
+			}
+			if b, err := os.ReadFile(target.KnownHosts[0]); err == nil {
+				t.Errorf("%q: %q was recorded", alias, b)
+			}
+		}
+	})
 	t.Run("hidden names stay hidden, a missing newline is added", func(t *testing.T) {
 		f := dir + "/hashed"
 		line := knownhosts.HashHostname("elsewhere") + " " + keyText(sshtest.NewKey().PublicKey())

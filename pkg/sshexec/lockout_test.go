@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -64,63 +66,116 @@ func TestPasswordIsSentOnce(t *testing.T) {
 	}
 }
 
-// TestOpenSSHFaillock: a wrong password does not lock the account in one run. For the
-// login it counts once. For sudo it counts twice: sudo asks again, and takes the end of
-// its input for another failure.
-func TestOpenSSHFaillock(t *testing.T) {
-	t.Parallel()
+// faillocked starts an sshd whose service locks DeployUser's account after three
+// failures, and returns how many are counted.
+func faillocked(t *testing.T, service string) (s *opensshtest.Server, failures func() int) {
+	t.Helper()
 	faillock, err := exec.LookPath("faillock")
 	if err != nil {
 		t.Skip("pam_faillock is not installed (apt-get install libpam-modules-bin)")
 	}
-	for _, wrong := range []string{"login", "sudo"} {
-		t.Run(wrong, func(t *testing.T) {
-			t.Parallel()
-			tally := t.TempDir()
-			auth := "auth required pam_faillock.so preauth silent deny=3 dir=" + tally + "\nauth sufficient pam_unix.so\n" +
-				"auth [default=die] pam_faillock.so authfail deny=3 dir=" + tally + "\n"
-			rest := "account required pam_unix.so\nsession required pam_permit.so\n"
-			pam := map[string]string{"sshd": auth + rest, "sudo": "auth required pam_unix.so\n" + rest}
-			if wrong == "sudo" {
-				pam["sshd"], pam["sudo"] = pam["sudo"], pam["sshd"]
-			}
-			s := opensshtest.Start(t, opensshtest.Config{Users: true, PAM: pam})
-			failures := func() int {
-				out, err := exec.Command(faillock, "--dir", tally, "--user", opensshtest.DeployUser).CombinedOutput()
-				if err != nil {
-					t.Fatalf("%v: %s", err, out)
-				}
-				return strings.Count(string(out), "V\n")
-			}
-			p := newPool(t, sshexec.Options{})
-			try := func(login, sudo sshexec.Secret) error {
-				target := s.As(opensshtest.DeployUser)
-				target.Authentications, target.Password, target.Become.Password = []string{"keyboard-interactive", "password"}, login, sudo
-				_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
-				return err
-			}
-			const right = opensshtest.DeployPassword
-			given := map[string][2]sshexec.Secret{"login": {"wrong", right}, "sudo": {right, "wrong"}}[wrong]
-			kind := map[string]sshexec.Kind{"login": sshexec.KindAuth, "sudo": sshexec.KindBecome}[wrong]
-			for n := 1; n <= 3; n++ {
-				if err := try(given[0], given[1]); sshexec.KindOf(err) != kind {
-					t.Fatalf("try %d: %v", n, err)
-				}
-				if got := failures(); wrong == "login" && got != n {
-					t.Fatalf("%d failures are counted after %d tries", got, n)
-				}
-				if n > 1 {
-					continue
-				}
-				if err := try(right, right); err != nil {
-					t.Fatalf("one try locks the account: %v", err)
-				}
-			}
-			p.Forget(s.As(opensshtest.DeployUser))
-			if err := try(right, right); sshexec.KindOf(err) != kind {
-				t.Errorf("three failures lock the account, or the test shows nothing: %v", err)
+	tally := t.TempDir()
+	const rest = "account required pam_unix.so\nsession required pam_permit.so\n"
+	pam := map[string]string{"sshd": "auth required pam_unix.so\n" + rest, "sudo": "auth required pam_unix.so\n" + rest}
+	pam[service] = "auth required pam_faillock.so preauth silent deny=3 dir=" + tally + "\nauth sufficient pam_unix.so\n" +
+		"auth [default=die] pam_faillock.so authfail deny=3 dir=" + tally + "\n" + rest
+	s = opensshtest.Start(t, opensshtest.Config{Users: true, PAM: pam})
+	ours, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", s.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // a sudo that was left at its question counts, too, and then writes
+		waitFor(t, func() bool {
+			all, _ := filepath.Glob("/proc/[0-9]*/comm")
+			return !slices.ContainsFunc(all, func(f string) bool {
+				name, _ := os.ReadFile(f)
+				ns, _ := os.Readlink(filepath.Dir(f) + "/ns/mnt")
+				return string(name) == "sudo\n" && ns == ours
+			})
+		}, func() string { return "sudo runs on" })
+	})
+	return s, func() int {
+		out, err := exec.Command(faillock, "--dir", tally, "--user", opensshtest.DeployUser).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.Count(string(out), "V\n")
+	}
+}
+
+// tryPasswords logs in as DeployUser, and becomes root.
+func tryPasswords(t *testing.T, p *sshexec.Pool, s *opensshtest.Server, login, sudo sshexec.Secret) error {
+	target := s.As(opensshtest.DeployUser)
+	target.Authentications, target.Password, target.Become.Password = []string{"keyboard-interactive", "password"}, login, sudo
+	_, err := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+	return err
+}
+
+// TestOpenSSHFaillock: a login with a wrong password counts once.
+func TestOpenSSHFaillock(t *testing.T) {
+	t.Parallel()
+	s, failures := faillocked(t, "sshd")
+	p := newPool(t, sshexec.Options{})
+	const right = opensshtest.DeployPassword
+	for n := 1; n <= 3; n++ {
+		if err := tryPasswords(t, p, s, "wrong", right); sshexec.KindOf(err) != sshexec.KindAuth || failures() != n {
+			t.Fatalf("%d failures are counted after %d tries: %v", failures(), n, err)
+		}
+		if n > 1 {
+			continue
+		}
+		if err := tryPasswords(t, p, s, right, right); err != nil {
+			t.Fatalf("one try locks the account: %v", err)
+		}
+	}
+	p.Forget(s.As(opensshtest.DeployUser))
+	if err := tryPasswords(t, p, s, right, right); sshexec.KindOf(err) != sshexec.KindAuth {
+		t.Errorf("three failures lock the account, or the test shows nothing: %v", err)
+	}
+}
+
+// TestOpenSSHBecomePasswordIsSentOnce: sudo counts a wrong password twice, asking again
+// and taking the end of its input for another failure. However often a run becomes
+// another user, and however often at once, it sends it once.
+func TestOpenSSHBecomePasswordIsSentOnce(t *testing.T) {
+	t.Parallel()
+	s, failures := faillocked(t, "sudo")
+	p := newPool(t, sshexec.Options{})
+	const right = opensshtest.DeployPassword
+	try := func() error {
+		err := tryPasswords(t, p, s, right, "wrong")
+		if sshexec.KindOf(err) != sshexec.KindBecome || !strings.Contains(err.Error(), "cannot become root on web1: sudo: wrong password") {
+			t.Error(err)
+		}
+		return err
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { _ = try() })
+	}
+	wg.Wait()
+	// A connection that comes after it is of the same run.
+	p.Forget(s.As(opensshtest.DeployUser))
+	if err := try(); err == nil || !strings.Contains(err.Error(), "not sent again") {
+		t.Error(err)
+	}
+	waitFor(t, func() bool { return failures() >= 2 }, func() string { return fmt.Sprintf("%d failures are counted", failures()) })
+	if n := failures(); n != 2 {
+		t.Errorf("%d failures are counted, want sudo's two for one wrong password", n)
+	}
+	for range 4 { // another password is not the one that was refused
+		wg.Go(func() {
+			if err := tryPasswords(t, p, s, right, right); err != nil {
+				t.Errorf("the account is locked: %v", err)
 			}
 		})
+	}
+	wg.Wait()
+	if err := tryPasswords(t, newPool(t, sshexec.Options{}), s, right, "wrong"); sshexec.KindOf(err) != sshexec.KindBecome {
+		t.Error(err)
+	}
+	if err := tryPasswords(t, newPool(t, sshexec.Options{}), s, right, right); sshexec.KindOf(err) != sshexec.KindBecome {
+		t.Errorf("three failures lock the account, or the test shows nothing: %v", err)
 	}
 }
 

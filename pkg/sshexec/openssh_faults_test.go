@@ -218,7 +218,7 @@ func TestOpenSSHCutInMidUpload(t *testing.T) {
 	content := bytes.Repeat([]byte("x"), 4<<20)
 	for _, at := range []int64{5_000, 50_000, 1 << 20, 4 << 20} {
 		line.cutAfter(toNode, at)
-		_, err := newPool(t, sshexec.Options{DialAttempts: 1}).Upload(testContext(t), target, sshexec.Upload{Path: dir + "/f", Content: bytes.NewReader(content), Size: int64(len(content))})
+		err := newPool(t, sshexec.Options{DialAttempts: 1}).Upload(testContext(t), target, sshexec.Upload{Path: dir + "/f", Content: bytes.NewReader(content), Size: int64(len(content)), SHA256: digestOf(content)})
 		if sshexec.KindOf(err) != sshexec.KindLost {
 			t.Errorf("cut after %d: %v", at, err)
 		}

@@ -20,7 +20,7 @@ func TestOpenSSHAsOneself(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	file := t.TempDir() + "/f"
-	if _, err := p.Upload(testContext(t), s.Target("web1"), upload(file, "text")); err != nil {
+	if err := p.Upload(testContext(t), s.Target("web1"), upload(file, "text")); err != nil {
 		t.Error(err)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "text" {

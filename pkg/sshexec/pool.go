@@ -1,13 +1,26 @@
 package sshexec
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
+	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
+)
+
+// An AlgorithmPolicy says which algorithms a connection may use.
+type AlgorithmPolicy = algorithms.Policy
+
+const (
+	// Modern is what OpenSSH offers by default today: nothing with SHA-1.
+	Modern = algorithms.Modern
+	// FIPS is what FIPS 140-3 allows of that: no Curve25519, Ed25519 or ChaCha20.
+	FIPS = algorithms.FIPS
 )
 
 // Options configure a [Pool]. The zero value is ready to use.
@@ -61,6 +74,8 @@ type Pool struct {
 	slots    map[string]*slot
 	janitor  bool
 	settings hostkeys.Store
+
+	passwords map[[sha256.Size]byte]*password // to become another user
 }
 
 // A slot is the place of one connection: being dialed, or ready.
@@ -76,32 +91,22 @@ type slot struct {
 
 // NewPool returns a pool without connections.
 func NewPool(o Options) *Pool {
-	if o.MaxDials <= 0 {
-		o.MaxDials = 64
-	}
-	if o.DialAttempts <= 0 {
-		o.DialAttempts = 4
-	}
-	if o.IdleTimeout <= 0 {
-		o.IdleTimeout = 5 * time.Minute
-	}
-	if o.KeepAlive <= 0 {
-		o.KeepAlive = 15 * time.Second
-	}
-	if o.becomeBound <= 0 {
-		o.becomeBound = 30 * time.Second
-	}
+	o.MaxDials = cmp.Or(o.MaxDials, 64)
+	o.DialAttempts = cmp.Or(o.DialAttempts, 4)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 5*time.Minute)
+	o.KeepAlive = cmp.Or(o.KeepAlive, 15*time.Second)
+	o.becomeBound = cmp.Or(o.becomeBound, 30*time.Second)
 	p := &Pool{
 		opts:  o,
 		gate:  newGate(o.MaxDials),
 		keys:  auth.NewRing(o.Passphrase),
-		slots: map[string]*slot{},
+		slots: map[string]*slot{}, passwords: map[[sha256.Size]byte]*password{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
-var errPoolClosed error = &fault{kind: KindCanceled, err: errors.New("the connection pool is closed")}
+var errPoolClosed error = &Error{Kind: KindCanceled, Err: errors.New("the connection pool is closed")}
 
 // enter registers a call, so that Close waits for it; leave is called at its
 // end. Without it a call could start goroutines while Close waits for the last.
@@ -130,10 +135,9 @@ func (p *Pool) acquire(ctx context.Context, t Target) (c *conn, reused bool, err
 		}
 		s := p.slotOf(key, t)
 		reused = s != nil && s.conn != nil
-		if s != nil && s.conn != nil && s.conn.isDead() {
+		if reused && s.conn.isDead() {
 			delete(p.slots, s.key)
-			s = nil
-			reused = false
+			s, reused = nil, false
 		}
 		if s == nil {
 			s = p.startDial(key, t)
@@ -198,31 +202,27 @@ func (p *Pool) startDial(key string, t Target) *slot {
 	p.work.Go(func() {
 		defer cancel()
 		c, err := p.dial(ctx, t)
-		var late *conn
-		defer func() {
-			if late != nil {
-				late.close(errForgotten) // may take its time: not under the lock
-			}
-		}()
 		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.slots[key] != s {
-			// Forgotten or closed while we dialed.
-			late, c, err = c, nil, errForgotten
-		}
-		s.conn, s.err = c, err
-		if err != nil && p.slots[key] == s {
+		switch {
+		case p.slots[key] != s: // forgotten, or closed, while we dialed
+			s.err = errForgotten
+			if c != nil {
+				defer c.close(errForgotten) // may take its time: not under the lock
+			}
+		case err != nil:
+			s.err = err
 			delete(p.slots, key)
-		}
-		if c != nil {
+		default:
+			s.conn = c
 			p.startJanitor()
 		}
 		close(s.ready)
+		p.mu.Unlock()
 	})
 	return s
 }
 
-var errForgotten error = &fault{kind: KindLost, err: errors.New("the connection was given up")}
+var errForgotten error = &Error{Kind: KindLost, Err: errors.New("the connection was given up")}
 
 // release gives back what acquire returned.
 func (p *Pool) release(c *conn) {
@@ -236,8 +236,8 @@ func (p *Pool) release(c *conn) {
 // hundreds of connections at the end would leave all the nodes' logouts to wait
 // for.
 func (p *Pool) retire(c *conn) {
-	p.release(c)
 	p.mu.Lock()
+	c.refs--
 	last := c.refs == 0
 	if s := p.slots[c.key]; last && s != nil && s.conn == c {
 		delete(p.slots, c.key)
@@ -269,14 +269,30 @@ func (p *Pool) Forget(t Target) {
 	}
 }
 
-// discard removes a connection found dead, so that the next acquire dials.
-func (p *Pool) discard(c *conn) {
+// closeIdle closes the connection that has been idle for longest, if one is.
+// It returns whether there is any connection.
+func (p *Pool) closeIdle() bool {
+	var idle *conn
+	open := false
 	p.mu.Lock()
-	if s := p.slots[c.key]; s != nil && s.conn == c {
-		delete(p.slots, c.key)
+	for _, s := range p.slots {
+		c := s.conn
+		if c == nil {
+			continue
+		}
+		open = true
+		if c.refs == 0 && s.waiters == 0 && (idle == nil || c.lastUsed.Before(idle.lastUsed)) {
+			idle = c
+		}
+	}
+	if idle != nil {
+		delete(p.slots, idle.key)
 	}
 	p.mu.Unlock()
-	c.close(errLost)
+	if idle != nil {
+		idle.close(errIdle)
+	}
+	return open
 }
 
 // Close closes every connection, and waits until all calls have returned and
@@ -326,7 +342,7 @@ func (p *Pool) startJanitor() {
 }
 
 func (p *Pool) sweep(now time.Time) {
-	var idle, silent []*conn
+	over := map[*conn]error{}
 	p.mu.Lock()
 	for k, s := range p.slots {
 		c := s.conn
@@ -338,11 +354,11 @@ func (p *Pool) sweep(now time.Time) {
 			delete(p.slots, k)
 		case c.refs == 0 && now.Sub(c.lastUsed) > p.opts.IdleTimeout:
 			delete(p.slots, k)
-			idle = append(idle, c)
+			over[c] = errIdle
 		case now.Sub(c.lastPing) >= p.opts.KeepAlive:
 			if c.missed >= 3 {
 				delete(p.slots, k)
-				silent = append(silent, c)
+				over[c] = errors.New("the host gave no sign of life")
 				break
 			}
 			c.lastPing = now
@@ -353,18 +369,12 @@ func (p *Pool) sweep(now time.Time) {
 		}
 	}
 	p.mu.Unlock()
-	for _, c := range idle {
-		c.close(errIdle)
-	}
-	for _, c := range silent {
-		c.close(errSilent)
+	for c, why := range over {
+		c.close(why)
 	}
 }
 
-var (
-	errIdle   = errors.New("the connection was idle")
-	errSilent = errors.New("the host gave no sign of life")
-)
+var errIdle = errors.New("the connection was idle")
 
 // ping asks c for a sign of life. The question blocks until it is answered or
 // the connection is closed; sweep counts how long that takes.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // shells are the ones found here that may be /bin/sh somewhere.
@@ -50,7 +51,7 @@ func FuzzQuoteArgv(f *testing.F) {
 		}
 		argv := []string{"printf", "%s\x01%s", a, b}
 		line := QuoteArgv(argv)
-		words, err := wire.Split(line)
+		words, err := words.Fields(line)
 		if err != nil || len(words) != 4 || words[2] != a || words[3] != b {
 			t.Fatalf("Split(%q) = %q, %v", line, words, err)
 		}
@@ -74,7 +75,7 @@ func FuzzProgram(f *testing.F) {
 		}
 		for _, p := range []wire.Program{
 			{Env: map[string]string{"FL_X": a}, Argv: []string{"sh", "-c", `printf '%s\001%s\001' "$FL_X" "$1"; cat`, "sh", b}},
-			{Env: map[string]string{"FL_X": a}, Script: "printf '%s\\001%s\\001' \"$FL_X\" " + wire.Quote([]string{b}) + "\ncat\n"},
+			{Env: map[string]string{"FL_X": a}, Script: "printf '%s\\001%s\\001' \"$FL_X\" " + words.Quote(b) + "\ncat\n"},
 		} {
 			text, err := p.Encode()
 			if err != nil {
@@ -87,7 +88,7 @@ func FuzzProgram(f *testing.F) {
 			line := wire.Line{Nonce: "n"}.String()
 			line = strings.Replace(line, "exec /bin/sh", "exec SHELL", 1)
 			for _, sh := range shells() {
-				got := runShell(t, []string{"/bin/sh"}, strings.Replace(line, "SHELL", wire.Quote(sh), 1), text+"rest\nof input")
+				got := runShell(t, []string{"/bin/sh"}, strings.Replace(line, "SHELL", words.Quote(sh...), 1), text+"rest\nof input")
 				if want := a + "\x01" + b + "\x01rest\nof input"; got != want {
 					t.Fatalf("%v: got %q, want %q", sh, got, want)
 				}
@@ -104,7 +105,7 @@ func TestCutProgramLineIsNotExecuted(t *testing.T) {
 	text = wire.Line{Nonce: "n"}.Program(text)
 	for _, sh := range shells() {
 		for cut := 0; cut < len(text); cut++ {
-			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", wire.Quote(sh), 1))
+			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", words.Quote(sh...), 1))
 			cmd.Stdin = strings.NewReader(text[:cut])
 			out, err := cmd.Output()
 			if len(out) > 0 || err == nil || cmd.ProcessState.ExitCode() != 125 {
@@ -121,7 +122,7 @@ func TestCutProgramLineIsNotExecuted(t *testing.T) {
 func TestOnlyAProgramIsEvaluated(t *testing.T) {
 	for _, sh := range shells() {
 		for _, text := range []string{"echo pw", "pecho pw", "eecho pw", "mpecho pw", "n", "nxecho pw", "n pecho pw", "$(echo pw)", ""} {
-			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", wire.Quote(sh), 1))
+			cmd := exec.Command("/bin/sh", "-c", strings.Replace(wire.Line{Nonce: "n"}.String(), "/bin/sh", words.Quote(sh...), 1))
 			cmd.Stdin = strings.NewReader(text + "\n")
 			var said strings.Builder
 			cmd.Stderr = &said

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 )
@@ -29,6 +30,7 @@ type session struct {
 	errDone chan struct{} // standard error is at its end
 	done    func()        // returns the session's place on the connection
 	sent    bool          // the program may have arrived
+	gave    bool          // and a password
 	lead    *lead
 }
 
@@ -54,49 +56,53 @@ type launch struct {
 	input    bool // standard input goes on after the program
 	stderr   io.Writer
 	harmless bool // see Command
+	hurry    bool // without waiting for room on the connection
 }
 
 // begin starts a program on c, and returns when its shell runs and has got the
-// program. An error is notStarted when the connection was lost and the node
-// certainly has not run the program; only then may the caller try again. When ctx
-// ends after the program was sent, both the session, which the caller must kill
-// and close, and the error are returned.
+// program. An error is notStarted when the connection was lost, the node certainly
+// has not run the program, and no password was sent; only then may the caller try
+// again. When ctx ends after the program was sent, both the session, which the caller
+// must kill and close, and the error are returned.
 func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
-	return c.beginIn(ctx, c.openSession, l)
-}
-
-// A sessionOpener is openSession or openSessionNow.
-type sessionOpener = func(context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, done func(), err error)
-
-func (c *conn) beginIn(ctx context.Context, open sessionOpener, l launch) (*session, error) {
 	if l.target.Become.user() == l.target.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node
 		// with a root login may have none.
 		l.become = false
 	}
-	s, err := c.start(ctx, open, l)
+	settle := func(bool, error) {}
+	if l.become && l.target.Become.Password != "" {
+		var err error
+		if settle, err = c.claim(ctx, l.target); err != nil {
+			return nil, err
+		}
+	}
+	s, err := c.start(ctx, l)
 	if err == nil {
 		err = s.login(ctx, l)
-		if err == nil || s.pid != 0 {
-			return s, err
-		}
+	}
+	settle(s != nil && s.gave, err)
+	if err == nil || s != nil && s.pid != 0 {
+		return s, err
+	}
+	if s != nil {
 		s.close()
 	}
-	if errors.Is(err, errLost) && (s == nil || !s.sent) {
+	if errors.Is(err, errLost) && (s == nil || !s.sent && !s.gave) {
 		return nil, notStarted{err}
 	}
 	return nil, err
 }
 
 // start opens the session and has sshd execute the constant command line.
-func (c *conn) start(ctx context.Context, open sessionOpener, l launch) (*session, error) {
+func (c *conn) start(ctx context.Context, l launch) (*session, error) {
 	line := wire.Line{Nonce: newNonce()}
 	if l.become {
 		b := l.target.Become
 		line.Method, line.Exe, line.Flags, line.User = b.method(), b.Exe, b.Flags, b.user()
 		line.Password = b.Password != ""
 	}
-	ch, reqs, done, err := open(ctx)
+	ch, reqs, done, err := c.openSession(ctx, l.hurry)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +148,7 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 			}
 			if ssh.Unmarshal(r.Payload, &m) == nil {
 				// What a shell would report.
-				s.status = exitStatus{seen: true, code: 128 + signalNumber(m.Signal), signal: signalName(m.Signal)}
+				s.status = exitStatus{seen: true, code: 128 + int(unix.SignalNum("SIG"+m.Signal)), signal: signalName(m.Signal)}
 			}
 		}
 		if r.WantReply {
@@ -157,11 +163,6 @@ func (s *session) watch(reqs <-chan *ssh.Request) {
 	}
 }
 
-var signalNumbers = map[string]int{
-	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9,
-	"USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
-}
-
 // signalName is what the peer calls a signal, if it reads like one: it is shown as
 // it stands.
 func signalName(name string) string {
@@ -171,8 +172,6 @@ func signalName(name string) string {
 	return name
 }
 
-func signalNumber(name string) int { return signalNumbers[name] }
-
 func (s *session) exec(ctx context.Context, line string) error {
 	return s.conn.do(ctx, func() error {
 		ok, err := s.ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{line}))
@@ -180,7 +179,7 @@ func (s *session) exec(ctx context.Context, line string) error {
 		case err != nil:
 			return s.conn.lostErr()
 		case !ok:
-			return &fault{kind: KindProtocol, err: errors.New("sshd refuses to execute commands")}
+			return &Error{Kind: KindProtocol, Err: errors.New("sshd refuses to execute commands")}
 		}
 		return nil
 	}, nil)
@@ -226,17 +225,18 @@ func (s *session) login(ctx context.Context, l launch) error {
 		case <-s.lead.asked:
 			asked++
 			if !line.Password || t.Become.Password == "" {
-				return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asks for a password, and none is set", line.Method), hint: hintBecomePassword}
+				return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s asks for a password, and none is set", line.Method), Hint: hintBecomePassword}
 			}
 			if asked > 1 {
 				return wrongBecomePassword(t, line.Method)
 			}
+			s.gave = true
 			if err := s.write(ctx, t.Become.Password.Reveal()+"\n", false); err != nil {
 				return err
 			}
 		case <-s.exited:
 			return s.stillborn(t, l.become, line, asked)
-		case <-s.conn.dead:
+		case <-s.conn.life.Done():
 			// What arrived before the end may be the command's whole output.
 			if s.sent && s.markedBy(s.errDone, time.Second) {
 				return nil
@@ -290,7 +290,7 @@ func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) er
 		return s.conn.lostErr()
 	}
 	if become && s.pid != 0 {
-		return &fault{kind: KindBecome, op: becomeOp(t), err: fmt.Errorf("%s asked for a password and did not read it; the shell that did has refused it", line.Method)}
+		return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s asked for a password and did not read it; the shell that did has refused it", line.Method)}
 	}
 	said := s.lead.text()
 	if become {
@@ -303,8 +303,8 @@ func (s *session) stillborn(t Target, become bool, line wire.Line, asked int) er
 	if said != "" {
 		err = fmt.Errorf("%w: %s", err, said)
 	}
-	return &fault{kind: KindProtocol, err: err,
-		hint: "the login needs a POSIX shell: check the user's shell and any ForceCommand"}
+	return &Error{Kind: KindProtocol, Err: err,
+		Hint: "the login needs a POSIX shell: check the user's shell and any ForceCommand"}
 }
 
 // firstOutput reads the little that a shell like nologin prints.

@@ -4,16 +4,19 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Secret is a password or passphrase. Every way of printing it gives "***"; only
@@ -130,7 +133,7 @@ func (b Become) as(a BecomeAs) (Become, error) {
 	if a.Flags == "" {
 		return b, nil
 	}
-	flags, err := wire.Split(a.Flags)
+	flags, err := words.Fields(a.Flags)
 	if err != nil {
 		return b, fmt.Errorf("become flags %q: %w", a.Flags, err)
 	}
@@ -156,22 +159,8 @@ func (p HostKeyPolicy) String() string {
 	return "strict"
 }
 
-// DefaultConnectTimeout is what Target.ConnectTimeout 0 means.
-const DefaultConnectTimeout = 10 * time.Second
-
-func (t Target) host() string {
-	if t.Address != "" {
-		return t.Address
-	}
-	return t.Name
-}
-
-func (t Target) port() int {
-	if t.Port != 0 {
-		return t.Port
-	}
-	return 22
-}
+func (t Target) host() string { return cmp.Or(t.Address, t.Name) }
+func (t Target) port() int    { return cmp.Or(t.Port, 22) }
 
 func (t Target) user() string {
 	if t.User != "" {
@@ -184,20 +173,10 @@ func (t Target) user() string {
 // it is what these are asked for.
 func (t Target) HostPort() string { return net.JoinHostPort(t.host(), strconv.Itoa(t.port())) }
 
-func (t Target) connectTimeout() time.Duration {
-	if t.ConnectTimeout > 0 {
-		return t.ConnectTimeout
-	}
-	return DefaultConnectTimeout
-}
+func (t Target) connectTimeout() time.Duration { return cmp.Or(t.ConnectTimeout, 10*time.Second) }
 
 // name is what errors call the host.
-func (t Target) name() string {
-	if t.Name != "" {
-		return t.Name
-	}
-	return t.HostPort()
-}
+func (t Target) name() string { return cmp.Or(t.Name, t.HostPort()) }
 
 // key identifies the connection that serves t: targets that would connect in
 // the same way share one. The password is hashed, so that no map key or dump
@@ -218,8 +197,8 @@ func (t Target) hashTo(w io.Writer) {
 	}
 }
 
-// hops returns the targets to connect to in order, t last: hop i carries in
-// ProxyJump what lies before it, so that equal chains have equal keys.
+// lastHop returns the jump host next to t, if any: it carries in ProxyJump what lies
+// before it, so that equal chains have equal keys.
 func (t Target) lastHop() (Target, bool) {
 	if len(t.ProxyJump) == 0 {
 		return Target{}, false
@@ -239,27 +218,19 @@ func (t Target) lastHop() (Target, bool) {
 
 // Validate refuses what can only be a mistake, or an attack.
 func (t Target) Validate() error {
-	if err := t.validateHost(); err != nil {
-		return err
-	}
-	return t.Become.validate()
+	return cmp.Or(t.validateNames(), t.Become.validate())
 }
 
-// validateHost refuses, as OpenSSH does since CVE-2023-51385, an address that a
-// shell could read something into: it is put into ProxyCommand, and into the
-// commands that hints name.
-func (t Target) validateHost() error {
+// validateNames refuses, as OpenSSH does since CVE-2023-51385, an address and a login
+// name that a shell could read something into: they are put into ProxyCommand, and
+// into commands of ssh_config's Match. A backslash stands in the names of a Windows
+// domain.
+func (t Target) validateNames() error {
 	if h := t.host(); h == "" || h[0] == '-' || strings.ContainsFunc(h, func(r rune) bool {
 		return r <= ' ' || r == 0x7f || strings.ContainsRune("'`\"$\\;&<>|(){},", r)
 	}) {
 		return fmt.Errorf("%q is no host name: it holds characters that are not allowed there", h)
 	}
-	return nil
-}
-
-// validateUser does the same for the login name, before a shell gets it. A
-// backslash stands in the names of a Windows domain.
-func (t Target) validateUser() error {
 	u := t.user()
 	for i, r := range u {
 		rest := u[i+len(string(r)):]
@@ -273,25 +244,14 @@ func (t Target) validateUser() error {
 	return nil
 }
 
-func (b Become) user() string {
-	if b.User != "" {
-		return b.User
-	}
-	return "root"
-}
-
-func (b Become) method() string {
-	if b.Method != "" {
-		return b.Method
-	}
-	return "sudo"
-}
+func (b Become) user() string   { return cmp.Or(b.User, "root") }
+func (b Become) method() string { return cmp.Or(b.Method, "sudo") }
 
 func (b Become) validate() error {
 	if m := b.method(); m != "sudo" && m != "su" {
 		return fmt.Errorf("become method %q is not supported: use sudo or su", m)
 	}
-	if _, err := wire.Split(b.Exe); err != nil {
+	if _, err := words.Fields(b.Exe); err != nil {
 		return fmt.Errorf("become exe %q: %w", b.Exe, err)
 	}
 	for _, s := range append([]string{b.User, b.Exe}, b.Flags...) {
@@ -300,4 +260,82 @@ func (b Become) validate() error {
 		}
 	}
 	return nil
+}
+
+// A run is resumed from its journal, perhaps from another directory, when
+// inventory and ssh_config say something else by now. So a target is written
+// down as it was, less its secrets.
+
+// MarshalJSON writes the target without its passwords, and says that it needed
+// them. [Target.Absolute] makes it good for another directory first.
+func (t Target) MarshalJSON() ([]byte, error) {
+	type plain Target // without this method
+	t.NeedsPassword = t.NeedsPassword || t.Password != ""
+	t.NeedsBecomePassword = t.NeedsBecomePassword || t.Become.Password != ""
+	t.Become.Password = "" // or "become" would be there for its sake
+	return json.Marshal(plain(t))
+}
+
+// MarshalText writes what String returns.
+func (p HostKeyPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what String returns.
+func (p *HostKeyPolicy) UnmarshalText(text []byte) error {
+	for _, known := range []HostKeyPolicy{Strict, AcceptNew} {
+		if string(text) == known.String() {
+			*p = known
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no host key policy", text)
+}
+
+// Absolute returns the target with every file named by its absolute path, those
+// of its jump hosts too. What a ProxyCommand names stays as it is: only a shell
+// knows which of its words are files.
+func (t Target) Absolute() (Target, error) {
+	agent := []string{t.IdentityAgent}
+	switch t.IdentityAgent {
+	case "", "none", "SSH_AUTH_SOCK":
+		agent = nil // no files: whoever resumes the run has an agent of his own
+	}
+	lists := []*[]string{&t.IdentityFiles, &t.CertificateFiles, &t.KnownHosts, &t.RevokedHostKeys, &agent}
+	for _, list := range lists {
+		files := slices.Clone(*list)
+		*list = files
+		for i, f := range files {
+			abs, err := filepath.Abs(account.Expand(f))
+			if err != nil {
+				return Target{}, &Error{Host: t.name(), Op: "tell where " + f + " is", Kind: KindUsage, Err: err}
+			}
+			files[i] = abs
+		}
+	}
+	if agent != nil {
+		t.IdentityAgent = agent[0]
+	}
+	t.ProxyJump = slices.Clone(t.ProxyJump)
+	for i, j := range t.ProxyJump {
+		abs, err := j.Absolute()
+		if err != nil {
+			return Target{}, err
+		}
+		t.ProxyJump[i] = abs
+	}
+	return t, nil
+}
+
+// Secrets are the passwords of the target and of its jump hosts: what must not
+// be in anything that is written down.
+func (t Target) Secrets() []Secret {
+	var out []Secret
+	for _, s := range []Secret{t.Password, t.Become.Password} {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	for _, j := range t.ProxyJump {
+		out = append(out, j.Secrets()...)
+	}
+	return out
 }

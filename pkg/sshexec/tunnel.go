@@ -18,15 +18,15 @@ import (
 func (p *Pool) DialContext(ctx context.Context, t Target, network, addr string) (net.Conn, error) {
 	op := "reach " + addr
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
-		return nil, wrap(t, op, &fault{kind: KindUsage, err: fmt.Errorf("network %q is not supported", network)})
+		return nil, wrap(t, op, &Error{Kind: KindUsage, Err: fmt.Errorf("network %q is not supported", network)})
 	}
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, wrap(t, op, &fault{kind: KindUsage, err: err})
+		return nil, wrap(t, op, &Error{Kind: KindUsage, Err: err})
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil || port < 1 || port > 65535 {
-		return nil, wrap(t, op, &fault{kind: KindUsage, err: fmt.Errorf("bad port %q", portText)})
+		return nil, wrap(t, op, &Error{Kind: KindUsage, Err: fmt.Errorf("bad port %q", portText)})
 	}
 	var stream net.Conn
 	err = p.onConn(ctx, t, func(c *conn) error {
@@ -35,7 +35,7 @@ func (p *Pool) DialContext(ctx context.Context, t Target, network, addr string) 
 			return notStarted{err}
 		}
 		if oe, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
-			return &fault{kind: KindUnreachable, err: errors.New(oe.Message)}
+			return &Error{Kind: KindUnreachable, Err: errors.New(oe.Message)}
 		}
 		if err != nil {
 			return err
@@ -69,69 +69,45 @@ func (p *Pool) forward(ctx context.Context, c *conn, host string, port int) (*ch
 		return nil, err
 	}
 	p.work.Go(func() { ssh.DiscardRequests(reqs) })
-	return &channelConn{Channel: ch, via: c, addr: tunnelAddr(net.JoinHostPort(host, strconv.Itoa(port)))}, nil
+	return &channelConn{Channel: ch, via: c, remote: remote(net.JoinHostPort(host, strconv.Itoa(port)))}, nil
 }
-
-type tunnelAddr string
-
-func (tunnelAddr) Network() string  { return "tcp" }
-func (a tunnelAddr) String() string { return string(a) }
 
 // A channelConn is a channel as the transport of another SSH connection. It
 // has no deadlines; the SSH client above it uses none.
 type channelConn struct {
 	ssh.Channel
-	via  *conn
-	addr tunnelAddr
-	noDeadline
+	remote
+	via *conn
 }
-
-func (c *channelConn) LocalAddr() net.Addr  { return tunnelAddr("127.0.0.1:0") }
-func (c *channelConn) RemoteAddr() net.Addr { return c.addr }
 
 // A tunnel is a forwarded connection for any user: with deadlines, which
 // net.Pipe has and a channel has not.
 type tunnel struct {
 	net.Conn // our end of the pipe
-	addr     tunnelAddr
 	far      *channelConn
 }
 
 func newTunnel(far *channelConn, done func()) net.Conn {
 	near, inner := net.Pipe()
-	t := &tunnel{Conn: near, addr: far.addr, far: far}
-	var wg sync.WaitGroup
-	work := &far.via.pool.work
-	wg.Add(2)
-	work.Go(func() {
-		defer wg.Done()
-		_, _ = io.Copy(inner, far)
-		inner.Close()
-	})
-	work.Go(func() {
-		defer wg.Done()
+	far.via.pool.work.Go(func() {
+		// What arrived and nobody reads would block for ever.
+		unhook := context.AfterFunc(far.via.life, func() { inner.Close() })
+		var in sync.WaitGroup
+		in.Go(func() {
+			_, _ = io.Copy(inner, far)
+			inner.Close()
+		})
 		_, _ = io.Copy(far, inner)
 		far.Close()
-	})
-	ended := make(chan struct{})
-	work.Go(func() {
-		wg.Wait()
-		close(ended)
+		in.Wait()
+		unhook()
 		done()
 	})
-	work.Go(func() {
-		select {
-		case <-ended:
-		case <-far.via.dead:
-			// What arrived and nobody reads would block for ever.
-			inner.Close()
-		}
-	})
-	return t
+	return &tunnel{Conn: near, far: far}
 }
 
 func (t *tunnel) LocalAddr() net.Addr  { return t.far.LocalAddr() }
-func (t *tunnel) RemoteAddr() net.Addr { return t.addr }
+func (t *tunnel) RemoteAddr() net.Addr { return t.far.remote }
 
 func (t *tunnel) Close() error {
 	err := t.Conn.Close()

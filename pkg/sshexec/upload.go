@@ -1,9 +1,10 @@
 package sshexec
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // An Upload is a file to put on a node.
@@ -33,8 +35,8 @@ type Upload struct {
 	// Owner and Group are names or numbers. Empty keeps those of a file that
 	// is there; a new one belongs to who writes it.
 	Owner, Group string
-	// SHA256 is the digest that Content must have, in hexadecimal. Empty means
-	// whatever it has.
+	// SHA256 is the digest of Content, in hexadecimal: what arrives with another one
+	// does not get its name.
 	SHA256 string
 	// Become writes as Target.Become says.
 	Become bool
@@ -42,23 +44,10 @@ type Upload struct {
 	MkdirMode fs.FileMode
 }
 
-// An UploadResult is what was written.
-type UploadResult struct {
-	// SHA256 is the digest that the node computed, equal to Content's.
-	SHA256   string
-	Size     int64
-	Duration time.Duration
-}
-
 // Upload writes a file atomically: see the package comment. When it fails, the
 // target is as it was.
-func (p *Pool) Upload(ctx context.Context, t Target, u Upload) (UploadResult, error) {
-	start := time.Now()
-	digest, err := p.upload(ctx, t, u)
-	if err != nil {
-		return UploadResult{}, wrap(t, "write "+Printable(u.Path), err)
-	}
-	return UploadResult{SHA256: digest, Size: u.Size, Duration: time.Since(start)}, nil
+func (p *Pool) Upload(ctx context.Context, t Target, u Upload) error {
+	return wrap(t, "write "+Printable(u.Path), p.upload(ctx, t, u))
 }
 
 func (u Upload) validate() error {
@@ -69,25 +58,27 @@ func (u Upload) validate() error {
 		return errors.New("no content")
 	case u.Size < 0:
 		return errors.New("negative size")
+	case len(u.SHA256) != 2*sha256.Size:
+		return fmt.Errorf("%q is no SHA-256", u.SHA256)
 	case u.Mode&^fs.FileMode(0o7777) != 0 && u.Mode&^(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0:
 		return fmt.Errorf("mode %v is not a file's", u.Mode)
 	}
 	return nil
 }
 
-func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
+func (p *Pool) upload(ctx context.Context, t Target, u Upload) error {
 	if err := u.validate(); err != nil {
-		return "", &fault{kind: KindUsage, err: err}
+		return &Error{Kind: KindUsage, Err: err}
 	}
-	want := strings.ToLower(u.SHA256)
 	start, err := u.Content.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return "", &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
+		return &Error{Kind: KindFile, Err: fmt.Errorf("cannot read the content: %w", err)}
 	}
 	nonce := newNonce()
+	temp := tempName(u.Path, nonce)
 	env := map[string]string{
-		"fl_target": u.Path, "fl_dir": path.Dir(u.Path), "fl_temp": tempName(u.Path, nonce),
-		"fl_want": want, "fl_owner": ownerSpec(u.Owner, u.Group),
+		"fl_target": u.Path, "fl_dir": path.Dir(u.Path), "fl_temp": temp,
+		"fl_want": strings.ToLower(u.SHA256), "fl_owner": ownerSpec(u.Owner, u.Group),
 		"fl_mode": octal(u.Mode), "fl_mkdir": octal(u.MkdirMode),
 		"fl_plain": p.opts.noSFTP, "fl_nonce": nonce, "fl_large": "",
 	}
@@ -95,36 +86,27 @@ func (p *Pool) upload(ctx context.Context, t Target, u Upload) (string, error) {
 		env["fl_large"] = "yes"
 	}
 	program, err := wire.Program{Env: env, Script: wire.UploadScript}.Encode()
+	if err == nil && u.Become {
+		err = t.Become.validate()
+	}
 	if err != nil {
-		return "", &fault{kind: KindUsage, err: err}
+		return &Error{Kind: KindUsage, Err: err}
 	}
-	if u.Become {
-		if err := t.Become.validate(); err != nil {
-			return "", &fault{kind: KindUsage, err: err}
-		}
-	}
-	err = p.onConn(ctx, t, func(c *conn) error {
+	return p.onConn(ctx, t, func(c *conn) error {
 		// A second try over a fresh connection starts anew.
 		if _, err := u.Content.Seek(start, io.SeekStart); err != nil {
-			return &fault{kind: KindFile, err: fmt.Errorf("cannot read the content: %w", err)}
+			return &Error{Kind: KindFile, Err: fmt.Errorf("cannot read the content: %w", err)}
 		}
 		talk := newUploadTalk(nonce)
 		s, err := c.begin(ctx, launch{target: t, become: u.Become, program: program, input: true, stderr: talk})
-		if err != nil {
-			if s != nil {
-				// End of file is what the script cleans up after.
-				s.close()
-			}
-			return err
+		if err == nil {
+			err = s.transfer(ctx, u, temp, talk)
 		}
-		defer s.close()
-		if err := s.transfer(ctx, u, tempName(u.Path, nonce), talk); err != nil {
-			return err
+		if s != nil {
+			s.close() // the script cleans up after the end of its input
 		}
-		_, want = talk.result()
-		return nil
+		return err
 	})
-	return want, err
 }
 
 // tempName is hidden, tells whose it is, and stays within the 255 bytes that a
@@ -167,7 +149,7 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 	case method = <-talk.method:
 	case <-s.exited:
 		return s.verdict(ctx, u, talk, nil)
-	case <-s.conn.dead:
+	case <-s.conn.life.Done():
 		return s.conn.lostErr()
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -187,7 +169,7 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 	var sendErr error
 	select {
 	case sendErr = <-sent:
-	case <-s.conn.dead:
+	case <-s.conn.life.Done():
 		return s.conn.lostErr()
 	case <-ctx.Done():
 		// Closing the channel is the end of file that the script cleans up after.
@@ -198,14 +180,12 @@ func (s *session) transfer(ctx context.Context, u Upload, temp string, talk *upl
 	return s.verdict(ctx, u, talk, sendErr)
 }
 
-// lent is content that is not touched any more once it was taken back.
+// lent is content that is not read any more once it was taken back.
 type lent struct {
 	io.ReadSeeker
 	mu   sync.Mutex
 	back bool
 }
-
-var errTakenBack = errors.New("the upload is over")
 
 func (l *lent) takeBack() {
 	l.mu.Lock()
@@ -217,18 +197,9 @@ func (l *lent) Read(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.back {
-		return 0, errTakenBack
+		return 0, errors.New("the upload is over")
 	}
 	return l.ReadSeeker.Read(b)
-}
-
-func (l *lent) Seek(offset int64, whence int) (int64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.back {
-		return 0, errTakenBack
-	}
-	return l.ReadSeeker.Seek(offset, whence)
 }
 
 // writeSize is the largest write that OpenSSH's sftp-server, of any version,
@@ -251,11 +222,9 @@ func (s *session) sendSFTP(u Upload, temp string) error {
 	if err != nil {
 		return err
 	}
-	// Hashing on the way saves reading the content twice.
-	h := sha256.New()
-	n, err := f.ReadFromWithConcurrency(io.TeeReader(io.LimitReader(u.Content, u.Size), h), maxInFlight)
-	if err == nil && n != u.Size {
-		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
+	n, err := f.ReadFromWithConcurrency(io.LimitReader(u.Content, u.Size), maxInFlight)
+	if err == nil {
+		err = u.whole(n)
 	}
 	if _, ok := client.HasExtension("fsync@openssh.com"); ok && err == nil {
 		// Without it a power cut after the rename could leave an empty file.
@@ -264,45 +233,23 @@ func (s *session) sendSFTP(u Upload, temp string) error {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil || u.SHA256 != "" {
-		return err
-	}
-	return sendDigest(client, temp+".sum", hex.EncodeToString(h.Sum(nil)))
-}
-
-func sendDigest(client *sftp.Client, name, digest string) error {
-	f, err := client.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write([]byte(digest + "\n"))
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	return err
 }
 
-// sendPlain is for a node without an SFTP server. A digest that the script does
-// not have yet is the first line.
+// sendPlain is for a node without an SFTP server.
 func (s *session) sendPlain(u Upload) error {
-	if u.SHA256 == "" {
-		h := sha256.New()
-		n, err := io.Copy(h, io.LimitReader(u.Content, u.Size))
-		if err != nil {
-			return err
-		}
-		if _, err := u.Content.Seek(-n, io.SeekCurrent); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(s.ch, hex.EncodeToString(h.Sum(nil))+"\n"); err != nil {
-			return err
-		}
-	}
 	n, err := io.Copy(s.ch, io.LimitReader(u.Content, u.Size))
-	if err == nil && n != u.Size {
-		err = fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
+	if err == nil {
+		err = u.whole(n)
 	}
 	return err
+}
+
+func (u Upload) whole(n int64) error {
+	if n != u.Size {
+		return fmt.Errorf("the content has %d bytes, not %d", n, u.Size)
+	}
+	return nil
 }
 
 // noClose ends our side of the stream where sftp would close it.
@@ -320,7 +267,7 @@ func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendE
 	s.conn.pool.work.Go(func() { _, _ = io.Copy(io.Discard, s.ch) })
 	select {
 	case <-s.exited:
-	case <-s.conn.dead:
+	case <-s.conn.life.Done():
 		return s.conn.lostErr()
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -334,4 +281,94 @@ func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendE
 		return s.conn.lostErr()
 	}
 	return uploadFault(u, s.status.code, talk, sendErr)
+}
+
+// scriptFaults are the script's own exit statuses.
+var scriptFaults = map[int]string{
+	90: "there is a directory of that name",
+	91: "cannot create directory DIR: CAUSE",
+	92: "cannot write in DIR: CAUSE",
+	93: "the digest on the node is DIGEST, not what was sent",
+	94: "cannot set the owner OWNER: CAUSE",
+	95: "cannot set the mode MODE: CAUSE",
+	96: "cannot rename the temporary file: CAUSE",
+	97: "there is no directory DIR",
+	98: "no permission to write in DIR",
+}
+
+// uploadFault explains how the script on the node ended.
+func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
+	if code == 0 {
+		return nil
+	}
+	dir := path.Dir(u.Path)
+	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
+		f := &Error{Kind: KindFile, Err: sendErr}
+		if e, ok := errors.AsType[*sftp.StatusError](sendErr); ok && e.FxCode() == sftp.ErrSSHFxFailure {
+			// SFTP has no code for it.
+			f.Err = errors.New("the host could not write it, and its SFTP server does not say why")
+			f.Hint = "is the file system full, or the quota used up? df -h " + words.Copyable(dir) + "; df -i " + words.Copyable(dir)
+		}
+		return f
+	}
+	said, digest := talk.result()
+	what := cmp.Or(scriptFaults[code], fmt.Sprintf("the upload ended with status %d: CAUSE", code))
+	hint := map[int]string{
+		93: "is the file system full, or was the content changed while it was read?",
+		97: "create it first, or have it created (MkdirMode)",
+		98: "use become",
+	}[code]
+	switch {
+	case code == 93 && digest == "none":
+		what, hint = "the node has no program that computes SHA-256", "install coreutils or openssl there"
+	case code == 98 && u.Become:
+		hint = ""
+	}
+	fill := strings.NewReplacer("DIR", dir, "OWNER", ownerSpec(u.Owner, u.Group), "MODE", octal(u.Mode), "DIGEST", digest,
+		"CAUSE", cmp.Or(said, fmt.Sprintf("status %d", code)))
+	return &Error{Kind: KindFile, Err: errors.New(fill.Replace(what)), Hint: hint}
+}
+
+// An uploadTalk reads the script's words on standard error.
+type uploadTalk struct {
+	*capture
+	prefix string
+	method chan string // "sftp" or "cat"
+	told   bool
+	seen   []byte // the last of what was read, until then
+}
+
+func newUploadTalk(nonce string) *uploadTalk {
+	return &uploadTalk{newCapture(8 << 10), "fleetd-" + nonce + " ", make(chan string, 1), false, nil}
+}
+
+func (t *uploadTalk) Write(b []byte) (int, error) {
+	if !t.told {
+		t.seen = append(t.seen, b...)
+		for _, m := range []string{"sftp", "cat"} {
+			if !t.told && bytes.Contains(t.seen, []byte(t.prefix+m+"\n")) {
+				t.told = true
+				t.method <- m
+			}
+		}
+		t.seen = t.seen[max(0, len(t.seen)-len(t.prefix)-len("sftp\n")):]
+	}
+	return t.capture.Write(b)
+}
+
+// result is what others than the script said, three lines of it, and the digest that
+// the script has found.
+func (t *uploadTalk) result() (said, digest string) {
+	out, _ := t.end()
+	var lines []string
+	for line := range strings.Lines(Printable(string(out))) {
+		line = strings.TrimRight(line, "\n")
+		word, ours := strings.CutPrefix(line, t.prefix)
+		if d, is := strings.CutPrefix(word, "digest "); ours && is {
+			digest = d
+		} else if !ours && line != "" && len(lines) < 3 {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; "), digest
 }

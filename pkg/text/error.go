@@ -47,14 +47,14 @@ func (e *Error) Error() string {
 		b.WriteString("\n")
 		b.WriteString(e.Hint)
 	}
-	return Printable(b.String())
+	return tame(b.String())
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Printable takes the sting out of control characters that a file may hold: a
-// message must not drive the terminal.
-func Printable(s string) string {
+// tame takes the sting out of control characters that a file may hold. It changes no
+// character's place, below which a caret may stand; see [Printable].
+func tame(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || (r >= ' ' && r < 0x7f) || r >= 0xa0 {
 			return r

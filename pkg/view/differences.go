@@ -145,6 +145,7 @@ func stepDifferences(reviewed, now *rollout.Plan) (out []string) {
 		var order []key
 		p.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
 			k := key{p.Plays[id.Play].Name, taskName(p.Task(id)), id.Host}
+			s.Change.Note = ""        // no part of what was reviewed
 			raw, _ := json.Marshal(s) // plain data: cannot fail
 			steps[k] = string(raw)
 			order = append(order, k)

@@ -292,6 +292,8 @@ func halts(play rollout.PlannedPlay) string {
 		return "any failure halts the run"
 	case m == nil:
 		return "the run halts when all hosts of a batch fail"
+	case *m >= 100:
+		return "failures do not halt the run"
 	case *m == 0 && window:
 		return "once a host failed no other begins, and the run halts"
 	case *m == 0:
@@ -395,6 +397,9 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	if c.Disruptive {
 		summary += "  " + st.yellow("[out of service]")
 	}
+	if c.Note != "" {
+		summary += "  [" + sshexec.Printable(c.Note) + "]"
+	}
 	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
 	width := 0
 	for _, f := range c.Fields {
@@ -417,7 +422,11 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		indent(w, "        "+st.dim(what)+" ", strings.Join(s.Open.Unknown, "; "))
 	}
 	if s.Open != nil && len(s.Open.Loop) > 0 {
-		indent(w, "        "+st.dim("for each of")+" ", shortList(s.Open.Loop))
+		items := shortList(s.Open.Loop)
+		if s.Open.Pause > 0 {
+			items += ", " + took(s.Open.Pause) + " apart"
+		}
+		indent(w, "        "+st.dim("for each of")+" ", items)
 	}
 	if s.Open != nil && len(s.Open.Judged) > 0 {
 		indent(w, "        "+st.dim("judged by")+" ", strings.Join(s.Open.Judged, "; "))
@@ -452,6 +461,7 @@ func mannerNotes(m rollout.Manner, s rollout.PlannedStep) (out []string) {
 	}{
 		{s.On != "", "on " + s.On + " (delegated)"},
 		{s.BecomeAs != (rollout.BecomeAs{}), becomeText(s.BecomeAs)},
+		{m.Ends != "", "where it is done, no task of this play behind it is"},
 		{m.Once, "once: the first host of a batch that is left does it for all"},
 		{m.Throttle > 0, fmt.Sprintf("throttle: %s at once", count(m.Throttle, "host"))},
 		{m.Timeout > 0, "timeout: " + took(m.Timeout)},

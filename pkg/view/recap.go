@@ -70,7 +70,7 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 		c.Hosts[h] = tally{}
 	}
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if !s.Counts() {
+		if !s.Counts() || r.Plan.Task(id).Uncounted {
 			return true
 		}
 		t := c.Hosts[id.Host]

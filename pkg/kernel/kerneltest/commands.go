@@ -30,6 +30,13 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 	case strings.Contains(c.Script, "fleetd-facts"):
 		n.log = append(n.log, "facts")
 		return answer(n.facts(factKeys(c.Script)), 0), nil
+	case strings.Contains(c.Script, "fleetd-health"):
+		n.log = append(n.log, "health")
+		n.looks++
+		if n.behaviour.Health != nil {
+			return answer(n.behaviour.Health(n.running, n.looks), 0), nil
+		}
+		return answer(Healthy, 0), nil
 	case c.Env["fleetd_yum"] != "":
 		m := yumLine.FindStringSubmatch(c.Script)
 		n.log = append(n.log, "yum "+m[1])
@@ -46,6 +53,9 @@ func (n *Node) run(c sshexec.Command) (sshexec.Result, error) {
 			return answer("error: syntax error.\n", 65), nil
 		}
 		return answer("", 0), nil
+	case c.Env["stage"] != "":
+		n.log = append(n.log, "look at or keep what is staged")
+		return answer(n.stageScript(c.Env["answer"]), 0), nil
 	case c.Env["failed"] != "":
 		n.log = append(n.log, "record a failed trial")
 		n.recordFailed(c.Env["release"], c.Env["run"])

@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -42,6 +43,8 @@ func (n *Node) facts(keys []string) string {
 	section("os-release", "ID=centos\nVERSION_ID="+major, 0)
 	section("tools", tools, 0)
 	section("rpm", n.rpmList()+"package kernel-lt is not installed\n", 1)
+	fromStage := n.stagedFacts() != "" && slices.Contains(keys, "install="+strings.Fields(n.staged.answer)[0]) && !slices.Contains(keys, node.UnstagedKey)
+	section("staged", n.stagedFacts()+map[bool]string{true: " asked"}[fromStage], 0)
 	section("yum-conf", "[main]\ninstallonly_limit=5", 0)
 	section("lock-holder", n.lockHolder(), 0)
 	if len(keys) == 1 && keys[0] == "brief" {
@@ -78,13 +81,18 @@ func (n *Node) facts(keys []string) string {
 		switch kind {
 		case "package":
 			name, repo, _ := strings.Cut(arg, "@")
-			text, status := n.list(name)
+			text, status := n.list(fromStage, name)
 			section("package "+arg, text, status)
 			section("repo "+repo, "["+repo+"]\nenabled=0\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-elrepo.org", 0)
 			section("repo-missing-keys "+repo, "", 0)
 		case "install":
-			text, status := n.wouldInstall()
+			text, status := n.wouldInstall(fromStage, nil)
 			section("install "+arg, text, status)
+		case node.UpkeepKey:
+			section("uptime", "86400.07 80000.00", 0)
+			section("boot-time", "btime 1700000000", 0)
+			section("loaded-modules", "xfs\nvirtio_net", 0)
+			section("dated-packages", n.datedPackages()+"package microcode_ctl is not installed\n", 1)
 		case "file":
 			section("file "+arg, n.fileFacts(arg), 0)
 		}
@@ -97,6 +105,21 @@ func (n *Node) rpmList() string {
 	for _, p := range n.packages {
 		v, r, _ := strings.Cut(p.EVR, "-")
 		fmt.Fprintf(&b, "%s 0 %s %s %s\n", p.Name, v, r, p.Arch)
+	}
+	return b.String()
+}
+
+// datedPackages are all as old as each other: that a package is newer than the boot is
+// not shown.
+func (n *Node) datedPackages() string {
+	var b strings.Builder
+	for _, p := range n.packages {
+		v, r, _ := strings.Cut(p.EVR, "-")
+		vendor := "CentOS"
+		if strings.Contains(r, "elrepo") {
+			vendor = "The ELRepo Project"
+		}
+		fmt.Fprintf(&b, "%s 0 %s %s %s 1690000000 1680000000 %s\n", p.Name, v, r, p.Arch, vendor)
 	}
 	return b.String()
 }

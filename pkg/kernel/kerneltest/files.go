@@ -26,19 +26,19 @@ func (n *Node) WriteFile(path string, content []byte, mode string) {
 	n.files[path] = file{content, mode, "root:root"}
 }
 
-func (n *Node) upload(u sshexec.Upload) (sshexec.UploadResult, error) {
+func (n *Node) upload(u sshexec.Upload) error {
 	content, err := io.ReadAll(io.LimitReader(u.Content, u.Size))
 	if err != nil {
-		return sshexec.UploadResult{}, err
+		return err
 	}
 	f := file{content, fmt.Sprintf("%o", u.Mode.Perm()), u.Owner + ":" + u.Group}
-	if u.SHA256 != "" && u.SHA256 != f.digest() {
-		return sshexec.UploadResult{}, fail(n.host, "write "+u.Path, sshexec.KindFile, "the digest is "+f.digest())
+	if u.SHA256 != f.digest() {
+		return fail(n.host, "write "+u.Path, sshexec.KindFile, "the digest is "+f.digest())
 	}
 	n.counts.Uploads++
 	n.log = append(n.log, "upload "+u.Path)
 	n.files[u.Path] = f
-	return sshexec.UploadResult{SHA256: f.digest(), Size: u.Size}, nil
+	return nil
 }
 
 // fileScript is one of the scripts with which fleetd.bpf looks at a file, keeps

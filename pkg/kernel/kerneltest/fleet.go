@@ -78,13 +78,9 @@ func (f *Fleet) Run(ctx context.Context, host string, c sshexec.Command) (sshexe
 }
 
 // Upload writes a file.
-func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) (sshexec.UploadResult, error) {
-	var out sshexec.UploadResult
-	_, err := f.talk(ctx, host, "upload "+u.Path, func(n *Node) (res sshexec.Result, err error) {
-		out, err = n.upload(u)
-		return res, err
-	})
-	return out, err
+func (f *Fleet) Upload(ctx context.Context, host string, u sshexec.Upload) error {
+	_, err := f.talk(ctx, host, "upload "+u.Path, func(n *Node) (sshexec.Result, error) { return sshexec.Result{}, n.upload(u) })
+	return err
 }
 
 // Forget does nothing: there are no connections.

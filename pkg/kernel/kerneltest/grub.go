@@ -177,6 +177,12 @@ func (n *Node) copyFile(env map[string]string) (string, int) {
 
 // remove is rm of an entry's file.
 func (n *Node) remove(file string) (string, int) {
+	switch file {
+	case node.StageDir + "/staged":
+		n.staged.answer = ""
+	case node.StageDir:
+		n.staged = staged{}
+	}
 	n.removeEntries(func(i int) bool {
 		return !n.behaviour.TrialStays && "/boot/loader/entries/"+n.entries[i].ID+".conf" == file
 	})

@@ -104,7 +104,24 @@ type Behaviour struct {
 	BootFreeMB int
 	// Repo is what the repository elrepo-kernel has.
 	Repo []node.Package
+	// Health is what the node says of its health on a kernel at the nth look since it was
+	// booted; nil: Healthy.
+	Health func(release string, look int) string
+	// RepoGone: no repository answers.
+	RepoGone bool
+	// Rotten is the name of a package whose signature is bad once it is downloaded.
+	Rotten string
 }
+
+// Healthy is the health of a node on which all is well, but for a unit that fails on
+// any kernel.
+const Healthy = `failed cloud-final.service
+service containerd.service 611
+service kubelet.service 812
+link eth0
+address eth0 10.0.0.5/24
+route default via 10.0.0.1 dev eth0
+`
 
 // Counts are the effects on a node.
 type Counts struct {
@@ -125,6 +142,8 @@ type World struct {
 	Failed   []string
 	Entries  []node.BootEntry
 	Packages []node.Package
+	// Staged says what is staged, and for which question to yum.
+	Staged string
 	// Files are mode, owner and digest, by path.
 	Files map[string]string
 }
@@ -143,6 +162,7 @@ type Node struct {
 	noRoot  int // how many commands are still refused root
 	running string
 	boots   int
+	looks   int // at its health, in this boot
 
 	entries     []node.BootEntry
 	saved, next string
@@ -150,6 +170,7 @@ type Node struct {
 	unit        unit
 	failed      []string // the record of failed trials: "RELEASE RUN TIME"
 	packages    []node.Package
+	staged      staged
 	job         job
 	files       map[string]file
 }
@@ -203,7 +224,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed),
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed), Staged: n.staged.answer,
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {
@@ -314,7 +335,7 @@ func (n *Node) goDown() {
 // boot goes through GRUB, and after a panic once more: a second panic is one
 // that would go on for ever.
 func (n *Node) boot() {
-	n.power = hanging
+	n.power, n.looks = hanging, 0
 	for range 2 {
 		n.boots++
 		e := n.named(n.saved)

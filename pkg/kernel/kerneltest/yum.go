@@ -70,18 +70,30 @@ func (n *Node) work() {
 }
 
 func (n *Node) yumInstall(args []string) int {
-	i := slices.IndexFunc(n.behaviour.Repo, func(p node.Package) bool { return slices.Contains(args, p.NEVRA()) })
+	fromStage := slices.Contains(args, "-C")
+	mirror := n.mirror(fromStage)
+	i := slices.IndexFunc(mirror, func(p node.Package) bool { return slices.Contains(args, p.NEVRA()) })
 	switch {
 	case n.behaviour.YumInstallsNothing:
 		return 0
-	case i < 0:
+	case i < 0, fromStage && n.behaviour.Rotten != "":
 		return 1
 	}
-	p := n.behaviour.Repo[i]
+	p := mirror[i]
+	if slices.Contains(args, "--downloadonly") {
+		n.staged.repo, n.staged.files = slices.Clone(mirror), n.transaction(p, args)
+		return 0
+	}
 	if slices.Contains(n.packages, p) {
 		return 0
 	}
 	n.install(p)
+	for _, q := range n.transaction(p, args) {
+		if strings.HasSuffix(q.Name, "-headers") {
+			n.packages = slices.DeleteFunc(n.packages, func(old node.Package) bool { return old.Name == q.Name })
+		}
+		n.add(q)
+	}
 	if n.behaviour.YumAddsNoEntry {
 		n.entries = n.entries[1:]
 	} else if n.behaviour.YumMovesDefault {
@@ -140,45 +152,90 @@ func (n *Node) yumRemove(args []string) int {
 
 // hasImage tells the package of a kernel that brings /boot/vmlinuz.
 func (n *Node) hasImage(p node.Package) bool {
+	if strings.HasSuffix(p.Name, "-devel") || strings.HasSuffix(p.Name, "-headers") {
+		return false
+	}
 	return n.flavour == EL7 || strings.HasSuffix(p.Name, "-core") && !strings.HasSuffix(p.Name, "-modules-core")
 }
 
 func (n *Node) yum(argv []string) (string, int) {
+	fromStage := slices.Contains(argv, "-C")
 	switch {
 	case slices.Contains(argv, "clean"):
 		return "", 0
 	case slices.Contains(argv, "list"):
-		return n.list(argv[len(argv)-1])
+		return n.list(fromStage, argv[len(argv)-1])
 	case slices.Contains(argv, "--assumeno"):
-		return n.wouldInstall()
+		return n.wouldInstall(fromStage, argv)
 	}
 	return n.unknown(argv)
 }
 
+// mirror is what yum can see of the repository.
+func (n *Node) mirror(fromStage bool) []node.Package {
+	switch {
+	case fromStage:
+		return n.staged.repo
+	case n.behaviour.RepoGone:
+		return nil
+	}
+	return n.behaviour.Repo
+}
+
+// transaction is a kernel's packages, and those of it that yum is told by name where
+// an older one is there. Without arguments it is what the facts script asks for.
+func (n *Node) transaction(p node.Package, args []string) []node.Package {
+	out := n.brings(p)
+	for _, suffix := range []string{"-devel", "-headers"} {
+		q := node.Package{Name: p.Name + suffix, EVR: p.EVR, Arch: p.Arch}
+		if (args == nil || slices.Contains(args, q.NEVRA())) && slices.ContainsFunc(n.packages, func(old node.Package) bool { return old.Name == q.Name && old != q }) {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// noMirror is what dnf says of a repository that does not answer.
+const noMirror = "Error: Failed to download metadata for repo 'elrepo-kernel': Cannot download repomd.xml\n"
+
 // wouldInstall is what yum --assumeno install prints. Its exit status is that of
 // an install that a person has declined.
-func (n *Node) wouldInstall() (string, int) {
-	if n.behaviour.InstallFails != "" {
+func (n *Node) wouldInstall(fromStage bool, args []string) (string, int) {
+	mirror := n.mirror(fromStage)
+	switch {
+	case n.behaviour.InstallFails != "":
 		return n.behaviour.InstallFails, 1
+	case n.behaviour.RepoGone && !fromStage:
+		return noMirror, 1
 	}
 	out := "Dependencies resolved.\n================\n Package Arch Version Repository Size\n================\n"
-	if len(n.behaviour.Repo) > 0 {
-		for i, p := range n.brings(n.behaviour.Repo[len(n.behaviour.Repo)-1]) {
-			if i == 0 {
+	if len(mirror) > 0 {
+		for i, p := range n.transaction(mirror[len(mirror)-1], args) {
+			switch {
+			case i == 0:
 				out += "Installing:\n"
-			} else if i == 1 {
+			case strings.HasSuffix(p.Name, "-headers"):
+				out += "Upgrading:\n"
+			case i == 1:
 				out += "Installing dependencies:\n"
 			}
 			out += fmt.Sprintf(" %s   %s   %s   elrepo-kernel   20 M\n", p.Name, p.Arch, p.EVR)
 		}
 	}
-	return out + n.behaviour.InstallsToo + "\nTransaction Summary\n================\nOperation aborted.\n", 1
+	size := "Total download size: 60 M\n"
+	if fromStage {
+		size = "Total size: 60 M\n"
+	}
+	return out + n.behaviour.InstallsToo + "\nTransaction Summary\n================\n" + size + "Operation aborted.\n", 1
 }
 
 // list is what yum list prints of a package in the repository elrepo-kernel.
-func (n *Node) list(name string) (string, int) {
+func (n *Node) list(fromStage bool, name string) (string, int) {
+	if n.behaviour.RepoGone && !fromStage {
+		return noMirror, 1
+	}
 	out := ""
-	for _, p := range n.behaviour.Repo {
+	for _, p := range n.mirror(fromStage) {
 		if p.Name == name {
 			out += fmt.Sprintf("%s.%s   %s   elrepo-kernel\n", p.Name, p.Arch, p.EVR)
 		}
@@ -190,7 +247,12 @@ func (n *Node) list(name string) (string, int) {
 }
 
 func (n *Node) rpm(argv []string) (string, int) {
-	if len(argv) == 3 && argv[1] == "-q" {
+	if len(argv) >= 3 && argv[1] == "-q" {
+		for _, other := range argv[3:] {
+			if !slices.ContainsFunc(n.packages, func(p node.Package) bool { return p.NEVRA() == other }) {
+				return "package " + other + " is not installed\n", 1
+			}
+		}
 		if slices.ContainsFunc(n.packages, func(p node.Package) bool { return p.NEVRA() == argv[2] }) {
 			return argv[2] + "\n", 0
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // An agentLine is the connection to one ssh-agent, which all logins share. An agent
@@ -40,10 +41,10 @@ const (
 
 var errNoAgent = errors.New("SSH_AUTH_SOCK is not set")
 
-// errMute is the cause of an agent's silence.
-type errMute struct{ text string }
+// A Mute says that an agent did not answer.
+type Mute string
 
-func (e *errMute) Error() string { return e.text }
+func (m Mute) Error() string { return string(m) }
 
 // take waits for the login's turn, and stops its clock until done is called.
 func (l *agentLine) take(clock Clock) (done func(), err error) {
@@ -58,54 +59,36 @@ func (l *agentLine) take(clock Clock) (done func(), err error) {
 }
 
 // ask calls f, a question to the agent, and waits for at most patience. It is for
-// who has the turn.
-func ask[T any](ctx context.Context, l *agentLine, what string, patience time.Duration, f func(agent.ExtendedAgent) (T, error)) (T, error) {
-	var none T
+// who has the turn. That an agent was silent is remembered: the socket of one that was
+// forwarded stays when the agent is gone.
+func ask[T any](ctx context.Context, l *agentLine, what string, patience time.Duration, f func(agent.ExtendedAgent) (T, error)) (v T, err error) {
 	if time.Now().Before(l.again) {
-		return none, l.mute
+		return v, l.mute
 	}
-	mute := &errMute{fmt.Sprintf("the agent at %s does not %s within %v", l.sock, what, patience)}
+	mute := Mute(fmt.Sprintf("the agent at %s does not %s within %v", l.sock, what, patience))
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, mute)
 	defer cancel()
 	if l.conn == nil {
 		var d net.Dialer
-		c, err := d.DialContext(ctx, "unix", l.sock)
-		if ctx.Err() != nil {
-			return none, l.giveUp(ctx, mute)
+		var c net.Conn
+		if c, err = d.DialContext(ctx, "unix", l.sock); err == nil {
+			l.conn, l.client = c, agent.NewClient(c)
 		}
-		if err != nil {
-			return none, err
-		}
-		l.conn, l.client = c, agent.NewClient(c)
 	}
-	type answer struct {
-		value T
-		err   error
+	if err == nil {
+		c := l.conn
+		unhook := context.AfterFunc(ctx, func() { c.Close() }) // nothing else interrupts f
+		v, err = f(l.client)
+		unhook()
 	}
-	got := make(chan answer, 1)
-	client := l.client
-	go func() { // nothing interrupts it but the end of the connection
-		v, err := f(client)
-		got <- answer{v, err}
-	}()
-	select {
-	case a := <-got:
-		return a.value, a.err
-	case <-ctx.Done():
-		return none, l.giveUp(ctx, mute)
+	if ctx.Err() == nil {
+		return v, err
 	}
-}
-
-// giveUp drops the connection and remembers that the agent was silent, if that is
-// why ctx ended: the socket of an agent that was forwarded stays when the agent is
-// gone.
-func (l *agentLine) giveUp(ctx context.Context, mute *errMute) error {
 	l.drop()
-	err := context.Cause(ctx)
-	if errors.Is(err, mute) {
+	if err = context.Cause(ctx); errors.Is(err, mute) {
 		l.mute, l.again = mute, time.Now().Add(mutePause)
 	}
-	return err
+	return v, err
 }
 
 func (l *agentLine) drop() {
@@ -136,7 +119,7 @@ func (l *Login) agentSigners() ([]ssh.Signer, error) {
 	defer done()
 	list := func(a agent.ExtendedAgent) ([]ssh.Signer, error) { return a.Signers() }
 	signers, err := ask(ctx, line, "answer", l.Patience/2, list)
-	if _, mute := errors.AsType[*errMute](err); err != nil && !mute && ctx.Err() == nil {
+	if _, mute := errors.AsType[Mute](err); err != nil && !mute && ctx.Err() == nil {
 		// It was restarted, perhaps: one fresh connection.
 		line.drop()
 		signers, err = ask(ctx, line, "answer", l.Patience/2, list)
@@ -175,18 +158,15 @@ func (s *agentSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string
 		patience = touchBound
 	}
 	sig, err := ask(l.clock.Context(), s.line, "sign", patience, func(agent.ExtendedAgent) (*ssh.Signature, error) {
-		if as, ok := s.Signer.(ssh.AlgorithmSigner); ok {
-			return as.SignWithAlgorithm(rand, data, algo)
-		}
-		return s.Sign(rand, data)
+		return sign(s.Signer, rand, data, algo)
 	})
 	if err != nil {
 		// The login ends with this error, so another try would be the same again.
-		e := &Error{Err: fmt.Errorf("no signature with agent key %s: %w", ssh.FingerprintSHA256(s.PublicKey()), err)}
-		if _, mute := errors.AsType[*errMute](err); mute {
-			e.Timeout, e.Hint = true, "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
+		hint := ""
+		if _, mute := errors.AsType[Mute](err); mute {
+			hint = "does it wait for a confirmation or a touch? Otherwise start it anew, or set IdentityAgent"
 		}
-		err = l.fail(e)
+		err = l.fail(text.Advise(hint, "no signature with agent key %s: %w", ssh.FingerprintSHA256(s.PublicKey()), err))
 	}
 	return sig, err
 }

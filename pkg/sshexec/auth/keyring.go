@@ -17,7 +17,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Ring reads private keys once, asks for each passphrase once, and holds
@@ -78,7 +79,7 @@ func (k *Ring) load(path string) (*keyFile, error) {
 	case encrypted && fidoKey(b) == nil:
 		f.sealed, f.public = b, missing.PublicKey
 		if f.public == nil {
-			f.public = readPublic(name + ".pub")
+			f.public, _ = readPublic(name + ".pub")
 		}
 	case fidoKey(b) != nil:
 		f.public, f.publicOnly, f.fido = fidoKey(b), true, true
@@ -87,14 +88,14 @@ func (k *Ring) load(path string) (*keyFile, error) {
 		if perr != nil {
 			err = fmt.Errorf("cannot read private key %s: %w", path, err)
 			if bytes.Contains(b, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
-				return nil, &Error{Err: err, Hint: "convert it to OpenSSH's own form: ssh-keygen -p -f " + wire.Word(path) + "; or load it with ssh-add"}
+				return nil, text.Advise("convert it to OpenSSH's own form: ssh-keygen -p -f "+words.Copyable(path)+"; or load it with ssh-add", "%w", err)
 			}
 			return nil, err
 		}
 		f.public, f.publicOnly = pub, true
 	}
-	if c, err := loadCert(name + "-cert.pub"); err == nil {
-		f.cert = c
+	if c, err := loadCerts([]string{name + "-cert.pub"}); err == nil {
+		f.cert = c[0]
 	}
 	k.files[name] = f
 	return f, f.checkMode(st)
@@ -106,7 +107,7 @@ func (f *keyFile) checkMode(st fs.FileInfo) error {
 	if f.publicOnly && !f.fido || st.Mode().Perm()&0o077 == 0 || !ok || int(sys.Uid) != os.Getuid() {
 		return nil
 	}
-	return &Error{Err: fmt.Errorf("private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm()), Hint: "chmod 600 " + wire.Word(f.path)}
+	return text.Advise("chmod 600 "+words.Copyable(f.path), "private key %s has mode %04o: others can read or change it", f.path, st.Mode().Perm())
 }
 
 // fidoKey is the public part of a private key file whose key is in a FIDO token,
@@ -128,18 +129,6 @@ func fidoKey(b []byte) ssh.PublicKey {
 	}
 	pub, err := ssh.ParsePublicKey(k.Public)
 	if err != nil || !strings.HasPrefix(pub.Type(), "sk-") {
-		return nil
-	}
-	return pub
-}
-
-func readPublic(file string) ssh.PublicKey {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
-	if err != nil {
 		return nil
 	}
 	return pub
@@ -180,10 +169,7 @@ func (s *sealedSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo strin
 	if err != nil {
 		return nil, err
 	}
-	if a, ok := signer.(ssh.AlgorithmSigner); ok && algo != "" {
-		return a.SignWithAlgorithm(rand, data, algo)
-	}
-	return signer.Sign(rand, data)
+	return sign(signer, rand, data, algo)
 }
 
 // open asks for the passphrase, unless another dial has done so already.
@@ -207,7 +193,7 @@ func (s *sealedSigner) open() (ssh.Signer, error) {
 		f.mu.Unlock()
 	}
 	if err != nil {
-		err = s.login.fail(&Error{Err: err, Hint: "load the key into an agent first: ssh-add " + wire.Word(f.path)})
+		err = s.login.fail(text.Advise("load the key into an agent first: ssh-add "+words.Copyable(f.path), "%w", err))
 	}
 	return signer, err
 }

@@ -11,13 +11,14 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // signers returns the keys to try: certificates and files of the target first,
 // then the agent's other keys. OpenSSH tries the agent's first; with the named
 // file first, a full agent cannot use up sshd's MaxAuthTries.
-func (l *Login) signers() ([]ssh.Signer, *Error) {
+func (l *Login) signers() ([]ssh.Signer, error) {
 	agentKeys, agentErr := l.agentSigners()
 	if agentErr != nil && !errors.Is(agentErr, errNoAgent) {
 		l.skip(agentErr.Error())
@@ -29,7 +30,7 @@ func (l *Login) signers() ([]ssh.Signer, *Error) {
 	}
 	certs, err := loadCerts(l.Certificates)
 	if err != nil {
-		return nil, &Error{Err: err}
+		return nil, err
 	}
 
 	var out []ssh.Signer
@@ -78,12 +79,12 @@ func (l *Login) signers() ([]ssh.Signer, *Error) {
 		if s == nil {
 			if k.fido {
 				// Another key may do, as with ssh.
-				l.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + wire.Word(f))
+				l.skip(f + " is a FIDO key, which is used through an agent: ssh-add " + words.Copyable(f))
 				continue
 			}
 			if k.publicOnly {
 				if agentErr != nil {
-					return nil, &Error{Err: fmt.Errorf("%s is a public key, and there is no agent: %w", f, agentErr)}
+					return nil, fmt.Errorf("%s is a public key, and there is no agent: %w", f, agentErr)
 				}
 				continue
 			}
@@ -132,24 +133,29 @@ func (a *announced) Algorithms() []string {
 }
 
 func (a *announced) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
-	sig, err := a.sign(rand, data, algo)
+	sig, err := sign(a.Signer, rand, data, algo)
 	if err == nil {
 		a.signed(a.PublicKey())
 	}
 	return sig, err
 }
 
-func (a *announced) sign(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
-	if s, ok := a.Signer.(ssh.AlgorithmSigner); ok {
-		return s.SignWithAlgorithm(rand, data, algo)
+// sign has a signer use an algorithm, if it has a choice.
+func sign(s ssh.Signer, rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	if a, ok := s.(ssh.AlgorithmSigner); ok {
+		return a.SignWithAlgorithm(rand, data, algo)
 	}
-	return a.Sign(rand, data)
+	return s.Sign(rand, data)
 }
 
 func loadCerts(files []string) ([]*ssh.Certificate, error) {
 	var out []*ssh.Certificate
 	for _, f := range files {
-		c, err := loadCert(f)
+		pub, err := readPublic(f)
+		c, ok := pub.(*ssh.Certificate)
+		if err == nil && !ok {
+			err = errors.New("a public key, not a certificate")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read certificate %s: %w", f, err)
 		}
@@ -158,26 +164,22 @@ func loadCerts(files []string) ([]*ssh.Certificate, error) {
 	return out, nil
 }
 
-func loadCert(file string) (*ssh.Certificate, error) {
+func readPublic(file string) (ssh.PublicKey, error) {
 	b, err := os.ReadFile(account.Expand(file))
 	if err != nil {
 		return nil, account.Reason(err)
 	}
 	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
 	if err != nil {
-		return nil, errors.New("not an OpenSSH certificate")
+		return nil, errors.New("not an OpenSSH certificate or public key")
 	}
-	c, ok := pub.(*ssh.Certificate)
-	if !ok {
-		return nil, errors.New("a public key, not a certificate")
-	}
-	return c, nil
+	return pub, nil
 }
 
 // keyError is the error of a key file that was named and cannot be used.
-func keyError(err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e
+func keyError(err error) error {
+	if text.HintOf(err) != "" {
+		return err
 	}
-	return &Error{Err: err, Hint: "check ansible_ssh_private_key_file"}
+	return text.Advise("check ansible_ssh_private_key_file", "%w", err)
 }

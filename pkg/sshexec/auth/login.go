@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Ways are the ways to log in, in OpenSSH's order.
@@ -41,18 +41,6 @@ type Clock interface {
 	Hold() (resume func())
 }
 
-// An Error is why we ended a login ourselves.
-type Error struct {
-	Err     error
-	Hint    string // what the person can do next; it may be empty
-	Timeout bool
-}
-
-func (e *Error) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
 // A Login is one attempt; its methods tell afterwards how far it got.
 type Login struct {
 	Credentials
@@ -61,11 +49,23 @@ type Login struct {
 	asked bool // the password was sent; x/crypto calls one method at a time
 
 	mu      sync.Mutex
-	err     *Error
+	so      Outcome
 	offered []string
 	skipped []string // what was not offered, and why
-	gave    bool     // a password, or an answer of a person, among what was offered
-	signed  string   // fingerprint of the key that signed last
+}
+
+// An Outcome is how far a login got.
+type Outcome struct {
+	Err    error  // why we ended it ourselves
+	Gave   bool   // the host got a password, or an answer of a person
+	Signed string // fingerprint of the key that signed last
+}
+
+// Outcome tells how far the login got.
+func (l *Login) Outcome() Outcome {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.so
 }
 
 // NewLogin prepares an attempt.
@@ -109,11 +109,11 @@ func (l *Login) Methods() []ssh.AuthMethod {
 }
 
 // fail notes why our side cannot log in, and returns it.
-func (l *Login) fail(err *Error) error {
+func (l *Login) fail(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
+	if l.so.Err == nil {
+		l.so.Err = err
 	}
 	return err
 }
@@ -131,7 +131,7 @@ func (l *Login) give(what string) {
 	l.offer(what)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gave = true
+	l.so.Gave = true
 }
 
 // skip records why something was not tried, for a login that fails.
@@ -146,49 +146,28 @@ func (l *Login) skip(why string) {
 func (l *Login) sign(key ssh.PublicKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.signed = algorithms.Fingerprint(key)
-}
-
-// Signed is the fingerprint of the key that signed, "" if none has.
-func (l *Login) Signed() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.signed
-}
-
-// Gave tells that the host got a password, or an answer of a person.
-func (l *Login) Gave() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.gave
-}
-
-// Err is why we ended the login ourselves, nil if we have not.
-func (l *Login) Err() *Error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
+	l.so.Signed = algorithms.Fingerprint(key)
 }
 
 // Refused says what the host refused, so that nobody needs ssh -vvv to find out.
-func (l *Login) Refused() *Error {
+func (l *Login) Refused() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := "the host refuses the login, and there was no key or password to try"
+	said := "the host refuses the login, and there was no key or password to try"
 	if len(l.offered) > 0 {
-		text = fmt.Sprintf("the host refuses the login (tried %s)", strings.Join(l.offered, ", "))
+		said = fmt.Sprintf("the host refuses the login (tried %s)", strings.Join(l.offered, ", "))
 	}
 	for _, why := range l.skipped {
-		text += "; " + why
+		said += "; " + why
 	}
 	if l.GSSAPI {
-		text += "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
+		said += "; GSSAPIAuthentication is set, but fleetd does not log in by Kerberos"
 	}
 	hint := "check ansible_user and ansible_ssh_private_key_file, or load the key with ssh-add"
 	if l.Password != "" {
 		hint = "check ansible_user and ansible_password"
 	}
-	return &Error{Err: errors.New(text), Hint: hint}
+	return text.Advise(hint, "%s", said)
 }
 
 // answer returns the keyboard-interactive callback: the password for the question
@@ -210,8 +189,7 @@ func (l *Login) answer() ssh.KeyboardInteractiveChallenge {
 			case isPassword:
 				a, l.asked = l.Password, true
 			case l.Challenge == nil:
-				err := fmt.Errorf("the host asks %q, and there is nobody to answer", strings.TrimSpace(q))
-				return nil, l.fail(&Error{Err: err, Hint: "run fleetd on a terminal, where it can ask for a code"})
+				return nil, l.fail(text.Advise("run fleetd on a terminal, where it can ask for a code", "the host asks %q, and there is nobody to answer", strings.TrimSpace(q)))
 			default:
 				var err error
 				if a, err = l.challenge(instruction, q, echo); err != nil {
@@ -234,9 +212,9 @@ func (l *Login) challenge(instruction, question string, echo bool) (Secret, erro
 		return "", err
 	}
 	defer done()
-	a, err := l.Challenge(ctx, wire.Printable(instruction), wire.Printable(question), echo)
+	a, err := l.Challenge(ctx, text.Printable(instruction), text.Printable(question), echo)
 	if err != nil {
-		err = l.fail(&Error{Err: fmt.Errorf("the host asks %q, and there is no answer: %w", strings.TrimSpace(question), err)})
+		err = l.fail(fmt.Errorf("the host asks %q, and there is no answer: %w", strings.TrimSpace(question), err))
 	}
 	return a, err
 }

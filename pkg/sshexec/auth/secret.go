@@ -3,14 +3,13 @@ package auth
 import (
 	"fmt"
 	"io"
-	"log/slog"
+
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A Secret is a password or passphrase. Every way of printing it (fmt verbs,
 // JSON, text, slog) gives "***"; only [Secret.Reveal] gives the value.
 type Secret string
-
-const redacted = "***"
 
 // Reveal returns the secret itself, for the one place that must send it.
 func (s Secret) Reveal() string { return string(s) }
@@ -21,21 +20,12 @@ func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return text.Redacted
 }
 
 // Format makes every fmt verb print what String returns: without it %x and %q
 // would print the value.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// GoString implements [fmt.GoStringer].
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText implements [encoding.TextMarshaler]; it serves JSON and YAML.
+// MarshalText implements [encoding.TextMarshaler]; it serves JSON, YAML and slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// MarshalJSON implements [json.Marshaler].
-func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() + `"`), nil }
-
-// LogValue implements [slog.LogValuer].
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -3,6 +3,8 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -162,9 +164,10 @@ func BenchmarkUpload(b *testing.B) {
 	remote := b.TempDir()
 	p := sshexec.NewPool(sshexec.Options{})
 	defer p.Close()
+	sum := sha256.Sum256(content)
 	ours := func() (wall, cpu time.Duration) {
 		start, before := time.Now(), processorTime(b)
-		if _, err := p.Upload(context.Background(), s.Target("node"), sshexec.Upload{Path: remote + "/a", Content: bytes.NewReader(content), Size: size}); err != nil {
+		if err := p.Upload(context.Background(), s.Target("node"), sshexec.Upload{Path: remote + "/a", Content: bytes.NewReader(content), Size: size, SHA256: hex.EncodeToString(sum[:])}); err != nil {
 			b.Fatal(err)
 		}
 		p.Forget(s.Target("node")) // sftp connects each time

@@ -2,40 +2,15 @@ package config
 
 import (
 	"regexp"
-	"slices"
 	"strconv"
 )
 
-// secretVariables are the variables that connection and become plugins take
-// passwords, passphrases, keys and tokens from: those of ansible-core and of the
-// collections ansible.netcommon, ansible.windows, community.general,
-// community.okd, community.vmware, kubernetes.core and amazon.aws, of now and of
-// Ansible 2.
-var secretVariables = func() []string {
-	out := []string{
-		"ansible_private_key", "ansible_private_key_passphrase", "ansible_private_key_password",
-		"ansible_ssh_private_key", "ansible_ssh_private_key_passphrase",
-		"ansible_httpapi_session_key", "ansible_kubectl_token", "ansible_kubectl_api_key", "ansible_oc_token", "ansible_oc_api_key",
-		"ansible_aws_ssm_secret_access_key", "ansible_aws_ssm_session_token",
-	}
-	// Some plugins know one ending, some the other, some both, and some have no
-	// variable of their own. Who remembers it wrong has given a password all the
-	// same.
-	for _, plugin := range []string{
-		"", "ssh_", "paramiko_", "libssh_", "winrm_", "psrp_", "httpapi_", "kubectl_", "oc_", "vmware_", "vmware_tools_",
-		"become_", "sudo_", "su_", "doas_", "dzdo_", "enable_", "ksu_", "ksusu_", "machinectl_", "pbrun_", "pfexec_", "pmrun_", "run0_", "runas_", "sesu_", "sudosu_",
-	} {
-		out = append(out, "ansible_"+plugin+"pass", "ansible_"+plugin+"password")
-	}
-	slices.Sort(out)
-	return out
-}()
-
-// isSecretVariable tells whether a variable of this name is one of them.
-func isSecretVariable(name string) bool {
-	_, found := slices.BinarySearch(secretVariables, name)
-	return found
-}
+// secretVariable is what connection and become plugins call the variables that they
+// take passwords, passphrases, keys and tokens from: those of ansible-core and of the
+// collections ansible.netcommon, ansible.windows, community.general, community.okd,
+// community.vmware, kubernetes.core and amazon.aws, of now and of Ansible 2. Some know
+// one ending, some the other: who remembers it wrong has given a password all the same.
+var secretVariable = regexp.MustCompile(`^ansible_([a-z0-9]+_)*(pass|password|passphrase|private_key|token|api_key|session_key|secret_access_key)$`)
 
 var (
 	identifier = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
@@ -57,7 +32,7 @@ func SecretVariableIn(text string) string {
 	})
 	for _, t := range []string{text, plain} {
 		for _, word := range identifier.FindAllString(t, -1) {
-			if isSecretVariable(word) {
+			if secretVariable.MatchString(word) {
 				return word
 			}
 		}

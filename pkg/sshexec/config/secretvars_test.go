@@ -1,20 +1,8 @@
 package config
 
-import (
-	"slices"
-	"testing"
-)
+import "testing"
 
 func TestSecretVariables(t *testing.T) {
-	all := secretVariables
-	if !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
-		t.Errorf("not in order, or twice: %q", all)
-	}
-	for _, name := range all {
-		if !isSecretVariable(name) {
-			t.Errorf("%s is not one", name)
-		}
-	}
 	// As the plugins' documentation names them.
 	for _, name := range []string{
 		"ansible_password", "ansible_ssh_pass", "ansible_ssh_password", "ansible_paramiko_pass", "ansible_paramiko_password",
@@ -26,12 +14,12 @@ func TestSecretVariables(t *testing.T) {
 		"ansible_httpapi_pass", "ansible_httpapi_password", "ansible_httpapi_session_key", "ansible_vmware_tools_password",
 		"ansible_kubectl_password", "ansible_kubectl_token", "ansible_kubectl_api_key", "ansible_aws_ssm_secret_access_key", "ansible_aws_ssm_session_token",
 	} {
-		if !isSecretVariable(name) {
+		if !secretVariable.MatchString(name) {
 			t.Errorf("%s is not known", name)
 		}
 	}
 	for _, name := range []string{"", "ansible_user", "ansible_ssh_private_key_file", "ansible_private_key_file", "password", "db_password", "ansible_become", "ANSIBLE_PASSWORD", "ansible_passwords"} {
-		if isSecretVariable(name) {
+		if secretVariable.MatchString(name) {
 			t.Errorf("%q is no secret", name)
 		}
 	}

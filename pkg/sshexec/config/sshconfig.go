@@ -13,27 +13,20 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/hostkeys"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
 // exist: the user's, then the system's.
 func DefaultSSHConfig() []string {
-	var out []string
-	for _, f := range sshConfigPaths() {
-		if _, err := os.Stat(f); err == nil {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-func sshConfigPaths() []string {
-	var out []string
+	files := []string{"/etc/ssh/ssh_config"}
 	if home, err := os.UserHomeDir(); err == nil {
-		out = append(out, filepath.Join(home, ".ssh", "config"))
+		files = append([]string{filepath.Join(home, ".ssh", "config")}, files...)
 	}
-	return append(out, "/etc/ssh/ssh_config")
+	return slices.DeleteFunc(files, func(f string) bool {
+		_, err := os.Stat(f)
+		return err != nil
+	})
 }
 
 // An SSHConfig is files in the format of ssh_config, of which the first match
@@ -218,7 +211,7 @@ func (c *flatConfig) read(file string, depth int, within bool) error {
 				return nil
 			}
 			inHost, c.inMatch = true, false
-			patterns, err := wire.Split(withoutComment(rest))
+			patterns, err := words.Fields(withoutComment(rest))
 			if err != nil {
 				return fmt.Errorf("%s:%d: %w", file, n+1, err)
 			}
@@ -290,7 +283,7 @@ func (c *flatConfig) matters(file, key, value string) bool {
 }
 
 func (c *flatConfig) include(file, patterns string, depth int, within bool) error {
-	words, err := wire.Split(patterns)
+	words, err := words.Fields(patterns)
 	if err != nil {
 		return fmt.Errorf("%s: Include: %w", file, err)
 	}
@@ -361,7 +354,7 @@ func unquote(v, key string) string {
 	if v = withoutComment(v); strings.HasSuffix(key, "knownhostsfile") || key == "revokedhostkeys" {
 		return v
 	}
-	if words, err := wire.Split(v); err == nil && len(words) == 1 {
+	if words, err := words.Fields(v); err == nil && len(words) == 1 {
 		return words[0]
 	}
 	return v

@@ -10,7 +10,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // sshOptions are options of ssh(1) in the order in which ssh would see them:
@@ -151,7 +151,7 @@ func (o *sshOptions) files(key string, names []string, t sshexec.Target) []strin
 
 // fileList returns the one value of an option that lists files.
 func (o *sshOptions) fileList(key string, t sshexec.Target) []string {
-	words, err := wire.Split(o.get(key))
+	words, err := words.Fields(o.get(key))
 	if err != nil {
 		o.fail("option %s: %w", key, err)
 	}
@@ -183,7 +183,7 @@ const flagsWithValue = "bcDEeFIiJLlmOopQRSWwB"
 // addArgs reads arguments as they would stand before the host on ssh's command
 // line. If a host follows, it is left in dest.
 func (o *sshOptions) addArgs(text string) error {
-	words, err := wire.Split(text)
+	words, err := words.Fields(text)
 	if err != nil {
 		return err
 	}
@@ -244,14 +244,8 @@ func (o *sshOptions) addFlag(flag byte) error {
 
 func (o *sshOptions) addFlagValue(flag byte, value string) error {
 	switch flag {
-	case 'i':
-		o.add("identityfile", value)
-	case 'J':
-		o.add("proxyjump", value)
-	case 'l':
-		o.add("user", value)
-	case 'p':
-		o.add("port", value)
+	case 'i', 'J', 'l', 'p':
+		o.add(map[byte]string{'i': "identityfile", 'J': "proxyjump", 'l': "user", 'p': "port"}[flag], value)
 	case 'F':
 		if o.config == "" {
 			o.config = account.Expand(value)
@@ -274,13 +268,8 @@ func (o *sshOptions) addFlagValue(flag byte, value string) error {
 // addOption reads "Key=Value" or "Key Value".
 func (o *sshOptions) addOption(s string) error {
 	s = strings.TrimSpace(s)
-	i := strings.IndexAny(s, "= \t")
-	if i <= 0 {
-		return fmt.Errorf("option %q lacks its value", s)
-	}
-	key := strings.ToLower(s[:i])
-	value := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[i:]), "="))
-	if value == "" {
+	key, value := configLine(s)
+	if key == "" || value == "" {
 		return fmt.Errorf("option %q lacks its value", s)
 	}
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' && key != "proxycommand" {
@@ -288,7 +277,7 @@ func (o *sshOptions) addOption(s string) error {
 	}
 	switch useOf(key, value) {
 	case unknown, refused:
-		return fmt.Errorf("ssh's option %s is not supported", s[:i])
+		return fmt.Errorf("ssh's option %s is not supported", s[:strings.IndexAny(s, "= \t")])
 	case differs:
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's option %s is not followed", s))
 	case followed:
@@ -305,7 +294,7 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 	if strings.ContainsAny(command, ";&|<>`$()\n") {
 		return nil, false
 	}
-	words, err := wire.Split(command)
+	words, err := words.Fields(command)
 	if err != nil {
 		return nil, false
 	}
@@ -323,12 +312,4 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 		return nil, false
 	}
 	return o, true
-}
-
-func splitFlags(s string) ([]string, error) {
-	words, err := wire.Split(s)
-	if words == nil {
-		words = []string{} // set, and empty: no -H
-	}
-	return words, err
 }

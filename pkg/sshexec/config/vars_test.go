@@ -130,6 +130,9 @@ func TestFromVarsRefuses(t *testing.T) {
 		{vars{"ansible_host": "-oProxyCommand=x"}, "is no host name"},
 		{vars{"ansible_host": "a\nb"}, "is no host name"},
 		{vars{"ansible_ssh_common_args": "-o HostName=a`b`"}, "is no host name"},
+		{vars{"ansible_user": "$(touch /tmp/x)"}, "is no user name"},
+		{vars{"ansible_ssh_common_args": "-o 'User=a;b' -J b"}, "is no user name"},
+		{vars{"ansible_ssh_common_args": "-J 'a|b@bastion'"}, "is no user name"},
 		{vars{"ansible_become_method": "doas"}, `become method "doas" is not supported`},
 		{vars{"ansible_become_user": "a'b"}, "not allowed there"},
 	} {

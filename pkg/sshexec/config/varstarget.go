@@ -112,7 +112,7 @@ func (o *sshOptions) target(dest string, opts Options, depth int) (sshexec.Targe
 	if config == nil {
 		config = NewSSHConfig()
 	}
-	if err := (sshexec.Target{Address: dest}).Validate(); err != nil {
+	if err := (sshexec.Target{Address: dest, User: o.get("user")}).Validate(); err != nil {
 		return sshexec.Target{}, err // before a Match exec of ssh_config sees it
 	}
 	if err := o.addConfig(config, dest); err != nil {

@@ -17,7 +17,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/algorithms"
-	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Host is whose key is checked, and how.
@@ -34,21 +35,6 @@ type Host struct {
 	AcceptNew bool
 	// Bound is the fingerprint of the one key that the host may have, or "".
 	Bound string
-}
-
-// A Refusal is why a host's key is not accepted.
-type Refusal struct {
-	Err  error
-	Hint string // what the person can do next; it may be empty
-}
-
-func (r *Refusal) Error() string { return r.Err.Error() }
-
-// Unwrap returns the cause.
-func (r *Refusal) Unwrap() error { return r.Err }
-
-func refuse(hint, format string, args ...any) error {
-	return &Refusal{fmt.Errorf(format, args...), hint}
 }
 
 // A Check is what is known of one host.
@@ -105,7 +91,7 @@ func readRevoked(files []string) (entries, error) {
 			return nil, fmt.Errorf("cannot read RevokedHostKeys %s: %w", f, account.Reason(err))
 		}
 		if bytes.HasPrefix(b, []byte("SSHKRL\n\x00")) {
-			return nil, refuse("list the revoked public keys in a text file, one a line", "RevokedHostKeys %s is a KRL, which fleetd does not read", f)
+			return nil, text.Advise("list the revoked public keys in a text file, one a line", "RevokedHostKeys %s is a KRL, which fleetd does not read", f)
 		}
 		for n, line := range strings.Split(string(b), "\n") {
 			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
@@ -132,18 +118,18 @@ func (h Host) name() string {
 
 func (h Host) dialed() string { return net.JoinHostPort(h.Address, strconv.Itoa(h.Port)) }
 
-// Verify accepts the key, or says in a [Refusal] why not.
+// Verify accepts the key, or says why not, and what to do ([text.HintOf]).
 func (c *Check) Verify(key ssh.PublicKey) error {
 	h := c.host
 	// Before anything that may record the key of a host that is new.
 	if got := algorithms.Fingerprint(key); h.Bound != "" && h.Bound != got {
-		return refuse("another machine answers at "+h.dialed()+", or it was installed anew; make a new plan", "its host key is %s, and not %s", got, h.Bound)
+		return text.Advise("another machine answers at "+h.dialed()+", or it was installed anew; make a new plan", "its host key is %s, and not %s", got, h.Bound)
 	}
 	if cert, ok := key.(*ssh.Certificate); ok {
 		return c.verifyCert(cert)
 	}
 	if e, ok := c.known.revoked(key); ok {
-		return refuse("the host must get a new key", "host key %s %s is revoked (%s)", key.Type(), ssh.FingerprintSHA256(key), e.where())
+		return text.Advise("the host must get a new key", "host key %s %s is revoked (%s)", key.Type(), ssh.FingerprintSHA256(key), e.where())
 	}
 	if c.known.has(key) || c.known.find(markOtherPort, key) != nil {
 		return nil
@@ -152,14 +138,17 @@ func (c *Check) Verify(key ssh.PublicKey) error {
 		return c.changed(plain, key)
 	}
 	if !h.AcceptNew {
-		return refuse(
-			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", h.portFlag(), wire.Word(h.Address), wire.Word(account.Expand(h.Files[0]))),
+		return text.Advise(
+			fmt.Sprintf("compare the fingerprint with the host's console, then add it: ssh-keyscan%s %s >> %s; or use host key policy accept-new", h.portFlag(), words.Copyable(h.Address), words.Copyable(account.Expand(h.Files[0]))),
 			"host key is not known: %s %s", key.Type(), ssh.FingerprintSHA256(key))
+	}
+	if strings.ContainsAny(c.name, "*?!,|#@ \t\r\n") {
+		return text.Advise("set HostKeyAlias to a plain name", "%q is no name that a key can be recorded for: it would stand for other hosts, too", c.name)
 	}
 	// Somebody else may have written since we looked, even another key.
 	found, err := c.store.add(h.Files[0], c.name, key)
 	if err != nil {
-		return refuse("", "cannot record the host key in %s: %w", h.Files[0], err)
+		return text.Advise("", "cannot record the host key in %s: %w", h.Files[0], err)
 	}
 	if found == nil || found.has(key) {
 		return nil
@@ -179,35 +168,35 @@ func (c *Check) changed(known entries, key ssh.PublicKey) error {
 	for _, e := range known {
 		had = append(had, fmt.Sprintf("%s %s (%s)", e.key.Type(), ssh.FingerprintSHA256(e.key), e.where()))
 	}
-	return refuse(
-		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R %s -f %s; otherwise somebody may be in the middle", wire.Word(c.name), wire.Word(known[0].file)),
+	return text.Advise(
+		fmt.Sprintf("if the host was really reinstalled, remove the old key: ssh-keygen -R %s -f %s; otherwise somebody may be in the middle", words.Copyable(c.name), words.Copyable(known[0].file)),
 		"host key has changed: known %s, offered %s %s", strings.Join(had, ", "), key.Type(), ssh.FingerprintSHA256(key))
 }
 
 func (c *Check) verifyCert(cert *ssh.Certificate) error {
 	for _, k := range []ssh.PublicKey{cert, cert.Key, cert.SignatureKey} {
 		if e, ok := c.known.revoked(k); ok {
-			return refuse("the host must get a new key", "host certificate %q: key %s is revoked (%s)", cert.KeyId, ssh.FingerprintSHA256(k), e.where())
+			return text.Advise("the host must get a new key", "host certificate %q: key %s is revoked (%s)", cert.KeyId, ssh.FingerprintSHA256(k), e.where())
 		}
 	}
 	if cert.CertType != ssh.HostCert {
-		return refuse("", "the host offers a certificate for users, %q", cert.KeyId)
+		return text.Advise("", "the host offers a certificate for users, %q", cert.KeyId)
 	}
 	if !c.known.trusts(cert.SignatureKey) {
-		return refuse("add the authority as @cert-authority to known_hosts",
+		return text.Advise("add the authority as @cert-authority to known_hosts",
 			"host certificate %q is signed by %s %s, which no @cert-authority line names", cert.KeyId, cert.SignatureKey.Type(), ssh.FingerprintSHA256(cert.SignatureKey))
 	}
 	principal := strings.ToLower(cmp.Or(c.host.Alias, c.host.Address))
 	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
-		return refuse("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
+		return text.Advise("", "host certificate %q is for %s, not for %s", cert.KeyId, strings.Join(cert.ValidPrincipals, ", "), principal)
 	}
 	if how := cert.Signature.Format; !slices.Contains(c.policy.HostKeys(), how) {
-		return refuse("have the authority sign it with "+ssh.KeyAlgoRSASHA512+" (ssh-keygen -t "+ssh.KeyAlgoRSASHA512+")",
+		return text.Advise("have the authority sign it with "+ssh.KeyAlgoRSASHA512+" (ssh-keygen -t "+ssh.KeyAlgoRSASHA512+")",
 			"host certificate %q is signed by the algorithm %s, which is not considered safe", cert.KeyId, how)
 	}
 	var checker ssh.CertChecker
 	if err := checker.CheckCert(principal, cert); err != nil {
-		return refuse("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
+		return text.Advise("", "host certificate %q: %s", cert.KeyId, strings.TrimPrefix(err.Error(), "ssh: "))
 	}
 	return nil
 }

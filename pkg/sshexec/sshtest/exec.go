@@ -18,6 +18,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // A Request is one command.
@@ -177,7 +178,7 @@ func (c *serverConn) exec(ctx context.Context, ch ssh.Channel, text string) Resp
 	r.Argv, r.Script, r.Env = p.Argv, p.Script, p.Env
 	r.Command = p.Script
 	if p.Argv != nil {
-		r.Command = wire.Quote(p.Argv)
+		r.Command = words.Quote(p.Argv...)
 	}
 	r.wire = program
 	switch p.Script {
@@ -358,7 +359,7 @@ func (r *Request) Shell() Response {
 
 func (r *Request) shellText() string {
 	if r.Argv != nil {
-		return "exec " + wire.Quote(r.Argv)
+		return "exec " + words.Quote(r.Argv...)
 	}
 	return r.Command
 }

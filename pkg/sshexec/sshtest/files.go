@@ -10,7 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/pkg/sftp"
 )
@@ -59,7 +58,6 @@ func (s *Server) upload(r *Request) Response {
 		return Response{Exit: 97}
 	}
 	defer os.Remove(s.Path(temp))
-	defer os.Remove(s.Path(temp + ".sum"))
 	say := func(words string) { fmt.Fprintf(r.Stderr, "fleetd-%s %s\n", r.Env["fl_nonce"], words) }
 	say("sftp")
 	s.serveSFTP(struct {
@@ -79,12 +77,7 @@ func (s *Server) upload(r *Request) Response {
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
 	say("digest " + digest)
-	want := r.Env["fl_want"]
-	if want == "" {
-		b, _ := os.ReadFile(s.Path(temp + ".sum"))
-		want = strings.TrimSpace(string(b))
-	}
-	if digest != want {
+	if digest != r.Env["fl_want"] {
 		return Response{Exit: 93}
 	}
 	mode := fs.FileMode(0o644)

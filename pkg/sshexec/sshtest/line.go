@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // parseLine recognizes what wire.Line's String made. ok is false for any other command.
 func parseLine(s string) (l wire.Line, ok bool) {
-	words, err := wire.Split(s)
+	words, err := words.Fields(s)
 	if err != nil || len(words) < 4 || words[0] != "exec" {
 		return wire.Line{}, false
 	}
@@ -75,7 +76,7 @@ func decodeProgram(line string) (wire.Program, error) {
 		text = strings.TrimPrefix(rest, ";")
 	}
 	if argv, ok := strings.CutPrefix(text, "exec "); ok {
-		words, err := wire.Split(argv)
+		words, err := words.Fields(argv)
 		p.Argv = words
 		return p, err
 	}

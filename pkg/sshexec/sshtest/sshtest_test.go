@@ -82,7 +82,8 @@ func TestRequestsAreRecorded(t *testing.T) {
 	if _, err := pool.Run(ctx, srv.Target("web1"), sshexec.Command{Script: "exit 3"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pool.Upload(ctx, srv.Target("web1"), sshexec.Upload{Path: "/etc/x", Content: strings.NewReader("x"), Size: 1}); err != nil {
+	const x = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+	if err := pool.Upload(ctx, srv.Target("web1"), sshexec.Upload{Path: "/etc/x", Content: strings.NewReader("x"), Size: 1, SHA256: x}); err != nil {
 		t.Fatal(err)
 	}
 	boot, err := pool.Run(ctx, srv.Target("web1"), sshexec.Command{Argv: []string{"cat", sshexec.BootIDFile}})

@@ -6,19 +6,18 @@ package wire
 // by the rename, a cut connection included. A cut transfer looks like an end of
 // file to the server; then the digest is wrong.
 //
-// The digest to expect is in fl_want, or, where the sender learns it only while
-// he sends, in a second file that he writes beside the first. openssl computes
-// large ones: some builds of sha256sum take three times as long.
+// openssl computes the digest of large files: some builds of sha256sum take three
+// times as long.
 //
-// Its parameters are variables named fl_*. Status codes from
-// 90 on are its own. mv stays in one directory, so it is rename(2).
+// Its parameters are variables named fl_*; the digest to expect is fl_want. Status
+// codes from 90 on are its own. mv stays in one directory, so it is rename(2).
 const UploadScript = `umask 077
 say() { echo "fleetd-$fl_nonce $*" >&2; }
 if [ -d "$fl_target" ]; then exit 90; fi
 if [ -n "$fl_mkdir" ] && [ ! -d "$fl_dir" ]; then (umask 022; mkdir -p -m "$fl_mkdir" "$fl_dir") || exit 91; fi
 if [ ! -d "$fl_dir" ]; then exit 97; fi
 if [ ! -w "$fl_dir" ]; then exit 98; fi
-trap 'rm -f "$fl_temp" "$fl_temp.sum"' 0
+trap 'rm -f "$fl_temp"' 0
 trap 'exit 99' 1 2 13 15
 s=
 for p in /usr/libexec/openssh/sftp-server /usr/lib/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/lib/sftp-server; do
@@ -27,7 +26,6 @@ done
 if [ -n "$fl_plain" ]; then s=; fi
 if [ -n "$s" ]; then say sftp; "$s"; else
   say cat
-  if [ -z "$fl_want" ]; then read -r fl_want || exit 92; fi
   cat >"$fl_temp" || exit 92
   sync
 fi
@@ -36,7 +34,6 @@ sum() { sha256sum 2>/dev/null <"$fl_temp"; }
 ssl() { openssl dgst -sha256 -r 2>/dev/null <"$fl_temp"; }
 if [ -n "$fl_large" ]; then h=$(ssl || sum); else h=$(sum || ssl); fi
 if [ -z "$h" ]; then h=$(shasum -a 256 2>/dev/null <"$fl_temp"); fi
-if [ -z "$fl_want" ] && [ -f "$fl_temp.sum" ]; then read -r fl_want <"$fl_temp.sum"; fi
 h=${h%% *}
 say "digest ${h:-none}"
 if [ -z "$h" ] || [ "$h" != "$fl_want" ]; then exit 93; fi

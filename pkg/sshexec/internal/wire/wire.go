@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Bootstrap runs on the node. It has no single quote, no newline and no
@@ -78,19 +81,19 @@ func (l Line) String() string {
 		if login {
 			boot = "'" + LoginBootstrap + "' sh " + l.Nonce
 		}
-		sb.WriteString("exec " + Quote(append(l.exe(), flags...)))
+		sb.WriteString("exec " + words.Quote(append(l.exe(), flags...)...))
 		if l.Password {
 			sb.WriteString(" -S -p '" + l.Prompt() + "'")
 		} else {
 			sb.WriteString(" -n")
 		}
-		sb.WriteString(" -u " + Quote([]string{l.User}) + " -- /bin/sh -c " + boot)
+		sb.WriteString(" -u " + words.Quote(l.User) + " -- /bin/sh -c " + boot)
 		return sb.String()
 	case "su":
 		// -s: root's own shell may be csh or a menu.
-		words := append([]string{"/bin/sh", "-c", Asking, "sh", l.Nonce}, append(l.exe(), l.Flags...)...)
-		words = append(words, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
-		return "exec " + Quote(words)
+		argv := append([]string{"/bin/sh", "-c", Asking, "sh", l.Nonce}, append(l.exe(), l.Flags...)...)
+		argv = append(argv, "-s", "/bin/sh", "-c", "exec /bin/sh -c "+boot, l.User)
+		return "exec " + words.Quote(argv...)
 	default:
 		return "exec /bin/sh -c " + boot
 	}
@@ -98,8 +101,8 @@ func (l Line) String() string {
 
 // exe is the words of Exe, which may be a program with arguments ("sudo su -").
 func (l Line) exe() []string {
-	if words, err := Split(l.Exe); err == nil && len(words) > 0 {
-		return words
+	if exe, err := words.Fields(l.Exe); err == nil && len(exe) > 0 {
+		return exe
 	}
 	return []string{l.Method}
 }
@@ -145,6 +148,11 @@ func (l Line) sudoFlags() (flags []string, login bool) {
 // process id follows.
 func MarkPrefix(nonce string) string { return "fleetd-" + nonce + " " }
 
+func isName(s string) bool {
+	name := func(c byte) bool { return c == '_' || text.Letter(c) || text.Digit(c) }
+	return text.All(s, name) && !text.Digit(s[0])
+}
+
 // A Program is what the shell evaluates.
 type Program struct {
 	Env    map[string]string
@@ -182,7 +190,7 @@ func (p Program) text() (string, error) {
 		if strings.Contains(p.Env[k], "\x00") {
 			return "", fmt.Errorf("value of environment variable %s holds a NUL byte", k)
 		}
-		sb.WriteString("export " + k + "=" + quoteAlways(p.Env[k]) + ";")
+		sb.WriteString("export " + k + "=" + words.QuoteAlways(p.Env[k]) + ";")
 	}
 	if p.Argv != nil {
 		for _, a := range p.Argv {
@@ -190,7 +198,7 @@ func (p Program) text() (string, error) {
 				return "", fmt.Errorf("argument %q holds a NUL byte", a)
 			}
 		}
-		sb.WriteString("exec " + Quote(p.Argv))
+		sb.WriteString("exec " + words.Quote(p.Argv...))
 		return sb.String(), nil
 	}
 	if strings.Contains(p.Script, "\x00") {
