@@ -52,7 +52,10 @@ func TestEndToEnd(t *testing.T) {
 }
 
 // planWritesNothing makes a plan and looks for anything that it wrote.
-func planWritesNothing(t *testing.T, b *bastion) {
+// writesNothing calls a verb of which neither a node nor the API server may have
+// anything left.
+func writesNothing(t *testing.T, b *bastion, verb string, call func()) {
+	t.Helper()
 	// Let what boot left behind settle: only files newer than the mark count.
 	for i := range b.Nodes.Nodes() {
 		b.on(i+1, "touch /run/mark; sleep 1.1")
@@ -61,26 +64,13 @@ func planWritesNothing(t *testing.T, b *bastion) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := b.want(2, []string{
-		"install kernel-ml-6.1.",
-		"linuxDataplane", "Iptables → BPF",
-		"kubernetes-services-endpoint",
-		"kube-proxy",
-		"DSR",
-		"tcp_connect",
-	}, "plan", "inventory.yaml", "--out", "change.plan")
+	call()
 	for i := range b.Nodes.Nodes() {
-		n := b.Nodes.Node(i + 1)
-		for _, text := range []string{n.Name, n.Kernels.Base + " → " + n.Kernels.ML} {
-			if !strings.Contains(r.stdout, text) {
-				t.Errorf("the plan does not say %q", text)
-			}
-		}
 		// sshd's and the journal's own traces of a login are no doing of fleetd's,
 		// and rpm maps a shared-memory file to read its database.
 		out := b.on(i+1, "find / -xdev -newer /run/mark -type f -not -path '/var/log/*' -not -path '/var/lib/systemd/*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -name rpmdb.sqlite-shm")
 		if out != "" {
-			t.Errorf("plan wrote on %s:\n%s", n.Name, out)
+			t.Errorf("%s wrote on %s:\n%s", verb, b.Nodes.Node(i+1).Name, out)
 		}
 	}
 	after, err := b.ControlPlane.Writes(controlplane.AdminUser)
@@ -88,9 +78,36 @@ func planWritesNothing(t *testing.T, b *bastion) {
 		t.Fatal(err)
 	}
 	if len(after) != len(before) {
-		t.Errorf("plan wrote to the API server: %+v", after[len(before):])
+		t.Errorf("%s wrote to the API server: %+v", verb, after[len(before):])
 	}
+}
 
+func planWritesNothing(t *testing.T, b *bastion) {
+	var r result
+	writesNothing(t, b, "plan", func() { r = plans(b) })
+	for i := range b.Nodes.Nodes() {
+		n := b.Nodes.Node(i + 1)
+		for _, text := range []string{n.Name, n.Kernels.Base + " → " + n.Kernels.ML} {
+			if !strings.Contains(r.stdout, text) {
+				t.Errorf("the plan does not say %q", text)
+			}
+		}
+	}
+	samePlanAgain(t, b)
+}
+
+func plans(b *bastion) result {
+	return b.want(2, []string{
+		"install kernel-ml-6.1.",
+		"linuxDataplane", "Iptables → BPF",
+		"kubernetes-services-endpoint",
+		"kube-proxy",
+		"DSR",
+		"tcp_connect",
+	}, "plan", "inventory.yaml", "--out", "change.plan")
+}
+
+func samePlanAgain(t *testing.T, b *bastion) {
 	raw, err := os.ReadFile(filepath.Join(b.Dir, "change.plan"))
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +360,9 @@ func stalePlan(t *testing.T, b *bastion) {
 }
 
 func complianceReport(t *testing.T, b *bastion) {
-	b.want(0, []string{"Compliant: 4 compliant"}, "compliance", "inventory.yaml", "-e", "kernel_minimum=5.10")
+	writesNothing(t, b, "compliance", func() {
+		b.want(0, []string{"Compliant: 4 compliant"}, "compliance", "inventory.yaml", "-e", "kernel_minimum=5.10")
+	})
 	b.want(2, []string{"kernel-minimum", "should be >= 6.6"}, "compliance", "inventory.yaml", "-e", "kernel_minimum=6.6")
 	object, err := bpf.Lookup(bpf.TCPConnect)
 	if err != nil {
@@ -359,7 +378,7 @@ func complianceReport(t *testing.T, b *bastion) {
 	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
 		t.Fatal(err)
 	}
-	if report.Schema != "fleetd.io/compliance/v1" || report.Status != "drift" || len(report.Hosts) != 4 {
+	if report.Schema != "fleetd.io/compliance/v2" || report.Status != "drift" || len(report.Hosts) != 4 {
 		t.Errorf("report %+v", report)
 	}
 	shipAgain(t, b)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ type fleetFlags struct {
 	state          string
 	forks          int
 	output         string
+	outputs        []string // those that there are; nil are text and json
 	askPass        bool
 	askBecomePass  bool
 	askVaultPass   bool
@@ -93,10 +95,24 @@ func (f *fleetFlags) addOutput(c *cobra.Command) {
 	c.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 
+// reports are the forms of a report.
+var reports = []string{"text", "json", "junit", "sarif", "prometheus", "markdown", "html"}
+
+func (f *fleetFlags) addReport(c *cobra.Command) {
+	f.outputs = reports
+	c.Flags().StringVarP(&f.output, "output", "o", "text", strings.Join(reports, ", "))
+}
+
 // check is what can be said of the flags before anything is read.
 func (f *fleetFlags) check() error {
-	if f.output != "" && f.output != "text" && f.output != "json" {
-		return fmt.Errorf("-o %s: the output is text or json", f.output)
+	if outputs := f.outputs; f.output != "" {
+		if outputs == nil {
+			outputs = []string{"text", "json"}
+		}
+		if !slices.Contains(outputs, f.output) {
+			last := len(outputs) - 1
+			return fmt.Errorf("-o %s: the output is %s or %s", f.output, strings.Join(outputs[:last], ", "), outputs[last])
+		}
 	}
 	if f.forks < 0 {
 		return fmt.Errorf("--forks %d: give a number from 1", f.forks)

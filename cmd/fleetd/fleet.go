@@ -135,6 +135,11 @@ type planned struct {
 // openFleet reads the inventory and the playbook and checks all of it. It
 // talks to nobody.
 func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, error) {
+	return openFleetFor(c, f, sources, func(*inventory.Inventory, []string) ([]string, error) { return nil, nil })
+}
+
+// openFleetFor is openFleet, and hosts that are looked at beside those of the playbook.
+func openFleetFor(c *cobra.Command, f *fleetFlags, sources []string, more func(inv *inventory.Inventory, sources []string) ([]string, error)) (*planned, error) {
 	if err := errors.Join(f.check(), f.keepable()); err != nil {
 		return nil, err
 	}
@@ -154,7 +159,11 @@ func openFleet(c *cobra.Command, f *fleetFlags, sources []string) (*planned, err
 	if err != nil {
 		return nil, err
 	}
-	hosts := hostsOf(desired)
+	others, err := more(inv, sources)
+	if err != nil {
+		return nil, err
+	}
+	hosts := hostsOf(desired, others)
 	var beside []string
 	if asksNodes(desired) {
 		beside = slices.DeleteFunc(slices.Clone(inv.Hosts()), func(h string) bool { return h == rollout.Localhost || slices.Contains(hosts, h) })
@@ -290,9 +299,9 @@ func compile(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory) (rollout
 	return d, pb.Files(), err
 }
 
-// hostsOf are the machines of the playbook, also those that tasks are delegated to:
-// all but this one.
-func hostsOf(d rollout.Desired) []string {
+// hostsOf are the machines of the playbook, also those that tasks are delegated to, and
+// others: all but this one.
+func hostsOf(d rollout.Desired, others []string) []string {
 	var out []string
 	seen := map[string]bool{rollout.Localhost: true}
 	add := func(h string) {
@@ -312,6 +321,9 @@ func hostsOf(d rollout.Desired) []string {
 				add(on)
 			}
 		}
+	}
+	for _, h := range others {
+		add(h)
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
@@ -24,12 +25,15 @@ type nodes struct {
 	// hanging is the node whose commands do not end, "" for none; each is told of
 	// by a file "hanging".
 	hanging atomic.Value
+	mu      sync.Mutex
+	// ran is what was run on a node, since somebody asked.
+	ran map[string][]string
 }
 
 // startNodes starts an SSH server for every node, and writes known_hosts and an
 // inventory of them into dir.
 func startNodes(dir string, flavours map[string]kerneltest.Flavour) (*nodes, error) {
-	n := &nodes{fleet: kerneltest.New(flavours), servers: map[string]*sshtest.Server{}, dir: dir}
+	n := &nodes{fleet: kerneltest.New(flavours), servers: map[string]*sshtest.Server{}, dir: dir, ran: map[string][]string{}}
 	var known strings.Builder
 	for host := range flavours {
 		n.fleet.Node(host).Behave(func(b *kerneltest.Behaviour) { b.BootTakes, b.YumTakes = 1, 1 })
@@ -74,6 +78,9 @@ func (n *nodes) close() {
 // on its way down or up drops the connection.
 func (n *nodes) answer(host string) func(*sshtest.Request) sshtest.Response {
 	return func(r *sshtest.Request) sshtest.Response {
+		n.mu.Lock()
+		n.ran[host] = append(n.ran[host], r.Script+strings.Join(r.Argv, " "))
+		n.mu.Unlock()
 		if n.hanging.Load() == host {
 			_ = os.WriteFile(filepath.Join(n.dir, "hanging"), nil, 0o600)
 			<-r.Context.Done()

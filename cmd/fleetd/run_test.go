@@ -46,7 +46,7 @@ func TestRunScript(t *testing.T) {
 			return mounts(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone,
+			"await": await, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
 		},
 	})
 }
@@ -123,6 +123,23 @@ func behave(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	})
+}
+
+// ran says that something was run on a node since it was asked last, and each time what
+// begins so: ran n1 '# read the facts'.
+func ran(ts *testscript.TestScript, _ bool, args []string) {
+	n := nodesOf(ts)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.ran[args[0]]) == 0 {
+		ts.Fatalf("nothing was run on %s", args[0])
+	}
+	for _, script := range n.ran[args[0]] {
+		if !strings.HasPrefix(script, args[1]) {
+			ts.Fatalf("on %s was run:\n%s", args[0], script)
+		}
+	}
+	n.ran[args[0]] = nil
 }
 
 // swap gives two nodes each other's address in the inventory.

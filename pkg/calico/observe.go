@@ -10,10 +10,10 @@ import (
 
 // Observers returns the observers of localhost's sections: "calico", the cluster,
 // "calico_api", from where the API server answers, and "calico_services", which
-// Services can be asked for. With a nil client the
-// observation is the error that no cluster is configured.
+// Services can be asked for; and of "felix", what a host shows of its Felix. With a
+// nil client the observation of the cluster is the error that none is configured.
 func Observers(d Deps) []rollout.Observer {
-	return []rollout.Observer{&clusterObserver{d.Client}, reachObserver{d}, servicesObserver{d}}
+	return []rollout.Observer{&clusterObserver{d.Client}, reachObserver{d}, servicesObserver{d}, felixObserver{d}}
 }
 
 type clusterObserver struct{ client *cluster.Client }

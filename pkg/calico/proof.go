@@ -51,19 +51,19 @@ func felixEnv() map[string]string {
 // programs were named calico_from_….
 type felixState struct {
 	// Process is Felix's process ID and start time; "" if it does not run.
-	Process string
+	Process string `json:"process"`
 	// Maps counts the BPF maps that the process holds open. What is pinned or
 	// attached may be from before; these are of this process alone.
-	Maps int
+	Maps int `json:"maps"`
 	// Pinned are the maps of Services in the BPF file system.
-	Pinned []string
+	Pinned []string `json:"pinned,omitempty"`
 	// Attached are the host's interfaces with Calico's program on them. Those of
 	// pods do not count: there may be none.
-	Attached []string
+	Attached []string `json:"attached,omitempty"`
 	// NoTC is set where tc is missing, which shows what tc has attached.
-	NoTC bool
+	NoTC bool `json:"no_tc,omitempty"`
 	// Log is the last line of Felix's log about the mode.
-	Log string
+	Log string `json:"log,omitempty"`
 }
 
 // parseFelix reads what the script printed. What it does not know it leaves

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -112,12 +113,17 @@ func fleet(t *testing.T, args rollout.Args, kernels map[string]kernel, tasks []s
 	return rollout.Desired{Plays: []rollout.Play{play, play}}, obs // every host stands in two plays, and once in the report
 }
 
-func TestCheck(t *testing.T) {
+// check holds a fleet against what the playbook wants alone.
+func check(d rollout.Desired, obs map[string]rollout.Observation) Report {
+	return Evaluate(&Policies{playbook: true}, Fleet{Desired: d, Modules: modules, Observed: obs}, time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC))
+}
+
+func TestDeclared(t *testing.T) {
 	d, obs := fleet(t, rollout.Args{"version": 6, "minimum": 5},
 		map[string]kernel{"good": {6, 6}, "old": {5, 5}, "ancient": {3, 3}, "split": {6, 5}},
 		[]string{"drain", "judge", "boot", "default"}, "good", "old", "ancient", "split", "down")
 	d.Plays = d.Plays[:1]
-	r := Check(d, obs, modules)
+	r := check(d, obs)
 	got := map[string]string{}
 	for _, h := range r.Hosts {
 		s := string(h.Status) + ":"
@@ -146,46 +152,38 @@ func TestCheck(t *testing.T) {
 // TestReport holds the form of the report that other programs read.
 func TestReport(t *testing.T) {
 	d, obs := fleet(t, rollout.Args{"version": 6, "minimum": 5}, map[string]kernel{"a": {3, 3}}, []string{"boot"}, "a")
-	r := Check(d, obs, modules)
+	r := check(d, obs)
 	raw, err := json.Marshal(r.Hosts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `[{"name":"a","status":"drift","findings":[` +
-		`{"rule":"running","status":"drift","text":"would boot 6","fields":[{"name":"running","is":"3","want":"6"}]},` +
-		`{"rule":"running","status":"compliant","text":"runs 6"}]}]`
+		`{"policy":"playbook","rule":"running","status":"drift","text":"would boot 6","fields":[{"name":"running","is":"3","want":"6"}]},` +
+		`{"policy":"playbook","rule":"running","status":"compliant","text":"runs 6"}]}]`
 	if d := cmp.Diff(want, string(raw)); d != "" {
 		t.Error(d)
 	}
 }
 
-func TestCheckStatus(t *testing.T) {
+func TestDeclaredStatus(t *testing.T) {
 	args := rollout.Args{"version": 6, "minimum": 5}
 	runs6 := map[string]kernel{"a": {6, 6}}
-	check := func(args rollout.Args, kernels map[string]kernel, hosts ...string) Report {
+	with := func(args rollout.Args, kernels map[string]kernel, hosts ...string) Report {
 		d, obs := fleet(t, args, kernels, []string{"judge", "boot"}, hosts...)
-		return Check(d, obs, modules)
+		return check(d, obs)
 	}
-	if r := check(args, runs6, "a"); r.Status != Compliant || len(r.Hosts) != 1 || len(r.Hosts[0].Findings) != 4 {
+	if r := with(args, runs6, "a"); r.Status != Compliant || len(r.Hosts) != 1 || len(r.Hosts[0].Findings) != 4 {
 		t.Errorf("%+v", r)
 	}
-	if r := check(args, runs6, "a", "down"); r.Status != Unknown {
+	if r := with(args, runs6, "a", "down"); r.Status != Unknown {
 		t.Errorf("one host is down: %s", r.Status)
 	}
 	// Diff cannot say how to mend it; what was found stands.
-	r := check(rollout.Args{"version": 0, "minimum": 7}, runs6, "a")
+	r := with(rollout.Args{"version": 0, "minimum": 7}, runs6, "a")
 	if h := r.Hosts[0]; h.Problem == nil || r.Status != Drift || len(h.Findings) != 1 {
 		t.Errorf("no such version: %+v", r)
 	}
-	if r := check(rollout.Args{"version": 6, "minimum": "what?"}, runs6, "a"); r.Hosts[0].Problem == nil || len(r.Hosts[0].Findings) != 0 {
+	if r := with(rollout.Args{"version": 6, "minimum": "what?"}, runs6, "a"); r.Hosts[0].Problem == nil || len(r.Hosts[0].Findings) != 0 {
 		t.Error("a minimum that is no version passed")
-	}
-}
-
-func TestHasPolicy(t *testing.T) {
-	with, _ := fleet(t, nil, nil, []string{"drain", "boot"}, "a")
-	without, _ := fleet(t, nil, nil, []string{"drain", "not a module"}, "a")
-	if !HasPolicy(with, modules) || HasPolicy(without, modules) {
-		t.Error("HasPolicy")
 	}
 }

@@ -14,9 +14,23 @@ import (
 // by section, every section once per host. It only reads. A host of which any
 // section could not be read has a Problem in its observation.
 func Observe(ctx context.Context, d rollout.Desired, modules map[string]rollout.Module, observers []rollout.Observer) (map[string]rollout.Observation, error) {
+	return ObserveAlso(ctx, d, modules, nil, observers)
+}
+
+// ObserveAlso is Observe of a playbook and of more, by section and host the keys.
+func ObserveAlso(ctx context.Context, d rollout.Desired, modules map[string]rollout.Module, also map[string]map[string][]string, observers []rollout.Observer) (map[string]rollout.Observation, error) {
 	wanted, err := reads(d, modules, observers)
 	if err != nil {
 		return nil, err
+	}
+	for section, hosts := range also {
+		known, ok := wanted[section]
+		if !ok {
+			return nil, fmt.Errorf("nobody observes section %q", section)
+		}
+		for host, keys := range hosts {
+			known[host] = slices.Compact(slices.Sorted(slices.Values(slices.Concat(known[host], keys))))
+		}
 	}
 	return observe(ctx, wanted, observers)
 }

@@ -55,7 +55,37 @@ var migrations = []string{
 		run  TEXT PRIMARY KEY,
 		body BLOB NOT NULL -- rollout.Snapshot as JSON, compressed
 	) STRICT;`,
+
+	// What compliance found, and when.
+	`CREATE TABLE looks (
+		id     INTEGER PRIMARY KEY AUTOINCREMENT,
+		name   TEXT    NOT NULL UNIQUE,
+		fleet  TEXT    NOT NULL,
+		at     INTEGER NOT NULL, -- Unix nanoseconds
+		title  TEXT    NOT NULL,
+		status TEXT    NOT NULL,
+		hosts  INTEGER NOT NULL
+	) STRICT;
+	CREATE INDEX looks_of_fleet ON looks (fleet, id);
+	CREATE TABLE rulings (
+		fleet  TEXT    NOT NULL,
+		host   TEXT    NOT NULL,
+		policy TEXT    NOT NULL,
+		rule   TEXT    NOT NULL,
+		look   INTEGER NOT NULL, -- the first that said so; it holds until the next of the same key
+		status TEXT    NOT NULL, -- '' = nobody asks any more
+		since  INTEGER NOT NULL, -- Unix nanoseconds of the first look with this status
+		text   TEXT    NOT NULL,
+		PRIMARY KEY (fleet, host, policy, rule, look)
+	) STRICT, WITHOUT ROWID;`,
 }
+
+// runsSchema is the first schema whose table of runs is today's, looksSchema the first
+// with looks.
+const (
+	runsSchema  = 2
+	looksSchema = 3
+)
 
 var errNewer = hint(errors.New("it was written by a newer fleetd"), "use that one, or another --state")
 
@@ -119,7 +149,7 @@ func version(ctx context.Context, q queryer) (v int, err error) {
 // brought up to date.
 func readable(ctx context.Context, q queryer) (string, error) {
 	v, err := version(ctx, q)
-	if err != nil || v == len(migrations) {
+	if err != nil || v >= runsSchema {
 		return "runs", err
 	}
 	var tables int

@@ -21,7 +21,7 @@ func onNew(change func(look int) string) func(string, int) string {
 	}
 }
 
-func without(what string) func(int) string {
+func healthyWithout(what string) func(int) string {
 	return func(int) string { return strings.Replace(kerneltest.Healthy, what+"\n", "", 1) }
 }
 
@@ -40,7 +40,7 @@ func TestHealth(t *testing.T) {
 		why    string // "" = the kernel is taken
 	}{
 		{"as before", also(""), nil, ""},
-		{"what failed before works", without("failed cloud-final.service"), nil, ""},
+		{"what failed before works", healthyWithout("failed cloud-final.service"), nil, ""},
 		{"a unit fails", also("failed iscsid.service"), nil, "unit iscsid.service has failed"},
 		{"a unit fails, which is allowed", also("failed iscsid.service"), rollout.Args{"ignore_units": []any{"iscsi*"}}, ""},
 		{"a unit is slow", func(look int) string {
@@ -56,10 +56,10 @@ func TestHealth(t *testing.T) {
 			}
 			return kerneltest.Healthy + "failed iscsid.service\n"
 		}, nil, ""},
-		{"a card is gone", without("link eth0"), nil, "network interface eth0 is not up"},
-		{"an address is gone", without("address eth0 10.0.0.5/24"), nil, "address eth0 10.0.0.5/24 is missing"},
-		{"the default route is gone", without("route default via 10.0.0.1 dev eth0"), nil, `route "default via 10.0.0.1 dev eth0" is missing`},
-		{"the runtime is gone", without("service containerd.service 611"), nil, "containerd.service is not active"},
+		{"a card is gone", healthyWithout("link eth0"), nil, "network interface eth0 is not up"},
+		{"an address is gone", healthyWithout("address eth0 10.0.0.5/24"), nil, "address eth0 10.0.0.5/24 is missing"},
+		{"the default route is gone", healthyWithout("route default via 10.0.0.1 dev eth0"), nil, `route "default via 10.0.0.1 dev eth0" is missing`},
+		{"the runtime is gone", healthyWithout("service containerd.service 611"), nil, "containerd.service is not active"},
 		{"the kubelet crashes over and over", func(look int) string {
 			return strings.Replace(kerneltest.Healthy, "812", fmt.Sprint(1000+look), 1)
 		}, nil, "restarted over and over"},

@@ -74,6 +74,9 @@ func (m trialBoot) Judge(host string, state rollout.State, args rollout.Args) ([
 		found.Text = change.Summary
 		if change.Action.Writes() {
 			found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields
+			if change.Fields[0].Name == runningField {
+				found.Fields = change.Fields[:1] // not how it would be tried
+			}
 		}
 		return []rollout.Finding{found}, nil
 	case !errors.As(err, new(*rollout.Problem)):

@@ -84,7 +84,41 @@ type Facts struct {
 	// Texts are the contents of small files, of those that read keys text=<path>
 	// asked for, by path.
 	Texts map[string][]byte `json:"texts,omitempty"`
+	// Upkeep is what the read key upkeep asked for.
+	Upkeep *Upkeep `json:"upkeep,omitempty"`
 }
+
+// Upkeep is how a node is looked after.
+type Upkeep struct {
+	// Uptime is in seconds, as the kernel counts them (/proc/uptime).
+	Uptime int64 `json:"uptime"`
+	// BootTime is when the kernel started by the node's clock, in Unix seconds
+	// (/proc/stat).
+	BootTime int64 `json:"boot_time"`
+	// Modules are the kernel modules that are loaded (/proc/modules).
+	Modules []string `json:"modules,omitempty"`
+	// Packages are the installed kernels, and the packages of which an update is in
+	// force only after a reboot.
+	Packages []DatedPackage `json:"packages,omitempty"`
+}
+
+// DatedPackage is an installed package, where it comes from and since when. Times are
+// in Unix seconds.
+type DatedPackage struct {
+	Name string `json:"name"`
+	// EVR is as in Package.
+	EVR  string `json:"evr"`
+	Arch string `json:"arch"`
+	// Vendor is who built it, as the package says ("The ELRepo Project",
+	// "Rocky Enterprise Software Foundation"); "" = it does not say.
+	Vendor string `json:"vendor,omitempty"`
+	// Built is by the clock of whoever built it, Installed by the node's.
+	Built     int64 `json:"built,omitempty"`
+	Installed int64 `json:"installed,omitempty"`
+}
+
+// Release is what `uname -r` says under a kernel of this package.
+func (p DatedPackage) Release() string { return Package{p.Name, p.EVR, p.Arch}.Release() }
 
 // OS is /etc/os-release.
 type OS struct {

@@ -9,8 +9,8 @@
 # The nonce is new each time, so no output can forge a marker. A tool that is
 # missing makes a section that ends with 127, never a script that stops.
 # Arguments are read keys: package=NAME@REPO, install=PACKAGE@REPO, file=PATH, text=PATH;
-# "unstaged", which asks the repositories also where packages are staged; and "brief",
-# which leaves all out that has nothing to do with packages. Plain
+# "unstaged", which asks the repositories also where packages are staged; "upkeep"; and
+# "brief", which leaves all out that has nothing to do with packages. Plain
 # POSIX shell: EL7 has bash 4.2 as sh, others dash or busybox. It only reads, and
 # starts as few processes as it can: three hundred busy nodes run it at the same
 # time.
@@ -308,6 +308,15 @@ text() { # text PATH
 	[ -f "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 32768 ] && hex <"$1"
 }
 
+# Kernels, and the packages of which an update is in force only after a reboot:
+# those of dnf's needs-restarting.
+dated_packages() {
+	set --
+	for k in kernel kernel-lt kernel-ml kernel-rt kernel-uek; do set -- "$@" "$k" "$k-core"; done
+	limited 60 rpm -q --qf '%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH} %{INSTALLTIME} %{BUILDTIME} %{VENDOR}\n' \
+		"$@" glibc linux-firmware systemd dbus dbus-broker dbus-daemon microcode_ctl
+}
+
 kernels= brief= unstaged= from_stage= offline=
 staged_says=$(staged </dev/null 2>/dev/null)
 for key in "$@"; do
@@ -404,6 +413,12 @@ for key in "$@"; do
 		emit "repo-missing-keys ${k##*@}" missing_keys "${k##*@}"
 		;;
 	install=*@*) k=${key#install=}; emit "install $k" would_install "${k%@*}" "${k##*@}" ;;
+	upkeep)
+		emit uptime line /proc/uptime
+		emit boot-time grep -s ^btime /proc/stat
+		emit loaded-modules cut -d' ' -f1 /proc/modules
+		emit dated-packages dated_packages
+		;;
 	file=*) emit "file ${key#file=}" file "${key#file=}" ;;
 	text=*) emit "text ${key#text=}" text "${key#text=}" ;;
 	esac

@@ -206,6 +206,9 @@ func PackageKey(name, repo string) string { return "package=" + name + "@" + rep
 // package, with the version behind its name or without.
 func InstallKey(pkg, repo string) string { return "install=" + pkg + "@" + repo }
 
+// UpkeepKey is the read key for Facts.Upkeep.
+const UpkeepKey = "upkeep"
+
 // UnstagedKey is the read key that has the repositories asked also where the packages
 // are staged.
 const UnstagedKey = "unstaged"
@@ -229,7 +232,7 @@ func checkKeys(host string, keys []string) error {
 }
 
 func checkKey(k string) error {
-	if k == MachineKey || k == UnstagedKey {
+	if k == MachineKey || k == UnstagedKey || k == UpkeepKey {
 		return nil
 	}
 	kind, arg, _ := strings.Cut(k, "=")
@@ -249,7 +252,7 @@ func checkKey(k string) error {
 		}
 		return fmt.Errorf("read key %q is not %s=<name>@<repo>", k, kind)
 	}
-	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>, text=<path>", k)
+	return fmt.Errorf("read key %q is none of package=<name>@<repo>, install=<package>@<repo>, file=<path>, text=<path>, upkeep", k)
 }
 
 // isWord tells a name that is safe as an unquoted word, a glob's letters and an

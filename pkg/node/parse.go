@@ -59,6 +59,7 @@ func Parse(output []byte) (Facts, error) {
 	f.Panic = number(sections.line("panic"))
 	parseRepos(sections, &f)
 	parseFiles(sections, &f)
+	f.Upkeep = parseUpkeep(sections)
 	return f, nil
 }
 

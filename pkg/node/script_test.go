@@ -49,6 +49,7 @@ func TestScript(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bin, tmp := t.TempDir(), t.TempDir()
 			tool(t, bin, "rpm", `[ "$1" = -q ] || exit 9
+case $* in *VENDOR*) echo "glibc 0 2.28 251.el8 x86_64 1690000000 1680000000 Rocky Enterprise Software Foundation"; echo "kernel-ml 0 6.1.4 1.el7.elrepo x86_64 1 2 (none)"; exit 9;; esac
 for a in "$@"; do case $a in kernel-ml) echo "kernel-ml 0 6.1.4 1.el7.elrepo x86_64";; kernel*) echo "package $a is not installed";; esac; done; exit 23`)
 			tool(t, bin, "yum", `cat; echo "$@" > `+tmp+`/asked
 for a in "$@"; do case $a in --setopt=cachedir=*) touch "${a#--setopt=cachedir=}/metadata";; esac; done
@@ -59,7 +60,7 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 			if err := os.WriteFile(file, []byte("hello\n"), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			keys := []string{"", PackageKey("kernel-ml", "elrepo-kernel"), FileKey(file), FileKey(tmp), FileKey("/nonexistent")}
+			keys := []string{"", PackageKey("kernel-ml", "elrepo-kernel"), FileKey(file), FileKey(tmp), FileKey("/nonexistent"), UpkeepKey}
 			f := runScript(t, shell, bin, tmp, programFor(keys))
 
 			if f.Running != strings.TrimSpace(string(release)) || f.BootID != strings.TrimSpace(string(bootID)) || f.Arch == "" {
@@ -67,6 +68,14 @@ echo "Available Packages"; echo "kernel-ml.x86_64   6.1.4-1.el7.elrepo"; echo " 
 			}
 			if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 0 && f.MachineID != strings.TrimSpace(string(id)) {
 				t.Errorf("machine-id %q, want %s", f.MachineID, id)
+			}
+			if u := f.Upkeep; u == nil || u.Uptime <= 0 || u.BootTime <= 0 {
+				t.Errorf("upkeep %+v", u)
+			} else if diff := cmp.Diff([]DatedPackage{
+				{Name: "glibc", EVR: "2.28-251.el8", Arch: "x86_64", Vendor: "Rocky Enterprise Software Foundation", Installed: 1690000000, Built: 1680000000},
+				{Name: "kernel-ml", EVR: "6.1.4-1.el7.elrepo", Arch: "x86_64", Installed: 1, Built: 2},
+			}, u.Packages); diff != "" {
+				t.Errorf("dated packages (-want +got):\n%s", diff)
 			}
 			ml := []Package{{Name: "kernel-ml", EVR: "6.1.4-1.el7.elrepo", Arch: "x86_64"}}
 			if diff := cmp.Diff(ml, f.Installed); diff != "" {

@@ -1,6 +1,7 @@
 package sshexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,13 +150,7 @@ func (p *Pool) connect(ctx context.Context, t Target, via *conn) (net.Conn, erro
 		return startProxyCommand(t)
 	default:
 		var d net.Dialer
-		network := "tcp"
-		switch t.AddressFamily {
-		case "inet":
-			network = "tcp4"
-		case "inet6":
-			network = "tcp6"
-		}
+		network := cmp.Or(map[string]string{"inet": "tcp4", "inet6": "tcp6"}[t.AddressFamily], "tcp")
 		return d.DialContext(ctx, network, t.HostPort())
 	}
 }

@@ -98,7 +98,7 @@ func (h *handshake) fault(ctx context.Context, proxy *proxyConn, err error) erro
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	err = h.explain(ctx, proxy, err)
-	if f, ok := errors.AsType[*Error](err); ok && h.login.Gave() && f.retry != retryNever {
+	if f, ok := errors.AsType[*Error](err); ok && h.login.Outcome().Gave && f.retry != retryNever {
 		once := *f
 		once.retry = retryNever
 		if once.Hint == "" {
@@ -118,8 +118,8 @@ func (h *handshake) explain(ctx context.Context, proxy *proxyConn, err error) er
 		return keyRefused(h.keyErr)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case h.login.Err() != nil:
-		return loginFault(t, h.login.Err())
+	case h.login.Outcome().Err != nil:
+		return loginFault(t, h.login.Outcome().Err)
 	case errors.Is(context.Cause(h.deadline.ctx), errConnectTimeout):
 		f := &Error{Kind: KindTimeout, Op: "connect", retry: retryTimeout,
 			Err: fmt.Errorf("%s accepts connections, but sshd does not answer within %v", t.HostPort(), t.connectTimeout())}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,22 +18,25 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
 )
 
-// noDeadline answers net.Conn's deadline methods for streams that have none.
-// x/crypto's SSH client does not call them.
-type noDeadline struct{}
+// A remote is the far end, "host:port", of a stream that has no deadlines. x/crypto's
+// SSH client does not set them.
+type remote string
 
-func (noDeadline) SetDeadline(time.Time) error      { return os.ErrNoDeadline }
-func (noDeadline) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
-func (noDeadline) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+func (remote) Network() string                  { return "tcp" }
+func (r remote) String() string                 { return string(r) }
+func (r remote) RemoteAddr() net.Addr           { return r }
+func (remote) LocalAddr() net.Addr              { return remote("127.0.0.1:0") }
+func (remote) SetDeadline(time.Time) error      { return os.ErrNoDeadline }
+func (remote) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
+func (remote) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
 // A proxyConn is a ProxyCommand whose standard input and output are the
 // connection.
 type proxyConn struct {
-	noDeadline
+	remote
 	io.Reader
 	io.WriteCloser
 	cmd    *exec.Cmd
-	addr   string
 	once   sync.Once
 	stderr *capture
 	// established: the handshake over it is done.
@@ -55,7 +59,7 @@ func startProxyCommand(t Target) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, addr: t.HostPort(), stderr: newCapture(4096)}
+	c := &proxyConn{Reader: out, WriteCloser: in, cmd: cmd, remote: remote(t.HostPort()), stderr: newCapture(4096)}
 	cmd.Stderr = c.stderr
 	// A grandchild that keeps standard error open must not keep Wait.
 	cmd.WaitDelay = time.Second
@@ -89,46 +93,17 @@ func (c *proxyConn) said() string {
 	return Printable(strings.ReplaceAll(string(bytes.TrimSpace(b)), "\n", "; "))
 }
 
-func (c *proxyConn) LocalAddr() net.Addr  { return tunnelAddr("127.0.0.1:0") }
-func (c *proxyConn) RemoteAddr() net.Addr { return tunnelAddr(c.addr) }
-
 // Expand replaces the percent tokens that OpenSSH has for ProxyCommand.
-func (t Target) Expand(s string) (string, error) {
-	var sb strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			sb.WriteByte(s[i])
-			continue
-		}
-		i++
-		if i == len(s) {
-			return "", fmt.Errorf("%q ends in a single %%", s)
-		}
-		switch s[i] {
-		case '%':
-			sb.WriteByte('%')
-		case 'h':
-			sb.WriteString(t.host())
-		case 'n':
-			sb.WriteString(t.host())
-		case 'p':
-			sb.WriteString(strconv.Itoa(t.port()))
-		case 'r':
-			sb.WriteString(t.user())
-		case 'u':
-			if account.Name() == "" {
-				return "", fmt.Errorf("%%u in %q: the local user has no name", s)
-			}
-			sb.WriteString(account.Name())
-		case 'd':
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return "", err
-			}
-			sb.WriteString(home)
-		default:
-			return "", fmt.Errorf("token %%%c in %q is not supported", s[i], s)
-		}
+func (t Target) Expand(s string) (out string, err error) {
+	home, _ := os.UserHomeDir()
+	values := map[string]string{
+		"%%": "%", "%h": t.host(), "%n": t.host(), "%p": strconv.Itoa(t.port()), "%r": t.user(), "%u": account.Name(), "%d": home,
 	}
-	return sb.String(), nil
+	out = regexp.MustCompile(`(?s)%.?`).ReplaceAllStringFunc(s, func(token string) string {
+		if values[token] == "" {
+			err = fmt.Errorf("token %s in %q is not supported, or nothing is known for it", token, s)
+		}
+		return values[token]
+	})
+	return out, err
 }

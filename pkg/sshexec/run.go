@@ -9,7 +9,19 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
+
+// QuoteArgv quotes argv for a POSIX shell: see [words.Quote]. NUL bytes, which no argv
+// can hold, are kept as they are; Run refuses them.
+func QuoteArgv(argv []string) string { return words.Quote(argv...) }
+
+// Printable makes text of a node safe to print on a terminal: see [text.Printable].
+func Printable(s string) string { return text.Printable(s) }
+
+// BootIDFile is where Linux tells the ID of the boot, new at each.
+const BootIDFile = "/proc/sys/kernel/random/boot_id"
 
 // A Command is what to run. Exactly one of Argv and Script is set.
 type Command struct {
@@ -184,7 +196,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	// sshd, PAM and sudo may take their time, but not for ever.
 	startCtx, cancelStart := ctx, context.CancelFunc(func() {})
 	if r.cmd.Timeout > 0 {
-		startCtx, cancelStart = context.WithTimeoutCause(ctx, r.cmd.Timeout+startBound, &commandTimeout{r.cmd.Timeout + startBound})
+		startCtx, cancelStart = context.WithTimeoutCause(ctx, r.cmd.Timeout+startBound, timedOut(r.cmd.Timeout+startBound))
 	}
 	s, err := c.begin(startCtx, launch{
 		target: r.target, become: r.cmd.Become, program: program, input: r.cmd.Stdin != nil, stderr: r.errOut, harmless: r.cmd.Harmless,
@@ -195,13 +207,13 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 			r.kill(startCtx, s)
 			s.close()
 		}
-		return r.ended(startCtx, err)
+		return err
 	}
 	defer s.close()
 	r.started = time.Now()
 	if r.cmd.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.cmd.Timeout, &commandTimeout{r.cmd.Timeout})
+		ctx, cancel = context.WithTimeoutCause(ctx, r.cmd.Timeout, timedOut(r.cmd.Timeout))
 		defer cancel()
 	}
 
@@ -220,7 +232,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	case <-c.life.Done():
 	case <-ctx.Done():
 		r.kill(ctx, s)
-		return r.ended(ctx, context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 	r.drain(ctx, s, outDone)
 	switch {
@@ -230,7 +242,7 @@ func (r *runner) run(ctx context.Context, c *conn, program string) error {
 	case c.isDead():
 		return c.lostErr()
 	case ctx.Err() != nil:
-		return r.ended(ctx, context.Cause(ctx))
+		return context.Cause(ctx)
 	default:
 		select {
 		case <-c.life.Done():
@@ -302,27 +314,69 @@ func (r *runner) drain(ctx context.Context, s *session, outDone <-chan struct{})
 	}
 }
 
-// A commandTimeout is the cause of a context that Command.Timeout ended.
-type commandTimeout struct{ after time.Duration }
+// timedOut is the cause of a context that Command.Timeout ended.
+func timedOut(after time.Duration) error { return &Error{Kind: KindTimeout, Err: late(after)} }
 
-func (e *commandTimeout) Error() string { return fmt.Sprintf("it did not end within %v", e.after) }
+type late time.Duration
+
+func (d late) Error() string { return fmt.Sprintf("it did not end within %v", time.Duration(d)) }
 
 // Is makes errors.Is(err, context.DeadlineExceeded) true.
-func (e *commandTimeout) Is(target error) bool { return target == context.DeadlineExceeded }
+func (late) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // isLate tells that Command.Timeout has ended ctx.
 func isLate(ctx context.Context) bool {
-	_, late := errors.AsType[*commandTimeout](context.Cause(ctx))
-	return late
+	_, is := errors.AsType[late](context.Cause(ctx))
+	return is
 }
 
-// ended names the reason for which a run was stopped.
-func (r *runner) ended(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		return err
+// killGrace is the time between SIGTERM and SIGKILL.
+const killGrace = 3 * time.Second
+
+// kill ends the process group of a started command, whose context has ended, with the
+// privileges it has. SSH's own signal request would not do: OpenSSH before 7.9 (EL7) ignores
+// it, and it cannot signal what sudo started.
+func (r *runner) kill(ended context.Context, s *session) {
+	if s.pid <= 1 || r.cmd.Harmless && !isLate(ended) {
+		return
 	}
-	if e, ok := errors.AsType[*commandTimeout](context.Cause(ctx)); ok {
-		return &Error{Kind: KindTimeout, Err: e}
+	ctx, cancel := context.WithTimeout(r.pool.ctx, 10*time.Second+killGrace)
+	defer cancel()
+	program, err := wire.Program{
+		Env:    map[string]string{"fl_kill": fmt.Sprint(s.pid), "fl_grace": fmt.Sprint(int(killGrace / time.Second))},
+		Script: wire.KillScript,
+	}.Encode()
+	if err != nil {
+		return
 	}
-	return err
+	l := launch{target: r.target, become: r.cmd.Become, program: program, stderr: io.Discard, hurry: true}
+	killer, err := s.conn.begin(ctx, l)
+	if errors.Is(err, errNoRoom) {
+		// All sessions are taken, this one among them, or MaxSessions is 1: to
+		// wait for one would be to wait for what is to be killed.
+		l.target.spare, l.hurry = true, false
+		var c *conn
+		if c, _, err = r.pool.acquire(ctx, l.target); err == nil {
+			defer r.pool.release(c)
+			killer, err = c.begin(ctx, l)
+		}
+	}
+	if err != nil {
+		if killer != nil {
+			killer.close()
+		}
+		return
+	}
+	defer killer.close()
+	select {
+	case <-s.exited:
+		// It is gone; the killer only sleeps.
+	case <-killer.exited:
+		select {
+		case <-s.exited:
+		case <-time.After(time.Second):
+		}
+	case <-s.conn.life.Done():
+	case <-ctx.Done():
+	}
 }

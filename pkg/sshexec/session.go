@@ -62,16 +62,15 @@ type launch struct {
 // begin starts a program on c, and returns when its shell runs and has got the
 // program. An error is notStarted when the connection was lost, the node certainly
 // has not run the program, and no password was sent; only then may the caller try
-// again. When ctx
-// ends after the program was sent, both the session, which the caller must kill
-// and close, and the error are returned.
+// again. When ctx ends after the program was sent, both the session, which the caller
+// must kill and close, and the error are returned.
 func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 	if l.target.Become.user() == l.target.user() {
 		// As in Ansible: nobody needs sudo to become who he is, and a node
 		// with a root login may have none.
 		l.become = false
 	}
-	settle := func(bool, error) {}
+	settle := func(error) {}
 	if l.become && l.target.Become.Password != "" {
 		var err error
 		if settle, err = c.claim(ctx, l.target); err != nil {
@@ -82,7 +81,7 @@ func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 	if err == nil {
 		err = s.login(ctx, l)
 	}
-	settle(s != nil && s.gave, err)
+	settle(err)
 	if err == nil || s != nil && s.pid != 0 {
 		return s, err
 	}

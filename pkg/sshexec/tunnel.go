@@ -69,25 +69,16 @@ func (p *Pool) forward(ctx context.Context, c *conn, host string, port int) (*ch
 		return nil, err
 	}
 	p.work.Go(func() { ssh.DiscardRequests(reqs) })
-	return &channelConn{Channel: ch, via: c, addr: tunnelAddr(net.JoinHostPort(host, strconv.Itoa(port)))}, nil
+	return &channelConn{Channel: ch, via: c, remote: remote(net.JoinHostPort(host, strconv.Itoa(port)))}, nil
 }
-
-type tunnelAddr string
-
-func (tunnelAddr) Network() string  { return "tcp" }
-func (a tunnelAddr) String() string { return string(a) }
 
 // A channelConn is a channel as the transport of another SSH connection. It
 // has no deadlines; the SSH client above it uses none.
 type channelConn struct {
 	ssh.Channel
-	via  *conn
-	addr tunnelAddr
-	noDeadline
+	remote
+	via *conn
 }
-
-func (c *channelConn) LocalAddr() net.Addr  { return tunnelAddr("127.0.0.1:0") }
-func (c *channelConn) RemoteAddr() net.Addr { return c.addr }
 
 // A tunnel is a forwarded connection for any user: with deadlines, which
 // net.Pipe has and a channel has not.
@@ -116,7 +107,7 @@ func newTunnel(far *channelConn, done func()) net.Conn {
 }
 
 func (t *tunnel) LocalAddr() net.Addr  { return t.far.LocalAddr() }
-func (t *tunnel) RemoteAddr() net.Addr { return t.far.addr }
+func (t *tunnel) RemoteAddr() net.Addr { return t.far.remote }
 
 func (t *tunnel) Close() error {
 	err := t.Conn.Close()

@@ -1,6 +1,8 @@
 package sshexec
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -16,6 +18,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // An Upload is a file to put on a node.
@@ -278,4 +281,94 @@ func (s *session) verdict(ctx context.Context, u Upload, talk *uploadTalk, sendE
 		return s.conn.lostErr()
 	}
 	return uploadFault(u, s.status.code, talk, sendErr)
+}
+
+// scriptFaults are the script's own exit statuses.
+var scriptFaults = map[int]string{
+	90: "there is a directory of that name",
+	91: "cannot create directory DIR: CAUSE",
+	92: "cannot write in DIR: CAUSE",
+	93: "the digest on the node is DIGEST, not what was sent",
+	94: "cannot set the owner OWNER: CAUSE",
+	95: "cannot set the mode MODE: CAUSE",
+	96: "cannot rename the temporary file: CAUSE",
+	97: "there is no directory DIR",
+	98: "no permission to write in DIR",
+}
+
+// uploadFault explains how the script on the node ended.
+func uploadFault(u Upload, code int, talk *uploadTalk, sendErr error) error {
+	if code == 0 {
+		return nil
+	}
+	dir := path.Dir(u.Path)
+	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
+		f := &Error{Kind: KindFile, Err: sendErr}
+		if e, ok := errors.AsType[*sftp.StatusError](sendErr); ok && e.FxCode() == sftp.ErrSSHFxFailure {
+			// SFTP has no code for it.
+			f.Err = errors.New("the host could not write it, and its SFTP server does not say why")
+			f.Hint = "is the file system full, or the quota used up? df -h " + words.Copyable(dir) + "; df -i " + words.Copyable(dir)
+		}
+		return f
+	}
+	said, digest := talk.result()
+	what := cmp.Or(scriptFaults[code], fmt.Sprintf("the upload ended with status %d: CAUSE", code))
+	hint := map[int]string{
+		93: "is the file system full, or was the content changed while it was read?",
+		97: "create it first, or have it created (MkdirMode)",
+		98: "use become",
+	}[code]
+	switch {
+	case code == 93 && digest == "none":
+		what, hint = "the node has no program that computes SHA-256", "install coreutils or openssl there"
+	case code == 98 && u.Become:
+		hint = ""
+	}
+	fill := strings.NewReplacer("DIR", dir, "OWNER", ownerSpec(u.Owner, u.Group), "MODE", octal(u.Mode), "DIGEST", digest,
+		"CAUSE", cmp.Or(said, fmt.Sprintf("status %d", code)))
+	return &Error{Kind: KindFile, Err: errors.New(fill.Replace(what)), Hint: hint}
+}
+
+// An uploadTalk reads the script's words on standard error.
+type uploadTalk struct {
+	*capture
+	prefix string
+	method chan string // "sftp" or "cat"
+	told   bool
+	seen   []byte // the last of what was read, until then
+}
+
+func newUploadTalk(nonce string) *uploadTalk {
+	return &uploadTalk{newCapture(8 << 10), "fleetd-" + nonce + " ", make(chan string, 1), false, nil}
+}
+
+func (t *uploadTalk) Write(b []byte) (int, error) {
+	if !t.told {
+		t.seen = append(t.seen, b...)
+		for _, m := range []string{"sftp", "cat"} {
+			if !t.told && bytes.Contains(t.seen, []byte(t.prefix+m+"\n")) {
+				t.told = true
+				t.method <- m
+			}
+		}
+		t.seen = t.seen[max(0, len(t.seen)-len(t.prefix)-len("sftp\n")):]
+	}
+	return t.capture.Write(b)
+}
+
+// result is what others than the script said, three lines of it, and the digest that
+// the script has found.
+func (t *uploadTalk) result() (said, digest string) {
+	out, _ := t.end()
+	var lines []string
+	for line := range strings.Lines(Printable(string(out))) {
+		line = strings.TrimRight(line, "\n")
+		word, ours := strings.CutPrefix(line, t.prefix)
+		if d, is := strings.CutPrefix(word, "digest "); ours && is {
+			digest = d
+		} else if !ours && line != "" && len(lines) < 3 {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; "), digest
 }

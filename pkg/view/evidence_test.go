@@ -54,7 +54,7 @@ func allSeen() probe.Evidence {
 	}
 }
 
-func page(t *testing.T, rec *recording, asJSON bool) string {
+func evidencePage(t *testing.T, rec *recording, asJSON bool) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := Evidence(&b, runID, rec.stream(), asJSON); err != nil {
@@ -65,8 +65,8 @@ func page(t *testing.T, rec *recording, asJSON bool) string {
 
 func TestEvidence(t *testing.T) {
 	e := allSeen()
-	golden(t, "evidence.md", []byte(page(t, seenIn(t, &e, rollout.Failed), false)))
-	golden(t, "evidence.json", []byte(page(t, seenIn(t, &e, rollout.Changed), true)))
+	golden(t, "evidence.md", []byte(evidencePage(t, seenIn(t, &e, rollout.Failed), false)))
+	golden(t, "evidence.json", []byte(evidencePage(t, seenIn(t, &e, rollout.Changed), true)))
 }
 
 // What the page says in its first line, for those who read no further.
@@ -83,14 +83,14 @@ func TestEvidenceVerdict(t *testing.T) {
 		"done, no evidence of Services":                     only(mute),
 		"done":                                              nil,
 	} {
-		if got, _, _ := strings.Cut(page(t, seenIn(t, e, rollout.Changed), false), "\n"); got != fmt.Sprintf("# Run %s: %s", runID, want) {
+		if got, _, _ := strings.Cut(evidencePage(t, seenIn(t, e, rollout.Changed), false), "\n"); got != fmt.Sprintf("# Run %s: %s", runID, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
 	before := only(mute)
 	before.Baseline = true
 	for _, e := range []*probe.Evidence{nil, before} {
-		text := page(t, seenIn(t, e, rollout.Changed), false)
+		text := evidencePage(t, seenIn(t, e, rollout.Changed), false)
 		if want := map[bool]string{true: "Nobody asked", false: "before the change only"}[e == nil]; !strings.Contains(text, want) {
 			t.Errorf("%s lacks %q", text, want)
 		}

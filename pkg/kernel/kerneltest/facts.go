@@ -88,6 +88,11 @@ func (n *Node) facts(keys []string) string {
 		case "install":
 			text, status := n.wouldInstall(fromStage, nil)
 			section("install "+arg, text, status)
+		case node.UpkeepKey:
+			section("uptime", "86400.07 80000.00", 0)
+			section("boot-time", "btime 1700000000", 0)
+			section("loaded-modules", "xfs\nvirtio_net", 0)
+			section("dated-packages", n.datedPackages()+"package microcode_ctl is not installed\n", 1)
 		case "file":
 			section("file "+arg, n.fileFacts(arg), 0)
 		}
@@ -100,6 +105,21 @@ func (n *Node) rpmList() string {
 	for _, p := range n.packages {
 		v, r, _ := strings.Cut(p.EVR, "-")
 		fmt.Fprintf(&b, "%s 0 %s %s %s\n", p.Name, v, r, p.Arch)
+	}
+	return b.String()
+}
+
+// datedPackages are all as old as each other: that a package is newer than the boot is
+// not shown.
+func (n *Node) datedPackages() string {
+	var b strings.Builder
+	for _, p := range n.packages {
+		v, r, _ := strings.Cut(p.EVR, "-")
+		vendor := "CentOS"
+		if strings.Contains(r, "elrepo") {
+			vendor = "The ELRepo Project"
+		}
+		fmt.Fprintf(&b, "%s 0 %s %s %s 1690000000 1680000000 %s\n", p.Name, v, r, p.Arch, vendor)
 	}
 	return b.String()
 }

@@ -79,7 +79,7 @@ func (k *Ring) load(path string) (*keyFile, error) {
 	case encrypted && fidoKey(b) == nil:
 		f.sealed, f.public = b, missing.PublicKey
 		if f.public == nil {
-			f.public = readPublic(name + ".pub")
+			f.public, _ = readPublic(name + ".pub")
 		}
 	case fidoKey(b) != nil:
 		f.public, f.publicOnly, f.fido = fidoKey(b), true, true
@@ -94,8 +94,8 @@ func (k *Ring) load(path string) (*keyFile, error) {
 		}
 		f.public, f.publicOnly = pub, true
 	}
-	if c, err := loadCert(name + "-cert.pub"); err == nil {
-		f.cert = c
+	if c, err := loadCerts([]string{name + "-cert.pub"}); err == nil {
+		f.cert = c[0]
 	}
 	k.files[name] = f
 	return f, f.checkMode(st)
@@ -129,18 +129,6 @@ func fidoKey(b []byte) ssh.PublicKey {
 	}
 	pub, err := ssh.ParsePublicKey(k.Public)
 	if err != nil || !strings.HasPrefix(pub.Type(), "sk-") {
-		return nil
-	}
-	return pub
-}
-
-func readPublic(file string) ssh.PublicKey {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
-	if err != nil {
 		return nil
 	}
 	return pub

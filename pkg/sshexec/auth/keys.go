@@ -151,7 +151,11 @@ func sign(s ssh.Signer, rand io.Reader, data []byte, algo string) (*ssh.Signatur
 func loadCerts(files []string) ([]*ssh.Certificate, error) {
 	var out []*ssh.Certificate
 	for _, f := range files {
-		c, err := loadCert(f)
+		pub, err := readPublic(f)
+		c, ok := pub.(*ssh.Certificate)
+		if err == nil && !ok {
+			err = errors.New("a public key, not a certificate")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read certificate %s: %w", f, err)
 		}
@@ -160,20 +164,16 @@ func loadCerts(files []string) ([]*ssh.Certificate, error) {
 	return out, nil
 }
 
-func loadCert(file string) (*ssh.Certificate, error) {
+func readPublic(file string) (ssh.PublicKey, error) {
 	b, err := os.ReadFile(account.Expand(file))
 	if err != nil {
 		return nil, account.Reason(err)
 	}
 	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
 	if err != nil {
-		return nil, errors.New("not an OpenSSH certificate")
+		return nil, errors.New("not an OpenSSH certificate or public key")
 	}
-	c, ok := pub.(*ssh.Certificate)
-	if !ok {
-		return nil, errors.New("a public key, not a certificate")
-	}
-	return c, nil
+	return pub, nil
 }
 
 // keyError is the error of a key file that was named and cannot be used.

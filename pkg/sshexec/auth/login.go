@@ -49,11 +49,23 @@ type Login struct {
 	asked bool // the password was sent; x/crypto calls one method at a time
 
 	mu      sync.Mutex
-	err     error
+	so      Outcome
 	offered []string
 	skipped []string // what was not offered, and why
-	gave    bool     // a password, or an answer of a person, among what was offered
-	signed  string   // fingerprint of the key that signed last
+}
+
+// An Outcome is how far a login got.
+type Outcome struct {
+	Err    error  // why we ended it ourselves
+	Gave   bool   // the host got a password, or an answer of a person
+	Signed string // fingerprint of the key that signed last
+}
+
+// Outcome tells how far the login got.
+func (l *Login) Outcome() Outcome {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.so
 }
 
 // NewLogin prepares an attempt.
@@ -100,8 +112,8 @@ func (l *Login) Methods() []ssh.AuthMethod {
 func (l *Login) fail(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
+	if l.so.Err == nil {
+		l.so.Err = err
 	}
 	return err
 }
@@ -119,7 +131,7 @@ func (l *Login) give(what string) {
 	l.offer(what)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gave = true
+	l.so.Gave = true
 }
 
 // skip records why something was not tried, for a login that fails.
@@ -134,28 +146,7 @@ func (l *Login) skip(why string) {
 func (l *Login) sign(key ssh.PublicKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.signed = algorithms.Fingerprint(key)
-}
-
-// Signed is the fingerprint of the key that signed, "" if none has.
-func (l *Login) Signed() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.signed
-}
-
-// Gave tells that the host got a password, or an answer of a person.
-func (l *Login) Gave() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.gave
-}
-
-// Err is why we ended the login ourselves, nil if we have not.
-func (l *Login) Err() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
+	l.so.Signed = algorithms.Fingerprint(key)
 }
 
 // Refused says what the host refused, so that nobody needs ssh -vvv to find out.

@@ -19,21 +19,14 @@ import (
 // DefaultSSHConfig returns the ssh_config files that ssh reads, as far as they
 // exist: the user's, then the system's.
 func DefaultSSHConfig() []string {
-	var out []string
-	for _, f := range sshConfigPaths() {
-		if _, err := os.Stat(f); err == nil {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-func sshConfigPaths() []string {
-	var out []string
+	files := []string{"/etc/ssh/ssh_config"}
 	if home, err := os.UserHomeDir(); err == nil {
-		out = append(out, filepath.Join(home, ".ssh", "config"))
+		files = append([]string{filepath.Join(home, ".ssh", "config")}, files...)
 	}
-	return append(out, "/etc/ssh/ssh_config")
+	return slices.DeleteFunc(files, func(f string) bool {
+		_, err := os.Stat(f)
+		return err != nil
+	})
 }
 
 // An SSHConfig is files in the format of ssh_config, of which the first match

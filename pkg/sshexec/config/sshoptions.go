@@ -244,14 +244,8 @@ func (o *sshOptions) addFlag(flag byte) error {
 
 func (o *sshOptions) addFlagValue(flag byte, value string) error {
 	switch flag {
-	case 'i':
-		o.add("identityfile", value)
-	case 'J':
-		o.add("proxyjump", value)
-	case 'l':
-		o.add("user", value)
-	case 'p':
-		o.add("port", value)
+	case 'i', 'J', 'l', 'p':
+		o.add(map[byte]string{'i': "identityfile", 'J': "proxyjump", 'l': "user", 'p': "port"}[flag], value)
 	case 'F':
 		if o.config == "" {
 			o.config = account.Expand(value)
@@ -274,13 +268,8 @@ func (o *sshOptions) addFlagValue(flag byte, value string) error {
 // addOption reads "Key=Value" or "Key Value".
 func (o *sshOptions) addOption(s string) error {
 	s = strings.TrimSpace(s)
-	i := strings.IndexAny(s, "= \t")
-	if i <= 0 {
-		return fmt.Errorf("option %q lacks its value", s)
-	}
-	key := strings.ToLower(s[:i])
-	value := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[i:]), "="))
-	if value == "" {
+	key, value := configLine(s)
+	if key == "" || value == "" {
 		return fmt.Errorf("option %q lacks its value", s)
 	}
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' && key != "proxycommand" {
@@ -288,7 +277,7 @@ func (o *sshOptions) addOption(s string) error {
 	}
 	switch useOf(key, value) {
 	case unknown, refused:
-		return fmt.Errorf("ssh's option %s is not supported", s[:i])
+		return fmt.Errorf("ssh's option %s is not supported", s[:strings.IndexAny(s, "= \t")])
 	case differs:
 		o.warnings = append(o.warnings, fmt.Sprintf("ssh's option %s is not followed", s))
 	case followed:
@@ -323,12 +312,4 @@ func jumpOfCommand(command string) (*sshOptions, bool) {
 		return nil, false
 	}
 	return o, true
-}
-
-func splitFlags(s string) ([]string, error) {
-	words, err := words.Fields(s)
-	if words == nil {
-		words = []string{} // set, and empty: no -H
-	}
-	return words, err
 }

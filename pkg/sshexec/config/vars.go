@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Options are what FromVars needs besides the variables.
@@ -134,11 +135,11 @@ func (r *varReader) become() sshexec.Become {
 	b.User, b.Exe = r.text(names("user")...), r.text(names("exe")...)
 	b.Password = sshexec.Secret(r.text(append(names("pass"), "ansible_become_password")...))
 	if name, v := r.get(names("flags")...); v != nil {
-		flags, err := splitFlags(r.text(name))
+		flags, err := words.Fields(r.text(name))
 		if err != nil {
 			r.fail(name, "%w", err)
 		}
-		b.Flags = flags
+		b.Flags = append([]string{}, flags...) // set, if empty: no -H
 	}
 	return b
 }
