@@ -88,7 +88,7 @@ drift, or preflight something to mend; 3 halted by a gate; 130 interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns())
+	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
 	return root
 }
 

@@ -116,7 +116,7 @@ func (f *fleetFlags) runNamed(ctx context.Context, args []string) (string, error
 	if len(args) == 1 {
 		return args[0], nil
 	}
-	runs, err := j.Runs(ctx)
+	runs, err := j.Heads(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -46,7 +46,7 @@ func TestRunScript(t *testing.T) {
 			return mounts(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
+			"await": await, "fetch": fetch, "running": running, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
 		},
 	})
 }
@@ -162,6 +162,20 @@ func remember(ts *testscript.TestScript, _ bool, args []string) {
 // awaitReboot waits until a node was asked to reboot.
 func awaitReboot(ts *testscript.TestScript, _ bool, args []string) {
 	until(ts, args[0]+" reboots", func() bool { return nodesOf(ts).fleet.Node(args[0]).Counts().Reboots > 0 })
+}
+
+// running waits until the last run of the journal has begun a step.
+func running(ts *testscript.TestScript, _ bool, _ []string) {
+	dir := ts.Getenv("XDG_STATE_HOME") + "/fleetd"
+	until(ts, "a run goes on", func() bool {
+		j, err := journal.OpenReadOnly(dir)
+		if err != nil {
+			return false
+		}
+		defer j.Close()
+		runs, err := j.Runs(context.Background())
+		return err == nil && len(runs) > 0 && runs[0].Err == nil && runs[0].Run.Status == rollout.Running && runs[0].Run.Seq > 1
+	})
 }
 
 // awaitDone waits until the journal has a run that is done and nobody holds the

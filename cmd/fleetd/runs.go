@@ -73,13 +73,8 @@ func (f *fleetFlags) runRows(ctx context.Context) ([]view.RunRow, error) {
 		return nil, err
 	}
 	defer j.Close()
+	underWay := journal.UnderWay(dir)
 	runs, err := j.Runs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// Who holds the lock is asked after the runs were read: one that began in
-	// between must not look cut off.
-	holder, held, err := journal.Holder(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +83,11 @@ func (f *fleetFlags) runRows(ctx context.Context) ([]view.RunRow, error) {
 			rows = append(rows, view.RunRow{ID: l.ID, Started: l.Started, Error: l.Err.Error()})
 			continue
 		}
-		rows = append(rows, view.RowOf(l.ID, l.Run, held && holder == l.ID))
+		held, err := underWay(l.ID)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, view.RowOf(l.ID, l.Run, held))
 	}
 	return rows, nil
 }

@@ -41,6 +41,7 @@ type Journal struct {
 	db   *sql.DB
 	// runs is what a query reads the table of runs from.
 	runs string
+	info fs.FileInfo // of the file, where it was opened for reading
 
 	mu sync.Mutex // one transaction at a time
 	// conn is the connection that writes; nil in a journal opened for reading. It
@@ -60,7 +61,7 @@ func open(dir string, patience time.Duration) (*Journal, error) {
 	// Who switches a new file to WAL while somebody else does gets SQLITE_BUSY at
 	// once, whatever the patience.
 	defer oneByOne(dir, patience)()
-	j := &Journal{file: filepath.Join(dir, fileName), runs: "runs"}
+	j := &Journal{file: filepath.Join(dir, fileName), runs: current}
 	// SQLite would let everybody read a file that it makes; its -wal and -shm take
 	// their mode from this one. To open the file here, and close it, would take
 	// away the locks that another Journal of this process has on it.
@@ -114,22 +115,47 @@ func writable(driver any) error {
 // folder can be written. It brings nothing up to date: the runs of an earlier
 // fleetd are listed from the file as it is.
 func OpenReadOnly(dir string) (*Journal, error) {
-	j := &Journal{file: filepath.Join(dir, fileName)}
-	if _, err := os.Stat(j.file); err != nil {
-		return nil, fmt.Errorf("cannot open the journal %s: %w", j.file, err)
-	}
+	file := filepath.Join(dir, fileName)
 	ways := []url.Values{
-		{"mode": {"ro"}, "_pragma": {busy(patience)}},
+		beside,
 		// Where SQLite cannot make the index that it shares with other processes
 		// (-shm), there is no other process: one that has the file open has made it.
 		// With a log left over, the index is made in memory; the locks that this
 		// would take are for writers.
 		{"mode": {"ro"}, "vfs": {"unix-none"}, "_pragma": {"locking_mode(EXCLUSIVE)"}},
 	}
-	if _, err := os.Stat(j.file + "-wal"); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(file + "-wal"); errors.Is(err, fs.ErrNotExist) {
 		// Without a log, all is in the file. With one, this would leave out what is
 		// in the log.
 		ways[1] = url.Values{"mode": {"ro"}, "immutable": {"1"}}
+	}
+	return openTo(file, ways)
+}
+
+// OpenBeside opens the journal in dir to read it for long, beside processes that
+// write meanwhile: it sees what they write. For that it has to share their lock,
+// so a folder that it cannot write is an error.
+func OpenBeside(dir string) (*Journal, error) {
+	return openTo(filepath.Join(dir, fileName), []url.Values{beside})
+}
+
+// Outdated reports whether a journal that was opened for reading has to be opened
+// anew to see what is written from now on: its file was moved away, or it was not
+// up to date, and who writes to it makes it so.
+func (j *Journal) Outdated() bool {
+	info, err := os.Stat(j.file)
+	return err != nil || !os.SameFile(info, j.info) || j.runs != current
+}
+
+// beside is how a file is read that others may be writing.
+var beside = url.Values{"mode": {"ro"}, "_pragma": {busy(patience)}}
+
+// openTo opens a file in the first of the ways that works.
+func openTo(file string, ways []url.Values) (*Journal, error) {
+	j := &Journal{file: file}
+	var err error
+	if j.info, err = os.Stat(file); err != nil {
+		return nil, fmt.Errorf("cannot open the journal %s: %w", file, err)
 	}
 	var errs []error
 	for _, way := range ways {

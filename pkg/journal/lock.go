@@ -115,6 +115,17 @@ func Holder(dir string) (run string, held bool, err error) {
 	return h.Run, held, err
 }
 
+// UnderWay returns a question: does a process hold the lock of dir for a run? It is
+// yes where one did when UnderWay was called, or does now. What is read of the run
+// in between may lag behind its begin or its end, and must not look cut off.
+func UnderWay(dir string) func(run string) (bool, error) {
+	before, was, errBefore := Holder(dir)
+	return func(run string) (bool, error) {
+		now, is, err := Holder(dir)
+		return was && before == run || is && now == run, errors.Join(errBefore, err)
+	}
+}
+
 func holderOf(dir string) (h holder, held bool, err error) {
 	f, err := os.Open(filepath.Join(dir, lockName))
 	if errors.Is(err, fs.ErrNotExist) {

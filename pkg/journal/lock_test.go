@@ -90,3 +90,32 @@ func TestHolderDoesNotTake(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// TestUnderWay: a run that began or ended while it was read is no run that was cut
+// off.
+func TestUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	says := func(ask func(string) (bool, error), run string) bool {
+		t.Helper()
+		yes, err := ask(run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	before := UnderWay(dir)
+	l, err := Acquire(dir, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	during := UnderWay(dir)
+	if !says(before, "r") || !says(during, "r") || says(during, "other") {
+		t.Error("a run that began meanwhile, or is under way, is not; or another one is")
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if !says(during, "r") || says(UnderWay(dir), "r") || says(before, "r") {
+		t.Error("a run that ended meanwhile is not under way, or is still afterwards")
+	}
+}

@@ -82,8 +82,13 @@ const page = 256
 
 // after is Each for the events that come after the one numbered seq.
 func (j *Journal) after(ctx context.Context, run string, seq int64, f func(rollout.Event) error) error {
+	return pages(func(seq int64) ([]rollout.Event, error) { return j.events(ctx, run, "", seq, page) }, seq, f)
+}
+
+// pages calls f for the events that come after the one numbered seq.
+func pages(read func(after int64) ([]rollout.Event, error), seq int64, f func(rollout.Event) error) error {
 	for {
-		events, err := j.events(ctx, run, seq, page)
+		events, err := read(seq)
 		if err != nil {
 			return err
 		}
@@ -99,10 +104,29 @@ func (j *Journal) after(ctx context.Context, run string, seq int64, f func(rollo
 	}
 }
 
-// events reads the next events after the one numbered seq, at most limit.
-func (j *Journal) events(ctx context.Context, run string, seq int64, limit int) ([]rollout.Event, error) {
+// After reads the events of a run that come after the one numbered seq, at most
+// limit: for who follows a run while it is written.
+func (j *Journal) After(ctx context.Context, run string, seq int64, limit int) ([]rollout.Event, error) {
+	if err := j.known(ctx, run); err != nil {
+		return nil, err
+	}
+	return j.events(ctx, run, "", seq, limit)
+}
+
+// OfHost calls f for every event of a run's steps on host in order, until f
+// returns an error, and returns that.
+func (j *Journal) OfHost(ctx context.Context, run, host string, f func(rollout.Event) error) error {
+	if err := j.known(ctx, run); err != nil {
+		return err
+	}
+	return pages(func(seq int64) ([]rollout.Event, error) { return j.events(ctx, run, host, seq, page) }, 0, f)
+}
+
+// events reads the next events after the one numbered seq, at most limit; with a
+// host only those of its steps.
+func (j *Journal) events(ctx context.Context, run, host string, seq int64, limit int) ([]rollout.Event, error) {
 	rows, err := j.db.QueryContext(ctx, `SELECT seq, at, clock, type, play, task, host, attempt, body
-		FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?`, run, seq, limit)
+		FROM events WHERE run = ?1 AND seq > ?2 AND (?3 = '' OR host = ?3) ORDER BY seq LIMIT ?4`, run, seq, host, limit)
 	if err != nil {
 		return nil, j.cannotRead(run, err)
 	}
@@ -175,7 +199,7 @@ func (j *Journal) restore(ctx context.Context, run string) (*rollout.Run, error)
 	if unpack(packed, &s) != nil {
 		return &rollout.Run{}, nil
 	}
-	first, err := j.events(ctx, run, 0, 1)
+	first, err := j.events(ctx, run, "", 0, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -201,12 +225,14 @@ type Listed struct {
 // Runs lists all runs, the newest first: by the order in which they began, since
 // the bastion's clock may have been set. One that cannot be read hides no other.
 func (j *Journal) Runs(ctx context.Context) ([]Listed, error) {
-	out, err := j.list(ctx)
+	heads, err := j.Heads(ctx)
 	if err != nil {
-		return nil, j.cannot("read", err)
+		return nil, err
 	}
-	for i := range out {
-		out[i].Run, out[i].Err = j.Run(ctx, out[i].ID)
+	out := make([]Listed, len(heads))
+	for i, h := range heads {
+		out[i] = Listed{ID: h.ID, Started: h.Started}
+		out[i].Run, out[i].Err = j.Run(ctx, h.ID)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -214,21 +240,39 @@ func (j *Journal) Runs(ctx context.Context) ([]Listed, error) {
 	return out, nil
 }
 
-func (j *Journal) list(ctx context.Context) ([]Listed, error) {
-	rows, err := j.db.QueryContext(ctx, `SELECT id, started FROM `+j.runs+` ORDER BY rowid DESC`)
+// Head is a run of which nothing is read but that it is there.
+type Head struct {
+	ID      string
+	Started time.Time
+	// Seq is the number of its last event; 0 = it has none. A run whose number has
+	// not grown is as it was.
+	Seq int64
+}
+
+// Heads lists all runs as Runs does, without reading them.
+func (j *Journal) Heads(ctx context.Context) ([]Head, error) {
+	out, err := j.heads(ctx)
+	if err != nil {
+		return nil, j.cannot("read", err)
+	}
+	return out, nil
+}
+
+func (j *Journal) heads(ctx context.Context) ([]Head, error) {
+	rows, err := j.db.QueryContext(ctx, `SELECT id, started, seq FROM `+j.runs+` ORDER BY rowid DESC`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []Listed
+	var out []Head
 	for rows.Next() {
-		var l Listed
+		var h Head
 		var started int64
-		if err := rows.Scan(&l.ID, &started); err != nil {
+		if err := rows.Scan(&h.ID, &started, &h.Seq); err != nil {
 			return nil, err
 		}
-		l.Started = time.Unix(0, started)
-		out = append(out, l)
+		h.Started = time.Unix(0, started)
+		out = append(out, h)
 	}
 	return out, rows.Err()
 }

@@ -145,19 +145,25 @@ func version(ctx context.Context, q queryer) (v int, err error) {
 	return v, nil
 }
 
+// current is what the runs of a file that is up to date are read from.
+const current = "(SELECT rowid, id, started, plan_schema, " + lastSeq + " FROM runs)"
+
+// lastSeq is the number of a run's last event.
+const lastSeq = "(SELECT coalesce(max(seq), 0) FROM events WHERE run = id) AS seq"
+
 // readable says what to read the table of runs from in a file that is not
 // brought up to date.
 func readable(ctx context.Context, q queryer) (string, error) {
 	v, err := version(ctx, q)
 	if err != nil || v >= runsSchema {
-		return "runs", err
+		return current, err
 	}
 	var tables int
 	err = q.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'runs'").Scan(&tables)
 	if tables == 0 { // whoever made the file was stopped there
-		return "(SELECT 0 AS rowid, '' AS id, 0 AS started, '' AS plan_schema WHERE false)", err
+		return "(SELECT 0 AS rowid, '' AS id, 0 AS started, '' AS plan_schema, 0 AS seq WHERE false)", err
 	}
-	return "(SELECT rowid, id, started, 'fleetd.io/plan/v1' AS plan_schema FROM runs)", err
+	return "(SELECT rowid, id, started, 'fleetd.io/plan/v1' AS plan_schema, " + lastSeq + " FROM runs)", err
 }
 
 // foreign is the error of a run whose plan this fleetd cannot read; nil if it can.

@@ -36,6 +36,7 @@ type Progress struct {
 // activity is a step that is under way.
 type activity struct {
 	since time.Duration // by the run's clock
+	task  string
 	text  string
 }
 
@@ -82,7 +83,7 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 	case rollout.StepStarted:
 		p.heading(r, *e.Step, e.At)
 		if _, known := p.active[*e.Step]; !known {
-			p.active[*e.Step] = activity{since: r.Step(*e.Step).First}
+			p.active[*e.Step] = activity{since: r.Step(*e.Step).First, task: taskName(r.Plan.Task(*e.Step))}
 		}
 		if e.Attempt == 1 && r.Plan.Standby(*e.Step) {
 			p.total++
@@ -94,7 +95,25 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 	}
 }
 
-func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
+// Join begins in the middle of a run, as it stands, whose last event came at seen.
+func (p *Progress) Join(r *rollout.Run, s *Standing, seen time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clock, p.seen = r.Clock, seen
+	p.count(r)
+	r.Plan.Each(func(id rollout.StepID, _ rollout.PlannedStep) bool {
+		if st := r.Step(id); st != nil && !st.Over() {
+			p.active[id] = activity{since: st.First, task: taskName(r.Plan.Task(id)), text: st.Outcome.Message}
+		}
+		return true
+	})
+	var b strings.Builder
+	s.write(&b, p.st)
+	p.out.Line(b.String(), true)
+}
+
+// count counts the steps, and those that are over.
+func (p *Progress) count(r *rollout.Run) {
 	r.Plan.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
 		if s.Counts() && (r.Step(id) != nil || !r.Plan.Standby(id)) {
 			p.total++
@@ -104,6 +123,11 @@ func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
 		}
 		return true
 	})
+}
+
+func (p *Progress) begin(r *rollout.Run, e rollout.Event) {
+	p.total, p.over = 0, 0
+	p.count(r)
 	verb, text := "run", count(r.Plan.Changes(), "change")
 	if r.Plan.Undoes != "" {
 		verb = "undo of " + r.Plan.Undoes + ", run"
@@ -206,8 +230,13 @@ func (p *Progress) status() string {
 		}
 	}
 	now := p.clock + p.now().Sub(p.seen)
-	return fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s", p.over, p.total, count(len(p.active), "host"),
-		hostNames([]string{oldest.Host}), (now - since).Truncate(time.Second))
+	a := p.active[oldest]
+	doing := a.task
+	if a.text != "" {
+		doing += ": " + sshexec.Printable(strings.ReplaceAll(a.text, "\n", " "))
+	}
+	return fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s: %s", p.over, p.total, count(len(p.active), "host"),
+		hostNames([]string{oldest.Host}), (now - since).Truncate(time.Second), doing)
 }
 
 // taskName is a task as a run shows it.

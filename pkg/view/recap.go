@@ -198,16 +198,17 @@ func (c *recap) hosts(w io.Writer, st Style) {
 	}
 }
 
-// lost writes the hosts that were lost, with the cause. Those that one cause took
-// stand together: a dead switch is one thing to mend, not forty.
-func (c *recap) lost(w io.Writer, st Style) {
-	type cause struct {
-		lostHost
-		hosts []string
-		same  bool // to the letter
-	}
-	var causes []*cause
-	at := map[lostHost]*cause{}
+// lossCause is what took some hosts from a run.
+type lossCause struct {
+	lostHost
+	hosts []string
+	same  bool // to the letter
+}
+
+// causes are the hosts that were lost, by cause. Those that one cause took stand
+// together: a dead switch is one thing to mend, not forty.
+func (c *recap) causes() (out []*lossCause) {
+	at := map[lostHost]*lossCause{}
 	for _, l := range c.Lost {
 		host := l.Host
 		l.Host, l.Message, l.Hint = "", ofOne(host, l.Message), ofOne(host, l.Hint)
@@ -215,13 +216,18 @@ func (c *recap) lost(w io.Writer, st Style) {
 		key.Message, key.Hint = ofAny(host, l.Message), ofAny(host, l.Hint)
 		k, known := at[key]
 		if !known {
-			k = &cause{lostHost: l, same: true}
-			at[key], causes = k, append(causes, k)
+			k = &lossCause{lostHost: l, same: true}
+			at[key], out = k, append(out, k)
 		}
 		k.same = k.same && k.lostHost == l
 		k.hosts = append(k.hosts, host)
 	}
-	for _, k := range causes {
+	return out
+}
+
+// lost writes the hosts that were lost, with the cause.
+func (c *recap) lost(w io.Writer, st Style) {
+	for _, k := range c.causes() {
 		fmt.Fprintf(w, "\n  %s  %s: %s\n", st.bold(hostNames(c.named(k.hosts))), k.Task, st.red(string(k.Kind)))
 		indent(w, "      ", k.Message)
 		for _, more := range []string{k.Hint, asOf(k.hosts[0], k.same)} {
@@ -303,34 +309,43 @@ func (c *recap) did(undo bool) string {
 	return fmt.Sprintf("%s %s on %s", count(c.Changes, "change"), verb, places(c.plan, c.changed))
 }
 
-// next writes the command lines that fit how the run ended.
-func (c *recap) next(w io.Writer, next Next) {
-	type line struct{ command, what string }
-	var lines []line
-	undo := line{next.Undo, "takes back what was changed"}
+// Command is a command line that may be typed, and what it does.
+type Command struct {
+	Command string `json:"command"`
+	What    string `json:"what"`
+}
+
+// commands are the command lines that fit how the run ended.
+func (c *recap) commands(next Next) (lines []Command) {
+	undo := Command{next.Undo, "takes back what was changed"}
 	if c.Changes == 0 {
-		undo.command = ""
+		undo.Command = ""
 	}
 	switch {
 	case c.Error != "" || c.Status == rollout.Running:
-		lines = []line{{next.Resume, "goes on, once the journal can be written: see to its space"}}
+		lines = []Command{{next.Resume, "goes on, once the journal can be written: see to its space"}}
 	case c.Status == rollout.Interrupted:
-		lines = []line{{next.Resume, "goes on"}, undo}
+		lines = []Command{{next.Resume, "goes on"}, undo}
 	case c.Status == rollout.Done && len(c.Lost) > 0:
-		lines = []line{{next.Show, "tells every command"}, {next.Again, "does what is left, once the cause is mended"}, undo}
+		lines = []Command{{next.Show, "tells every command"}, {next.Again, "does what is left, once the cause is mended"}, undo}
 	case c.Status == rollout.Halted:
-		lines = []line{{next.Show, "tells every command"}, {next.Again, "goes on, once the cause is mended"}}
+		lines = []Command{{next.Show, "tells every command"}, {next.Again, "goes on, once the cause is mended"}}
 		if c.Halt != nil && c.Halt.Gate {
-			lines = append(lines, line{next.Past, "goes on without them"})
+			lines = append(lines, Command{next.Past, "goes on without them"})
 		}
 		lines = append(lines, undo)
 	}
-	lines = slices.DeleteFunc(lines, func(l line) bool { return l.command == "" })
+	return slices.DeleteFunc(lines, func(l Command) bool { return l.Command == "" })
+}
+
+// next writes the command lines that fit how the run ended.
+func (c *recap) next(w io.Writer, next Next) {
+	lines := c.commands(next)
 	const most = 60
 	width := 0
 	for _, l := range lines {
-		if len(l.command) <= most {
-			width = max(width, len(l.command))
+		if len(l.Command) <= most {
+			width = max(width, len(l.Command))
 		}
 	}
 	for i, l := range lines {
@@ -338,6 +353,6 @@ func (c *recap) next(w io.Writer, next Next) {
 		if i == 0 {
 			lead = "\nNext: "
 		}
-		fmt.Fprintf(w, "%s%-*s    %s\n", lead, width, l.command, l.what)
+		fmt.Fprintf(w, "%s%-*s    %s\n", lead, width, l.Command, l.What)
 	}
 }

@@ -186,13 +186,13 @@ func TestLiveLine(t *testing.T) {
 	rec.add(0, rollout.Event{Type: rollout.StepStarted, Step: &other})
 	rec.add(0, rollout.Event{Type: rollout.StepStarted, Step: &id})
 	now = now.Add(5 * time.Second)
-	if got, want := p.status(), fmt.Sprintf("0/%d steps, 2 hosts at work, longest n3 for 16s", 30*5+1); got != want {
+	if got, want := p.status(), fmt.Sprintf("0/%d steps, 2 hosts at work, longest n3 for 16s: Node is fit for the change", 30*5+1); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	ok := rollout.AlreadyDone("fit")
 	rec.add(0, rollout.Event{Type: rollout.StepEnded, Step: &id, Outcome: &ok})
 	now = now.Add(2 * time.Second)
-	if got, want := p.status(), fmt.Sprintf("1/%d steps, 1 host at work, longest n7 for 12s", 30*5+1); got != want {
+	if got, want := p.status(), fmt.Sprintf("1/%d steps, 1 host at work, longest n7 for 12s: Node is fit for the change", 30*5+1); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	p.Close()

@@ -35,7 +35,12 @@ type RunRow struct {
 // RowOf sums a run up. held says whether a process holds the lock for it: one
 // that is running and has none was cut off, which is an interruption.
 func RowOf(id string, r *rollout.Run, held bool) RunRow {
-	row := RunRow{ID: id, Started: r.Started, Status: r.Status, Seconds: r.Clock.Seconds(), Changes: r.Plan.Changes(), Made: recapOf(id, r, nil).Changes,
+	c := recapOf(id, r, nil)
+	return rowOf(id, r, held, &c)
+}
+
+func rowOf(id string, r *rollout.Run, held bool, c *recap) RunRow {
+	row := RunRow{ID: id, Started: r.Started, Status: r.Status, Seconds: r.Clock.Seconds(), Changes: r.Plan.Changes(), Made: c.Changes,
 		Lost: r.LostHosts(), Undoes: r.Plan.Undoes, Playbook: r.Plan.Source.Playbook, Inventories: r.Plan.Source.Inventories}
 	if r.Status == rollout.Running && !held {
 		row.Status = rollout.Interrupted

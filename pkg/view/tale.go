@@ -25,7 +25,7 @@ type TaleOptions struct {
 // API server, from its events. It keeps none of them; to know which steps ended
 // badly, it goes through them twice.
 func Tale(w io.Writer, st Style, id string, events iter.Seq2[rollout.Event, error], opts TaleOptions) error {
-	t := tale{w: w, st: st, id: id, opts: opts, run: &rollout.Run{}}
+	t := tale{w: w, st: st, id: id, opts: opts, run: &rollout.Run{}, output: opts != (TaleOptions{})}
 	if opts.Failed {
 		t.end = &rollout.Run{}
 		if err := fold(t.end, id, events, func(rollout.Event) error { return nil }); err != nil {
@@ -33,6 +33,21 @@ func Tale(w io.Writer, st Style, id string, events iter.Seq2[rollout.Event, erro
 		}
 	}
 	return fold(t.run, id, events, t.tell)
+}
+
+// HostTale tells what happened to one host of a run, with what the commands
+// printed, from the events of its steps alone.
+func HostTale(w io.Writer, st Style, p *rollout.Plan, events iter.Seq2[rollout.Event, error]) error {
+	t := tale{w: w, st: st, run: &rollout.Run{Plan: *p}, output: true}
+	for e, err := range events {
+		if err == nil && e.Step != nil {
+			err = t.tell(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fold applies the events to the run one by one, and calls f after each.
@@ -58,6 +73,8 @@ type tale struct {
 	opts TaleOptions
 	run  *rollout.Run // as it stands at the event that is told
 	end  *rollout.Run // as it ended; nil if that does not matter
+	// output is set where what commands printed is told, too.
+	output bool
 }
 
 // tell tells one event.
@@ -84,7 +101,7 @@ func (t *tale) tell(e rollout.Event) error {
 		pad := strings.Repeat(" ", 16+len(who))
 		indent(w, fmt.Sprintf("%s  %s    %s ", clock(o.Started), who, prompt(o.Kind)), o.Text)
 		fmt.Fprintf(w, "%s%s\n", pad, st.dim(fmt.Sprintf("%s, %s", sshexec.Printable(o.Result), took(o.Took))))
-		if t.opts != (TaleOptions{}) && o.Output != "" {
+		if t.output && o.Output != "" {
 			for _, line := range strings.Split(strings.TrimRight(sshexec.Printable(o.Output), "\n"), "\n") {
 				fmt.Fprintf(w, "%s  %s\n", pad, st.dim(line))
 			}

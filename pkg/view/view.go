@@ -85,6 +85,23 @@ func took(d time.Duration) string {
 	return s
 }
 
+// Took is a duration that is going on as people say it: it changes no more often
+// than somebody wants to know.
+func Took(d time.Duration) string {
+	switch {
+	case d >= 10*time.Minute:
+		d = d.Truncate(time.Minute)
+	case d >= time.Minute:
+		d = d.Truncate(10 * time.Second)
+	case d >= 10*time.Second:
+		d = d.Truncate(5 * time.Second)
+	default:
+		d = d.Truncate(time.Second)
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	}
+	return took(d)
+}
+
 // indent writes text of a node or of the cluster as indented gives it.
 func indent(w io.Writer, prefix, text string) { fmt.Fprintln(w, indented(prefix, text)) }
 

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/view"
+)
+
+// Options are what a server is made with.
+type Options struct {
+	Config Config
+	// Address is where it listens, if that is not as configured: port 0 is any.
+	Address string
+	// Next says what can be typed about a run.
+	Next func(id string, r *rollout.Run) view.Next
+	// Now is the clock.
+	Now func() time.Time
+	// Log takes what concerns no request.
+	Log *slog.Logger
+	// Version is fleetd's.
+	Version string
+}
+
+// Server answers requests. Run must be called for it to do so over the network.
+type Server struct {
+	address  string
+	names    []string
+	tokens   []Token
+	cookie   string
+	secure   bool // it is reached by TLS
+	version  string
+	now      func() time.Time
+	log      *slog.Logger
+	store    *store
+	sessions *sessions
+	audit    *auditLog
+	metrics  *metrics
+	pages    *pages
+	streams  atomic.Int64
+	stopping chan struct{} // closed when no stream is to go on
+	handler  http.Handler
+}
+
+// New makes a server. The folder of the state has to be there.
+func New(o Options) (*Server, error) {
+	s := &Server{
+		address: o.Address, names: namesOf(o.Config), tokens: o.Config.Tokens, cookie: "fleetd_session", version: o.Version,
+		now: o.Now, log: o.Log, audit: newAuditLog(o.Config.State), stopping: make(chan struct{}),
+		store: &store{dir: o.Config.State, now: o.Now, next: o.Next},
+	}
+	if s.address == "" {
+		s.address = o.Config.Listen
+	}
+	if o.Config.Certificate != "" {
+		// A browser takes a cookie of that name from this very host alone, by TLS.
+		s.cookie, s.secure = "__Host-fleetd_session", true
+	}
+	s.sessions = &sessions{now: o.Now, by: map[[32]byte]session{}}
+	s.metrics = newMetrics(s)
+	var err error
+	if s.pages, err = newPages(); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	for _, rt := range s.routes() {
+		mux.HandleFunc(rt.pattern, s.metrics.counted(rt.pattern, s.admit(rt)))
+	}
+	s.handler = s.guard(mux)
+	return s, nil
+}
+
+// routes are all that the server answers.
+func (s *Server) routes() []route {
+	return []route{
+		{pattern: "GET /healthz", open: true, handle: s.healthz},
+		{pattern: "GET /readyz", open: true, handle: s.readyz},
+		{pattern: "GET /metrics", handle: s.metrics.serve},
+
+		{pattern: "GET /api/v1/openapi.yaml", open: true, handle: s.openapi},
+		{pattern: "GET /api/v1/runs", handle: s.apiRuns},
+		{pattern: "GET /api/v1/runs/{run}", handle: s.apiRun},
+		{pattern: "GET /api/v1/runs/{run}/hosts", handle: s.apiHosts},
+		{pattern: "GET /api/v1/runs/{run}/events", handle: s.apiEvents},
+
+		{pattern: "GET /login", open: true, handle: s.loginForm},
+		{pattern: "POST /login", open: true, handle: s.login},
+		{pattern: "POST /logout", handle: s.logout},
+		{pattern: "GET /assets/{file}", open: true, handle: s.asset},
+		{pattern: "GET /{$}", handle: s.pageRuns},
+		{pattern: "GET /runs/{run}", handle: s.pageRun},
+		{pattern: "GET /runs/{run}/live", handle: s.live},
+		{pattern: "GET /runs/{run}/plan", handle: s.pagePlan},
+		{pattern: "GET /runs/{run}/hosts/{host}", handle: s.pageHost},
+	}
+}
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// TLS is how a server of that configuration speaks TLS; nil if it does not.
+func (c Config) TLS() (*tls.Config, error) {
+	if c.Certificate == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the certificate %s with the key %s: %w", c.Certificate, c.Key, err)
+	}
+	out := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if c.ClientAuthority == "" {
+		return out, nil
+	}
+	raw, err := os.ReadFile(c.ClientAuthority)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the authority of clients: %w", err)
+	}
+	out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !out.ClientCAs.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", c.ClientAuthority)
+	}
+	return out, nil
+}
+
+// The limits of a connection. A stream sets its own for each message.
+const (
+	headerTime  = 5 * time.Second
+	requestTime = 15 * time.Second
+	answerTime  = time.Minute
+	idleTime    = 2 * time.Minute
+	farewell    = 10 * time.Second
+	mostHeaders = 16 << 10
+)
+
+// Run answers what comes to l until ctx is done, and lets requests that are being
+// answered come to their end then.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: mostHeaders, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(l) }()
+	select {
+	case err := <-ended:
+		return errors.Join(err, s.store.close())
+	case <-ctx.Done():
+	}
+	close(s.stopping)
+	end, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	err := h.Shutdown(end)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = h.Close() // somebody reads too slowly to be waited for
+	}
+	<-ended
+	return errors.Join(err, s.store.close())
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }
+
+// readyz says whether what is asked can be answered: the journal can be read.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if _, _, err := s.store.list(r.Context(), "", 1); err != nil {
+		s.log.Warn("not ready", "error", err)
+		http.Error(w, "the journal cannot be read", http.StatusServiceUnavailable)
+		return
+	}
+	writeText(w, "ok\n")
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(text)) // who asked may be gone
+}
