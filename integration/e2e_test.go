@@ -275,6 +275,14 @@ func applyAll(t *testing.T, b *bastion) {
 	}
 	b.wantCluster(t, cluster{dataplane: "BPF", bpfEnabled: true, kubeProxy: 0, mode: "DSR", endpoint: true})
 
+	// The lab has no pods that answer: the page says so, and nothing is left that asks.
+	b.want(0, []string{"done, no evidence of Services", "| The cluster is on eBPF | unchanged |", "did not answer before"}, "runs", "evidence")
+	for i := range b.Nodes.Nodes() {
+		if got := b.on(i+1, "ls /run"); strings.Contains(got, "fleetd-probe") {
+			t.Errorf("%s has probes left: %s", b.Nodes.Node(i+1).Name, got)
+		}
+	}
+
 	run, events := b.lastRun()
 	own, wall := ownShare(events)
 	t.Logf("fleetd's own part: %.2f s of %.1f s (%.2f %%)", own.Seconds(), wall.Seconds(), 100*own.Seconds()/wall.Seconds())
@@ -423,7 +431,7 @@ func wayBack(t *testing.T, b *bastion) {
 		return e.Operation != nil && strings.Contains(e.Operation.Text, `"linuxDataplane":"Iptables"`)
 	}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(0, []string{"Done"}, "resume")
-	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
+	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "Tunnel", endpoint: true})
 	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
 }
@@ -446,6 +454,6 @@ func nodeWithoutBPF(t *testing.T, b *bastion) {
 	b.on(2, "touch "+fleet.NoBPF)
 	b.want(3, []string{"node2 (Felix goes on without BPF", "the data plane was taken back to Iptables"},
 		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", flipOnly), "--yes")
-	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "DSR", endpoint: true})
+	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "Tunnel", endpoint: true})
 	b.on(2, "rm "+fleet.NoBPF)
 }

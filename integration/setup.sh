@@ -4,12 +4,14 @@
 set -eu
 # - the labs' machines: qemu, an image from Debian packages, rpm repositories, GRUB
 # - sshd and ansible: the tests compare with the real ones
+# - curl, iptables, nftables: what asks for Services, and the rules that it counts
 # - chromium: the page of fleetd serve in a real browser
 # - clang: the committed BPF objects are compiled again and compared
 packages="
 qemu-system-x86 qemu-utils mmdebstrap rpm createrepo-c grub-pc-bin grub-common grub2-common fdisk e2fsprogs
 zstd lz4 busybox-static cpio netcat-openbsd gnupg python3 kmod iproute2 xz-utils
-openssh-server openssh-client sudo ansible-core chromium
+openssh-server openssh-client sudo ansible-core
+curl iptables nftables chromium
 clang llvm libbpf-dev make git ca-certificates
 $*
 "

@@ -12,6 +12,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -27,7 +28,7 @@ func TestArticleOrderGoesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		mods := Modules(f.deps())
-		off, st, err := mods["fleetd.calico.kube_proxy"].Diff(rollout.Localhost, state(t, with(Section, facts), with(reach, nil)), rollout.Args{"state": "disabled"})
+		off, st, err := mods["fleetd.calico.kube_proxy"].Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, facts), clustertest.With(reach, nil)), rollout.Args{"state": "disabled"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,22 +40,22 @@ func TestArticleOrderGoesBack(t *testing.T) {
 			t.Errorf("the plan does not say it: %s", why)
 		}
 		operate := func(int) { f.operate(t) }
-		if o := (&machine{look: operate}).run(t, mods["fleetd.calico.kube_proxy"], rollout.Localhost, off); o.Kind != rollout.Changed {
+		if o := (&clustertest.Machine{Look: operate}).Run(t, mods["fleetd.calico.kube_proxy"], rollout.Localhost, off); o.Kind != rollout.Changed {
 			t.Fatalf("%+v", o)
 		}
 		f.ssh.says = oneNode(felixRefused)
-		m := &machine{look: operate}
+		m := &clustertest.Machine{Look: operate}
 		if killed {
-			m.look = func(int) {
+			m.Look = func(int) {
 				f.operate(t)
-				for k := range m.soFar {
-					if k != reverting && m.soFar[reverting] != "" { // all that Intend made durable
-						delete(m.soFar, k)
+				for k := range m.SoFar {
+					if k != reverting && m.SoFar[reverting] != "" { // all that Intend made durable
+						delete(m.SoFar, k)
 					}
 				}
 			}
 		}
-		o := m.run(t, mods["fleetd.calico.dataplane"], rollout.Localhost, flip)
+		o := m.Run(t, mods["fleetd.calico.dataplane"], rollout.Localhost, flip)
 		if o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0002") || !strings.Contains(o.Message, "taken back to Iptables, and kube-proxy runs again") {
 			t.Errorf("killed %t: %+v", killed, o)
 		}
@@ -72,22 +73,22 @@ func TestArticleOrderGoesBack(t *testing.T) {
 func TestKubeProxyComesBackFirst(t *testing.T) {
 	f := recorded(t, "bpf")
 	d := dataplaneData{Before: Iptables, After: BPF, Stall: "1m", Proxies: []proxySelector{{Name: "kube-proxy", Before: "true"}}}
-	m := &machine{soFar: map[string]string{reverting: "it was refused"}}
+	m := &clustertest.Machine{SoFar: map[string]string{reverting: "it was refused"}}
 	mod := Modules(f.deps())["fleetd.calico.dataplane"]
 	c := rollout.Change{Data: cluster.Pack(d)}
 	for range 5 { // kube-proxy's pods do not come
-		if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || !strings.HasPrefix(o.Message, "taking the data plane back: ") {
+		if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || !strings.HasPrefix(o.Message, "taking the data plane back: ") {
 			t.Fatalf("%+v", o)
 		}
 		f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {
 			ds.Status = appsv1.DaemonSetStatus{ObservedGeneration: ds.Generation, DesiredNumberScheduled: 6, CurrentNumberScheduled: 6, UpdatedNumberScheduled: 6}
 		})
 	}
-	if w := only(f.writes(), "installations"); len(w) > 0 {
+	if w := clustertest.Only(f.writes(), "installations"); len(w) > 0 {
 		t.Errorf("%q", w)
 	}
-	m.now += time.Minute
-	o := m.once(mod, rollout.Localhost, c)
+	m.Now += time.Minute
+	o := m.Once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "it was refused; and the data plane could not be taken back") || o.Hint == "" {
 		t.Errorf("%+v", o)
 	}
@@ -98,21 +99,21 @@ func TestKubeProxyComesBackFirst(t *testing.T) {
 func TestNodeThatIsCutOffTakesTheFlipBack(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{})
 	f.ssh.gone = map[string]bool{"host-of-el-0001": true}
-	m.look = func(int) { f.operate(t) }
-	o := m.run(t, mod, rollout.Localhost, c)
+	m.Look = func(int) { f.operate(t) }
+	o := m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0001 (it cannot be asked: cannot connect") || !strings.Contains(o.Message, "taken back to Iptables") {
 		t.Errorf("%+v", o)
 	}
-	if m.now < cutPatience || m.now > cutPatience+time.Minute {
-		t.Errorf("after %s", m.now)
+	if m.Now < cutPatience || m.Now > cutPatience+time.Minute {
+		t.Errorf("after %s", m.Now)
 	}
 }
 
 // One that comes back in time is no reason.
 func TestNodeThatComesBackIsNoReason(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{})
-	m.look = func(int) { f.ssh.gone = map[string]bool{"host-of-el-0001": m.now < cutPatience-time.Minute} }
-	if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	m.Look = func(int) { f.ssh.gone = map[string]bool{"host-of-el-0001": m.Now < cutPatience-time.Minute} }
+	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -123,7 +124,7 @@ func TestOutageInTheFlipSaysTheWayBack(t *testing.T) {
 	f.dyn.PrependReactor("get", "installations", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewServiceUnavailable("no route to host")
 	})
-	o := m.run(t, mod, rollout.Localhost, c)
+	o := m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Hint, `on a control-plane node: kubectl --kubeconfig /etc/kubernetes/admin.conf patch installation default --type merge -p '{"spec":{"calicoNetwork":{"linuxDataplane":"Iptables"}}}'`) {
 		t.Errorf("%+v", o)
 	}

@@ -13,6 +13,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -69,10 +70,10 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := begin(t)
-				m := &machine{now: 3 * time.Hour, began: 3 * time.Hour} // the run is no longer young
+				m := &clustertest.Machine{Now: 3 * time.Hour, Began: 3 * time.Hour} // the run is no longer young
 				look := func(want rollout.OutcomeKind) {
 					t.Helper()
-					o := m.once(w.mod, w.host, w.change)
+					o := m.Once(w.mod, w.host, w.change)
 					if o.Final() != (want == rollout.Failed) || o.Final() && o.Kind != want {
 						t.Fatalf("%+v, want %s", o, want)
 					}
@@ -80,9 +81,9 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 				look(rollout.Waiting)
 				time.Sleep(24 * time.Hour) // by every clock but the run's
 				look(rollout.Waiting)
-				m.now += w.bound - time.Second
+				m.Now += w.bound - time.Second
 				look(rollout.Waiting)
-				m.now += time.Second
+				m.Now += time.Second
 				look(rollout.Failed)
 			})
 		})
@@ -98,17 +99,17 @@ func TestRefusedWritesAreAnOutage(t *testing.T) {
 	f.dyn.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return refuse, nil, apierrors.NewInternalError(errors.New("failed calling webhook"))
 	})
-	m := &machine{}
-	o := m.run(t, mod, rollout.Localhost, c)
-	if o.Kind != rollout.Failed || m.now < cluster.OutagePatience || !strings.Contains(o.Message, "failed calling webhook") {
-		t.Errorf("%+v after %s", o, m.now)
+	m := &clustertest.Machine{}
+	o := m.Run(t, mod, rollout.Localhost, c)
+	if o.Kind != rollout.Failed || m.Now < cluster.OutagePatience || !strings.Contains(o.Message, "failed calling webhook") {
+		t.Errorf("%+v after %s", o, m.Now)
 	}
 	// One that passes begins anew the next time.
-	m = &machine{}
-	m.once(mod, rollout.Localhost, c)
-	m.now += cluster.OutagePatience
+	m = &clustertest.Machine{}
+	m.Once(mod, rollout.Localhost, c)
+	m.Now += cluster.OutagePatience
 	refuse = false
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -121,16 +122,16 @@ func TestOutagesDoNotAddUp(t *testing.T) {
 	f.kube.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return away, nil, apierrors.NewServiceUnavailable("etcd has no leader")
 	})
-	m := &machine{}
+	m := &clustertest.Machine{}
 	for _, away = range []bool{true, false, true, true} {
-		o := m.once(mod, rollout.Localhost, c)
+		o := m.Once(mod, rollout.Localhost, c)
 		if o.Final() {
-			t.Fatalf("after %s: %+v", m.now, o)
+			t.Fatalf("after %s: %+v", m.Now, o)
 		}
-		m.now += cluster.OutagePatience - time.Second
+		m.Now += cluster.OutagePatience - time.Second
 	}
-	m.now += 2 * time.Second
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
+	m.Now += 2 * time.Second
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 		t.Errorf("%+v", o)
 	}
 }

@@ -337,7 +337,7 @@ func (d Deps) awaitProof(ctx context.Context, c *cluster.Call, stall time.Durati
 		}
 		return o
 	}
-	return noted(c.Done("the data plane is BPF, proven on %d nodes; %s", p.Nodes, gapText(e)), e)
+	return noted(c.Done("the data plane is BPF, proven on %d nodes; %s", p.Nodes, e.Text()), e)
 }
 
 // giveUp is the end of a flip that stands still: the data plane is taken back

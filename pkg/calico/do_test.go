@@ -18,6 +18,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -32,7 +33,7 @@ func planned(t *testing.T, f fakes, module string, args rollout.Args) (rollout.M
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := m.Diff(rollout.Localhost, state(t, with(Section, facts), with(reach, nil)), args)
+	c, _, err := m.Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, facts), clustertest.With(reach, nil)), args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +88,13 @@ func TestKubeProxyWaitsForBPF(t *testing.T) {
 	})
 	mod, c := planned(t, f, "fleetd.calico.kube_proxy", rollout.Args{"state": "disabled"})
 	f.custom(t, set(t, f.get(t, "FelixConfiguration", "default"), false, "spec", "bpfEnabled"))
-	m := &machine{}
-	o := m.once(mod, rollout.Localhost, c)
-	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "kube-proxy is untouched: FelixConfiguration bpfEnabled is false") || len(only(f.writes(), "daemonsets")) > 0 {
+	m := &clustertest.Machine{}
+	o := m.Once(mod, rollout.Localhost, c)
+	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "kube-proxy is untouched: FelixConfiguration bpfEnabled is false") || len(clustertest.Only(f.writes(), "daemonsets")) > 0 {
 		t.Fatalf("%+v %q", o, f.writes())
 	}
 	f.custom(t, set(t, f.get(t, "FelixConfiguration", "default"), true, "spec", "bpfEnabled"))
-	m.look = func(attempt int) {
+	m.Look = func(attempt int) {
 		if attempt == 3 {
 			f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {
 				ds.Generation++
@@ -105,18 +106,18 @@ func TestKubeProxyWaitsForBPF(t *testing.T) {
 			})
 		}
 	}
-	o = m.run(t, mod, rollout.Localhost, c)
+	o = m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 	want := []string{`patch daemonsets kube-proxy {"spec":{"template":{"spec":{"nodeSelector":{"non-calico":"true"}}}}}`}
-	if d := cmp.Diff(want, only(f.writes(), "daemonsets")); d != "" {
+	if d := cmp.Diff(want, clustertest.Only(f.writes(), "daemonsets")); d != "" {
 		t.Error(d)
 	}
 
 	// Back: ready on every node counts, not the patch.
-	u := &machine{undo: true}
-	u.look = func(attempt int) {
+	u := &clustertest.Machine{Undo: true}
+	u.Look = func(attempt int) {
 		if attempt == 2 {
 			f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {
 				ds.Status.DesiredNumberScheduled, ds.Status.CurrentNumberScheduled, ds.Status.UpdatedNumberScheduled, ds.Status.NumberReady, ds.Status.NumberAvailable = 6, 6, 6, 4, 4
@@ -126,8 +127,8 @@ func TestKubeProxyWaitsForBPF(t *testing.T) {
 			f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) { ds.Status.NumberReady, ds.Status.NumberAvailable = 6, 6 })
 		}
 	}
-	o = u.run(t, mod, rollout.Localhost, c)
-	if d := cmp.Diff([]string{"DaemonSet kube-proxy is to follow", "kube-proxy 6/6 updated, 4 ready", "kube-proxy runs on every node"}, u.messages); d != "" {
+	o = u.Run(t, mod, rollout.Localhost, c)
+	if d := cmp.Diff([]string{"DaemonSet kube-proxy is to follow", "kube-proxy 6/6 updated, 4 ready", "kube-proxy runs on every node"}, u.Messages); d != "" {
 		t.Errorf("%+v %s", o, d)
 	}
 }
@@ -169,8 +170,8 @@ func (f fakes) tell(t *testing.T, host, port string) {
 func TestEndpointThereAndBack(t *testing.T) {
 	f := recorded(t, "iptables")
 	mod, c := planned(t, f, "fleetd.calico.api_endpoint", rollout.Args{"host": "10.0.0.3"})
-	m := &machine{}
-	m.look = func(attempt int) {
+	m := &clustertest.Machine{}
+	m.Look = func(attempt int) {
 		if attempt == 3 {
 			f.tell(t, "10.0.0.3", "6443")
 			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) { ds.Status.NumberReady = 4 })
@@ -179,26 +180,26 @@ func TestEndpointThereAndBack(t *testing.T) {
 			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) { ds.Status.NumberReady = 6 })
 		}
 	}
-	o := m.run(t, mod, rollout.Localhost, c)
+	o := m.Run(t, mod, rollout.Localhost, c)
 	want := []string{
 		"the operator is to take over the API server's address", "the operator has not taken over the API server's address yet",
 		"calico-node 6/6 updated, 4 ready", "Calico reaches the API server at 10.0.0.3:6443",
 	}
-	if d := cmp.Diff(want, m.messages); d != "" {
+	if d := cmp.Diff(want, m.Messages); d != "" {
 		t.Errorf("%+v %s", o, d)
 	}
 
 	// Back: operator 1.36 does not see a ConfigMap go, so it is emptied first.
-	u := &machine{undo: true}
-	u.look = func(attempt int) {
+	u := &clustertest.Machine{Undo: true}
+	u.Look = func(attempt int) {
 		if attempt == 3 {
 			f.tell(t, "", "")
 		}
 	}
-	if o := u.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := u.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
-	got := only(f.writes(), "configmaps")
+	got := clustertest.Only(f.writes(), "configmaps")
 	if d := cmp.Diff([]string{
 		"create configmaps",
 		`patch configmaps kubernetes-services-endpoint {"data":{"KUBERNETES_SERVICE_HOST":"","KUBERNETES_SERVICE_PORT":""}}`,
@@ -215,17 +216,17 @@ func TestServiceModeThereAndBack(t *testing.T) {
 	f.custom(t, u)
 	mod, c := planned(t, f, "fleetd.calico.external_service_mode", rollout.Args{"mode": "DSR"})
 	for i, want := range []rollout.OutcomeKind{rollout.Changed, rollout.Unchanged} {
-		if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != want {
+		if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != want {
 			t.Errorf("call %d: %+v", i, o)
 		}
 	}
-	if o := (&machine{undo: true}).once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{Undo: true}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 	if d := cmp.Diff([]string{
 		`patch felixconfigurations default {"spec":{"bpfExternalServiceMode":"DSR"}}`,
 		`patch felixconfigurations default {"spec":{"bpfExternalServiceMode":null}}`,
-	}, only(f.writes(), "felixconfigurations")); d != "" {
+	}, clustertest.Only(f.writes(), "felixconfigurations")); d != "" {
 		t.Error(d)
 	}
 }
@@ -244,15 +245,15 @@ func TestPreflightJudgesKernelsWhenItRuns(t *testing.T) {
 	}
 	patch("3.10.0-1160.el7.x86_64")
 	mod, c := planned(t, f, "fleetd.calico.preflight", rollout.Args{"api_host": "10.0.0.3"})
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "1 of 2 nodes") || !strings.Contains(o.Message, "el-0002 (3.10.0-1160.el7.x86_64: too old)") {
+	if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "1 of 2 nodes") || !strings.Contains(o.Message, "el-0002 (3.10.0-1160.el7.x86_64: too old)") {
 		t.Errorf("%+v", o)
 	}
 	patch("6.1.4-1.el7.elrepo.x86_64")
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
+	if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
 		t.Errorf("%+v", o)
 	}
 	f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) { ds.Status.NumberReady = 5 })
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || o.Message != "calico-node 6/6 updated, 5 ready" {
+	if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || o.Message != "calico-node 6/6 updated, 5 ready" {
 		t.Errorf("%+v", o)
 	}
 	if w := f.writes(); len(w) > 0 {
@@ -263,19 +264,19 @@ func TestPreflightJudgesKernelsWhenItRuns(t *testing.T) {
 func TestVerify(t *testing.T) {
 	f := recorded(t, "bpf")
 	mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF", "timeout": "1m"})
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready, Felix on 2 nodes" {
+	if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged || o.Message != "verified: data plane BPF, kube-proxy off, TigeraStatus calico, nodes Ready, Felix on 2 nodes" {
 		t.Errorf("%+v", o)
 	}
 	f.mutate(t, "kube-system", "kube-proxy", func(ds *appsv1.DaemonSet) {
 		delete(ds.Spec.Template.Spec.NodeSelector, "non-calico")
 		ds.Status.DesiredNumberScheduled = 6
 	})
-	m := &machine{}
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
+	m := &clustertest.Machine{}
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Errorf("%+v", o)
 	}
-	m.now += 2 * time.Minute
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "kube-proxy off: DaemonSet kube-system/kube-proxy runs on 6 nodes") {
+	m.Now += 2 * time.Minute
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "kube-proxy off: DaemonSet kube-system/kube-proxy runs on 6 nodes") {
 		t.Errorf("%+v", o)
 	}
 	if w := f.writes(); len(w) > 0 {
@@ -302,16 +303,16 @@ func TestOutage(t *testing.T) {
 			fail := func(clienttesting.Action) (bool, runtime.Object, error) { return answer != nil, nil, answer }
 			f.kube.PrependReactor("*", "*", fail)
 			f.dyn.PrependReactor("*", "*", fail)
-			m := &machine{}
-			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Retrying {
+			m := &clustertest.Machine{}
+			if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Retrying {
 				t.Fatalf("%+v", o)
 			}
-			m.now += cluster.OutagePatience + time.Second
-			if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
+			m.Now += cluster.OutagePatience + time.Second
+			if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 				t.Errorf("%+v", o)
 			}
 			answer = errors.New("no")
-			if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
+			if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed {
 				t.Errorf("%+v", o)
 			}
 		})
@@ -327,14 +328,4 @@ func conditionsOf(t *testing.T, u *unstructured.Unstructured, kind, status, mess
 		}
 	}
 	return set(t, u, list, "status", "conditions")
-}
-
-func only(writes []string, resource string) []string {
-	var out []string
-	for _, w := range writes {
-		if strings.Contains(w, " "+resource) {
-			out = append(out, w)
-		}
-	}
-	return out
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -20,8 +21,8 @@ func TestFlip(t *testing.T) {
 	f := recorded(t, "iptables")
 	endpointDone(t, f)
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-	m := &machine{}
-	m.look = func(attempt int) {
+	m := &clustertest.Machine{}
+	m.Look = func(attempt int) {
 		switch attempt {
 		case 3: // the operator has acted; hostPorts is back, the roll begins
 			u := f.get(t, "Installation", "default")
@@ -46,7 +47,7 @@ func TestFlip(t *testing.T) {
 			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Available", "True", ""))
 		}
 	}
-	o := m.run(t, mod, rollout.Localhost, c)
+	o := m.Run(t, mod, rollout.Localhost, c)
 	want := []string{
 		"the operator is to act on linuxDataplane BPF",
 		"the operator has not acted on the Installation yet",
@@ -56,23 +57,23 @@ func TestFlip(t *testing.T) {
 		"2 nodes are proven to run the data plane BPF; they are watched for 20s",
 		"the data plane is BPF, proven on 2 nodes",
 	}
-	if d := cmp.Diff(want, m.messages); d != "" || o.Kind != rollout.Changed {
+	if d := cmp.Diff(want, m.Messages); d != "" || o.Kind != rollout.Changed {
 		t.Errorf("%s %s", o.Kind, d)
 	}
-	if d := cmp.Diff([]string{`patch installations default {"metadata":{"annotations":{"fleetd.io/host-ports-before-bpf":"Enabled"}},"spec":{"calicoNetwork":{"hostPorts":null,"linuxDataplane":"BPF"}}}`}, only(f.writes(), "installations")); d != "" {
+	if d := cmp.Diff([]string{`patch installations default {"metadata":{"annotations":{"fleetd.io/host-ports-before-bpf":"Enabled"}},"spec":{"calicoNetwork":{"hostPorts":null,"linuxDataplane":"BPF"}}}`}, clustertest.Only(f.writes(), "installations")); d != "" {
 		t.Error(d)
 	}
 
 	// Called again after a crash that forgot it all: nothing is written twice.
-	o = (&machine{attempt: 1}).run(t, mod, rollout.Localhost, c)
-	if n := len(only(f.writes(), "installations")); o.Kind != rollout.Changed || n != 1 {
+	o = (&clustertest.Machine{Attempt: 1}).Run(t, mod, rollout.Localhost, c)
+	if n := len(clustertest.Only(f.writes(), "installations")); o.Kind != rollout.Changed || n != 1 {
 		t.Errorf("again: %+v, %d patches", o, n)
 	}
 
 	// The way back puts hostPorts where it was.
-	u := &machine{undo: true}
-	u.once(mod, rollout.Localhost, c)
-	got := only(f.writes(), "installations")
+	u := &clustertest.Machine{Undo: true}
+	u.Once(mod, rollout.Localhost, c)
+	got := clustertest.Only(f.writes(), "installations")
 	if want := `patch installations default {"metadata":{"annotations":{"fleetd.io/host-ports-before-bpf":null}},"spec":{"calicoNetwork":{"hostPorts":"Enabled","linuxDataplane":"Iptables"}}}`; got[len(got)-1] != want {
 		t.Errorf("undo wrote %s", got[len(got)-1])
 	}
@@ -83,8 +84,8 @@ func TestFlip(t *testing.T) {
 func TestFlipIsNotDoneOnTornReads(t *testing.T) {
 	f := recorded(t, "bpf")
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "Iptables"})
-	m := &machine{}
-	m.once(mod, rollout.Localhost, c)
+	m := &clustertest.Machine{}
+	m.Once(mod, rollout.Localhost, c)
 	old, err := f.kube.AppsV1().DaemonSets("calico-system").Get(context.Background(), "calico-node", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func TestFlipIsNotDoneOnTornReads(t *testing.T) {
 		first = false
 		return true, old, nil
 	})
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || o.Message != "calico-node is about to roll" {
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || o.Message != "calico-node is about to roll" {
 		t.Errorf("%+v", o)
 	}
 }
@@ -109,23 +110,23 @@ func TestDegradedOperatorEndsTheFlip(t *testing.T) {
 	f := recorded(t, "iptables")
 	endpointDone(t, f)
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-	m := &machine{}
-	m.once(mod, rollout.Localhost, c)
+	m := &clustertest.Machine{}
+	m.Once(mod, rollout.Localhost, c)
 	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "bpfNetworkBootstrap is Enabled but …"))
-	o := m.once(mod, rollout.Localhost, c)
+	o := m.Once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the operator is degraded: ") {
 		t.Fatalf("at once: %+v", o)
 	}
-	m.now += degradedPatience
-	o = m.once(mod, rollout.Localhost, c)
+	m.Now += degradedPatience
+	o = m.Once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "bpfNetworkBootstrap is Enabled but …") || o.Hint == "" {
 		t.Fatalf("after a while: %+v", o)
 	}
 	// It was a moment's trouble: the clock starts anew.
 	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "False", ""))
-	m.once(mod, rollout.Localhost, c)
+	m.Once(mod, rollout.Localhost, c)
 	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "again"))
-	if o = m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
+	if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Errorf("%+v", o)
 	}
 }
@@ -134,8 +135,8 @@ func TestRollThatStandsStillNamesThePod(t *testing.T) {
 	f := recorded(t, "iptables")
 	endpointDone(t, f)
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF", "timeout": "5m", "on_failure": "wait"})
-	m := &machine{}
-	m.once(mod, rollout.Localhost, c)
+	m := &clustertest.Machine{}
+	m.Once(mod, rollout.Localhost, c)
 	f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "status", "computed", "calicoNetwork", "linuxDataplane"))
 	ready := int32(5)
 	roll := func(updated int32) {
@@ -155,18 +156,18 @@ func TestRollThatStandsStillNamesThePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	roll(2)
-	m.once(mod, rollout.Localhost, c)
-	m.now += 4 * time.Minute
+	m.Once(mod, rollout.Localhost, c)
+	m.Now += 4 * time.Minute
 	roll(3) // progress: the clock starts anew
-	m.once(mod, rollout.Localhost, c)
-	m.now += 4 * time.Minute
+	m.Once(mod, rollout.Localhost, c)
+	m.Now += 4 * time.Minute
 	roll(3)
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Fatalf("%+v", o)
 	}
-	m.now += time.Minute
+	m.Now += time.Minute
 	roll(3)
-	o := m.once(mod, rollout.Localhost, c)
+	o := m.Once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "calico-node 3/6 updated") || !strings.Contains(o.Message, "calico-node-abcde on el-0004: CrashLoopBackOff") {
 		t.Errorf("%+v", o)
 	}
@@ -177,8 +178,8 @@ func TestHandSetBPFIsNotOverridden(t *testing.T) {
 	endpointDone(t, f)
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
 	f.custom(t, set(t, f.get(t, "FelixConfiguration", "default"), true, "spec", "bpfEnabled")) // after the plan
-	o := (&machine{}).once(mod, rollout.Localhost, c)
-	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "by hand") || len(only(f.writes(), "installations")) > 0 {
+	o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c)
+	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "by hand") || len(clustertest.Only(f.writes(), "installations")) > 0 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 }

@@ -11,13 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // refusal is what the first task that Diff refuses is refused for; "" if none is.
 func refusal(t *testing.T, f Facts, module string, args rollout.Args) (message, hint string) {
 	t.Helper()
-	_, _, err := Modules(Deps{})[module].Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), args)
+	_, _, err := Modules(Deps{})[module].Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, f), clustertest.With(reach, nil)), args)
 	if err == nil {
 		return "", ""
 	}
@@ -132,7 +133,7 @@ func TestFelixConfigurationOfV3(t *testing.T) {
 				t.Errorf("%s %+v", why, facts.Felix)
 			}
 			mod, c := planned(t, f, "fleetd.calico.external_service_mode", rollout.Args{"mode": "DSR"})
-			if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+			if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 				t.Fatalf("%+v", o)
 			}
 			u, err := f.dyn.Resource(felixconfigsV3).Get(context.Background(), "default", metav1.GetOptions{})
@@ -155,8 +156,8 @@ func TestAbsentEndpointIsIdempotent(t *testing.T) {
 	// One that has been restarted since on the way back is no reason to wait.
 	endpointDone(t, f)
 	mod, c := planned(t, f, "fleetd.calico.api_endpoint", rollout.Args{"state": "absent"})
-	m := &machine{look: func(int) { f.tell(t, "10.96.0.1", "443") }}
-	if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	m := &clustertest.Machine{Look: func(int) { f.tell(t, "10.96.0.1", "443") }}
+	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -185,17 +186,17 @@ func TestHostPortsComeBack(t *testing.T) {
 					}
 				}
 				mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-				if o := (&machine{look: operate}).run(t, mod, rollout.Localhost, c); o.Bad() {
+				if o := (&clustertest.Machine{Look: operate}).Run(t, mod, rollout.Localhost, c); o.Bad() {
 					t.Fatalf("%+v", o)
 				}
 				if got := installationFacts(f.get(t, "Installation", "default")).HostPorts; was == "Disabled" && got != was {
 					t.Errorf("what the user had turned off is %s on BPF", got)
 				}
-				m := &machine{look: operate, undo: undo}
+				m := &clustertest.Machine{Look: operate, Undo: undo}
 				if !undo {
 					_, c = planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "Iptables"})
 				}
-				if o := m.run(t, mod, rollout.Localhost, c); o.Bad() {
+				if o := m.Run(t, mod, rollout.Localhost, c); o.Bad() {
 					t.Fatalf("%+v", o)
 				}
 				got := installationFacts(f.get(t, "Installation", "default"))
@@ -221,16 +222,16 @@ func TestAutomaticModeFromIptables(t *testing.T) {
 		t.Errorf("kube-proxy is the operator's: %+v", c)
 	}
 	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-	m := &machine{look: func(attempt int) {
+	m := &clustertest.Machine{Look: func(attempt int) {
 		if attempt > 1 {
 			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "False", ""))
 			f.operate(t)
 		}
 	}}
-	if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	(&machine{undo: true}).once(mod, rollout.Localhost, c)
+	(&clustertest.Machine{Undo: true}).Once(mod, rollout.Localhost, c)
 	back := installationFacts(f.get(t, "Installation", "default"))
 	if d := cmp.Diff([]string{"Iptables", "Disabled"}, []string{string(back.DataPlane()), back.BPFNetworkBootstrap}); d != "" {
 		t.Error(d)

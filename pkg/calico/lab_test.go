@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -40,25 +41,25 @@ func labClient(t *testing.T) *cluster.Client {
 }
 
 // labStep plans a task on the cluster as it is and executes it.
-func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) (rollout.Change, rollout.Outcome, *machine) {
+func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) (rollout.Change, rollout.Outcome, *clustertest.Machine) {
 	t.Helper()
 	mod := Modules(labDeps(c))[module]
 	f, err := ReadFacts(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, after, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), args)
+	change, after, err := mod.Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, f), clustertest.With(reach, nil)), args)
 	if err != nil {
 		t.Fatalf("%s: %v", module, err)
 	}
-	m := &machine{pause: 300 * time.Millisecond, limit: 3 * time.Minute}
+	m := &clustertest.Machine{Pause: 300 * time.Millisecond, Limit: 3 * time.Minute}
 	if change.Action == rollout.NoOp {
 		return change, rollout.AlreadyDone("%s", change.Summary), m
 	}
 	started := time.Now()
-	o := m.run(t, mod, rollout.Localhost, change)
-	t.Logf("%s %v: %s: %s (%.1f s, %d calls)\n\twrote %s\n\tsaid %s", module, args, o.Kind, o.Message, time.Since(started).Seconds(), m.attempt,
-		strings.Join(m.wrote(), "\n\t      "), strings.Join(m.messages, "\n\t     "))
+	o := m.Run(t, mod, rollout.Localhost, change)
+	t.Logf("%s %v: %s: %s (%.1f s, %d calls)\n\twrote %s\n\tsaid %s", module, args, o.Kind, o.Message, time.Since(started).Seconds(), m.Attempt,
+		strings.Join(m.Wrote(), "\n\t      "), strings.Join(m.Messages, "\n\t     "))
 	if o.Bad() {
 		t.Fatalf("%s: %s\n%s", module, o.Message, o.Hint)
 	}
@@ -68,7 +69,7 @@ func labStep(t *testing.T, c *cluster.Client, module string, args rollout.Args) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, again), with(reach, nil)), args)
+	second, _, err := mod.Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, again), clustertest.With(reach, nil)), args)
 	if err != nil || second.Action.Writes() {
 		t.Fatalf("%s: a second look still finds %+v, %v", module, second, err)
 	}
@@ -108,11 +109,11 @@ func TestLabThereAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), pre)
+	change, _, err := mod.Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, f), clustertest.With(reach, nil)), pre)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := (&machine{pause: time.Second}).run(t, mod, rollout.Localhost, change)
+	o := (&clustertest.Machine{Pause: time.Second}).Run(t, mod, rollout.Localhost, change)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0003 (3.10.0-1160.el7.x86_64: too old)") {
 		t.Fatalf("old kernels: %+v", o)
 	}
@@ -166,8 +167,8 @@ func TestLabUndo(t *testing.T) {
 		did = append(did, done{s.module, change})
 	}
 	for i := len(did) - 1; i >= 0; i-- {
-		m := &machine{pause: 300 * time.Millisecond, limit: 3 * time.Minute, undo: true}
-		if o := m.run(t, mods[did[i].module], rollout.Localhost, did[i].change); o.Bad() {
+		m := &clustertest.Machine{Pause: 300 * time.Millisecond, Limit: 3 * time.Minute, Undo: true}
+		if o := m.Run(t, mods[did[i].module], rollout.Localhost, did[i].change); o.Bad() {
 			t.Fatalf("undo %s: %s\n%s", did[i].module, o.Message, o.Hint)
 		}
 	}
@@ -201,7 +202,7 @@ func TestLabByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = Modules(Deps{})["fleetd.calico.dataplane"].Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
+	_, _, err = Modules(Deps{})["fleetd.calico.dataplane"].Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, f), clustertest.With(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
 	if err == nil || !strings.Contains(err.Error(), "by hand") {
 		t.Errorf("got %v", err)
 	}
@@ -225,24 +226,24 @@ func TestLabDegraded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change, _, err := mod.Diff(rollout.Localhost, state(t, with(Section, f), with(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
+	change, _, err := mod.Diff(rollout.Localhost, clustertest.State(t, clustertest.With(Section, f), clustertest.With(reach, nil)), rollout.Args{"linux_dataplane": "BPF"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{pause: 300 * time.Millisecond}
-	m.look = func(attempt int) {
+	m := &clustertest.Machine{Pause: 300 * time.Millisecond}
+	m.Look = func(attempt int) {
 		if attempt == 2 {
 			felix("true", "false")
 		}
 	}
-	o := m.run(t, mod, rollout.Localhost, change)
-	t.Logf("%s: %s\n%s\n\tsaid %s", o.Kind, o.Message, o.Hint, strings.Join(m.messages, "\n\t     "))
+	o := m.Run(t, mod, rollout.Localhost, change)
+	t.Logf("%s: %s\n%s\n\tsaid %s", o.Kind, o.Message, o.Hint, strings.Join(m.Messages, "\n\t     "))
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "modified by someone else") {
 		t.Errorf("%+v", o)
 	}
 	felix("false", "false")
-	u := &machine{pause: 300 * time.Millisecond, undo: true}
-	if o := u.run(t, mod, rollout.Localhost, change); o.Bad() {
+	u := &clustertest.Machine{Pause: 300 * time.Millisecond, Undo: true}
+	if o := u.Run(t, mod, rollout.Localhost, change); o.Bad() {
 		t.Errorf("undo: %+v", o)
 	}
 	labStep(t, c, "fleetd.calico.api_endpoint", rollout.Args{"state": "absent"})

@@ -80,10 +80,8 @@ func (m probeModule) Diff(_ string, before rollout.State, args rollout.Args) (ro
 		Action:  rollout.ReadOnly,
 		Summary: fmt.Sprintf("ask for Services from every node and from here, on %d paths, before, during and after the change", len(data.Paths)),
 		Risks:   []string{"every node runs bash and curl for it, in /run/fleetd-probe; what is left when fleetd does not come back ends by itself after an hour and a minute for each node"},
+		Reasons: []string{"what answers now has to answer afterwards: " + probe.Names(data.Paths)},
 		Data:    cluster.Pack(data),
-	}
-	for _, p := range data.Paths {
-		c.Reasons = append(c.Reasons, p.String())
 	}
 	after, err := probed.With(before, data.probing)
 	return c, after, err
@@ -257,13 +255,4 @@ func (d Deps) withEvidence(ctx context.Context, o rollout.Outcome, p *probing) r
 		o.Message += "; what answered before and does not now: " + cluster.Few(lost)
 	}
 	return noted(o, e)
-}
-
-// gapText is the longest gap, for a message.
-func gapText(e probe.Evidence) string {
-	w := e.Worst()
-	if w == nil {
-		return fmt.Sprintf("%d paths to Services, no gap", e.Answering())
-	}
-	return fmt.Sprintf("%d paths to Services, the longest gap %s (%s, from %s)", e.Answering(), w.Longest, w.Path, w.LongestFrom)
 }

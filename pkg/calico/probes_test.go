@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/probe"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -67,7 +68,7 @@ func probingPlan(t *testing.T, f fakes, module string, args rollout.Args) (watch
 		t.Fatal(err)
 	}
 	mods := Modules(f.deps())
-	st := state(t, with(Section, facts), with(reach, nil), with(services, found))
+	st := clustertest.State(t, clustertest.With(Section, facts), clustertest.With(reach, nil), clustertest.With(services, found))
 	watch, st, err = mods["fleetd.calico.probe"].Diff(rollout.Localhost, st, rollout.Args{"paths": []any{"tcp://192.0.2.9:5432"}})
 	if err != nil {
 		t.Fatal(err)
@@ -96,14 +97,14 @@ func TestServicesAreFound(t *testing.T) {
 	watch, _ := probingPlan(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": "BPF"})
 	want := []string{
 		"ClusterIP default/kubernetes 10.96.0.1:443 (https)",
-		"ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp)", "ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-tcp)", "ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-open)",
-		"Pod kube-system/kube-dns port 1053 (dns-udp)", "Pod kube-system/kube-dns port 1053 (dns-tcp)", "Pod kube-system/kube-dns port 1053 (dns-open)",
+		"ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp, dns-tcp, dns-open)",
+		"Pod kube-system/kube-dns port 1053 (dns-udp, dns-tcp, dns-open)",
 		"NodePort a/np port 30090 (tcp)", "NodePort a/np port 30090 of another node (tcp)",
 		"NodePort b/np port 30090 (tcp)", "NodePort b/np port 30090 of another node (tcp)",
 		"NodePort c/np port 30090 (tcp)", "NodePort c/np port 30090 of another node (tcp)",
 		"tcp://192.0.2.9:5432",
 	}
-	if d := cmp.Diff(want, watch.Reasons); d != "" {
+	if d := cmp.Diff([]string{"what answers now has to answer afterwards: " + strings.Join(want, ", ")}, watch.Reasons); d != "" {
 		t.Error(d)
 	}
 	if watch.Action.Writes() || strings.Contains(string(watch.Data), "10.244.") {
@@ -156,10 +157,10 @@ func TestProbesAreStarted(t *testing.T) {
 		}
 		return "at 100000 0.5\n" + dnsPath + "path 1 Pod dns-udp 10.244.0.5 1053 - kube-system/kube-dns\nstate 0 0 0 20 0 0 0 0 100000 100000 unseen\nstate 1 0 0 0 9 0 0 9 1 100000 unseen\n"
 	}
-	m := &machine{}
-	o := m.run(t, Modules(f.deps())["fleetd.calico.probe"], rollout.Localhost, watch)
-	if o.Kind != rollout.Unchanged || m.now != baseline || !strings.Contains(o.Message, "2 of 3 paths to Services answer, asked from 2 nodes every 500ms; no evidence, because they do not answer now: Pod kube-system/kube-dns 10.244.0.5:1053 (dns-udp); nothing is known of el-0001 (it cannot be asked") {
-		t.Errorf("after %s: %+v", m.now, o)
+	m := &clustertest.Machine{}
+	o := m.Run(t, Modules(f.deps())["fleetd.calico.probe"], rollout.Localhost, watch)
+	if o.Kind != rollout.Unchanged || m.Now != baseline || !strings.Contains(o.Message, "2 of 3 paths to Services answer, asked from 2 nodes every 500ms; no evidence, because they do not answer now: Pod kube-system/kube-dns 10.244.0.5:1053 (dns-udp); nothing is known of el-0001 (it cannot be asked") {
+		t.Errorf("after %s: %+v", m.Now, o)
 	}
 	slices.Sort(f.ssh.asked)
 	if d := cmp.Diff([]string{"mark host-of-el-0002", "mark localhost", "start host-of-el-0002", "start localhost"}, f.ssh.asked); d != "" {
@@ -194,13 +195,13 @@ func TestFlipThatLosesServicesGoesBack(t *testing.T) {
 	_, c := probingPlan(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
 	mod := Modules(f.deps())["fleetd.calico.dataplane"]
 	f.ssh.probes = state1(answersNot)
-	m := &machine{look: func(int) { f.operate(t) }}
-	o := m.run(t, mod, rollout.Localhost, c)
+	m := &clustertest.Machine{Look: func(int) { f.operate(t) }}
+	o := m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp) from el-0002; the data plane was taken back to Iptables") {
 		t.Errorf("%+v", o)
 	}
-	if m.now < lostPatience || m.now > lostPatience+time.Minute {
-		t.Errorf("after %s", m.now)
+	if m.Now < lostPatience || m.Now > lostPatience+time.Minute {
+		t.Errorf("after %s", m.Now)
 	}
 	if in := f.get(t, "Installation", "default"); installationFacts(in).DataPlane() != Iptables {
 		t.Error("the data plane is still asked for")
@@ -217,8 +218,8 @@ func TestGapIsTold(t *testing.T) {
 	serving(t, f)
 	_, c := probingPlan(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
 	f.ssh.probes = state1(gapBefore)
-	o := (&machine{look: func(int) { f.operate(t) }}).run(t, Modules(f.deps())["fleetd.calico.dataplane"], rollout.Localhost, c)
-	if o.Kind != rollout.Changed || !strings.Contains(o.Message, "proven on 2 nodes; 2 paths to Services, the longest gap 2.34s (ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp), from el-0002)") {
+	o := (&clustertest.Machine{Look: func(int) { f.operate(t) }}).Run(t, Modules(f.deps())["fleetd.calico.dataplane"], rollout.Localhost, c)
+	if o.Kind != rollout.Changed || !strings.Contains(o.Message, "proven on 2 nodes; paths to Services asked: 2, the longest gap 2.34s (ClusterIP kube-system/kube-dns 10.96.0.10:53 (dns-udp), from el-0002)") {
 		t.Errorf("%+v", o)
 	}
 	if w := kept(t, o).Worst(); w == nil || w.Longest != 2340 || w.Ago != 10_000 {
@@ -232,7 +233,7 @@ func TestGapIsTold(t *testing.T) {
 // Without a fleetd.calico.probe before it, nobody is asked for probes.
 func TestFlipWithoutProbes(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{})
-	if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed || len(f.ssh.asked) > 0 || o.Notes[probe.Note] != "" {
+	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed || len(f.ssh.asked) > 0 || o.Notes[probe.Note] != "" {
 		t.Errorf("%+v %q", o, f.ssh.asked)
 	}
 }
@@ -258,8 +259,8 @@ func TestVerifyJudgesProbes(t *testing.T) {
 			if c.says != "" {
 				f.ssh.probes = state1(c.says)
 			}
-			m := &machine{}
-			o := m.run(t, Modules(f.deps())["fleetd.calico.verify"], rollout.Localhost, change)
+			m := &clustertest.Machine{}
+			o := m.Run(t, Modules(f.deps())["fleetd.calico.verify"], rollout.Localhost, change)
 			if (o.Kind == rollout.Failed) != (c.why != "") || !strings.Contains(o.Message, c.why) {
 				t.Errorf("%+v", o)
 			}
@@ -272,7 +273,7 @@ func TestVerifyJudgesProbes(t *testing.T) {
 
 // A path that nobody can ask for is a mistake of the playbook's.
 func TestWrongPath(t *testing.T) {
-	st := state(t, with(services, found{}))
+	st := clustertest.State(t, clustertest.With(services, found{}))
 	_, _, err := probeModule{}.Diff(rollout.Localhost, st, rollout.Args{"paths": "ftp://x"})
 	if err == nil || !strings.Contains(err.Error(), `"ftp://x" cannot be probed`) {
 		t.Error(err)

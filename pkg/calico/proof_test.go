@@ -16,19 +16,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // flipping is a flip whose objects are all as they should be: bpfEnabled is
 // written, calico-node has rolled, kube-proxy still runs.
-func flipping(t *testing.T, args rollout.Args) (fakes, rollout.Module, rollout.Change, *machine) {
+func flipping(t *testing.T, args rollout.Args) (fakes, rollout.Module, rollout.Change, *clustertest.Machine) {
 	t.Helper()
 	f := recorded(t, "iptables")
 	endpointDone(t, f)
 	args["linux_dataplane"] = "BPF"
 	mod, c := planned(t, f, "fleetd.calico.dataplane", args)
-	m := &machine{}
-	m.once(mod, rollout.Localhost, c)
+	m := &clustertest.Machine{}
+	m.Once(mod, rollout.Localhost, c)
 	f.operate(t)
 	return f, mod, c, m
 }
@@ -58,19 +59,19 @@ func TestFlipIsNotDoneWithoutEveryNode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, mod, change, m := flipping(t, rollout.Args{"timeout": "1m"})
 			f.ssh.says = oneNode(c.says)
-			o := m.once(mod, rollout.Localhost, change)
+			o := m.Once(mod, rollout.Localhost, change)
 			if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "1 of 2 nodes are not proven") || !strings.Contains(o.Message, "el-0002 (") || !strings.Contains(o.Message, c.why) {
 				t.Fatalf("%+v", o)
 			}
-			m.look = func(int) { f.operate(t) }
-			o = m.run(t, mod, rollout.Localhost, change)
-			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.why) || !strings.Contains(o.Message, "taken back to Iptables") || m.now < time.Minute {
-				t.Errorf("after %s: %+v", m.now, o)
+			m.Look = func(int) { f.operate(t) }
+			o = m.Run(t, mod, rollout.Localhost, change)
+			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.why) || !strings.Contains(o.Message, "taken back to Iptables") || m.Now < time.Minute {
+				t.Errorf("after %s: %+v", m.Now, o)
 			}
 			if in := f.get(t, "Installation", "default"); installationFacts(in).DataPlane() != Iptables {
 				t.Error("the data plane is still asked for")
 			}
-			if w := only(f.writes(), "daemonsets"); len(w) > 0 {
+			if w := clustertest.Only(f.writes(), "daemonsets"); len(w) > 0 {
 				t.Errorf("kube-proxy was touched: %q", w)
 			}
 		})
@@ -80,11 +81,11 @@ func TestFlipIsNotDoneWithoutEveryNode(t *testing.T) {
 func TestFlipThatIsToWaitHalts(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{"timeout": "1m", "on_failure": "wait"})
 	f.ssh.gone = map[string]bool{"host-of-el-0001": true}
-	o := m.run(t, mod, rollout.Localhost, c)
+	o := m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0001 (it cannot be asked: cannot connect to host-of-el-0001") || !strings.Contains(o.Hint, `"linuxDataplane":"Iptables"`) {
 		t.Errorf("%+v", o)
 	}
-	if n := len(only(f.writes(), "installations")); n != 1 {
+	if n := len(clustertest.Only(f.writes(), "installations")); n != 1 {
 		t.Errorf("%d writes", n)
 	}
 }
@@ -97,8 +98,8 @@ func TestFlipIsNotTakenBackWithoutKubeProxy(t *testing.T) {
 		ds.Spec.Template.Spec.NodeSelector = map[string]string{cluster.NonCalicoLabel: "true"}
 	})
 	f.ssh.says = oneNode(felixRefused)
-	o := m.run(t, mod, rollout.Localhost, c)
-	if o.Kind != rollout.Failed || !strings.Contains(o.Hint, "kube-proxy is off") || len(only(f.writes(), "installations")) != 1 {
+	o := m.Run(t, mod, rollout.Localhost, c)
+	if o.Kind != rollout.Failed || !strings.Contains(o.Hint, "kube-proxy is off") || len(clustertest.Only(f.writes(), "installations")) != 1 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 }
@@ -107,19 +108,19 @@ func TestFlipIsNotTakenBackWithoutKubeProxy(t *testing.T) {
 func TestFlipIsWatched(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{})
 	f.ssh.says = oneNode(felixOn)
-	o := m.once(mod, rollout.Localhost, c)
+	o := m.Once(mod, rollout.Localhost, c)
 	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "watched for 20s") {
 		t.Fatalf("%+v", o)
 	}
-	m.now += 15 * time.Second
+	m.Now += 15 * time.Second
 	f.ssh.says = oneNode(strings.Replace(felixOn, "4242@", "4300@", 1))
-	m.once(mod, rollout.Localhost, c)
-	m.now += 15 * time.Second
-	if o = m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
+	m.Once(mod, rollout.Localhost, c)
+	m.Now += 15 * time.Second
+	if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
 		t.Errorf("%+v", o)
 	}
-	m.now += 5 * time.Second
-	if o = m.once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	m.Now += 5 * time.Second
+	if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -128,17 +129,17 @@ func TestFlipIsWatched(t *testing.T) {
 func TestRevertGoesOnAfterACrash(t *testing.T) {
 	f, mod, c, m := flipping(t, rollout.Args{"timeout": "1m"})
 	f.ssh.says = oneNode(felixRefused)
-	m.look = func(int) {
-		if m.soFar[reverting] != "" {
+	m.Look = func(int) {
+		if m.SoFar[reverting] != "" {
 			f.operate(t)
-			for k := range m.soFar {
+			for k := range m.SoFar {
 				if k != reverting { // all that Intend made durable
-					delete(m.soFar, k)
+					delete(m.SoFar, k)
 				}
 			}
 		}
 	}
-	o := m.run(t, mod, rollout.Localhost, c)
+	o := m.Run(t, mod, rollout.Localhost, c)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "taken back to Iptables") {
 		t.Errorf("%+v", o)
 	}
@@ -152,16 +153,16 @@ func TestKubeProxyWaitsForEveryNode(t *testing.T) {
 	})
 	mod, c := planned(t, f, "fleetd.calico.kube_proxy", rollout.Args{"state": "disabled", "timeout": "1m"})
 	f.ssh.says = oneNode(felixRefused)
-	m := &machine{}
-	if o := m.once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "kube-proxy is untouched: 1 of 2 nodes") {
+	m := &clustertest.Machine{}
+	if o := m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "kube-proxy is untouched: 1 of 2 nodes") {
 		t.Fatalf("%+v", o)
 	}
-	if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || len(f.writes()) > 0 {
+	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || len(f.writes()) > 0 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 	f.ssh.says = nil
-	(&machine{}).once(mod, rollout.Localhost, c)
-	if w := only(f.writes(), "daemonsets"); len(w) != 1 {
+	(&clustertest.Machine{}).Once(mod, rollout.Localhost, c)
+	if w := clustertest.Only(f.writes(), "daemonsets"); len(w) != 1 {
 		t.Errorf("%q", w)
 	}
 }
@@ -170,13 +171,13 @@ func TestVerifyAsksEveryNode(t *testing.T) {
 	for want, says := range map[string]string{"BPF": felixRefused, "Iptables": "felix 1@2 0\nattached eth0\n"} {
 		f := recorded(t, strings.ToLower(want))
 		mod, c := planned(t, f, "fleetd.calico.verify", rollout.Args{"linux_dataplane": want, "timeout": "1m"})
-		m := &machine{}
+		m := &clustertest.Machine{}
 		f.ssh.says = oneNode(says)
-		if o := m.run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0002 (") {
+		if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "el-0002 (") {
 			t.Errorf("%s: %+v", want, o)
 		}
 		f.ssh.says = nil
-		if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
+		if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
 			t.Errorf("%s: %+v", want, o)
 		}
 	}

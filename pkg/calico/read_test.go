@@ -15,6 +15,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -25,7 +26,7 @@ func TestFactsOfRecordings(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			a, text := readTxtar(t, file)
+			a, text := clustertest.ReadTxtar(t, file)
 			c := newFakes(t, objects(t, text("objects.yaml"))...)
 			f, err := c.Facts(context.Background())
 			if err != nil {
@@ -35,7 +36,7 @@ func TestFactsOfRecordings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, file, a, "facts.yaml", string(got))
+			clustertest.Golden(t, file, a, "facts.yaml", string(got))
 			if w := c.writes(); len(w) > 0 {
 				t.Errorf("reading wrote: %q", w)
 			}

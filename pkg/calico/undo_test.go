@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -82,13 +83,13 @@ func apply(t *testing.T, mods map[string]rollout.Module, host string, st rollout
 		if step.change.Action == rollout.NoOp {
 			continue
 		}
-		m := &machine{look: func(int) { look() }}
-		o := m.run(t, mods[step.module], host, step.change)
+		m := &clustertest.Machine{Look: func(int) { look() }}
+		o := m.Run(t, mods[step.module], host, step.change)
 		if o.Bad() {
 			t.Fatalf("%s: %+v", step.module, o)
 		}
 		// As rollout.Reverse has it.
-		if step.change.Action.Writes() && (o.Kind != rollout.Unchanged || m.attempt > 1) {
+		if step.change.Action.Writes() && (o.Kind != rollout.Unchanged || m.Attempt > 1) {
 			out = append(out, step)
 		}
 	}
@@ -99,8 +100,8 @@ func apply(t *testing.T, mods map[string]rollout.Module, host string, st rollout
 func takeBack(t *testing.T, mods map[string]rollout.Module, steps []did, look func()) {
 	t.Helper()
 	for _, step := range slices.Backward(steps) {
-		m := &machine{undo: true, look: func(int) { look() }}
-		if o := m.run(t, mods[step.module], step.host, step.change); o.Bad() {
+		m := &clustertest.Machine{Undo: true, Look: func(int) { look() }}
+		if o := m.Run(t, mods[step.module], step.host, step.change); o.Bad() {
 			t.Fatalf("undo of %s (%s): %+v", step.module, step.change.Summary, o)
 		}
 	}
@@ -165,7 +166,7 @@ func TestUndoRestoresTheCluster(t *testing.T) {
 			some, theirs = append(some, tasks[i]), append(theirs, args[i])
 		}
 		operate := func() { f.operate(t) }
-		steps := apply(t, mods, rollout.Localhost, state(t, with(Section, before), with(reach, nil)), some, theirs, operate)
+		steps := apply(t, mods, rollout.Localhost, clustertest.State(t, clustertest.With(Section, before), clustertest.With(reach, nil)), some, theirs, operate)
 		changed += len(steps)
 		takeBack(t, mods, steps, operate)
 		f.operate(t)
@@ -197,25 +198,25 @@ func TestUndoOfKubeProxyLeavesOthersAlone(t *testing.T) {
 	f.operate(t)
 	mod, c := planned(t, f, "fleetd.calico.kube_proxy", rollout.Args{"state": "disabled"})
 	look := func(int) { f.operate(t) }
-	if o := (&machine{look: look}).run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{Look: look}).Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	f.mutate(t, metav1.NamespaceSystem, "kube-proxy", func(ds *appsv1.DaemonSet) {
 		ds.Spec.Template.Spec.NodeSelector[cluster.NonCalicoLabel] = "maybe"
 	})
-	if o := (&machine{look: look, undo: true}).run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || o.Hint == "" {
+	if o := (&clustertest.Machine{Look: look, Undo: true}).Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Failed || o.Hint == "" {
 		t.Errorf("%+v", o)
 	}
 	f.mutate(t, metav1.NamespaceSystem, "kube-proxy", func(ds *appsv1.DaemonSet) {
 		ds.Spec.Template.Spec.NodeSelector[cluster.NonCalicoLabel] = "true"
 	})
-	if o := (&machine{look: look, undo: true}).run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{Look: look, Undo: true}).Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 	if d := cmp.Diff([]string{
 		`patch daemonsets kube-proxy {"spec":{"template":{"spec":{"nodeSelector":{"non-calico":"true"}}}}}`,
 		`patch daemonsets kube-proxy {"spec":{"template":{"spec":{"nodeSelector":{"non-calico":null}}}}}`,
-	}, only(f.writes(), "daemonsets")); d != "" {
+	}, clustertest.Only(f.writes(), "daemonsets")); d != "" {
 		t.Error(d)
 	}
 }
@@ -229,7 +230,7 @@ func TestNothingDoneIsNothingToTakeBack(t *testing.T) {
 		ds.Spec.Template.Spec.NodeSelector[cluster.NonCalicoLabel] = "true" // somebody was faster
 	})
 	f.operate(t)
-	if o := (&machine{}).once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
+	if o := (&clustertest.Machine{}).Once(mod, rollout.Localhost, c); o.Kind != rollout.Unchanged {
 		t.Errorf("%+v", o)
 	}
 }

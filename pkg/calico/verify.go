@@ -168,7 +168,7 @@ func (d Deps) verify(ctx context.Context, c *cluster.Call, data verifyData) roll
 			return c.Failed(err)
 		}
 		e = &found
-		names = append(names, gapText(found))
+		names = append(names, found.Text())
 		missing = append(missing, unserved(found, data.Want)...)
 	}
 	switch {

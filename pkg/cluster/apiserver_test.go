@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -230,7 +231,7 @@ func TestDrainsOfABatchAreCheap(t *testing.T) {
 	const fleet, podsEach, took = 250, 1, 5 * time.Minute
 	s := newAPIServer(t)
 	drain := Modules(Deps{Client: s.Client})["fleetd.cluster.drain"]
-	machines, changes := map[string]*machine{}, map[string]rollout.Change{}
+	machines, changes := map[string]*clustertest.Machine{}, map[string]rollout.Change{}
 	for i := range fleet {
 		name := fmt.Sprintf("n%03d", i)
 		s.nodes[name] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -238,11 +239,11 @@ func TestDrainsOfABatchAreCheap(t *testing.T) {
 			p := aPod(fmt.Sprintf("%s-%d", name, j), func(p *corev1.Pod) { p.Spec.NodeName, p.UID = name, types.UID(fmt.Sprint(i, j)) })
 			s.pods["web/"+p.Name] = p
 		}
-		c, _, err := drain.Diff(name, state(t, with(Kubernetes, Node{Name: name})), nil)
+		c, _, err := drain.Diff(name, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: name})), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		machines[name], changes[name] = &machine{}, c
+		machines[name], changes[name] = &clustertest.Machine{}, c
 	}
 	due := map[string]time.Duration{}
 	var now time.Duration
@@ -257,8 +258,8 @@ func TestDrainsOfABatchAreCheap(t *testing.T) {
 			if due[name] > now {
 				continue
 			}
-			m.now = now
-			o := m.once(drain, name, changes[name])
+			m.Now = now
+			o := m.Once(drain, name, changes[name])
 			due[name] = now + o.After
 			switch {
 			case o.Kind == rollout.Changed:
@@ -292,13 +293,13 @@ func TestBusyServerIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 	s.pods["web/a"], s.pods["web/b"] = aPod("a", nil), aPod("b", nil)
 	s.busy = true
 	drain := Modules(Deps{Client: s.Client})["fleetd.cluster.drain"]
-	c, _, err := drain.Diff(drained, state(t, with(Kubernetes, Node{Name: drained})), nil)
+	c, _, err := drain.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: drained})), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{}
-	m.once(drain, drained, c) // cordons
-	if o := m.once(drain, drained, c); o.Kind != rollout.Waiting || o.After != 7*time.Second || s.count("evict") != 1 || strings.Contains(o.Message, "Budget") {
+	m := &clustertest.Machine{}
+	m.Once(drain, drained, c) // cordons
+	if o := m.Once(drain, drained, c); o.Kind != rollout.Waiting || o.After != 7*time.Second || s.count("evict") != 1 || strings.Contains(o.Message, "Budget") {
 		t.Errorf("%+v, asked %v", o, s.asked)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -55,12 +56,12 @@ func TestWritesAreRecordedByTheConnection(t *testing.T) {
 		}
 		_, _ = w.Write([]byte(`{"kind":"Node","apiVersion":"v1","metadata":{"name":"n"}}`))
 	})
-	n := &notes{}
+	n := &clustertest.Notes{}
 	ctx := rollout.WithRecorder(context.Background(), n)
 	nodes := c.Kube.CoreV1().Nodes()
 	_, _ = nodes.Get(ctx, "n", metav1.GetOptions{})
-	if len(n.ops) > 0 {
-		t.Fatalf("a read was recorded: %+v", n.ops)
+	if len(n.Ops) > 0 {
+		t.Fatalf("a read was recorded: %+v", n.Ops)
 	}
 	if _, err := nodes.Patch(forHost(ctx, "web1"), "n", types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), StrictPatch()); err != nil {
 		t.Fatal(err)
@@ -71,24 +72,24 @@ func TestWritesAreRecordedByTheConnection(t *testing.T) {
 	_, _ = c.Kube.CoreV1().Secrets("ns").Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s"}, StringData: map[string]string{"k": "hunter2"}}, metav1.CreateOptions{})
 	big := `{"data":"` + strings.Repeat("x", 3*maxRecordedBody) + `"}`
 	_, _ = nodes.Patch(ctx, "n", types.MergePatchType, []byte(big), metav1.PatchOptions{})
-	if len(n.ops) != 4 {
-		t.Fatalf("%d operations", len(n.ops))
+	if len(n.Ops) != 4 {
+		t.Fatalf("%d operations", len(n.Ops))
 	}
-	first := n.ops[0]
+	first := n.Ops[0]
 	if first.Kind != "api" || first.Host != "web1" || first.Result != "200 OK" || first.Took <= 0 || first.Started.IsZero() ||
 		first.Text != `PATCH /api/v1/nodes/n?fieldManager=fleetd&fieldValidation=Strict {"spec":{"unschedulable":true}}` {
 		t.Errorf("%+v", first)
 	}
-	if got := n.ops[1]; got.Host != rollout.Localhost || got.Result != `422 Unprocessable Entity: strict decoding error: unknown field "spec.x"` {
+	if got := n.Ops[1]; got.Host != rollout.Localhost || got.Result != `422 Unprocessable Entity: strict decoding error: unknown field "spec.x"` {
 		t.Errorf("%+v", got)
 	}
-	if got := n.ops[2].Text; !strings.HasSuffix(got, " (body withheld)") {
+	if got := n.Ops[2].Text; !strings.HasSuffix(got, " (body withheld)") {
 		t.Errorf("%s", got)
 	}
-	if got := n.ops[3].Text; len(got) > maxRecordedBody+200 || !strings.Contains(got, "bytes)") {
+	if got := n.Ops[3].Text; len(got) > maxRecordedBody+200 || !strings.Contains(got, "bytes)") {
 		t.Errorf("%d bytes kept: …%s", len(got), got[max(0, len(got)-50):])
 	}
-	for _, o := range n.ops {
+	for _, o := range n.Ops {
 		if strings.Contains(o.Text+o.Result, "hunter2") || strings.Contains(o.Text+o.Result, "not-to-be-seen") {
 			t.Errorf("a secret was recorded: %s", o.Text)
 		}

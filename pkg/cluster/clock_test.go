@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -52,7 +53,7 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 				n.Annotations = map[string]string{BeforeAnnotation: `{"ready":{"calico-system/calico-node":"x"}}`}
 			}), calicoNode("c-1", "CrashLoopBackOff"))
 			ready := Modules(Deps{Client: f.Client, Hosts: &bootIDs{ids: map[string]string{drained: "boot-1"}}})["fleetd.cluster.ready"]
-			c, _, err := ready.Diff(drained, state(t, with(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), nil)
+			c, _, err := ready.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +62,7 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 		"drain: the quorum": func(t *testing.T) waiting {
 			f := newFakes(t, controlPlane([]string{"m1", "m2", "m3"}, true, "etcd m2")...)
 			drain := Modules(Deps{Client: f.Client})["fleetd.cluster.drain"]
-			d, _, err := drain.Diff("m1", state(t, with(Kubernetes, Node{Name: "m1"})), nil)
+			d, _, err := drain.Diff("m1", clustertest.State(t, clustertest.With(Kubernetes, Node{Name: "m1"})), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +71,7 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 		"ready: the kubelet": func(t *testing.T) waiting {
 			f := newFakes(t, aNode(nil))
 			ready := Modules(Deps{Client: f.Client, Hosts: &bootIDs{ids: map[string]string{drained: "boot-2"}}})["fleetd.cluster.ready"]
-			c, _, err := ready.Diff(drained, state(t, with(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), nil)
+			c, _, err := ready.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,23 +81,23 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := begin(t)
-				m := &machine{now: 3 * time.Hour, began: 3 * time.Hour} // the run is no longer young
+				m := &clustertest.Machine{Now: 3 * time.Hour, Began: 3 * time.Hour} // the run is no longer young
 				look := func(want rollout.OutcomeKind) {
 					t.Helper()
-					o := m.once(w.mod, w.host, w.change)
+					o := m.Once(w.mod, w.host, w.change)
 					if o.Final() != (want == rollout.Failed) || o.Final() && o.Kind != want {
 						t.Fatalf("%+v, want %s", o, want)
 					}
 				}
 				look(rollout.Waiting)
-				if m.soFar[beginningKey] != "" {
+				if m.SoFar[beginningKey] != "" {
 					look(rollout.Waiting) // the first look cordoned
 				}
 				time.Sleep(24 * time.Hour) // by every clock but the run's
 				look(rollout.Waiting)
-				m.now += w.bound - time.Second
+				m.Now += w.bound - time.Second
 				look(rollout.Waiting)
-				m.now += time.Second
+				m.Now += time.Second
 				look(rollout.Failed)
 			})
 		})
@@ -114,14 +115,14 @@ func TestDrainIntendsBeforeItActs(t *testing.T) {
 			f := newFakes(t, aNode(nil), aPod("a", change))
 			f.evicting(func(string) error { return nil })
 			drain, _, d, _ := drains(t, f, nil, nil)
-			m := &machine{now: time.Minute}
-			o := m.call(drain, drained, d)
+			m := &clustertest.Machine{Now: time.Minute}
+			o := m.Call(drain, drained, d)
 			if o.Kind != rollout.Intends || len(f.writes()) > 0 || strings.Contains(o.Notes[beginningKey], "u-1") != (change != nil) {
 				t.Fatalf("%+v, wrote %q", o, f.writes())
 			}
 			for range 3 {
 				before := len(f.writes())
-				if o = m.call(drain, drained, d); o.Kind == rollout.Intends {
+				if o = m.Call(drain, drained, d); o.Kind == rollout.Intends {
 					t.Fatalf("intended again: %+v", o)
 				}
 				if n := len(f.writes()) - before; n > 1 {

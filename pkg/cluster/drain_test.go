@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
@@ -72,7 +73,7 @@ func drains(t *testing.T, f fakes, ssh *bootIDs, args rollout.Args) (drain, unco
 	drain, uncordon = mods["fleetd.cluster.drain"], mods["fleetd.cluster.uncordon"]
 	facts := nodeFacts(n)
 	facts.CordonedElsewhere = f.by.elsewhere(facts.CordonedBy)
-	st := state(t, with(Kubernetes, facts))
+	st := clustertest.State(t, clustertest.With(Kubernetes, facts))
 	d, st, err = drain.Diff(drained, st, args)
 	if err != nil {
 		t.Fatal(err)
@@ -111,24 +112,24 @@ func TestDrainAndUncordon(t *testing.T) {
 	f.evicting(func(string) error { return nil })
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
 	drain, uncordon, d, u := drains(t, f, ssh, nil)
-	m := &machine{}
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+	m := &clustertest.Machine{}
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if d := cmp.Diff([]string{"Node el-0002 is cordoned", "leaving: web/a, web/done, web/scratch", "Node el-0002 is drained"}, m.messages); d != "" {
+	if d := cmp.Diff([]string{"Node el-0002 is cordoned", "leaving: web/a, web/done, web/scratch", "Node el-0002 is drained"}, m.Messages); d != "" {
 		t.Error(d)
 	}
-	patches := only(f.writes(), "nodes")
+	patches := clustertest.Only(f.writes(), "nodes")
 	if d := cmp.Diff([]string{`patch nodes el-0002 {"metadata":{"annotations":{"fleetd.io/before-drain":"{\"unready\":[\"web/agent\",\"web/etcd-static\"]}","fleetd.io/cordoned-by":"fleetd"},"resourceVersion":"7"},"spec":{"unschedulable":true}}`}, patches); d != "" {
 		t.Error(d)
 	}
 	// After a crash: nothing is cordoned or evicted twice.
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed || len(only(f.writes(), "nodes")) != 1 {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed || len(clustertest.Only(f.writes(), "nodes")) != 1 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 
-	up := &machine{}
-	up.look = func(attempt int) {
+	up := &clustertest.Machine{}
+	up.Look = func(attempt int) {
 		n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -144,25 +145,25 @@ func TestDrainAndUncordon(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if o := up.run(t, uncordon, drained, u); o.Kind != rollout.Changed {
+	if o := up.Run(t, uncordon, drained, u); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	if d := cmp.Diff([]string{
 		"Node el-0002 still shows boot ID boot-1, its machine is in boot boot-2: the kubelet has not reported since",
 		"Node el-0002 is not Ready", "Node el-0002 is Ready on 3.10.0 and takes work again",
-	}, up.messages); d != "" {
+	}, up.Messages); d != "" {
 		t.Error(d)
 	}
 	// Again, after a crash.
-	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || len(only(f.writes(), "nodes")) != 2 {
+	if o := (&clustertest.Machine{}).Run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || len(clustertest.Only(f.writes(), "nodes")) != 2 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 	// On the way back the node is drained before it reboots again, and takes
 	// work after.
-	if o := (&machine{undo: true}).run(t, uncordon, drained, u); o.Kind != rollout.Changed || !strings.Contains(o.Message, "drained") {
+	if o := (&clustertest.Machine{Undo: true}).Run(t, uncordon, drained, u); o.Kind != rollout.Changed || !strings.Contains(o.Message, "drained") {
 		t.Errorf("%+v", o)
 	}
-	if o := (&machine{undo: true}).run(t, drain, drained, d); o.Kind != rollout.Changed || !strings.Contains(o.Message, "takes work again") {
+	if o := (&clustertest.Machine{Undo: true}).Run(t, drain, drained, d); o.Kind != rollout.Changed || !strings.Contains(o.Message, "takes work again") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -197,18 +198,18 @@ func TestBudgetHoldsADrainBackUntilTheTimeout(t *testing.T) {
 	})
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"timeout": "3m"})
 	const held = "held back: web/a (PodDisruptionBudget web-budget needs 2 healthy pods and has 2)"
-	m := &machine{}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is cordoned" {
+	m := &clustertest.Machine{}
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is cordoned" {
 		t.Errorf("%+v", o)
 	}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != PollEvery {
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held+"; leaving: web/b" || o.After != PollEvery {
 		t.Errorf("%+v", o)
 	}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held || o.After != askAgain {
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != held || o.After != askAgain {
 		t.Errorf("%+v", o)
 	}
-	m.now += 3 * time.Minute
-	o := m.once(drain, drained, d)
+	m.Now += 3 * time.Minute
+	o := m.Once(drain, drained, d)
 	if o.Kind != rollout.Failed || o.Message != "cannot drain Node el-0002 within 3m0s: "+held || !strings.Contains(o.Hint, "kubectl uncordon el-0002") {
 		t.Errorf("%+v", o)
 	}
@@ -225,13 +226,13 @@ func TestBudgetThatRefusesAllTheSame(t *testing.T) {
 	refused := error(overBudget())
 	f.evicting(func(string) error { return refused })
 	drain, _, d, _ := drains(t, f, nil, nil)
-	m := &machine{}
-	m.once(drain, drained, d)
-	if o := m.once(drain, drained, d); o.Message != "held back: web/a (PodDisruptionBudget: web-budget needs 2)" || o.After != askAgain {
+	m := &clustertest.Machine{}
+	m.Once(drain, drained, d)
+	if o := m.Once(drain, drained, d); o.Message != "held back: web/a (PodDisruptionBudget: web-budget needs 2)" || o.After != askAgain {
 		t.Errorf("%+v", o)
 	}
 	refused = nil
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -245,9 +246,9 @@ func TestBusyServerIsNoBudget(t *testing.T) {
 		return apierrors.NewTooManyRequests("too many requests, please try again later", 0)
 	})
 	drain, _, d, _ := drains(t, f, nil, nil)
-	m := &machine{}
-	m.once(drain, drained, d)
-	if o := m.once(drain, drained, d); o.Message != "held back: web/a, web/b ("+serverBusy+")" || o.After != time.Second || asked != 1 {
+	m := &clustertest.Machine{}
+	m.Once(drain, drained, d)
+	if o := m.Once(drain, drained, d); o.Message != "held back: web/a, web/b ("+serverBusy+")" || o.After != time.Second || asked != 1 {
 		t.Errorf("%+v, asked %d times", o, asked)
 	}
 }
@@ -258,7 +259,7 @@ func TestTwoBudgetsOnOnePod(t *testing.T) {
 	f := newFakes(t, aNode(nil), budget(), second, aPod("a", ready))
 	f.evicting(func(string) error { return errors.New("must not be asked") })
 	drain, _, d, _ := drains(t, f, nil, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "more than one PodDisruptionBudget, and it has second, web-budget") {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "more than one PodDisruptionBudget, and it has second, web-budget") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -286,7 +287,7 @@ func TestPodsThatCannotBeMoved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes(t, aNode(nil), c.pod)
 			drain, _, d, _ := drains(t, f, nil, c.args)
-			o := (&machine{}).once(drain, drained, d)
+			o := (&clustertest.Machine{}).Once(drain, drained, d)
 			if o.Kind != rollout.Failed || !strings.Contains(o.Message, c.want) || !strings.Contains(o.Hint, c.hint) || len(f.writes()) > 0 {
 				t.Errorf("%+v %q", o, f.writes())
 			}
@@ -295,7 +296,7 @@ func TestPodsThatCannotBeMoved(t *testing.T) {
 	f := newFakes(t, aNode(nil), bare)
 	f.evicting(func(string) error { return nil })
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"force": true})
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -304,10 +305,10 @@ func TestDisableEvictionDeletes(t *testing.T) {
 	f := newFakes(t, aNode(nil), budget(), aPod("a", nil))
 	f.evicting(func(string) error { return errors.New("must not be asked") })
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"disable_eviction": true, "grace_period": int64(5)})
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
-	if w := only(f.writes(), "pods"); len(w) != 1 || w[0] != "delete pods a" {
+	if w := clustertest.Only(f.writes(), "pods"); len(w) != 1 || w[0] != "delete pods a" {
 		t.Errorf("%q", w)
 	}
 }
@@ -325,10 +326,10 @@ func TestSomebodyElsesCordonStays(t *testing.T) {
 			f.evicting(func(string) error { return nil })
 			ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 			drain, uncordon, d, u := drains(t, f, ssh, nil)
-			if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+			if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 				t.Fatalf("%+v", o)
 			}
-			if o := (&machine{}).run(t, uncordon, drained, u); o.Bad() || !strings.Contains(o.Message, "stays cordoned") {
+			if o := (&clustertest.Machine{}).Run(t, uncordon, drained, u); o.Bad() || !strings.Contains(o.Message, "stays cordoned") {
 				t.Errorf("%+v", o)
 			}
 			n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
@@ -346,7 +347,7 @@ func TestMarksCarryRunAndHolder(t *testing.T) {
 	f.by = signature{"alice@bastion1", "r1"}
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 	drain, uncordon, d, u := drains(t, f, ssh, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	n, err := f.kube.CoreV1().Nodes().Get(context.Background(), drained, metav1.GetOptions{})
@@ -354,11 +355,11 @@ func TestMarksCarryRunAndHolder(t *testing.T) {
 		t.Fatalf("%v %v", n.Annotations, err)
 	}
 	f.by = signature{"bob@bastion2", "r2"}
-	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "stays cordoned, as fleetd elsewhere (alice@bastion1 r1) cordoned it meanwhile") {
+	if o := (&clustertest.Machine{}).Run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "stays cordoned, as fleetd elsewhere (alice@bastion1 r1) cordoned it meanwhile") {
 		t.Errorf("%+v", o)
 	}
 	f.by = signature{"bob@bastion1", "r3"}
-	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, uncordon, drained, u); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -369,14 +370,14 @@ func TestCordonTakenOverMeanwhile(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 	drain, uncordon, d, u := drains(t, f, ssh, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	n := aNode(func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	if err := f.kube.Tracker().Update(corev1.SchemeGroupVersion.WithResource("nodes"), n, ""); err != nil {
 		t.Fatal(err)
 	}
-	if o := (&machine{}).run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "somebody else cordoned it meanwhile") {
+	if o := (&clustertest.Machine{}).Run(t, uncordon, drained, u); o.Kind != rollout.Unchanged || !strings.Contains(o.Message, "somebody else cordoned it meanwhile") {
 		t.Errorf("%+v", o)
 	}
 }
@@ -393,11 +394,11 @@ func TestConflictIsLookedAtAgain(t *testing.T) {
 		return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "nodes"}, drained, errors.New("the object has been modified"))
 	})
 	drain, _, d, _ := drains(t, f, nil, nil)
-	m := &machine{}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Retrying {
+	m := &clustertest.Machine{}
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Retrying {
 		t.Errorf("%+v", o)
 	}
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -406,11 +407,11 @@ func TestUncordonTimesOut(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
 	drain, uncordon, d, u := drains(t, f, ssh, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	m := &machine{now: 11 * time.Minute}
-	o := m.once(uncordon, drained, u)
+	m := &clustertest.Machine{Now: 11 * time.Minute}
+	o := m.Once(uncordon, drained, u)
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "the kubelet has not reported since after 10m0s") || !strings.Contains(o.Hint, "journalctl -u kubelet") || !strings.Contains(o.Hint, "kubectl uncordon") {
 		t.Errorf("%+v", o)
 	}
@@ -422,20 +423,20 @@ func TestReady(t *testing.T) {
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-2"}}
 	ready := Modules(Deps{Client: f.Client, Hosts: ssh})["fleetd.cluster.ready"]
 	n := Node{Name: drained, Drained: &DrainOptions{}}
-	c, _, err := ready.Diff(drained, state(t, with(Kubernetes, n)), nil)
+	c, _, err := ready.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, n)), nil)
 	if err != nil || c.Action != rollout.ReadOnly {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	// Ready, but in the boot before.
-	if o := (&machine{}).once(ready, drained, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the kubelet has not reported since") {
+	if o := (&clustertest.Machine{}).Once(ready, drained, c); o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the kubelet has not reported since") {
 		t.Errorf("%+v", o)
 	}
-	late := &machine{now: 11 * time.Minute}
-	if o := late.once(ready, drained, c); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "a reboot of el-0002 goes back to it") {
+	late := &clustertest.Machine{Now: 11 * time.Minute}
+	if o := late.Once(ready, drained, c); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "a reboot of el-0002 goes back to it") {
 		t.Errorf("%+v", o)
 	}
 	ssh.ids[drained] = "boot-1"
-	if o := (&machine{}).run(t, ready, drained, c); o.Kind != rollout.Unchanged {
+	if o := (&clustertest.Machine{}).Run(t, ready, drained, c); o.Kind != rollout.Unchanged {
 		t.Errorf("%+v", o)
 	}
 	if w := f.writes(); len(w) != 0 {
@@ -447,11 +448,11 @@ func TestUncordonNeedsTheMachine(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	ssh := &bootIDs{err: &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindUnreachable, Err: errors.New("refused")}}
 	_, uncordon, _, u := drains(t, f, ssh, nil)
-	if o := (&machine{}).once(uncordon, drained, u); o.Kind != rollout.Retrying {
+	if o := (&clustertest.Machine{}).Once(uncordon, drained, u); o.Kind != rollout.Retrying {
 		t.Errorf("%+v", o)
 	}
 	ssh.err = &sshexec.Error{Host: drained, Op: "connect", Kind: sshexec.KindAuth, Err: errors.New("no key")}
-	if o := (&machine{}).once(uncordon, drained, u); o.Kind == rollout.Retrying || !o.Bad() {
+	if o := (&clustertest.Machine{}).Once(uncordon, drained, u); o.Kind == rollout.Retrying || !o.Bad() {
 		t.Errorf("%+v", o)
 	}
 }
@@ -481,16 +482,16 @@ func TestDrainDoesNotChasePodsThatTolerateTheCordon(t *testing.T) {
 		return true, nil, f.kube.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), e.Namespace, e.Name)
 	})
 	drain, _, d, _ := drains(t, f, &bootIDs{}, nil)
-	m := &machine{}
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+	m := &clustertest.Machine{}
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	if evicted != 1 {
 		t.Errorf("the operator's pod was evicted %d times, want once", evicted)
 	}
 	// A fleetd that crashed in the middle remembers who was there.
-	again := &machine{soFar: map[string]string{beginningKey: m.soFar[beginningKey]}}
-	if o := again.run(t, drain, drained, d); o.Kind != rollout.Changed || evicted != 1 {
+	again := &clustertest.Machine{SoFar: map[string]string{beginningKey: m.SoFar[beginningKey]}}
+	if o := again.Run(t, drain, drained, d); o.Kind != rollout.Changed || evicted != 1 {
 		t.Errorf("%+v, evicted %d times", o, evicted)
 	}
 }

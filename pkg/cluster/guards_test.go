@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -68,7 +69,7 @@ func TestGuards(t *testing.T) {
 			for _, module := range []string{"fleetd.cluster.drain", "reboot", "fleetd.cluster.ready", "fleetd.cluster.uncordon"} {
 				play.Tasks = append(play.Tasks, rollout.Task{Module: module, Args: map[string]rollout.Args{"n1": into}})
 			}
-			observed := map[string]rollout.Observation{"n1": {State: state(t, with(Kubernetes, c.node))}}
+			observed := map[string]rollout.Observation{"n1": {State: clustertest.State(t, clustertest.With(Kubernetes, c.node))}}
 			p, err := rollout.Compute(rollout.Desired{Plays: []rollout.Play{play}}, observed, mods, rollout.Basis{})
 			if err != nil {
 				t.Fatal(err)

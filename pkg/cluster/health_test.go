@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -42,7 +43,7 @@ func reboot(t *testing.T, args rollout.Args, before, after []*corev1.Pod) (fakes
 	}
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 	drain, _, d, _ := drains(t, f, ssh, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	pods := corev1.SchemeGroupVersion.WithResource("pods")
@@ -57,7 +58,7 @@ func reboot(t *testing.T, args rollout.Args, before, after []*corev1.Pod) (fakes
 		}
 	}
 	mod := Modules(Deps{Client: f.Client, Hosts: ssh})["fleetd.cluster.ready"]
-	c, _, err := mod.Diff(drained, state(t, with(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), args)
+	c, _, err := mod.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: drained, Drained: &DrainOptions{}})), args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,18 +97,18 @@ func TestHealthAfterABoot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, mod, change := reboot(t, c.args, c.before, c.after)
-			m := &machine{}
+			m := &clustertest.Machine{}
 			if c.want == "" {
-				if o := m.run(t, mod, drained, change); o.Kind != rollout.Unchanged {
+				if o := m.Run(t, mod, drained, change); o.Kind != rollout.Unchanged {
 					t.Errorf("%+v", o)
 				}
 				return
 			}
-			if o := m.once(mod, drained, change); o.Kind != rollout.Waiting || o.Message != "Node el-0002: "+c.want {
+			if o := m.Once(mod, drained, change); o.Kind != rollout.Waiting || o.Message != "Node el-0002: "+c.want {
 				t.Errorf("%+v", o)
 			}
-			m.now = defaultReadyTimeout
-			if o := m.once(mod, drained, change); o.Kind != rollout.Failed || o.Message != "cannot call Node el-0002 healthy: "+c.want+" after 10m0s" ||
+			m.Now = defaultReadyTimeout
+			if o := m.Once(mod, drained, change); o.Kind != rollout.Failed || o.Message != "cannot call Node el-0002 healthy: "+c.want+" after 10m0s" ||
 				!strings.Contains(o.Hint, "a reboot of el-0002 goes back to it") || !strings.Contains(o.Hint, "kubectl describe") {
 				t.Errorf("%+v", o)
 			}
@@ -118,8 +119,8 @@ func TestHealthAfterABoot(t *testing.T) {
 // What restarts again and again is ready in between.
 func TestHealthHasToStay(t *testing.T) {
 	f, mod, change := reboot(t, nil, []*corev1.Pod{calicoNode("c-1", "")}, []*corev1.Pod{calicoNode("c-2", "")})
-	m := &machine{}
-	m.look = func(attempt int) {
+	m := &clustertest.Machine{}
+	m.Look = func(attempt int) {
 		if attempt%5 == 0 {
 			p := calicoNode("c-2", "")
 			p.Status.ContainerStatuses[0].RestartCount = int32(attempt)
@@ -128,9 +129,9 @@ func TestHealthHasToStay(t *testing.T) {
 			}
 		}
 	}
-	o := m.run(t, mod, drained, change)
-	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "have to stay so for 15s") || m.now < defaultReadyTimeout+defaultSettle-PollEvery {
-		t.Errorf("%+v after %s", o, m.now)
+	o := m.Run(t, mod, drained, change)
+	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "have to stay so for 15s") || m.Now < defaultReadyTimeout+defaultSettle-PollEvery {
+		t.Errorf("%+v after %s", o, m.Now)
 	}
 }
 
@@ -144,7 +145,7 @@ func TestNodeWithoutNetworkIsNotBack(t *testing.T) {
 	if err := f.kube.Tracker().Update(corev1.SchemeGroupVersion.WithResource("nodes"), n, ""); err != nil {
 		t.Fatal(err)
 	}
-	if o := (&machine{}).once(mod, drained, change); o.Kind != rollout.Waiting || o.Message != "Node el-0002 has no network: NetworkUnavailable, Calico is shutting down on this node" {
+	if o := (&clustertest.Machine{}).Once(mod, drained, change); o.Kind != rollout.Waiting || o.Message != "Node el-0002 has no network: NetworkUnavailable, Calico is shutting down on this node" {
 		t.Errorf("%+v", o)
 	}
 }
@@ -154,10 +155,10 @@ func TestNodeWithoutNetworkIsNotBack(t *testing.T) {
 func TestBeforeIsBeforeTheFirstDrain(t *testing.T) {
 	f, mod, change := reboot(t, nil, []*corev1.Pod{calicoNode("c-1", "")}, []*corev1.Pod{calicoNode("c-2", "CrashLoopBackOff")})
 	drain, _, d, _ := drains(t, f, nil, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if o := (&machine{now: time.Hour}).once(mod, drained, change); o.Kind != rollout.Failed || !strings.Contains(o.Message, "CrashLoopBackOff") {
+	if o := (&clustertest.Machine{Now: time.Hour}).Once(mod, drained, change); o.Kind != rollout.Failed || !strings.Contains(o.Message, "CrashLoopBackOff") {
 		t.Errorf("%+v", o)
 	}
 }

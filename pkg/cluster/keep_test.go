@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -50,8 +51,8 @@ func TestKeeps(t *testing.T) {
 			}))
 			f.evicting(func(string) error { return nil })
 			drain, uncordon, d, u := drains(t, f, nil, nil)
-			m := &machine{}
-			if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+			m := &clustertest.Machine{}
+			if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 				t.Fatalf("%+v", o)
 			}
 			// What tolerates the cordon may have started here again.
@@ -64,7 +65,7 @@ func TestKeeps(t *testing.T) {
 				c.meanwhile(t, f)
 			}
 			look := func(mod rollout.Module, change rollout.Change, undo bool) (rollout.Outcome, bool) {
-				return mod.(rollout.Keeper).Keeps(context.Background(), rollout.Step{Host: drained, Change: change, SoFar: m.soFar}, undo)
+				return mod.(rollout.Keeper).Keeps(context.Background(), rollout.Step{Host: drained, Change: change, SoFar: m.SoFar}, undo)
 			}
 			if o, holds := look(drain, d, false); holds != (c.want == "") || o.Message != c.want || o.Kind != c.kind || o.Kind == rollout.Failed && !strings.Contains(o.Hint, "drains it anew") {
 				t.Errorf("%v %+v", holds, o)

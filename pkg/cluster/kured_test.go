@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -17,12 +18,12 @@ func TestBlockingPods(t *testing.T) {
 	f := newFakes(t, aNode(nil), aPod("job", func(p *corev1.Pod) { p.Labels = map[string]string{"long": "yes"} }), aPod("a", nil))
 	f.evicting(func(string) error { return nil })
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"blocking_pod_selectors": []any{"app=none", "long=yes"}, "timeout": "3m"})
-	m := &machine{}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is not drained yet: it runs web/job (long=yes)" {
+	m := &clustertest.Machine{}
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Waiting || o.Message != "Node el-0002 is not drained yet: it runs web/job (long=yes)" {
 		t.Errorf("%+v", o)
 	}
-	late := &machine{now: 3 * time.Minute}
-	if o := late.once(drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "was not touched") || len(f.writes()) > 0 {
+	late := &clustertest.Machine{Now: 3 * time.Minute}
+	if o := late.Once(drain, drained, d); o.Kind != rollout.Failed || !strings.Contains(o.Hint, "was not touched") || len(f.writes()) > 0 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
 	p, err := f.kube.CoreV1().Pods("web").Get(context.Background(), "job", metav1.GetOptions{})
@@ -31,7 +32,7 @@ func TestBlockingPods(t *testing.T) {
 	}
 	p.Status.Phase = corev1.PodSucceeded
 	f.replace(t, p)
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Errorf("%+v", o)
 	}
 }
@@ -40,7 +41,7 @@ func TestOnlyThePodsOfTheSelectorAreMoved(t *testing.T) {
 	f := newFakes(t, aNode(nil), aPod("a", nil), aPod("stays", func(p *corev1.Pod) { p.Labels, p.OwnerReferences = nil, nil }))
 	f.evicting(func(string) error { return nil })
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"pod_selector": "app in (web)"})
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	l, err := f.kube.CoreV1().Pods("web").List(context.Background(), metav1.ListOptions{})
@@ -55,14 +56,14 @@ func TestSkipWaitForDelete(t *testing.T) {
 	deleted := metav1.Now()
 	f := newFakes(t, aNode(nil), aPod("hangs", func(p *corev1.Pod) { p.DeletionTimestamp, p.Finalizers = &deleted, []string{"example.org/x"} }))
 	drain, _, d, _ := drains(t, f, nil, rollout.Args{"skip_wait_for_delete_timeout": "1m"})
-	m := &machine{}
-	if o := m.run(t, drain, drained, d); o.Kind != rollout.Changed || o.Message != "Node el-0002 is drained but for pods that have been terminating for 1m0s: web/hangs" {
+	m := &clustertest.Machine{}
+	if o := m.Run(t, drain, drained, d); o.Kind != rollout.Changed || o.Message != "Node el-0002 is drained but for pods that have been terminating for 1m0s: web/hangs" {
 		t.Errorf("%+v", o)
 	}
-	if m.now < time.Minute || m.now > time.Minute+2*PollEvery {
-		t.Errorf("after %s", m.now)
+	if m.Now < time.Minute || m.Now > time.Minute+2*PollEvery {
+		t.Errorf("after %s", m.Now)
 	}
-	if _, holds := drain.(rollout.Keeper).Keeps(context.Background(), rollout.Step{Host: drained, Change: d, SoFar: m.soFar}, false); !holds {
+	if _, holds := drain.(rollout.Keeper).Keeps(context.Background(), rollout.Step{Host: drained, Change: d, SoFar: m.SoFar}, false); !holds {
 		t.Error("what is skipped must not keep the node from its reboot")
 	}
 }
@@ -74,7 +75,7 @@ func TestUncordonOnFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes(t, aNode(func(n *corev1.Node) { n.Spec.Unschedulable = c.cordoned }), budget(), aPod("a", ready))
 			drain, _, d, _ := drains(t, f, nil, rollout.Args{"uncordon_on_failure": true, "timeout": "1m"})
-			o := (&machine{}).run(t, drain, drained, d)
+			o := (&clustertest.Machine{}).Run(t, drain, drained, d)
 			if o.Kind != rollout.Failed || strings.Contains(o.Message, "takes work again") == c.keeps || strings.Contains(o.Hint, "stays cordoned") != c.keeps {
 				t.Errorf("%+v", o)
 			}
@@ -90,7 +91,7 @@ func TestSelectorsAreChecked(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	drain := Modules(Deps{Client: f.Client})["fleetd.cluster.drain"]
 	for _, args := range []rollout.Args{{"pod_selector": "=="}, {"blocking_pod_selectors": []any{"a=b", "=="}}, {"skip_wait_for_delete_timeout": "soon"}} {
-		if _, _, err := drain.Diff(drained, state(t, with(Kubernetes, Node{Name: drained})), args); err == nil {
+		if _, _, err := drain.Diff(drained, clustertest.State(t, clustertest.With(Kubernetes, Node{Name: drained})), args); err == nil {
 			t.Errorf("%v was taken", args)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -148,7 +149,7 @@ func TestLabDrain(t *testing.T) {
 	m := matchNodes([]string{name}, nil, nodes)[name]
 	ssh := &bootIDs{ids: map[string]string{name: m.node.BootID}}
 	mods := Modules(Deps{Client: user, Hosts: ssh})
-	drain, after, err := mods["fleetd.cluster.drain"].Diff(name, state(t, with(Kubernetes, m.node)), rollout.Args{"timeout": "60s"})
+	drain, after, err := mods["fleetd.cluster.drain"].Diff(name, clustertest.State(t, clustertest.With(Kubernetes, m.node)), rollout.Args{"timeout": "60s"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +158,8 @@ func TestLabDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	dr := &machine{pause: 200 * time.Millisecond}
-	dr.look = func(attempt int) {
+	dr := &clustertest.Machine{Pause: 200 * time.Millisecond}
+	dr.Look = func(attempt int) {
 		if attempt == 4 { // the budget is widened in the middle
 			if _, err := c.Kube.PolicyV1().PodDisruptionBudgets(ns).Patch(ctx, pdb.Name, types.MergePatchType, []byte(`{"spec":{"maxUnavailable":2}}`), metav1.PatchOptions{}); err != nil {
 				t.Error(err)
@@ -167,12 +168,12 @@ func TestLabDrain(t *testing.T) {
 			_, _ = c.Kube.AppsV1().ReplicaSets(ns).Patch(ctx, rs.Name, types.MergePatchType, []byte(`{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"nowhere"}}}}}`), metav1.PatchOptions{})
 		}
 	}
-	o := dr.run(t, mods["fleetd.cluster.drain"], name, drain)
-	t.Logf("%s: %s\n\twrote %s\n\tsaid %s", o.Kind, o.Message, strings.Join(dr.wrote(), "\n\t      "), strings.Join(dr.messages, "\n\t     "))
+	o := dr.Run(t, mods["fleetd.cluster.drain"], name, drain)
+	t.Logf("%s: %s\n\twrote %s\n\tsaid %s", o.Kind, o.Message, strings.Join(dr.Wrote(), "\n\t      "), strings.Join(dr.Messages, "\n\t     "))
 	if o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
-	if said := strings.Join(dr.messages, "\n"); !strings.Contains(said, "PodDisruptionBudget web-budget needs 2 healthy pods and has 2") {
+	if said := strings.Join(dr.Messages, "\n"); !strings.Contains(said, "PodDisruptionBudget web-budget needs 2 healthy pods and has 2") {
 		t.Errorf("the budget is not named: %s", said)
 	}
 	nodes, _ = c.Nodes(ctx)
@@ -183,8 +184,8 @@ func TestLabDrain(t *testing.T) {
 	// The machine is in another boot than the Node shows: Ready proves nothing.
 	boot := "boot-of-" + ns
 	ssh.ids[name] = boot
-	up := &machine{pause: 200 * time.Millisecond}
-	up.look = func(attempt int) {
+	up := &clustertest.Machine{Pause: 200 * time.Millisecond}
+	up.Look = func(attempt int) {
 		if attempt == 3 {
 			patch := []byte(`{"status":{"nodeInfo":{"bootID":"` + boot + `"}}}`)
 			if _, err := c.Kube.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
@@ -192,10 +193,10 @@ func TestLabDrain(t *testing.T) {
 			}
 		}
 	}
-	o = up.run(t, mods["fleetd.cluster.uncordon"], name, uncordon)
-	t.Logf("%s: %s\n\twrote %s\n\tsaid %s", o.Kind, o.Message, strings.Join(up.wrote(), "\n\t      "), strings.Join(up.messages, "\n\t     "))
-	if o.Kind != rollout.Changed || !strings.Contains(up.messages[0], "the kubelet has not reported since") {
-		t.Fatalf("%+v %q", o, up.messages)
+	o = up.Run(t, mods["fleetd.cluster.uncordon"], name, uncordon)
+	t.Logf("%s: %s\n\twrote %s\n\tsaid %s", o.Kind, o.Message, strings.Join(up.Wrote(), "\n\t      "), strings.Join(up.Messages, "\n\t     "))
+	if o.Kind != rollout.Changed || !strings.Contains(up.Messages[0], "the kubelet has not reported since") {
+		t.Fatalf("%+v %q", o, up.Messages)
 	}
 	nodes, _ = c.Nodes(ctx)
 	if n := matchNodes([]string{name}, nil, nodes)[name].node; n.Unschedulable || n.CordonedBy != "" {

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -192,37 +193,37 @@ func TestDrainAsksForTheQuorum(t *testing.T) {
 				return nil
 			})
 			drain := Modules(Deps{Client: f.Client})["fleetd.cluster.drain"]
-			d, _, err := drain.Diff("m1", state(t, with(Kubernetes, Node{Name: "m1"})), rollout.Args{"timeout": "5m"})
+			d, _, err := drain.Diff("m1", clustertest.State(t, clustertest.With(Kubernetes, Node{Name: "m1"})), rollout.Args{"timeout": "5m"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &machine{}
-			if o := m.once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != c.want {
+			m := &clustertest.Machine{}
+			if o := m.Once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != c.want {
 				t.Fatalf("%+v", o)
 			}
-			m.now += 5 * time.Minute
-			if o := m.once(drain, "m1", d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "cannot drain Node m1: without it 1 of 3") || !strings.Contains(o.Hint, "was not touched") {
+			m.Now += 5 * time.Minute
+			if o := m.Once(drain, "m1", d); o.Kind != rollout.Failed || !strings.Contains(o.Message, "cannot drain Node m1: without it 1 of 3") || !strings.Contains(o.Hint, "was not touched") {
 				t.Errorf("%+v", o)
 			}
 			if w := f.writes(); len(w) > 0 {
 				t.Errorf("wrote %q", w)
 			}
 			// It is back: the node goes, and has the whole of its own time.
-			m.now -= time.Second
+			m.Now -= time.Second
 			f.replace(t, controlPlane([]string{"m3"}, c.etcd)...)
 			for _, want := range []string{"Node m1 is cordoned", "held back: web/a (PodDisruptionBudget: web-budget needs 2)", "held back: web/a (PodDisruptionBudget: web-budget needs 2)"} {
-				if o := m.once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != want {
+				if o := m.Once(drain, "m1", d); o.Kind != rollout.Waiting || o.Message != want {
 					t.Errorf("%+v", o)
 				}
-				m.now += time.Minute
+				m.Now += time.Minute
 			}
 			refused = nil
-			if o := m.run(t, drain, "m1", d); o.Kind != rollout.Changed {
+			if o := m.Run(t, drain, "m1", d); o.Kind != rollout.Changed {
 				t.Errorf("%+v", o)
 			}
 			// Once it has begun, a member that fails does not stop it half-way.
 			f.replace(t, controlPlane([]string{"m2"}, c.etcd, "node m2", "etcd m2")...)
-			if o := m.once(drain, "m1", d); o.Kind != rollout.Changed {
+			if o := m.Once(drain, "m1", d); o.Kind != rollout.Changed {
 				t.Errorf("%+v", o)
 			}
 		})

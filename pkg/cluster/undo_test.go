@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -42,13 +43,13 @@ func apply(t *testing.T, mods map[string]rollout.Module, host string, st rollout
 		if step.change.Action == rollout.NoOp {
 			continue
 		}
-		m := &machine{look: func(int) { look() }}
-		o := m.run(t, mods[step.module], host, step.change)
+		m := &clustertest.Machine{Look: func(int) { look() }}
+		o := m.Run(t, mods[step.module], host, step.change)
 		if o.Bad() {
 			t.Fatalf("%s: %+v", step.module, o)
 		}
 		// As rollout.Reverse has it.
-		if step.change.Action.Writes() && (o.Kind != rollout.Unchanged || m.attempt > 1) {
+		if step.change.Action.Writes() && (o.Kind != rollout.Unchanged || m.Attempt > 1) {
 			out = append(out, step)
 		}
 	}
@@ -59,8 +60,8 @@ func apply(t *testing.T, mods map[string]rollout.Module, host string, st rollout
 func takeBack(t *testing.T, mods map[string]rollout.Module, steps []did, look func()) {
 	t.Helper()
 	for _, step := range slices.Backward(steps) {
-		m := &machine{undo: true, look: func(int) { look() }}
-		if o := m.run(t, mods[step.module], step.host, step.change); o.Bad() {
+		m := &clustertest.Machine{Undo: true, Look: func(int) { look() }}
+		if o := m.Run(t, mods[step.module], step.host, step.change); o.Bad() {
 			t.Fatalf("undo of %s (%s): %+v", step.module, step.change.Summary, o)
 		}
 	}
@@ -95,7 +96,7 @@ func TestUndoRestoresTheNode(t *testing.T) {
 				}
 				mods := Modules(Deps{Client: f.Client, Hosts: ssh})
 				none := func() {}
-				steps := apply(t, mods, drained, state(t, with(Kubernetes, was)), tasks, args, none)
+				steps := apply(t, mods, drained, clustertest.State(t, clustertest.With(Kubernetes, was)), tasks, args, none)
 				pods, err := f.kube.CoreV1().Pods("web").List(context.Background(), metav1.ListOptions{})
 				if err != nil || (len(pods.Items) == 0) != drains {
 					t.Fatalf("%d pods are left, %v", len(pods.Items), err)
@@ -131,18 +132,18 @@ func TestUndoOfDrainWaitsForTheKubelet(t *testing.T) {
 	f := newFakes(t, aNode(nil))
 	ssh := &bootIDs{ids: map[string]string{drained: "boot-1"}}
 	drain, _, d, _ := drains(t, f, ssh, nil)
-	if o := (&machine{}).run(t, drain, drained, d); o.Kind != rollout.Changed {
+	if o := (&clustertest.Machine{}).Run(t, drain, drained, d); o.Kind != rollout.Changed {
 		t.Fatalf("%+v", o)
 	}
 	ssh.ids[drained] = "boot-2"
-	m := &machine{undo: true}
-	if o := m.once(drain, drained, d); o.Kind != rollout.Waiting || !nodeFacts(f.node(t)).Cordon().Ours() {
+	m := &clustertest.Machine{Undo: true}
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Waiting || !nodeFacts(f.node(t)).Cordon().Ours() {
 		t.Errorf("%+v", o)
 	}
 	n := f.node(t)
 	n.Status.NodeInfo.BootID = "boot-2"
 	f.replace(t, n)
-	if o := m.once(drain, drained, d); o.Kind != rollout.Changed || f.node(t).Spec.Unschedulable {
+	if o := m.Once(drain, drained, d); o.Kind != rollout.Changed || f.node(t).Spec.Unschedulable {
 		t.Errorf("%+v", o)
 	}
 }

@@ -58,7 +58,7 @@ func expressions(facts []Fact) rule {
 			expr, _ := args["expr"].(string)
 			told, _ := args["text"].(string)
 			if told == "" {
-				told = "not so: " + expr
+				told = "not so: " + strings.TrimSpace(expr)
 			}
 			return compile(expr, told, facts)
 		},
@@ -142,7 +142,7 @@ func compile(expr, told string, facts []Fact) (compiled, error) {
 			}
 		}
 		if out.Value() == true {
-			return []rollout.Finding{rollout.Holds("%s", expr)}, nil
+			return []rollout.Finding{rollout.Holds("%s", strings.TrimSpace(expr))}, nil
 		}
 		return []rollout.Finding{rollout.Drifts(told)}, nil
 	}

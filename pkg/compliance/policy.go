@@ -186,11 +186,13 @@ func (l *loader) policy(n *yaml.Node) (*policy, error) {
 	}
 	switch {
 	case !r.Cluster:
-		p.on, err = l.hosts(f["hosts"])
+		if p.on, err = l.hosts(f["hosts"]); err == nil && slices.Contains(p.on, rollout.Localhost) {
+			err = l.errorf(f["hosts"], "Name hosts, or leave hosts out for all of them.", "the rule %s is about hosts, and not about the cluster", p.Rule)
+		}
 	case f["hosts"] != nil:
 		err = l.errorf(f["hosts"], "Leave out hosts.", "the rule %s is about the cluster, and not about hosts", p.Rule)
 	default:
-		p.on = []string{rollout.Localhost}
+		p.on, err = l.Hosts(rollout.Localhost) // which --limit leaves out
 	}
 	return p, err
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -113,5 +114,41 @@ func TestSize(t *testing.T) {
 	}
 	if got := size(t, dir); got > 100<<20 {
 		t.Errorf("%d bytes", got)
+	}
+}
+
+// BenchmarkJudged records what was found on 10,000 hosts by ten rules: the first time,
+// and when next to nothing has changed.
+func BenchmarkJudged(b *testing.B) {
+	rulings := make([]rollout.Ruling, 0, 100_000)
+	for h := range 10_000 {
+		for r := range 10 {
+			rulings = append(rulings, rollout.Ruling{Host: fmt.Sprintf("node%05d", h), Policy: "policy", Rule: fmt.Sprintf("rule%d", r), Status: "compliant"})
+		}
+	}
+	j, err := Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	n := 0
+	judge := func() {
+		rulings[n].Status = "drift"
+		l := Look{Name: fmt.Sprint(n), Fleet: "f", At: time.Unix(int64(n)*86400, 0)}
+		n++
+		if err := j.Judged(context.Background(), l, rulings, func(string) bool { return true }, 400*24*time.Hour); err != nil {
+			b.Fatal(err)
+		}
+	}
+	start := time.Now()
+	judge()
+	first := time.Since(start)
+	for b.Loop() {
+		judge()
+	}
+	b.ReportMetric(first.Seconds(), "s-first")
+	var rows int
+	if err := j.db.QueryRow("SELECT count(*) FROM rulings").Scan(&rows); err != nil || rows != len(rulings)+n-1 {
+		b.Fatalf("%d rows after %d looks, %v", rows, n, err)
 	}
 }

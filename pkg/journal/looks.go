@@ -31,16 +31,67 @@ func keyOf(v rollout.Ruling) rulingKey { return rulingKey{v.Host, v.Policy, v.Ru
 var ErrNoLook = errors.New("no such look")
 
 // Judged records a look and sets Since of its rulings. Only those whose status is not
-// that of the look before are written: of 10,000 hosts that is next to nothing. over tells the hosts that all was asked of: what earlier
-// looks have of them and this one has not is over. keep is how long looks are kept.
+// that of the look before are written: of 10,000 hosts that is next to nothing. over
+// tells the hosts that all was asked of: what earlier looks have of them and this one
+// has not is over. keep is how long looks are kept.
 func (j *Journal) Judged(ctx context.Context, l Look, rulings []rollout.Ruling, over func(host string) bool, keep time.Duration) error {
+	for {
+		// What there is is read and compared before the transaction: a run that is under
+		// way writes to the file, too, and must not wait for that.
+		last, err := lastLook(ctx, j.db, l.Fleet)
+		if err != nil {
+			return j.cannot("read", err)
+		}
+		have, err := latest(ctx, j.db, l.Fleet, last)
+		if err != nil {
+			return j.cannot("read", err)
+		}
+		err = j.judged(ctx, l, changed(have, l.At, rulings, over), last, keep)
+		if errors.Is(err, errAnotherLook) {
+			continue // it has read what is no longer the last
+		}
+		if err != nil {
+			return j.cannot("write the compliance history into", err)
+		}
+		return nil
+	}
+}
+
+// changed sets Since of rulings, and returns those that are to be written.
+func changed(have map[rulingKey]rollout.Ruling, at time.Time, rulings []rollout.Ruling, over func(host string) bool) (out []rollout.Ruling) {
+	now := make(map[rulingKey]bool, len(rulings))
+	for i := range rulings {
+		r := &rulings[i]
+		now[keyOf(*r)] = true
+		if before, known := have[keyOf(*r)]; known && before.Status == r.Status {
+			r.Since = before.Since
+			continue
+		}
+		r.Since = at
+		out = append(out, *r)
+	}
+	for k, r := range have {
+		if r.Status != "" && !now[k] && over(k.host) {
+			out = append(out, rollout.Ruling{Host: k.host, Policy: k.policy, Rule: k.rule, Since: at})
+		}
+	}
+	return out
+}
+
+// errAnotherLook says that somebody else has looked at the fleet meanwhile.
+var errAnotherLook = errors.New("another look has been recorded")
+
+func (j *Journal) judged(ctx context.Context, l Look, rulings []rollout.Ruling, last int64, keep time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := j.write(false, func(ctx context.Context) error {
-		have, err := latest(ctx, j.conn, l.Fleet, 0)
+	return j.write(false, func(ctx context.Context) error {
+		now, err := lastLook(ctx, j.conn, l.Fleet)
 		if err != nil {
 			return err
+		}
+		if now != last {
+			return errAnotherLook
 		}
 		res, err := j.conn.ExecContext(ctx, `INSERT INTO looks (name, fleet, at, title, status, hosts) VALUES (?, ?, ?, ?, ?, ?)`,
 			l.Name, l.Fleet, l.At.UnixNano(), l.Title, l.Status, l.Hosts)
@@ -56,38 +107,19 @@ func (j *Journal) Judged(ctx context.Context, l Look, rulings []rollout.Ruling, 
 			return err
 		}
 		defer insert.Close()
-		put := func(v rollout.Ruling) error {
-			_, err := insert.ExecContext(ctx, l.Fleet, v.Host, v.Policy, v.Rule, id, v.Status, v.Since.UnixNano(), v.Text)
-			return err
-		}
-		now := map[rulingKey]bool{}
-		for i := range rulings {
-			v := &rulings[i]
-			now[keyOf(*v)] = true
-			before, known := have[keyOf(*v)]
-			if known && before.Status == v.Status {
-				v.Since = before.Since
-				continue
-			}
-			v.Since = l.At
-			if err := put(*v); err != nil {
-				return err
-			}
-		}
-		for k, v := range have {
-			if v.Status == "" || now[k] || !over(k.host) {
-				continue
-			}
-			if err := put(rollout.Ruling{Host: k.host, Policy: k.policy, Rule: k.rule, Since: l.At}); err != nil {
+		for _, r := range rulings {
+			if _, err := insert.ExecContext(ctx, l.Fleet, r.Host, r.Policy, r.Rule, id, r.Status, r.Since.UnixNano(), r.Text); err != nil {
 				return err
 			}
 		}
 		return j.forget(ctx, l.Fleet, l.At.Add(-keep))
 	})
-	if err != nil {
-		return j.cannot("write the compliance history into", err)
-	}
-	return nil
+}
+
+// lastLook is the last look at a fleet; 0 if there is none.
+func lastLook(ctx context.Context, q queryer, fleet string) (id int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM looks WHERE fleet = ?`, fleet).Scan(&id)
+	return id, err
 }
 
 // forget drops the looks from before, but the last two, and the rulings that no
@@ -121,11 +153,10 @@ type rowsQueryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// latest are the rulings as they stood at a look, those that are over included; 0 is
-// the last look.
+// latest are the rulings as they stood at a look, those that are over included.
 func latest(ctx context.Context, q rowsQueryer, fleet string, look int64) (map[rulingKey]rollout.Ruling, error) {
 	rows, err := q.QueryContext(ctx, `SELECT host, policy, rule, status, since, text FROM rulings
-		WHERE fleet = ?1 AND (?2 = 0 OR look <= ?2) ORDER BY host, policy, rule, look`, fleet, look)
+		WHERE fleet = ? AND look <= ? ORDER BY host, policy, rule, look`, fleet, look)
 	if err != nil {
 		return nil, err
 	}

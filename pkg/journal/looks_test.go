@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,6 +88,45 @@ func TestLooks(t *testing.T) {
 	}
 	if other, err := j.Looks(t.Context(), "another", 0); err != nil || len(other) != 0 {
 		t.Errorf("another fleet has %v, %v", other, err)
+	}
+}
+
+// TestLooksAtOnce: of looks at the same time none is lost, and since is the earliest.
+func TestLooksAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			j, err := Open(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer j.Close()
+			rulings := []rollout.Ruling{{Host: "n1", Policy: "p", Rule: "up", Status: "drift"}}
+			l := Look{Name: fmt.Sprint("look", i), Fleet: "f", At: firstLook.AddDate(0, 0, i)}
+			if err := j.Judged(t.Context(), l, rulings, every, ever); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	j, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	looks, err := j.Looks(t.Context(), "f", 0)
+	if err != nil || len(looks) != 6 {
+		t.Fatalf("%v, %v", looks, err)
+	}
+	var rows int
+	if err := j.db.QueryRow("SELECT count(*) FROM rulings").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	r, err := j.Rulings(t.Context(), looks[0].Name)
+	if err != nil || len(r) != 1 || !r[0].Since.Equal(looks[5].At) {
+		t.Errorf("%+v, the first look was at %v, %v", r, looks[5].At, err)
 	}
 }
 

@@ -132,19 +132,23 @@ func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
 	case up < healthPatience || coming && up < j.timeout:
 		return wait("%s runs %s, but not as well as before: %s", s.Host, j.to, strings.Join(why, "; ")).Note(noteProcesses, ""), false
 	}
-	if err := l.recordFailed(j.to, s.SoFar[noteBootID]); err != nil {
-		return rollout.Fail(err), false
+	switch err := l.recordFailed(j.to, s.SoFar[noteBootID]); {
+	case l.ctx.Err() != nil:
+		return rollout.Fail(context.Cause(l.ctx)), false
+	case err != nil:
+		why = append(why, err.Error()) // a disk that cannot be written to is no reason to stay
 	}
 	return rollout.Intend(noteIll, strings.Join(why, "; ")).Note(noteIllBoot, boot).Note(noteIllAt, s.Now.String()).Note(noteAsked, ""), false
 }
 
 // goBack takes a node that is not as well as before back to the kernel from before,
-// and fails.
+// which is the default, and fails. It writes nothing there: it may be the disk that is
+// not well.
 func (j journey) goBack(l loader, why string) rollout.Outcome {
 	s := l.step
 	s.Elapsed = since(s, noteIllAt)
 	s.SoFar = map[string]string{noteBootID: s.SoFar[noteIllBoot], noteAsked: s.SoFar[noteAsked]}
-	out := bootInto(l.ctx, l.remote, s, journey{from: j.to, to: j.from, timeout: j.timeout})
+	out := bootInto(l.ctx, l.remote, s, journey{from: j.to, to: j.from, timeout: j.timeout, plain: true})
 	if !out.Final() {
 		return out
 	}

@@ -110,6 +110,29 @@ func (w stubborn) Run(ctx context.Context, host string, c sshexec.Command) (sshe
 	return w.Fleet.Run(ctx, host, c)
 }
 
+// readOnly is a way to a node on whose kernel no disk can be written to.
+type readOnly stubborn
+
+func (w readOnly) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
+	writes := c.Env["failed"] != "" || c.Env["trial"] != "" || len(c.Argv) > 0 && c.Argv[0] == "grub2-reboot"
+	if writes && w.node.World().Running == w.kernel {
+		return sshexec.Result{Stderr: []byte("Read-only file system\n"), ExitStatus: 1}, nil
+	}
+	return w.Fleet.Run(ctx, host, c)
+}
+
+// TestHealthReadOnly: a node goes back also where nothing can be written on it, which
+// may be what it suffers from.
+func TestHealthReadOnly(t *testing.T) {
+	b := newBench(t, kerneltest.EL8)
+	b.Behave(func(b *kerneltest.Behaviour) { b.Health = onNew(also("failed data.mount")) })
+	b.remote.way = readOnly{b.fleet, b.Node, b.new}
+	out := b.do(b.steps...)
+	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "data.mount has failed; cannot write "+failedFile) || !strings.Contains(out.Message, "it came back on "+b.old) || b.World().Running != b.old {
+		t.Errorf("%s %s; runs %s", out.Kind, out.Message, b.World().Running)
+	}
+}
+
 // TestHealthCrashAnywhere: killed after any operation, and gone on with, a node that is
 // not well comes back by two reboots and no more.
 func TestHealthCrashAnywhere(t *testing.T) {

@@ -18,6 +18,8 @@ type journey struct {
 	// trial boots an entry of its own and makes from the default to fall back to;
 	// retryFailed also where to failed a trial before.
 	trial, retryFailed bool
+	// plain is a reboot into the default, which needs nothing to be prepared.
+	plain bool
 	// ignoreUnits are patterns of units that need not work after a trial.
 	ignoreUnits []string
 }
@@ -119,7 +121,7 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 	if err == nil && f.BootID != before {
 		return j.judge(l, f.BootID)
 	}
-	if err == nil {
+	if err == nil && !j.plain {
 		err = j.prepare(l, f, before)
 	}
 	if err == nil {

@@ -32,8 +32,8 @@ func Rules() []rollout.Rule {
 				"packages": {Type: rollout.Strings, Help: "names of packages, such as kernel-lt"},
 			},
 		},
-		{Name: "kernel-current", Help: "the kernel that runs is the default, and the newest that is installed of its name", Reads: []rollout.Read{base}, With: without(judgeCurrent)},
-		{Name: "reboot-pending", Help: "no installed update waits for a reboot", Reads: []rollout.Read{upkeep}, With: without(judgePending)},
+		{Name: "kernel-current", Help: "the kernel that runs is the default, and the newest that is installed of its name", Reads: []rollout.Read{base}, With: noArguments(judgeCurrent)},
+		{Name: "reboot-pending", Help: "no installed update waits for a reboot", Reads: []rollout.Read{upkeep}, With: noArguments(judgePending)},
 		{
 			Name: "uptime", Help: "the node was rebooted not too long ago", Reads: []rollout.Read{upkeep}, With: withUptime,
 			Params: rollout.Params{"max": {Type: rollout.Duration, Required: true, Help: "how long it may be up: 90d"}},
@@ -56,8 +56,8 @@ func Rules() []rollout.Rule {
 	}
 }
 
-// without is a rule that takes no arguments.
-func without(judge rollout.Judgement) func(rollout.Args) (rollout.Judgement, error) {
+// noArguments is a rule that takes no arguments.
+func noArguments(judge rollout.Judgement) func(rollout.Args) (rollout.Judgement, error) {
 	return func(rollout.Args) (rollout.Judgement, error) { return judge, nil }
 }
 

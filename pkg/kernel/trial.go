@@ -92,7 +92,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		Reasons: []string{
 			fmt.Sprintf("an entry of its own is booted once with %s, and deleted; if it fails, the node comes back on %s", strings.Join(argsFor(timeout), " "), f.Running),
 			fmt.Sprintf("a dead-man switch, %s, reboots the node into %s if fleetd cannot log in within %v; it works on this boot only, and is deleted", unitFile, f.Running, timeout),
-			"a node that is not as well on it as before (units, network, kubelet, container runtime) goes back to " + f.Running,
+			"a node that is not as well on it as before (units, network, container runtime) goes back to " + f.Running,
 		},
 		Risks:      []string{"a kernel that hangs before systemd works, without a panic, needs a reset by hand"},
 		Disruptive: true, BackDisruptive: true,

@@ -231,6 +231,30 @@ func (e Evidence) Worst() *Row {
 	return worst
 }
 
+// Text sums it up in a line, and says of what nothing is known.
+func (e Evidence) Text() string {
+	ended := 0
+	for _, r := range e.Paths {
+		if r.Answered > 0 && len(r.Stopped) == r.Answered {
+			ended++
+		}
+	}
+	text := "no evidence of Services: no path to one answered before"
+	if n := e.Answering(); n > 0 {
+		text = fmt.Sprintf("paths to Services asked: %d, no gap", n-ended)
+		if w := e.Worst(); w != nil {
+			text = fmt.Sprintf("paths to Services asked: %d, the longest gap %s (%s, from %s)", n-ended, w.Longest, w.Path, w.LongestFrom)
+		}
+	}
+	if ended > 0 {
+		text += fmt.Sprintf(", and %d of which nothing is known: nobody asks any more (was fleetd away for longer than their lease?)", ended)
+	}
+	if len(e.Silent) > 0 {
+		text += "; nothing is known of " + few(e.Silent)
+	}
+	return text
+}
+
 // Where names the path and who asks.
 func (r Row) Where() string {
 	if r.Bastion {

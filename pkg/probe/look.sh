@@ -4,7 +4,13 @@
 # stop, to end.
 d=${dir:-${XDG_RUNTIME_DIR:-${HOME:?}/.cache}/fleetd-probe}
 PATH=$PATH:/usr/sbin:/sbin
-cd "$d" 2>/dev/null && [ -r lease ] || { echo none; exit 0; }
+cd "$d" 2>/dev/null && [ -r lease ] || {
+  for need in bash curl timeout setsid; do
+    command -v $need >/dev/null || { echo "missing $need"; exit 0; }
+  done
+  echo none
+  exit 0
+}
 umask 077
 read -r up _ </proc/uptime
 up=${up%.*}${up#*.}

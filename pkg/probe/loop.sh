@@ -44,11 +44,11 @@ fetches() {
   local out code ip
   case $proto in
   http-client)
-    out=$(curl -sk --noproxy '*' --connect-timeout 1 -m 2 --max-filesize 65536 -w ' %{local_ip} %{http_code}' "$url" | tr -d '\0' | tail -c 65536)
+    out=$(curl -gsk --noproxy '*' --connect-timeout 1 -m 2 --max-filesize 65536 -w ' %{local_ip} %{http_code}' "$url" | tr -d '\0' | tail -c 65536)
     code=${out##* } out=${out% *}
     ip=${out##* } out=${out% *}
     if [[ $out =~ (^|[^0-9a-fA-F:.])"${ip:-none}"($|[^0-9a-fA-F:.]|\.($|[^0-9])) ]]; then client=kept; else client=other; fi ;;
-  *) code=$(curl -sk -o /dev/null --noproxy '*' --connect-timeout 1 -m 2 -w '%{http_code}' "$url") ;;
+  *) code=$(curl -gsk -o /dev/null --noproxy '*' --connect-timeout 1 -m 2 -w '%{http_code}' "$url") ;;
   esac
   [ "${code:-0}" -ge 100 ] && [ "$code" -lt 500 ]
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Kind is what stands at the end of a path.
@@ -74,16 +75,41 @@ func (p Path) At(address string) Path {
 // String names it for a person.
 func (p Path) String() string {
 	if p.Kind == Given {
-		return p.Name
+		return p.place()
 	}
+	return fmt.Sprintf("%s (%s)", p.place(), p.Protocol)
+}
+
+// place is the path without its protocol.
+func (p Path) place() string {
 	kind, at := p.Kind, "port "+strconv.Itoa(p.Port)
-	if p.Address != "" {
+	switch {
+	case p.Kind == Given:
+		return p.Name
+	case p.Address != "":
 		at = net.JoinHostPort(p.Address, strconv.Itoa(p.Port))
 	}
 	if p.Kind == Via {
 		kind, at = NodePort, at+" of another node"
 	}
-	return fmt.Sprintf("%s %s %s (%s)", kind, p.Name, at, p.Protocol)
+	return fmt.Sprintf("%s %s %s", kind, p.Name, at)
+}
+
+// Names names paths for a person, those that differ in their protocol together.
+func Names(paths []Path) string {
+	var out []string
+	for i := 0; i < len(paths); {
+		place, protocols := paths[i].place(), []string{}
+		given := paths[i].Kind == Given
+		for ; i < len(paths) && paths[i].place() == place; i++ {
+			protocols = append(protocols, string(paths[i].Protocol))
+		}
+		if !given {
+			place += " (" + strings.Join(protocols, ", ") + ")"
+		}
+		out = append(out, place)
+	}
+	return strings.Join(out, ", ")
 }
 
 // line is the path as the scripts read it: no word holds a space, since each was
@@ -100,10 +126,14 @@ func ofGiven(text string) ([]Path, error) {
 		return nil, fmt.Errorf("%q cannot be probed: %s; it takes http://HOST[:PORT]/PATH (with #client behind it where the answer holds the client's address), https://…, tcp://HOST:PORT or dns://ADDRESS[:PORT]", text, why)
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery == "" && strings.Contains(text, " ") {
+	if err != nil || u.Hostname() == "" || u.User != nil || len(text) > mostWord || strings.ContainsFunc(text, unicode.IsSpace) {
 		return bad("it is no URL of a host")
 	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.Trim(strings.ToLower(u.Hostname()), "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+	_, noAddress := netip.ParseAddr(u.Hostname())
+	if u.Scheme == "dns" && noAddress != nil {
+		return bad("who serves names has to be named by an address")
+	}
+	if noAddress != nil && strings.Trim(strings.ToLower(u.Hostname()), "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
 		return bad("its host is neither an address nor a name")
 	}
 	client := u.Fragment == "client"
@@ -145,8 +175,14 @@ func ofGiven(text string) ([]Path, error) {
 	return []Path{as(Protocol(u.Scheme))}, nil
 }
 
+// mostGiven bounds what persons may name: each path is a process on every node.
+const mostGiven = 20
+
 // OfGiven reads what persons name.
 func OfGiven(texts []string) ([]Path, error) {
+	if len(texts) > mostGiven {
+		return nil, fmt.Errorf("%d paths are to be probed; at most %d are, since each is a process on every node", len(texts), mostGiven)
+	}
 	var out []Path
 	for _, t := range texts {
 		paths, err := ofGiven(t)

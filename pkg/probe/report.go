@@ -53,7 +53,7 @@ type Seen struct {
 
 const (
 	// mostPaths bounds the paths of one machine, mostWord a word that it says.
-	mostPaths = 64
+	mostPaths = 128
 	mostWord  = 300
 	// mostTime bounds what it says of a time, in ms, and of a count: about three
 	// years.
@@ -74,7 +74,7 @@ func Parse(from, out string) Report {
 		return counted[i]
 	}
 	var at, interval int64
-	over, rules, any := false, false, false
+	over, rules, any, asks := false, false, false, true
 	for line := range strings.Lines(out) {
 		w := strings.Fields(line)
 		if len(w) == 0 || slices.ContainsFunc(w, func(s string) bool { return len(s) > mostWord }) {
@@ -100,16 +100,13 @@ func Parse(from, out string) Report {
 			r.Rules = Uncounted
 			rules = true
 		case w[0] == "at" && len(w) == 3:
-			at = number(w[1])
+			at, asks = number(w[1]), false
 			if f, err := strconv.ParseFloat(w[2], 64); err == nil && f >= 0 && f < mostTime/1000 {
 				interval = int64(f * 1000)
 			}
-		case w[0] == "path" && len(w) == 8 && i >= 0:
-			p := Path{Kind: Kind(w[2]), Protocol: Protocol(w[3]), Address: w[4], Port: int(number(w[5])), Name: w[7]}
-			if w[6] != "-" {
-				p.URL = w[6]
-			}
-			if slices.Contains(kinds, p.Kind) && slices.Contains(protocols, p.Protocol) && p.Port > 0 && p.Port < 1<<16 {
+		case w[0] == "path":
+			asks = true
+			if p, ok := pathOf(w); ok && i >= 0 {
 				seen[i] = &Seen{Path: p, Stopped: true}
 			}
 		case (w[0] == "met" || w[0] == "still") && len(w) == 3 && i >= 0:
@@ -152,10 +149,22 @@ func Parse(from, out string) Report {
 		}
 		r.Seen = append(r.Seen, *s)
 	}
-	if r.Silent == "" && len(r.Seen) == 0 {
+	if r.Silent == "" && len(r.Seen) == 0 && asks {
 		r.Silent = "it does not tell what came of its probes"
 	}
 	return r
+}
+
+// pathOf reads the words of a line about a path.
+func pathOf(w []string) (Path, bool) {
+	if len(w) != 8 {
+		return Path{}, false
+	}
+	p := Path{Kind: Kind(w[2]), Protocol: Protocol(w[3]), Address: w[4], Port: int(number(w[5])), Name: w[7]}
+	if w[6] != "-" {
+		p.URL = w[6]
+	}
+	return p, slices.Contains(kinds, p.Kind) && slices.Contains(protocols, p.Protocol) && p.Port > 0 && p.Port < 1<<16
 }
 
 // number is a count or a time that cannot be a lie by its size alone; 0 if it is.

@@ -364,6 +364,17 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// A machine with nothing to ask for is no silent one.
+func TestNothingToAsk(t *testing.T) {
+	m := newMachine(t, []string{"dash"})
+	if out := m.run(t, Start(false, nil, 1)); out != "started 0\n" {
+		t.Errorf("%q", out)
+	}
+	if r := m.look(t, Look(true, true, 1)); r.Silent != "" || len(r.Seen) > 0 || m.processes(t) > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A machine without bash says so, and has nothing left behind.
 func TestMissingProgram(t *testing.T) {
 	m := newMachine(t, []string{"dash"})
@@ -375,6 +386,9 @@ func TestMissingProgram(t *testing.T) {
 	}
 	m.env = []string{"PATH=" + bin}
 	if r := m.look(t, Start(false, nil, 1)); r.Silent != "bash is not installed" {
+		t.Errorf("%+v", r)
+	}
+	if r := m.look(t, Look(true, false, 1)); r.Silent != "bash is not installed" {
 		t.Errorf("%+v", r)
 	}
 	m.env = nil

@@ -6,7 +6,8 @@ for need in bash curl timeout setsid; do
 done
 umask 077
 rm -rf "$d" 2>/dev/null || { sleep 1; rm -rf "$d"; } # while it is written to
-{ mkdir -p "$d" && printf '%s' "$loop" >"$d/loop.sh" && printf '%s\n' "$paths" >"$d/paths"; } || exit 1
+{ mkdir -p "$d" && printf '%s' "$loop" >"$d/loop.sh" && printf '%s' "${paths:+$paths
+}" >"$d/paths"; } || exit 1
 read -r up _ </proc/uptime
 up=${up%.*}${up#*.}
 token=$$.$up

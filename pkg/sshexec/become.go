@@ -28,9 +28,10 @@ type password struct {
 // claim gives the right to have sudo or su ask for t's password. A wrong one counts as
 // two failures, since sudo asks again and takes the end of its input for another, and so
 // does a question without an answer: so none is asked once a password was refused, and
-// until it is known to be right one asks at a time. settle must be told how that ended,
-// and whether the password was sent.
-func (c *conn) claim(ctx context.Context, t Target) (settle func(sent bool, err error), err error) {
+// until it is known to be right one asks at a time. settle must be told how that ended.
+// What has another reason than the password is tried again: a host that has only just
+// come up may not let anybody be root yet.
+func (c *conn) claim(ctx context.Context, t Target) (settle func(error), err error) {
 	k := c.pool.passwordOf(t)
 	select {
 	case k.turn <- struct{}{}:
@@ -49,10 +50,10 @@ func (c *conn) claim(ctx context.Context, t Target) (settle func(sent bool, err 
 	if k.right.Load() {
 		free()
 	}
-	return func(sent bool, err error) {
+	return func(err error) {
 		if err == nil {
 			k.right.Store(true)
-		} else if e, ok := errors.AsType[*Error](err); ok && sent && e.Kind == KindBecome {
+		} else if e, ok := errors.AsType[*Error](err); ok && errors.Is(err, errWrongPassword) {
 			k.refused.Store(e)
 		}
 		free()
@@ -80,8 +81,10 @@ func (p *Pool) passwordOf(t Target) *password {
 	return k
 }
 
+var errWrongPassword = errors.New("wrong password")
+
 func wrongBecomePassword(t Target, method string) error {
-	return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s: wrong password", method),
+	return &Error{Kind: KindBecome, Op: becomeOp(t), Err: fmt.Errorf("%s: %w", method, errWrongPassword),
 		Hint: "check ansible_become_password; one wrong password may count as two failures, and three lock an account (faillock --user " + words.Copyable(t.user()) + " on the host)"}
 }
 

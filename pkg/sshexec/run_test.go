@@ -81,6 +81,10 @@ func TestSudo(t *testing.T) {
 			if n := srv.PasswordTries(); tc.given != "" && n != 1 {
 				t.Errorf("the password was sent %d times", n)
 			}
+			again, _ := p.Run(testContext(t), target, sshexec.Command{Argv: []string{"true"}, Become: true})
+			if n := srv.PasswordTries(); tc.given == "wrong" && n != 1 || tc.given == "right" && n != 2 {
+				t.Errorf("the password was sent %d times by two commands: %+v", n, again)
+			}
 			if tc.want == "" {
 				if err != nil {
 					t.Fatal(err)

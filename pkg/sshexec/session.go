@@ -70,7 +70,7 @@ func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 		// with a root login may have none.
 		l.become = false
 	}
-	settle := func(bool, error) {}
+	settle := func(error) {}
 	if l.become && l.target.Become.Password != "" {
 		var err error
 		if settle, err = c.claim(ctx, l.target); err != nil {
@@ -81,7 +81,7 @@ func (c *conn) begin(ctx context.Context, l launch) (*session, error) {
 	if err == nil {
 		err = s.login(ctx, l)
 	}
-	settle(s != nil && s.gave, err)
+	settle(err)
 	if err == nil || s != nil && s.pid != 0 {
 		return s, err
 	}

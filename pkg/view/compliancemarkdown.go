@@ -11,7 +11,7 @@ import (
 // ComplianceMarkdown writes the report for a ticket or a wiki, in the tables of
 // GitHub's Markdown.
 func ComplianceMarkdown(w io.Writer, r *compliance.Report) error {
-	p := pageOf(r)
+	p := reportPageOf(r)
 	var b strings.Builder
 	plain := func(s string) string { return s }
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n%s, %s\n", md("Compliance: "+p.Word), md(verdict(r, plain)+"."), md(p.Of), p.At)

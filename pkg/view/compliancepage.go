@@ -21,8 +21,8 @@ var complianceStyle string
 
 var complianceTemplate = template.Must(template.New("compliance").Parse(compliancePage))
 
-// page is what the template shows.
-type page struct {
+// reportPage is what the template shows.
+type reportPage struct {
 	// Policy is the Content-Security-Policy: it lets in the page's own style alone.
 	Policy                              string
 	CSS                                 template.CSS
@@ -72,12 +72,12 @@ type pageRow struct {
 // ComplianceHTML writes the report as one page that needs nothing beside it: no
 // script, no font, no picture, and a Content-Security-Policy that lets none in.
 func ComplianceHTML(w io.Writer, r *compliance.Report) error {
-	return complianceTemplate.Execute(w, pageOf(r))
+	return complianceTemplate.Execute(w, reportPageOf(r))
 }
 
-func pageOf(r *compliance.Report) page {
+func reportPageOf(r *compliance.Report) reportPage {
 	sum := sha256.Sum256([]byte(complianceStyle))
-	p := page{
+	p := reportPage{
 		CSS: template.CSS(complianceStyle), Policy: ("default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"),
 		Title: "Compliance", Word: "Compliant", At: stamp(r.At), Of: sshexec.Printable(lookedAt(r)), Status: r.Status, Notes: printables(r.Notes),
 		Compliant: r.Count(compliance.Compliant), Drift: r.Count(compliance.Drift), Waived: r.Count(compliance.Waived), NotJudged: r.Count(compliance.Unknown),
