@@ -109,6 +109,10 @@ func (w *watching) follow(ctx context.Context, out *view.Output, asJSON bool) er
 		return err
 	}
 	seen := last[0].At
+	if r.Status != rollout.Running && !held {
+		view.End(out, st, r, next(), nil)
+		return nil
+	}
 	standing := view.StandingOf(w.id, r, held, time.Since(seen), next())
 	p := view.NewProgress(out, st, w.id, time.Now)
 	p.Join(r, &standing, seen)

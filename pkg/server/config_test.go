@@ -1,11 +1,16 @@
 package server
 
 import (
+	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	yaml3 "gopkg.in/yaml.v3"
 )
 
 func TestConfig(t *testing.T) {
@@ -17,6 +22,9 @@ func TestConfig(t *testing.T) {
 	}
 	_, vera := NewToken("vera", Viewer)
 	digest := hex.EncodeToString(vera.Sum[:])
+	schema := newSchema(t)
+	// What a schema cannot say.
+	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true}
 	token := "tokens: [{name: vera, role: viewer, sha256: " + digest + "}]\n"
 	for name, c := range map[string]struct {
 		text string
@@ -54,6 +62,9 @@ func TestConfig(t *testing.T) {
 			if (err != nil) != (len(c.want) > 0) {
 				t.Fatalf("%v", err)
 			}
+			if refuses := schema.refuses(c.text); refuses != (err != nil) && !beyondSchema[name] {
+				t.Errorf("docs/serve.schema.json refuses it: %v", refuses)
+			}
 			for _, want := range c.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("the error does not say %q:\n%v", want, err)
@@ -61,6 +72,39 @@ func TestConfig(t *testing.T) {
 			}
 		})
 	}
+}
+
+// schema is what an editor knows of the configuration.
+type schema struct {
+	t *testing.T
+	*jsonschema.Schema
+}
+
+func newSchema(t *testing.T) schema {
+	t.Helper()
+	s, err := jsonschema.NewCompiler().Compile("../../docs/serve.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema{t, s}
+}
+
+// refuses reports whether an editor would complain: a text that is no YAML is one,
+// too.
+func (s schema) refuses(text string) bool {
+	var v any
+	if yaml3.Unmarshal([]byte(text), &v) != nil {
+		return true
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.Validate(doc) != nil
 }
 
 // FuzzConfig: whatever a file holds, it is read or refused, and what is read
