@@ -39,6 +39,10 @@ test: setup ## All tests, with real sshd, virtual machines and a real control pl
 kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL8 and EL9 (FLAVOURS="el7 el9", SHORT=-short without the faults that take minutes)
 	FLEETD_LAB_FLAVOURS='$(FLAVOURS)' go test $(SHORT) -tags lab -timeout 120m -p 2 ./integration/lab/nodes ./pkg/kernel
 
+.PHONY: realnodes-lab
+realnodes-lab: setup ## Two machines with real kubelets: pods run, and Services lead to them
+	go test -tags lab -timeout 60m -v -run 'TestRealNodes$$' ./integration
+
 .PHONY: setup
 setup: ## Install the Debian packages that tests and labs need (root)
 	./integration/setup.sh

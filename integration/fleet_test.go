@@ -39,14 +39,19 @@ type bastion struct {
 // first is the control plane's.
 func startFleet(t *testing.T, machines ...nodes.NodeConfig) *bastion {
 	t.Helper()
+	if err := nodes.Build(t.Context(), nodes.Options{Flavours: []nodes.Flavour{nodes.EL7, nodes.EL8}, Log: os.Stderr}); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, fleet.Config{Nodes: machines})
+}
+
+func start(t *testing.T, c fleet.Config) *bastion {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this test starts virtual machines in a network namespace: run it as root")
 	}
 	ctx := t.Context()
 	if err := controlplane.Build(ctx, "", os.Stderr); err != nil {
-		t.Fatal(err)
-	}
-	if err := nodes.Build(ctx, nodes.Options{Flavours: []nodes.Flavour{nodes.EL7, nodes.EL8}, Log: os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -56,13 +61,14 @@ func startFleet(t *testing.T, machines ...nodes.NodeConfig) *bastion {
 		t.Fatalf("cannot build fleetd: %v\n%s", err, out)
 	}
 	started := time.Now()
-	f, err := fleet.Start(ctx, fleet.Config{Dir: filepath.Join(dir, "lab"), Netns: fmt.Sprintf("fleetd-e2e-%d", os.Getpid()), Nodes: machines, Log: os.Stderr})
+	c.Dir, c.Netns, c.Log = filepath.Join(dir, "lab"), fmt.Sprintf("fleetd-e2e-%d", os.Getpid()), os.Stderr
+	f, err := fleet.Start(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			for i := range machines {
+			for i := range c.Nodes {
 				if text, err := f.Nodes.Console(i + 1); err == nil {
 					t.Logf("console of %s:\n%s", f.Nodes.Node(i+1).Name, tail(text, 40))
 				}

@@ -3,6 +3,7 @@
 //
 //	go run ./integration/lab build    make what the lab needs, once, in the cache
 //	go run ./integration/lab up       start it; says how to use it
+//	go run ./integration/lab real     start two machines with real kubelets; says how to use them
 //	go run ./integration/lab demo     start a small one, plan and apply on it
 //	go run ./integration/lab down     stop it
 package main
@@ -29,9 +30,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	verbs := map[string]func(context.Context) error{"build": build, "up": up, "demo": demo, "down": down}
+	verbs := map[string]func(context.Context) error{"build": build, "up": up, "real": realNodes, "demo": demo, "down": down}
 	if len(os.Args) != 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab build|up|demo|down")
+		fmt.Fprintln(os.Stderr, "usage: lab build|up|real|demo|down")
 		os.Exit(1)
 	}
 	if err := verbs[os.Args[1]](ctx); err != nil {
@@ -60,15 +61,9 @@ func build(ctx context.Context) error {
 }
 
 func start(ctx context.Context, machines int) (*fleet.Fleet, error) {
-	d, err := dir()
+	d, err := stopped()
 	if err != nil {
 		return nil, err
-	}
-	if f, err := fleet.Load(d); err == nil {
-		fmt.Fprintln(os.Stderr, "stopping the lab that is there")
-		if err := f.Stop(); err != nil {
-			return nil, err
-		}
 	}
 	if err := build(ctx); err != nil {
 		return nil, err
@@ -82,6 +77,40 @@ func start(ctx context.Context, machines int) (*fleet.Fleet, error) {
 		c.Nodes = append(c.Nodes, nodes.NodeConfig{Flavour: flavour})
 	}
 	return fleet.Start(ctx, c)
+}
+
+// stopped stops the lab that is there, and returns the folder for the next.
+func stopped() (string, error) {
+	d, err := dir()
+	if err != nil {
+		return "", err
+	}
+	if f, err := fleet.Load(d); err == nil {
+		fmt.Fprintln(os.Stderr, "stopping the lab that is there")
+		if err := f.Stop(); err != nil {
+			return "", err
+		}
+	}
+	return d, nil
+}
+
+func realNodes(ctx context.Context) error {
+	d, err := stopped()
+	if err != nil {
+		return err
+	}
+	if err := controlplane.Build(ctx, "", os.Stderr); err != nil {
+		return err
+	}
+	if err := controlplane.BuildNodes(ctx, "", os.Stderr); err != nil {
+		return err
+	}
+	f, err := fleet.Start(ctx, fleet.Config{Dir: d, Netns: netns, Kubernetes: true, Nodes: nodes.Uniform(2, nodes.EL8), Log: os.Stderr})
+	if err != nil {
+		return err
+	}
+	usage(f)
+	return nil
 }
 
 func up(ctx context.Context) error {

@@ -53,6 +53,13 @@ var tools = []tool{
 	{name: "calico-node", module: ".", pkg: "./standin/calico-node", ldflags: "-s -w", sources: []string{"standin/calico-node/main.go", "standin/calico-node/felix.go"}},
 }
 
+// nodeTools are what the machines of real nodes have.
+var nodeTools = []tool{
+	{name: "kubelet", module: "tools-k8s", pkg: "k8s.io/kubernetes/cmd/kubelet", ldflags: kubernetesFlags},
+	{name: "kube-proxy", module: "tools-k8s", pkg: "k8s.io/kubernetes/cmd/kube-proxy", ldflags: kubernetesFlags},
+	{name: "pod", module: ".", pkg: "./standin/pod", ldflags: "-s -w", sources: []string{"standin/pod/main.go"}},
+}
+
 var buildFlags = []string{"-trimpath", "-buildvcs=false", "-mod=readonly"}
 
 // CacheDir is where the binaries are kept unless a caller says otherwise:
@@ -74,6 +81,15 @@ func CacheDir() (string, error) {
 //
 // Two Builds on one cacheDir wait for each other.
 func Build(ctx context.Context, cacheDir string, log io.Writer) error {
+	return build(ctx, cacheDir, log, tools)
+}
+
+// BuildNodes is Build for the programs that run on the machines of real nodes.
+func BuildNodes(ctx context.Context, cacheDir string, log io.Writer) error {
+	return build(ctx, cacheDir, log, nodeTools)
+}
+
+func build(ctx context.Context, cacheDir string, log io.Writer, tools []tool) error {
 	if cacheDir == "" {
 		var err error
 		if cacheDir, err = CacheDir(); err != nil {
@@ -82,21 +98,21 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) error {
 	}
 	src, err := sourceDir()
 	if err != nil {
-		return fmt.Errorf("cannot build the control plane: %w", err)
+		return fmt.Errorf("cannot build the lab's programs: %w", err)
 	}
 	bin := filepath.Join(cacheDir, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return fmt.Errorf("cannot build the control plane: %w", err)
+		return fmt.Errorf("cannot build the lab's programs: %w", err)
 	}
 	unlock, err := lockFile(filepath.Join(bin, ".lock"))
 	if err != nil {
-		return fmt.Errorf("cannot build the control plane: %w", err)
+		return fmt.Errorf("cannot build the lab's programs: %w", err)
 	}
 	defer unlock()
 
 	stamps, err := readStamps(bin)
 	if err != nil {
-		return fmt.Errorf("cannot build the control plane: %w", err)
+		return fmt.Errorf("cannot build the lab's programs: %w", err)
 	}
 	var todo []tool
 	digests := map[string]string{}
@@ -113,7 +129,7 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	fmt.Fprintf(log, "building %d programs of the control plane into %s (up to 8 minutes the first time, cached afterwards)\n", len(todo), bin)
+	fmt.Fprintf(log, "building %d programs of the lab into %s (up to 8 minutes the first time, cached afterwards)\n", len(todo), bin)
 	all := time.Now()
 	for i, t := range todo {
 		fmt.Fprintf(log, "[%d/%d] %s ...", i+1, len(todo), t.name)
@@ -125,7 +141,7 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) error {
 		// Stamped one by one: an interrupted build goes on where it was.
 		stamps[t.name] = digests[t.name]
 		if err := writeStamps(bin, stamps); err != nil {
-			return fmt.Errorf("cannot build the control plane: %w", err)
+			return fmt.Errorf("cannot build the lab's programs: %w", err)
 		}
 		fmt.Fprintf(log, " %s\n", time.Since(start).Round(100*time.Millisecond))
 	}

@@ -54,7 +54,7 @@ type component struct {
 }
 
 // writeCredentials makes every certificate and kubeconfig in dir.
-func writeCredentials(dir string, nodes []NodeSpec) error {
+func writeCredentials(dir string, cfg Config) error {
 	pki := filepath.Join(dir, "pki")
 	ca, err := newAuthority("fleetd-lab-ca")
 	if err != nil {
@@ -84,8 +84,8 @@ func writeCredentials(dir string, nodes []NodeSpec) error {
 	}
 
 	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-		"127.0.0.1", serviceFirst, advertisedAPI, guestAPIHost}
-	for _, n := range nodes {
+		"127.0.0.1", serviceFirst, cfg.AdvertiseAddress, guestAPIHost}
+	for _, n := range cfg.Nodes {
 		if n.ControlPlane {
 			names = append(names, n.Name, n.InternalIP)
 		}
@@ -130,12 +130,20 @@ func writeCredentials(dir string, nodes []NodeSpec) error {
 func kubeconfigPath(dir, name string) string { return filepath.Join(dir, name+".kubeconfig") }
 
 func writeKubeconfig(path, server, user string, ca []byte, pair keyPair) error {
+	b, err := kubeconfig(server, user, ca, pair)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
+
+func kubeconfig(server, user string, ca []byte, pair keyPair) ([]byte, error) {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["fleetd-lab"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
 	config.AuthInfos[user] = &clientcmdapi.AuthInfo{ClientCertificateData: pair.cert, ClientKeyData: pair.key}
 	config.Contexts["fleetd-lab"] = &clientcmdapi.Context{Cluster: "fleetd-lab", AuthInfo: user}
 	config.CurrentContext = "fleetd-lab"
-	return clientcmd.WriteToFile(*config, path)
+	return clientcmd.Write(*config)
 }
 
 func etcd(bin, dir string) component {
@@ -149,13 +157,13 @@ func etcd(bin, dir string) component {
 	}}
 }
 
-func apiServer(bin, dir string) component {
+func apiServer(bin, dir, advertise string) component {
 	pki := func(name string) string { return filepath.Join(dir, "pki", name) }
 	return component{name: "kube-apiserver", path: filepath.Join(bin, "kube-apiserver"), args: []string{
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
 		// All addresses of a namespace that has only loopback: the endpoint of
 		// the Service "kubernetes" and the guests' address answer there too.
-		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", apiPort), "--advertise-address=" + advertisedAPI,
+		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", apiPort), "--advertise-address=" + advertise,
 		"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
 		"--client-ca-file=" + pki("ca.crt"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
@@ -165,7 +173,8 @@ func apiServer(bin, dir string) component {
 		"--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"), "--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
 		"--proxy-client-cert-file=" + pki("front-proxy-client.crt"), "--proxy-client-key-file=" + pki("front-proxy-client.key"),
-		// For exec and logs. kwok answers anybody; a real kubelet would not.
+		// For exec and logs. kwok answers anybody; a real kubelet asks whether
+		// this user may (cluster.yaml lets it).
 		"--kubelet-client-certificate=" + pki("apiserver.crt"), "--kubelet-client-key=" + pki("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP",
 		"--audit-policy-file=" + filepath.Join(dir, "audit-policy.yaml"), "--audit-log-path=" + auditLogPath(dir),

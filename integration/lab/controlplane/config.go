@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 type NodeSpec struct {
 	Name string `json:"name"`
 	// InternalIP lies in 10.0.0.0/8. Empty: 10.0.0.3 for the first node,
-	// 10.0.0.4 for the second, and so on.
+	// 10.0.0.4 for the second, and so on. A Real node has its machine's.
 	InternalIP string `json:"internalIP"`
 	// ControlPlane gives the role label, the NoSchedule taint, and mirror pods
 	// of etcd and the control plane's programs, as kubeadm does.
@@ -26,6 +27,9 @@ type NodeSpec struct {
 	// Untainted lets a control-plane node take work too, as small clusters do.
 	Untainted bool              `json:"untainted,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"` // besides the usual ones
+	// Real nodes are not made by the lab but register themselves: Config.Machines
+	// starts the machines that their kubelets run on. They have no mirror pods.
+	Real bool `json:"real,omitempty"`
 	// KernelVersion is what status.nodeInfo says until somebody patches it.
 	// Empty: a CentOS 7 kernel.
 	KernelVersion string `json:"kernelVersion,omitempty"`
@@ -53,6 +57,13 @@ type Config struct {
 	// ReadyDelay is how long a pod takes from being scheduled to Ready. 0 is
 	// at once; 3 s makes a roll of calico-node take about 4 s a node.
 	ReadyDelay time.Duration
+	// Machines starts what the Real nodes run on. It is called when the API server
+	// answers; Start then waits for them as for all others. Calico's pods have no
+	// images there.
+	Machines func(context.Context, *Lab) error
+	// AdvertiseAddress is the endpoint of the Service "kubernetes". Empty: an
+	// address that only answers inside the namespace, of no use to Real nodes.
+	AdvertiseAddress string
 	// Log is told what happens and when. nil: nothing.
 	Log io.Writer
 }
@@ -85,22 +96,31 @@ func (cfg *Config) complete() error {
 			return fmt.Errorf("%w\nbuild the lab's programs first", err)
 		}
 	}
+	if cfg.AdvertiseAddress == "" {
+		cfg.AdvertiseAddress = advertisedAPI
+	}
 	if len(cfg.Nodes) == 0 {
 		return errors.New("Config.Nodes is empty")
 	}
 	// Labels and addresses are filled in on a copy: the caller's slice is not ours.
 	cfg.Nodes = slices.Clone(cfg.Nodes)
 	names, addresses := map[string]bool{}, map[string]bool{}
+	if cfg.Machines != nil && cfg.Calico {
+		return errors.New("Config.Calico with real nodes: they have no images of Calico's")
+	}
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
 		n.Labels = maps.Clone(n.Labels)
 		if msgs := validation.IsDNS1123Subdomain(n.Name); len(msgs) > 0 {
 			return fmt.Errorf("node %q: %s", n.Name, msgs[0])
 		}
-		if n.InternalIP == "" {
+		if n.InternalIP == "" && !n.Real {
 			n.InternalIP = nodeAddress(i)
 		}
-		if ip := net.ParseIP(n.InternalIP).To4(); ip == nil || ip[0] != 10 {
+		switch ip := net.ParseIP(n.InternalIP).To4(); {
+		case n.Real && (cfg.Machines == nil || ip == nil || n.ControlPlane):
+			return fmt.Errorf("node %s: a real node is a worker with an address, and Config.Machines starts it", n.Name)
+		case !n.Real && (ip == nil || ip[0] != 10):
 			return fmt.Errorf("node %s: address %q is not in 10.0.0.0/8", n.Name, n.InternalIP)
 		}
 		if n.KernelVersion == "" {

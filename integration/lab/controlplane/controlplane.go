@@ -101,13 +101,13 @@ func Start(ctx context.Context, cfg Config) (lab *Lab, err error) {
 }
 
 func (l *Lab) run(ctx context.Context, cfg Config) error {
-	if err := writeCredentials(l.dir, cfg.Nodes); err != nil {
+	if err := writeCredentials(l.dir, cfg); err != nil {
 		return fmt.Errorf("cannot write certificates: %w", err)
 	}
 	if err := l.writeConfiguration(cfg); err != nil {
 		return fmt.Errorf("cannot write configuration: %w", err)
 	}
-	if err := l.launch(etcd(cfg.BinDir, l.dir), apiServer(cfg.BinDir, l.dir)); err != nil {
+	if err := l.launch(etcd(cfg.BinDir, l.dir), apiServer(cfg.BinDir, l.dir, cfg.AdvertiseAddress)); err != nil {
 		return err
 	}
 	c, err := l.connect("lab")

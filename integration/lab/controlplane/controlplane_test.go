@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -30,6 +31,10 @@ func fakeBin(t *testing.T) string {
 
 func TestConfigComplete(t *testing.T) {
 	bin := fakeBin(t)
+	realNode := func(c *Config) {
+		c.Machines = func(context.Context, *Lab) error { return nil }
+		c.Nodes[1].Real, c.Nodes[1].InternalIP = true, "172.31.7.11"
+	}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   string // in the error, "" for none
@@ -43,6 +48,12 @@ func TestConfigComplete(t *testing.T) {
 		"address twice":    {func(c *Config) { c.Nodes[1].InternalIP = "10.0.0.3" }, "there twice"},
 		"foreign address":  {func(c *Config) { c.Nodes[1].InternalIP = "192.168.1.1" }, "not in 10.0.0.0/8"},
 		"negative delay":   {func(c *Config) { c.ReadyDelay = -time.Second }, "negative"},
+		"real, no machine": {func(c *Config) { c.Nodes[1].Real, c.Nodes[1].InternalIP = true, "172.31.7.11" }, "Config.Machines"},
+		"real":             {realNode, ""},
+		"real, nowhere":    {func(c *Config) { realNode(c); c.Nodes[1].InternalIP = "" }, "a worker with an address"},
+		"real, no worker":  {func(c *Config) { realNode(c); c.Nodes[1].ControlPlane = true }, "a worker with an address"},
+		"real, twice":      {func(c *Config) { realNode(c); c.Nodes = append(c.Nodes, c.Nodes[1]) }, "there twice"},
+		"real, Calico":     {func(c *Config) { realNode(c); c.Calico = true }, "no images of Calico's"},
 		"IPv6 is not ours": {func(c *Config) { c.Nodes[1].InternalIP = "fd00::1" }, "not in 10.0.0.0/8"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +98,7 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes := []NodeSpec{{Name: "node1", InternalIP: "10.0.0.3", ControlPlane: true}, {Name: "node2", InternalIP: "10.0.0.4"}}
-	if err := writeCredentials(dir, nodes); err != nil {
+	if err := writeCredentials(dir, Config{Nodes: nodes, AdvertiseAddress: advertisedAPI}); err != nil {
 		t.Fatal(err)
 	}
 	ca, err := loadAuthority(filepath.Join(dir, "pki"), "ca")
@@ -321,5 +332,38 @@ func TestWritesIgnoresTheLineBeingWritten(t *testing.T) {
 	mine, err := lab.Writes("admin")
 	if err != nil || len(mine) != 1 || !mine[0].DryRun || mine[0].Name != "a" {
 		t.Errorf("%+v, %v", mine, err)
+	}
+}
+
+// A kubelet must be let in as its node, asked only by the API server, and found
+// at its machine's address.
+func TestKubeletCredentials(t *testing.T) {
+	l := &Lab{dir: t.TempDir(), state: state{Nodes: []NodeSpec{{Name: "node1", Real: true, InternalIP: "172.31.7.11"}, {Name: "kwok1", InternalIP: "10.0.0.4"}}}}
+	if err := os.Mkdir(filepath.Join(l.dir, "pki"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeCredentials(l.dir, Config{Nodes: l.state.Nodes, AdvertiseAddress: "172.31.7.1"}); err != nil {
+		t.Fatal(err)
+	}
+	cred, err := l.KubeletCredentials("node1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(cred.Cert, cred.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := pair.Leaf.Subject; s.CommonName != "system:node:node1" || len(s.Organization) != 1 || s.Organization[0] != "system:nodes" {
+		t.Errorf("the certificate is for %s", s)
+	}
+	if err := pair.Leaf.VerifyHostname("172.31.7.11"); err != nil {
+		t.Error(err)
+	}
+	config, err := cred.KubeletConfig("node1")
+	if err != nil || !strings.Contains(string(config), "server: https://"+GuestAPIAddress) {
+		t.Errorf("kubeconfig %s, %v", config, err)
+	}
+	if _, err := l.KubeletCredentials("kwok1"); err == nil {
+		t.Error("a node of kwok's got a kubelet's credentials")
 	}
 }

@@ -47,10 +47,57 @@ func (l *Lab) NodeCredentials(node string) (NodeCredentials, error) {
 
 func nodeUser(node string) string { return "fleetd-lab:node:" + node }
 
+// KubeletCredentials are what a real kubelet has after `kubeadm join`: a client
+// certificate of group system:nodes, which serves exec and logs as well.
+func (l *Lab) KubeletCredentials(node string) (NodeCredentials, error) {
+	i := slices.IndexFunc(l.state.Nodes, func(n NodeSpec) bool { return n.Name == node && n.Real })
+	if i < 0 {
+		return NodeCredentials{}, fmt.Errorf("cannot make credentials for the kubelet of %s: the lab has no such real node", node)
+	}
+	ca, err := loadAuthority(filepath.Join(l.dir, "pki"), "ca")
+	if err != nil {
+		return NodeCredentials{}, fmt.Errorf("cannot make credentials for the kubelet of %s: %w", node, err)
+	}
+	pair, err := ca.issue("system:node:"+node, "system:nodes", []string{node, l.state.Nodes[i].InternalIP})
+	if err != nil {
+		return NodeCredentials{}, fmt.Errorf("cannot make credentials for the kubelet of %s: %w", node, err)
+	}
+	return NodeCredentials{Server: "https://" + GuestAPIAddress, CA: ca.certPEM, Cert: pair.cert, Key: pair.key}, nil
+}
+
+// KubeletConfig is what the kubelet of a real node reads these from.
+func (c NodeCredentials) KubeletConfig(node string) ([]byte, error) {
+	b, err := kubeconfig(c.Server, "system:node:"+node, c.CA, keyPair{cert: c.Cert, key: c.Key})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the kubeconfig of %s: %w", node, err)
+	}
+	return b, nil
+}
+
+// Images are the container images that the lab's pods name, each with the program
+// that it starts on a real node: but for kube-proxy, one of the lab's stand-ins.
+func Images() map[string][]string {
+	return map[string][]string{
+		"registry.k8s.io/kube-proxy:" + kubernetesVersion: {"/usr/local/bin/kube-proxy"},
+		"registry.k8s.io/pause:3.10":                      {"/usr/bin/pod"},
+		"registry.k8s.io/coredns/coredns:v1.12.1":         {"/usr/bin/pod"},
+		"registry.example/web:1":                          {"/usr/bin/pod", "web"},
+		"registry.example/worker:1":                       {"/usr/bin/pod"},
+	}
+}
+
+// PodCIDR is the range that the pods of the i-th node, from 0, take addresses of.
+// Beyond 256 nodes two share one; kwok then takes their pods' addresses from one
+// pool, so no two pods get the same.
+func PodCIDR(i int) string { return fmt.Sprintf("10.244.%d.0/24", i%256) }
+
 // createNodes registers the nodes as their kubelets would, each with the role
 // that NodeCredentials binds to.
 func (l *Lab) createNodes(ctx context.Context, c *connection, specs []NodeSpec) error {
 	for i, spec := range specs {
+		if spec.Real {
+			continue
+		}
 		if _, err := c.typed.CoreV1().Nodes().Create(ctx, nodeObject(i, spec), metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("cannot create node %s: %w", spec.Name, err)
 		}
@@ -101,9 +148,7 @@ func nodeObject(i int, spec NodeSpec) *corev1.Node {
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: spec.Name, Labels: labels, Annotations: map[string]string{kwokAnnotation: "fake"}},
-		// Beyond 256 nodes two share a range; kwok then takes their pods'
-		// addresses from one pool, so no two pods get the same.
-		Spec: corev1.NodeSpec{PodCIDR: fmt.Sprintf("10.244.%d.0/24", i%256), Taints: taints},
+		Spec:       corev1.NodeSpec{PodCIDR: PodCIDR(i), Taints: taints},
 		Status: corev1.NodeStatus{
 			Addresses: []corev1.NodeAddress{
 				{Type: corev1.NodeInternalIP, Address: spec.InternalIP}, {Type: corev1.NodeHostName, Address: spec.Name},

@@ -165,6 +165,16 @@ func (l *Lab) populate(ctx context.Context, c *connection, cfg Config) error {
 	if err := l.createNodes(ctx, c, cfg.Nodes); err != nil {
 		return err
 	}
+	if cfg.Machines != nil {
+		if err := cfg.Machines(ctx, l); err != nil {
+			return fmt.Errorf("cannot start the machines of the real nodes: %w", err)
+		}
+	}
+	// Before any pod: those that wait for a first node would all go there.
+	if err := l.await(ctx, "all nodes to be Ready", c.nodesReady(len(cfg.Nodes))); err != nil {
+		return err
+	}
+	l.say("%d nodes Ready", len(cfg.Nodes))
 	// The API server makes its namespaces after it has said that it is ready.
 	if err := l.await(ctx, "namespace kube-system", c.namespaceExists(metav1.NamespaceSystem)); err != nil {
 		return err
@@ -182,10 +192,6 @@ func (l *Lab) populate(ctx context.Context, c *connection, cfg Config) error {
 			return err
 		}
 	}
-	if err := l.await(ctx, "all nodes to be Ready", c.nodesReady(len(cfg.Nodes))); err != nil {
-		return err
-	}
-	l.say("%d nodes Ready", len(cfg.Nodes))
 	if err := l.await(ctx, "kube-proxy to run on every node", c.daemonSetRolledOut("kube-system", "kube-proxy")); err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ type Config struct {
 	Nodes []nodes.NodeConfig
 	// ReadyDelay is how long a pod takes to become Ready.
 	ReadyDelay time.Duration
+	// Kubernetes makes the machines real nodes, all of them workers: with a
+	// kubelet, pods that run, and kube-proxy's rules. There is no Calico, and
+	// controlplane.BuildNodes has to have built what runs on them.
+	Kubernetes bool
 	// Log is told what happens. nil: nothing.
 	Log io.Writer
 }
@@ -55,6 +59,12 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 			err = errors.Join(err, f.Stop())
 		}
 	}()
+	if c.Kubernetes {
+		if err := f.startKubernetes(ctx, c); err != nil {
+			return f, err
+		}
+		return f, f.writeInventory(0)
+	}
 	var specs []controlplane.NodeSpec
 	for i := range c.Nodes {
 		if c.Nodes[i].Name == "" {
@@ -109,7 +119,7 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 	if err := f.waitReported(ctx); err != nil {
 		return f, err
 	}
-	return f, f.writeInventory()
+	return f, f.writeInventory(1)
 }
 
 // NoBPF is the file whose presence on a machine makes its stand-in for Felix
@@ -219,16 +229,20 @@ func (f *Fleet) Command(ctx context.Context, name string, args ...string) *exec.
 func (f *Fleet) StateDir() string { return filepath.Join(f.Dir, "state", "fleetd") }
 
 // writeInventory writes what a user of this fleet would have: a group for the
-// control plane, one for the workers, and variables for all.
-func (f *Fleet) writeInventory() error {
+// control plane, the first machines, one for the workers, and variables for all.
+func (f *Fleet) writeInventory(controlPlane int) error {
 	type m = map[string]any
 	host := func(i int) m {
 		n := f.Nodes.Node(i)
 		return m{"ansible_host": n.Address, "ansible_port": n.Port}
 	}
-	workers := m{}
-	for i := 2; i <= len(f.Nodes.Nodes()); i++ {
-		workers[f.Nodes.Node(i).Name] = host(i)
+	servers, workers := m{}, m{}
+	for i, n := range f.Nodes.Nodes() {
+		if i < controlPlane {
+			servers[n.Name] = host(i + 1)
+		} else {
+			workers[n.Name] = host(i + 1)
+		}
 	}
 	inv := m{"all": m{
 		"vars": m{
@@ -242,7 +256,7 @@ func (f *Fleet) writeInventory() error {
 			"bpf_objects":                  []string{"tcp_connect"},
 		},
 		"children": m{
-			"kube_control_plane": m{"hosts": m{f.Nodes.Node(1).Name: host(1)}},
+			"kube_control_plane": m{"hosts": servers},
 			"kube_node":          m{"hosts": workers},
 		},
 	}}

@@ -87,7 +87,7 @@ func ensureImage(ctx context.Context, opts Options, flavour Flavour) (image, err
 	if log == nil {
 		log = io.Discard
 	}
-	b := builder{cache: opts.CacheDir, log: log}
+	b := builder{cache: opts.CacheDir, log: log, kubernetes: opts.Kubernetes}
 	img, err := b.image(ctx, flavour)
 	if err != nil {
 		return image{}, fmt.Errorf("cannot build the %s image of the node lab: %w", flavour, err)
@@ -96,14 +96,22 @@ func ensureImage(ctx context.Context, opts Options, flavour Flavour) (image, err
 }
 
 type builder struct {
-	cache string
-	log   io.Writer
+	cache      string
+	log        io.Writer
+	kubernetes *Kubernetes
 }
 
 func (b builder) image(ctx context.Context, flavour Flavour) (image, error) {
 	key, err := digest(string(flavour), "image")
 	if err != nil {
 		return image{}, err
+	}
+	if b.kubernetes != nil {
+		programs, err := b.kubernetes.digest()
+		if err != nil {
+			return image{}, err
+		}
+		key += "-kubernetes-" + programs
 	}
 	dir := filepath.Join(b.cache, string(flavour)+"-"+key)
 	if img, err := readImage(dir); err == nil {
@@ -144,10 +152,18 @@ func (b builder) image(ctx context.Context, flavour Flavour) (image, error) {
 	}
 	out := filepath.Join(work, "out")
 	fmt.Fprintf(b.log, "node lab: building the %s repositories and disk image (about half a minute)\n", flavour)
-	if err := run(ctx, scripts+"/mkrepo.sh", string(flavour), kernels, out); err != nil {
+	mkrepo, mkimage := []string{string(flavour), kernels, out}, []string{string(flavour), root, out}
+	if b.kubernetes != nil {
+		programs := filepath.Join(work, "programs")
+		if err := b.kubernetes.collect(programs); err != nil {
+			return image{}, err
+		}
+		mkrepo, mkimage = append(mkrepo, "kubernetes"), append(mkimage, programs)
+	}
+	if err := run(ctx, scripts+"/mkrepo.sh", mkrepo...); err != nil {
 		return image{}, err
 	}
-	if err := run(ctx, scripts+"/mkimage.sh", string(flavour), root, out); err != nil {
+	if err := run(ctx, scripts+"/mkimage.sh", mkimage...); err != nil {
 		return image{}, err
 	}
 	if err := os.Rename(out, dir); err != nil {
@@ -170,8 +186,13 @@ func (b builder) downloads(ctx context.Context, scripts string) (kernels, root s
 	}
 	kernels = filepath.Join(b.cache, "kernels-"+kernelKey)
 	root = filepath.Join(b.cache, "root-"+rootKey+".tar")
+	var packages []string
+	if b.kubernetes != nil {
+		root = filepath.Join(b.cache, "root-kubernetes-"+rootKey+".tar")
+		packages = kubernetesPackages
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	fetch := func(script, target string) {
+	fetch := func(script, target string, args ...string) {
 		if _, err := os.Stat(target); err == nil {
 			return
 		}
@@ -181,14 +202,14 @@ func (b builder) downloads(ctx context.Context, scripts string) (kernels, root s
 			if err := os.RemoveAll(tmp); err != nil {
 				return err
 			}
-			if err := run(ctx, filepath.Join(scripts, script), tmp); err != nil {
+			if err := run(ctx, filepath.Join(scripts, script), append([]string{tmp}, args...)...); err != nil {
 				return err
 			}
 			return os.Rename(tmp, target)
 		})
 	}
 	fetch("mkkernels.sh", kernels)
-	fetch("mkroot.sh", root)
+	fetch("mkroot.sh", root, packages...)
 	return kernels, root, g.Wait()
 }
 

@@ -38,6 +38,8 @@ type Options struct {
 	Flavours []Flavour // nil: EL7
 	CacheDir string    // "": DefaultCacheDir
 	Log      io.Writer // progress, one line each; nil: none
+	// Kubernetes, if set, makes images of nodes of Kubernetes.
+	Kubernetes *Kubernetes
 }
 
 // Config describes a lab.
@@ -50,13 +52,16 @@ type Config struct {
 	Netns string
 	// Nodes, first node first. Node i of the lab is Nodes[i-1].
 	Nodes []NodeConfig
-	// MemoryMB of each machine; 0: 384.
+	// MemoryMB of each machine; 0: 384, and 768 with Kubernetes.
 	MemoryMB int
 	// APIServer is the address inside the namespace that a node's 10.0.2.101:6443 leads to.
 	// "": 127.0.0.1:16443. Nothing needs to answer there until a node calls.
 	APIServer string
 	// Kubelet, if set, makes each node report its boot ID and kernel version to the API server.
 	Kubelet *Kubelet
+	// Kubernetes, if set, makes them real nodes: with containerd, a kubelet and a second interface, eth1, to
+	// each other and to the namespace.
+	Kubernetes *Kubernetes
 
 	CacheDir string    // as in Options
 	Log      io.Writer // as in Options
@@ -163,6 +168,12 @@ func (c *Config) complete() error {
 	}
 	if c.MemoryMB == 0 {
 		c.MemoryMB = 384
+		if c.Kubernetes != nil {
+			c.MemoryMB = 768
+		}
+	}
+	if c.Kubernetes != nil && len(c.Nodes) > maxKubernetes {
+		return fmt.Errorf("a lab has up to %d nodes of Kubernetes, not %d", maxKubernetes, len(c.Nodes))
 	}
 	if c.APIServer == "" {
 		c.APIServer = "127.0.0.1:16443"

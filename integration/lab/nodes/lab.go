@@ -46,7 +46,9 @@ type state struct {
 	OwnsNetns bool
 	MemoryMB  int
 	APIServer string
-	Nodes     []nodeState
+	// Kubernetes: each machine has a second interface, on the bridge.
+	Kubernetes bool
+	Nodes      []nodeState
 }
 
 type nodeState struct {
@@ -81,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (lab *Lab, err error) {
 	}
 	images := map[Flavour]image{}
 	for _, f := range cfg.flavours() {
-		img, err := ensureImage(ctx, Options{CacheDir: cfg.CacheDir, Log: cfg.Log}, f)
+		img, err := ensureImage(ctx, Options{CacheDir: cfg.CacheDir, Log: cfg.Log, Kubernetes: cfg.Kubernetes}, f)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +93,7 @@ func Start(ctx context.Context, cfg Config) (lab *Lab, err error) {
 		return nil, fmt.Errorf("cannot start the node lab: %w", err)
 	}
 
-	l := newLab(cfg.Dir, state{Netns: cfg.Netns, MemoryMB: cfg.MemoryMB, APIServer: cfg.APIServer}, cfg.Log)
+	l := newLab(cfg.Dir, state{Netns: cfg.Netns, MemoryMB: cfg.MemoryMB, APIServer: cfg.APIServer, Kubernetes: cfg.Kubernetes != nil}, cfg.Log)
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("cannot start the node lab: %w", errors.Join(err, l.Stop()))
@@ -102,6 +104,9 @@ func Start(ctx context.Context, cfg Config) (lab *Lab, err error) {
 		return nil, err
 	}
 	for i, n := range cfg.Nodes {
+		if cfg.Kubernetes != nil {
+			cfg.Kubernetes.addFiles(&n, i+1, len(cfg.Nodes))
+		}
 		hostKey, err := l.prepare(i+1, n, images[n.Flavour], login, cfg.Kubelet)
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", n.Name, err)
@@ -113,6 +118,11 @@ func Start(ctx context.Context, cfg Config) (lab *Lab, err error) {
 	}
 	if l.state.OwnsNetns, err = ensureNetns(ctx, cfg.Netns); err != nil {
 		return nil, err
+	}
+	if cfg.Kubernetes != nil {
+		if err := addBridge(ctx, cfg.Netns, len(cfg.Nodes)); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.save(); err != nil { // from here on another process can stop it
 		return nil, err

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools pins etcd and the Kubernetes control plane that the lab builds.
+// Package tools pins etcd and the Kubernetes programs that the lab builds.
 //
 // k8s.io/kubernetes asks for its staging modules at v0.0.0, so every one of
 // them needs a replace line at the matching v0.34 release. The operator and
@@ -11,5 +11,7 @@ import (
 	_ "go.etcd.io/etcd/server/v3"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
 	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-proxy"
 	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+	_ "k8s.io/kubernetes/cmd/kubelet"
 )

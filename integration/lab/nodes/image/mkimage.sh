@@ -1,11 +1,12 @@
 #!/bin/bash
-# mkimage.sh EL ROOT.TAR OUT: OUT/base.qcow2, the disk that every node of one flavour starts from.
+# mkimage.sh EL ROOT.TAR OUT [PROGRAMS]: OUT/base.qcow2, the disk that every node of one flavour starts from.
 #
-# Needs mkrepo.sh's OUT/www and OUT/kernels.env, and root for chroot; no loop device, no mount.
+# Needs mkrepo.sh's OUT/www and OUT/kernels.env, and root for chroot; no loop device, no mount. With PROGRAMS,
+# the folder of mkkubernetes.sh, it is a node of Kubernetes.
 # Disk: MBR with GRUB 2 in the gap before the first partition, /boot on a file system of its own, root.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); G=$here/guest
-EL=$1 tarball=$2 out=$3; . "$here/flavours.sh"; . "$out/kernels.env"
+EL=$1 tarball=$2 out=$3 programs=${4:-}; . "$here/flavours.sh"; . "$out/kernels.env"
 cd "$out"; rm -rf img boot; mkdir img; tar -C img -xf "$tarball"
 R=$out/img lib=$R/usr/libexec/fleetd-lab
 install -d -m 755 "$lib" "$R/etc/fleetd-lab" "$R/etc/kubelet-standin"
@@ -211,11 +212,12 @@ else
   chroot "$R" dracut -f "/boot/initramfs-$BASE.img" "$BASE"
   chroot "$R" grub-editenv /boot/grub2/grubenv set "saved_entry=$NAME ($BASE) $VERSION"
 fi
+[ -z "$programs" ] || . "$here/mkkubernetes.sh"
 rm -rf "$R"/var/lib/apt/lists/* "$R"/var/cache/apt/*.bin "$R"/usr/share/{doc,man,locale,i18n}/* "$R/usr/lib/grub/i386-pc"
 chroot "$R" python3 -m compileall -q /usr/lib/python3 >/dev/null 2>&1 || true # dnf starts in half the time
 
 # The disk.
-boot_mib=400 root_mib=${LAB_ROOT_MIB:-1600}
+boot_mib=400 root_mib=1600; [ -z "$programs" ] || root_mib=3000
 rm -f disk.raw base.qcow2; truncate -s $((boot_mib + root_mib + 1))M disk.raw
 printf '2048,%d,L,*\n%d,,L\n' $((boot_mib * 2048)) $(((boot_mib + 1) * 2048)) | sfdisk -q disk.raw
 mv img/boot boot; mkdir img/boot

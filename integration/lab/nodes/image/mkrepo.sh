@@ -1,14 +1,14 @@
 #!/bin/bash
-# mkrepo.sh EL KERNELS OUT: the signed yum repositories of one flavour, under OUT/www.
+# mkrepo.sh EL KERNELS OUT [kubernetes]: the signed yum repositories of one flavour, under OUT/www.
 #
 # base: the distribution's kernel (Debian's 5.10 under an EL name), the release package, grubby, a sample package.
 # elrepo-kernel: the newest kernel-ml (Debian's 6.1), alone, as ELRepo has it.
 # elrepo-kernel-archive: that one and one version before it (the same build under another name), as a site's mirror has them.
-# OUT/kernels.env says the versions.
+# OUT/kernels.env says the versions. With "kubernetes" the kernels have the modules that pods and Services need.
 set -euo pipefail
 export GPG_TTY=none # rpm's signing asks for one, and warns
 here=$(cd "$(dirname "$0")" && pwd)
-EL=$1 kernels=$2 out=$3; . "$here/flavours.sh"
+EL=$1 kernels=$2 out=$3 for=${4:-}; . "$here/flavours.sh"
 mkdir -p "$out"; cd "$out"; rm -rf rpm www gpg
 top=$out/rpm
 mkdir -p rpm/{BUILD,RPMS,SPECS,SOURCES,BUILDROOT,k} www/elrepo-kernel{,-archive}/$EL/x86_64/RPMS www/base/$MAJOR/os/x86_64/Packages
@@ -20,9 +20,10 @@ gpg --homedir gpg --armor --export > www/RPM-GPG-KEY-elrepo.org
 build() { rpmbuild -bb --quiet --target x86_64 --define "_topdir $top" --define '__os_install_post %{nil}' --define '_build_id_links none' --define 'debug_package %{nil}' --define '_binary_payload w3.zstdio' "$1"; }
 
 # The modules a virtio guest and the tests need; the whole set would triple the time of an install.
+more=(); [ "$for" != kubernetes ] || more=(-o -path '*/net/netfilter/*' -o -path '*/net/ipv4/*' -o -path '*/net/ipv6/*' -o -path '*/net/bridge/*' -o -path '*/net/802/*' -o -path '*/net/llc/*' -o -path '*/fs/overlayfs/*')
 modules() { (cd "$1"; find . \( -path '*/drivers/virtio/*' -o -path '*/drivers/net/virtio_net*' -o -path '*/drivers/net/net_failover*' -o -path '*/net/core/failover*' \
   -o -path '*/drivers/block/virtio_blk*' -o -path '*/drivers/net/veth*' -o -path '*/net/sched/*' -o -path '*/lib/*' -o -path '*/hw_random/*' \
-  -o -name 'crc32c*' -o -name 'crct10dif*' -o -name 'i6300esb*' -o -name 'softdog*' -o -name 'modules.builtin*' -o -name modules.order \) -type f); }
+  -o -name 'crc32c*' -o -name 'crct10dif*' -o -name 'i6300esb*' -o -name 'softdog*' -o -name 'modules.builtin*' -o -name modules.order "${more[@]}" \) -type f); }
 
 # EL7's kernel: one package, registered by new-kernel-pkg.
 spec_el7() { # name version release debian's-release uname modules-folder kernel-folder
