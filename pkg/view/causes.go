@@ -65,7 +65,7 @@ var own = regexp.MustCompile(`\b\d+ MB\b|\bSHA256:[A-Za-z0-9+/]{43}`)
 // ofOne is a text about a host that stands beside its name: it need not say it again.
 func ofOne(host, text string) string {
 	return strings.NewReplacer(
-		" on "+host+":", ":", " of "+host+":", ":", "on "+host+":", "there:", "on "+host+",", "there,",
+		"; on "+host+":", "; there:", " on "+host+":", ":", " of "+host+":", ":", "on "+host+":", "there:", "on "+host+",", "there,",
 	).Replace(text)
 }
 
