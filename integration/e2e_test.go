@@ -51,7 +51,6 @@ func TestEndToEnd(t *testing.T) {
 	}
 }
 
-// planWritesNothing makes a plan and looks for anything that it wrote.
 // writesNothing calls a verb of which neither a node nor the API server may have
 // anything left.
 func writesNothing(t *testing.T, b *bastion, verb string, call func()) {
@@ -82,6 +81,7 @@ func writesNothing(t *testing.T, b *bastion, verb string, call func()) {
 	}
 }
 
+// planWritesNothing makes a plan and looks for anything that it wrote.
 func planWritesNothing(t *testing.T, b *bastion) {
 	var r result
 	writesNothing(t, b, "plan", func() { r = plans(b) })
