@@ -82,5 +82,7 @@ while wanted; do
   fi
   wanted || break # the folder may be another start's by now
   printf '%s\n' "$base_ok $base_failed $ok $failed $longest $ended $bad $last $T $client" >"$d/state.$n"
+  # What did not answer before can show nothing, and need not cost the node anything.
+  [ -z "$marked" ] || [ "$base_ok" -gt 0 ] || exit 0
   sleep "$interval"
 done
