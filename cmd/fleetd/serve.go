@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/server"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -107,6 +108,7 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 	s, err := server.New(server.Options{
 		Config: config, Address: l.Addr().String(), Now: time.Now, Version: version,
 		Next: func(id string, r *rollout.Run) view.Next { return nextOf(c, id, retryOf(c, r)) },
+		Mend: func(_ string, r *compliance.Report) view.ComplianceNext { return mendOf(c, r) },
 		Log:  slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)),
 	})
 	if err != nil {

@@ -27,6 +27,7 @@ func pathOf(pattern string) (method, path string) {
 func TestEveryRoute(t *testing.T) {
 	dir := t.TempDir()
 	recordRun(t, dir, runID, fleet(8)).play(1<<30, nil)
+	recordLook(t, dir, look{})
 	s := brief(t, dir)
 	for _, rt := range s.routes() {
 		method, path := pathOf(rt.pattern)

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -361,7 +362,12 @@ var functions = template.FuncMap{
 		}
 		return bar(all, "wide")
 	},
-	"cells": cells,
+	"cells":  cells,
+	"title":  judged.title,
+	"anchor": func(f judged) string { return "fleet-" + sshexec.Printable(f.Fleet) },
+	"statusbar": func(hosts map[compliance.Status]int) template.HTML {
+		return bar([]piece{{"t", hosts[compliance.Compliant]}, {"i", hosts[compliance.Waived]}, {"w", hosts[compliance.Unknown]}, {"l", hosts[compliance.Drift]}}, "wide")
+	},
 	"small": func(p view.PlayStanding) bool {
 		n := 0
 		for _, b := range p.Batches {

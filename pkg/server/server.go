@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -24,6 +25,9 @@ type Options struct {
 	Address string
 	// Next says what can be typed about a run.
 	Next func(id string, r *rollout.Run) view.Next
+	// Mend says what can be typed about a fleet of which a report is remembered; schedule
+	// is the one that asked for the report, or "".
+	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
 	// Now is the clock.
 	Now func() time.Time
 	// Log takes what concerns no request.
@@ -57,7 +61,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		address: o.Address, names: namesOf(o.Config), tokens: o.Config.Tokens, cookie: "fleetd_session", version: o.Version,
 		now: o.Now, log: o.Log, audit: newAuditLog(o.Config.State), stopping: make(chan struct{}),
-		store: &store{dir: o.Config.State, now: o.Now, next: o.Next},
+		store: &store{dir: o.Config.State, now: o.Now, next: o.Next, mend: o.Mend},
 	}
 	if s.address == "" {
 		s.address = o.Config.Listen
@@ -93,11 +97,14 @@ func (s *Server) routes() []route {
 		{pattern: "GET /api/v1/runs/{run}/hosts", handle: s.apiHosts},
 		{pattern: "GET /api/v1/runs/{run}/events", handle: s.apiEvents},
 
+		{pattern: "GET /api/v1/compliance", handle: s.apiCompliance},
+
 		{pattern: "GET /login", open: true, handle: s.loginForm},
 		{pattern: "POST /login", open: true, handle: s.login},
 		{pattern: "POST /logout", handle: s.logout},
 		{pattern: "GET /assets/{file}", open: true, handle: s.asset},
 		{pattern: "GET /{$}", handle: s.pageRuns},
+		{pattern: "GET /compliance", handle: s.pageCompliance},
 		{pattern: "GET /runs/{run}", handle: s.pageRun},
 		{pattern: "GET /runs/{run}/live", handle: s.live},
 		{pattern: "GET /runs/{run}/plan", handle: s.pagePlan},
