@@ -78,8 +78,8 @@ func nextOf(c *cobra.Command, id, again string) view.Next {
 }
 
 // mendOf is what can be typed about a fleet of which a report is remembered.
-func mendOf(c *cobra.Command, r *compliance.Report) view.ComplianceNext {
-	source := rollout.Source{Inventories: r.Inventories, Playbook: r.Playbook}
+func mendOf(c *cobra.Command, r *compliance.Report, kubeconfig string) view.ComplianceNext {
+	source := rollout.Source{Inventories: r.Inventories, Playbook: r.Playbook, Kubeconfig: kubeconfig}
 	look := again(c, "compliance", source)
 	if r.PolicyFile != "" && r.PolicyFile != besideInventory(r.Inventories) {
 		look += " " + sshexec.QuoteArgv([]string{"--policy", r.PolicyFile})

@@ -1,33 +1,48 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/journal"
+	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // judged is a fleet that is held against policies.
 type judged struct {
+	// Name is that of the configuration; "" if it has none.
+	Name string `json:"name,omitempty"`
 	// Fleet tells it from others in the journal: the same inventories, playbook and file
-	// of policies.
+	// of policies. "" if there is no report yet.
 	Fleet string `json:"fleet,omitempty"`
 	// Last is how it stands; nil if there is no report yet.
 	Last *view.FleetStanding `json:"last,omitempty"`
 	// Age is that of the last report, Old that it is not to be relied upon.
 	Age float64 `json:"age_seconds,omitempty"`
 	Old bool    `json:"old,omitempty"`
+	// Schedule is when it is looked at; nil if only when somebody does.
+	Schedule *scheduleStanding `json:"schedule,omitempty"`
 	// Ago is Age in words.
 	Ago string `json:"-"`
 }
 
 // title is what a person calls it.
-func (f judged) title() string { return f.Last.Of }
+func (f judged) title() string {
+	if f.Name != "" {
+		return f.Name
+	}
+	return f.Last.Of
+}
 
-// judgedList are the fleets of the journal.
+// anchor names its place on the page.
+func (f judged) anchor() string { return "fleet-" + sshexec.Printable(cmp.Or(f.Name, f.Fleet)) }
+
+// judgedList are fleets.
 type judgedList struct {
 	Fleets []judged `json:"fleets"`
 }
@@ -35,17 +50,44 @@ type judgedList struct {
 // staleAfter is when a report is old that no schedule renews.
 const staleAfter = 48 * time.Hour
 
-// judged are the fleets that the journal has reports of, the last looked at first.
+// judged are the fleets of the configuration, and then those that the journal has
+// reports of beside them, the last looked at first.
 func (s *Server) judged(ctx context.Context) (judgedList, error) {
 	out := judgedList{[]judged{}}
 	now := s.now()
 	last, err := s.store.standings(ctx)
-	for _, k := range last {
-		out.Fleets = append(out.Fleets, judged{
-			Fleet: k.look.Fleet, Last: &k.standing, Age: max(0, now.Sub(k.look.At)).Seconds(), Ago: k.standing.Ago(now), Old: now.Sub(k.look.At) > staleAfter,
-		})
+	if err != nil {
+		return out, err
 	}
-	return out, err
+	stood := func(k keptStanding) judged {
+		return judged{
+			Fleet: k.look.Fleet, Last: &k.standing, Age: max(0, now.Sub(k.look.At)).Seconds(), Ago: k.standing.Ago(now), Old: now.Sub(k.look.At) > staleAfter,
+		}
+	}
+	named := map[string]bool{}
+	for _, f := range s.fleets {
+		var j judged
+		look, err := s.store.lastScheduled(ctx, f.Name)
+		if err != nil {
+			return out, err
+		}
+		var at time.Time
+		if i := slices.IndexFunc(last, func(k keptStanding) bool { return look != nil && k.look.Fleet == look.Fleet }); i >= 0 {
+			j, at = stood(last[i]), last[i].look.At
+			named[j.Fleet] = true
+		}
+		j.Name = f.Name
+		st, old := f.stands(now, at)
+		j.Old = old && j.Last != nil
+		j.Schedule = &st
+		out.Fleets = append(out.Fleets, j)
+	}
+	for _, k := range last {
+		if !named[k.look.Fleet] {
+			out.Fleets = append(out.Fleets, stood(k))
+		}
+	}
+	return out, nil
 }
 
 func (s *Server) apiCompliance(w http.ResponseWriter, r *http.Request) {

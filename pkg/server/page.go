@@ -345,6 +345,7 @@ var functions = template.FuncMap{
 	"states":  view.HostStates,
 	"safe":    sshexec.Printable,
 	"time":    func(t time.Time) string { return t.Local().Format(time.DateTime) },
+	"stamp":   view.Stamp,
 	"rfc":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"took":    func(seconds float64) string { return view.Took(time.Duration(seconds * float64(time.Second))) },
 	"segment": func(path string) string { return url.PathEscape(path) },
@@ -364,7 +365,7 @@ var functions = template.FuncMap{
 	},
 	"cells":  cells,
 	"title":  judged.title,
-	"anchor": func(f judged) string { return "fleet-" + sshexec.Printable(f.Fleet) },
+	"anchor": judged.anchor,
 	"statusbar": func(hosts map[compliance.Status]int) template.HTML {
 		return bar([]piece{{"t", hosts[compliance.Compliant]}, {"i", hosts[compliance.Waived]}, {"w", hosts[compliance.Unknown]}, {"l", hosts[compliance.Drift]}}, "wide")
 	},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,9 @@ type Options struct {
 	Address string
 	// Next says what can be typed about a run.
 	Next func(id string, r *rollout.Run) view.Next
+	// Look looks at a fleet of the configuration, and writes a report into the journal.
+	// It ends soon when the context does.
+	Look func(context.Context, Fleet) error
 	// Mend says what can be typed about a fleet of which a report is remembered; schedule
 	// is the one that asked for the report, or "".
 	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
@@ -51,6 +55,8 @@ type Server struct {
 	audit    *auditLog
 	metrics  *metrics
 	pages    *pages
+	look     func(context.Context, Fleet) error
+	fleets   []*scheduled
 	streams  atomic.Int64
 	stopping chan struct{} // closed when no stream is to go on
 	handler  http.Handler
@@ -69,6 +75,10 @@ func New(o Options) (*Server, error) {
 	if o.Config.Certificate != "" {
 		// A browser takes a cookie of that name from this very host alone, by TLS.
 		s.cookie, s.secure = "__Host-fleetd_session", true
+	}
+	s.look = o.Look
+	for _, f := range o.Config.Fleets {
+		s.fleets = append(s.fleets, &scheduled{Fleet: f})
 	}
 	s.sessions = &sessions{now: o.Now, by: map[[32]byte]session{}}
 	s.metrics = newMetrics(s)
@@ -149,29 +159,39 @@ const (
 	mostHeaders = 16 << 10
 )
 
-// Run answers what comes to l until ctx is done, and lets requests that are being
-// answered come to their end then.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
+// Run answers what comes to l, and looks at fleets at their times, until ctx is done.
+// Requests that are being answered come to their end then.
+func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 	h := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: mostHeaders, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	looking, stopLooking := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	for _, f := range s.fleets {
+		looks.Go(func() { s.keep(looking, f) })
+	}
+	defer func() { // nobody reads any more
+		stopLooking()
+		looks.Wait()
+		err = errors.Join(err, s.store.close())
+	}()
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(l) }()
 	select {
 	case err := <-ended:
-		return errors.Join(err, s.store.close())
+		return err
 	case <-ctx.Done():
 	}
 	close(s.stopping)
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer stop()
-	err := h.Shutdown(end)
+	err = h.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = h.Close() // somebody reads too slowly to be waited for
 	}
 	<-ended
-	return errors.Join(err, s.store.close())
+	return err
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }

@@ -241,7 +241,7 @@ func since(k compliance.Kind, r *compliance.Report) string {
 	}
 	ago := r.At.Sub(*k.Since)
 	if ago < 48*time.Hour {
-		return fmt.Sprintf("%s (%s)", stamp(*k.Since), days(ago))
+		return fmt.Sprintf("%s (%s)", Stamp(*k.Since), days(ago))
 	}
 	return fmt.Sprintf("%s (%s)", k.Since.UTC().Format(time.DateOnly), days(ago))
 }

@@ -86,7 +86,7 @@ func FleetStandingOf(id string, at time.Time, asked int, r *compliance.Report, n
 		for _, k := range t.Kinds {
 			began := since(k, r)
 			if began == "" && k.Since != nil {
-				began = stamp(*k.Since) + " (this report was the first to see it)"
+				began = Stamp(*k.Since) + " (this report was the first to see it)"
 			}
 			out.Kinds = append(out.Kinds, KindStanding{Hosts: hostNames(k.Hosts), Names: k.Hosts, Text: k.Text, Since: k.Since, Began: began})
 		}
@@ -115,7 +115,7 @@ func (s FleetStanding) Partial() string {
 }
 
 // When says when the report was made.
-func (s FleetStanding) When() string { return stamp(s.At) }
+func (s FleetStanding) When() string { return Stamp(s.At) }
 
 // Ago says how old the report is.
 func (s FleetStanding) Ago(now time.Time) string { return days(max(0, now.Sub(s.At))) + " ago" }
