@@ -83,17 +83,18 @@ func TestCompliancePage(t *testing.T) {
 	}{
 		"none": {nil, 0, []string{"No report yet: <code>fleetd compliance INVENTORY</code> writes one."}, []string{"Next"}},
 		"one": {[]look{{}}, 3 * time.Hour, []string{
-			"Drift: 1 compliant, 2 with drift, 0 not judged (of 3 hosts)", "looked at <time datetime=\"2026-11-27T02:10:00Z\">2026-11-27 02:10 UTC</time>, 3 hours ago",
+			"Drift: 1 compliant, 2 with drift, 0 not judged (of 3 hosts)", "Looked at <time datetime=\"2026-11-27T02:10:00Z\">2026-11-27 02:10 UTC</time>, 3 hours ago",
 			"inventory inventory.yaml, playbook playbooks/site.yml, policies compliance.yaml", "kernel-running", "<dt>worker[01:02] (2 hosts)</dt>", "uptime is 91 days",
 			"this report was the first to see it", "Mended by <code>reboot </code>", "What would mend it: <code>fleetd plan inventory.yaml</code>", "fleetd compliance inventory.yaml", `<a href="/compliance">Compliance</a>`,
 		}, []string{"This report is old", "worker03"}},
-		"old":          {[]look{{}}, 72 * time.Hour, []string{"This report is old", "3 days ago"}, nil},
-		"since":        {[]look{{}, {at: began.Add(72 * time.Hour)}}, 73 * time.Hour, []string{"since 2026-11-27 (3 days)", "1 hour ago"}, []string{"first to see it", "This report is old"}},
-		"in order":     {[]look{{hosts: map[string]string{"n1": "compliant"}}}, 0, []string{"Compliant: 1 compliant, 0 with drift"}, []string{"Drift", "fleetd plan"}},
-		"not judged":   {[]look{{hosts: map[string]string{"n1": "unknown"}}}, 0, []string{"Not known: 0 compliant", "<dt>n1</dt>"}, []string{"Mended by"}},
-		"a part":       {[]look{{}, {at: began.Add(time.Hour), asked: []string{"worker03"}}}, 2 * time.Hour, []string{"2 with drift", "The last report was about 1 of them"}, nil},
-		"two fleets":   {[]look{{}, {inventory: "b.yaml", at: began.Add(time.Hour), hosts: map[string]string{"n1": "compliant"}}}, 2 * time.Hour, []string{`href="#fleet-b.yaml"`, `id="fleet-inventory.yaml"`, "Compliant: 1 compliant", "Drift: 1 compliant"}, nil},
-		"a clock back": {[]look{{}}, -time.Hour, []string{"0 minutes ago"}, nil},
+		"old":              {[]look{{}}, 72 * time.Hour, []string{"This report is old", "3 days ago"}, nil},
+		"old and in order": {[]look{{hosts: map[string]string{"n1": "compliant"}}}, 72 * time.Hour, []string{`<p class="verdict">Compliant: 1`, "This report is old"}, nil},
+		"since":            {[]look{{}, {at: began.Add(72 * time.Hour)}}, 73 * time.Hour, []string{"since 2026-11-27 (3 days)", "1 hour ago"}, []string{"first to see it", "This report is old"}},
+		"in order":         {[]look{{hosts: map[string]string{"n1": "compliant"}}}, 0, []string{"Compliant: 1 compliant, 0 with drift"}, []string{"Drift", "fleetd plan"}},
+		"not judged":       {[]look{{hosts: map[string]string{"n1": "unknown"}}}, 0, []string{"Not known: 0 compliant", "<dt>n1</dt>"}, []string{"Mended by"}},
+		"a part":           {[]look{{}, {at: began.Add(time.Hour), asked: []string{"worker03"}}}, 2 * time.Hour, []string{"2 with drift", "The last report was about 1 of them"}, nil},
+		"two fleets":       {[]look{{}, {inventory: "b.yaml", at: began.Add(time.Hour), hosts: map[string]string{"n1": "compliant"}}}, 2 * time.Hour, []string{`href="#fleet-b.yaml"`, `id="fleet-inventory.yaml"`, "Compliant: 1 compliant", "Drift: 1 compliant"}, nil},
+		"a clock back":     {[]look{{}}, -time.Hour, []string{"0 minutes ago"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
