@@ -27,6 +27,8 @@ type looker struct {
 	done  func()
 	// now is the clock of the machine; nil = the true one.
 	now func() time.Time
+	// leaves is what is still to be done when the look is given up.
+	leaves func()
 }
 
 func (l *looker) look(ctx context.Context, _ Fleet) error {
@@ -40,6 +42,9 @@ func (l *looker) look(ctx context.Context, _ Fleet) error {
 	defer func() { l.mu.Lock(); l.busy = false; l.mu.Unlock() }()
 	select {
 	case <-ctx.Done():
+		if l.leaves != nil {
+			l.leaves()
+		}
 		return ctx.Err()
 	case <-time.After(l.takes):
 	}
@@ -144,17 +149,19 @@ func TestScheduleAcrossJumps(t *testing.T) {
 // TestScheduleClockSet: the machine's clock is set, and no time is lost or comes twice.
 func TestScheduleClockSet(t *testing.T) {
 	for name, c := range map[string]struct {
-		set  time.Duration // at half past six of the first day
-		want []string      // as the true clock has it
+		set   time.Duration // at half past six of the first day
+		takes time.Duration // of a look
+		want  []string      // as the true clock has it
 	}{
-		"back a little": {-45 * time.Minute, []string{"01 00:00", "01 06:00", "02 06:45", "03 06:45"}},
-		"back a month":  {-30 * day, []string{"01 00:00", "01 06:00", "02 06:00", "03 06:00"}},
-		"forward":       {10 * day, []string{"01 00:00", "01 06:00", "01 06:31", "02 06:00", "03 06:00"}},
+		"back a little":       {-45 * time.Minute, 0, []string{"01 00:00", "01 06:00", "02 06:45", "03 06:45"}},
+		"back, during a look": {-45 * time.Minute, 40 * time.Minute, []string{"01 00:00", "01 06:00", "02 06:45", "03 06:45"}},
+		"back a month":        {-30 * day, 0, []string{"01 00:00", "01 06:00", "02 06:00", "03 06:00"}},
+		"forward":             {10 * day, 0, []string{"01 00:00", "01 06:00", "01 06:31", "02 06:00", "03 06:00"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				setAt := time.Now().Add(6*time.Hour + 30*time.Minute)
-				l := &looker{now: func() time.Time {
+				l := &looker{takes: c.takes, now: func() time.Time {
 					if now := time.Now(); now.After(setAt) {
 						return now.Add(c.set)
 					}
@@ -252,7 +259,7 @@ func TestScheduleKilled(t *testing.T) {
 	}
 }
 
-// TestRunEndsLooks: who ends the server waits for no look.
+// TestRunEndsLooks: who ends the server ends the looks, and none is left behind.
 func TestRunEndsLooks(t *testing.T) {
 	l := &looker{t: t, takes: time.Hour}
 	s := serve(t, t.TempDir())
@@ -266,6 +273,17 @@ func TestRunEndsLooks(t *testing.T) {
 	tcp, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// It takes longer to leave than the pages do; how long is not what is tested.
+	l.leaves = func() {
+		for {
+			c, err := (&net.Dialer{}).Dial("tcp", tcp.Addr().String())
+			if err != nil {
+				break
+			}
+			_ = c.Close()
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	go func() { ended <- s.Run(ctx, tcp) }()
 	for {
@@ -281,6 +299,8 @@ func TestRunEndsLooks(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if st, _ := s.fleets[0].stands(time.Now(), time.Time{}); l.busy || st.Failed != nil {
 		t.Errorf("busy %v, failed %+v", l.busy, st.Failed)
 	}
