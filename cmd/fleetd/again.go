@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -74,6 +75,16 @@ func nextOf(c *cobra.Command, id, again string) view.Next {
 		Undo:   againUndo(c, id, nil),
 		Again:  again,
 	}
+}
+
+// mendOf is what can be typed about a fleet of which a report is remembered.
+func mendOf(c *cobra.Command, r *compliance.Report, kubeconfig string) view.ComplianceNext {
+	source := rollout.Source{Inventories: r.Inventories, Playbook: r.Playbook, Kubeconfig: kubeconfig}
+	look := again(c, "compliance", source)
+	if r.PolicyFile != "" && r.PolicyFile != besideInventory(r.Inventories) {
+		look += " " + sshexec.QuoteArgv([]string{"--policy", r.PolicyFile})
+	}
+	return view.ComplianceNext{Plan: again(c, "plan", source), Look: look}
 }
 
 // access repeats the flags that say how the fleet and its secrets are reached.

@@ -63,7 +63,31 @@ Exit status: 0 compliant; 2 drift; 1 an error, or hosts that could not be judged
 }
 
 func runCompliance(c *cobra.Command, f *fleetFlags, args []string, file string) error {
-	sources := f.sources(args)
+	r, source, err := assess(c, f, f.sources(args), file)
+	if err != nil {
+		return err
+	}
+	if err := f.remember(c.Context(), &r, ""); err != nil {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: since when is not known: %v\n", err)
+	}
+	if err := showReport(c, f, &r, source); err != nil {
+		return err
+	}
+	switch r.Status {
+	case compliance.Drift:
+		return exitCode(exitChanges)
+	case compliance.Unknown:
+		return exitCode(exitError)
+	}
+	return nil
+}
+
+// assess looks at the fleet and holds it against its policies: those of a file, or, with
+// "", of the one beside the inventory.
+func assess(c *cobra.Command, f *fleetFlags, sources []string, file string) (compliance.Report, rollout.Source, error) {
+	fail := func(err error) (compliance.Report, rollout.Source, error) {
+		return compliance.Report{}, rollout.Source{}, err
+	}
 	var policies *compliance.Policies
 	fl, err := openFleetFor(c, f, sources, func(inv *inventory.Inventory, sources []string) (hosts []string, err error) {
 		if policies, err = readPolicies(f, inv, sources, file); err != nil {
@@ -72,7 +96,7 @@ func runCompliance(c *cobra.Command, f *fleetFlags, args []string, file string) 
 		return policies.Hosts(), nil
 	})
 	if err != nil {
-		return err
+		return fail(err)
 	}
 	defer fl.close()
 	if !policies.Playbook() {
@@ -83,23 +107,11 @@ func runCompliance(c *cobra.Command, f *fleetFlags, args []string, file string) 
 		return engine.ObserveAlso(ctx, fl.desired, fl.modules, policies.Wants(), fl.observers)
 	})
 	if err != nil {
-		return err
+		return fail(err)
 	}
 	r := compliance.Evaluate(policies, compliance.Fleet{Desired: fl.desired, Modules: fl.differs(), Observed: observed}, time.Now())
 	r.Inventories, r.Playbook = fl.source.Inventories, fl.source.Playbook
-	if err := f.remember(c.Context(), &r); err != nil {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: since when is not known: %v\n", err)
-	}
-	if err := showReport(c, f, &r, fl.source); err != nil {
-		return err
-	}
-	switch r.Status {
-	case compliance.Drift:
-		return exitCode(exitChanges)
-	case compliance.Unknown:
-		return exitCode(exitError)
-	}
-	return nil
+	return r, fl.source, nil
 }
 
 // policyOptions are what policies can ask.
@@ -199,8 +211,20 @@ func showReport(c *cobra.Command, f *fleetFlags, r *compliance.Report, source ro
 }
 
 // remember writes into the journal what was found, and learns from it since when.
-func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report) error {
+// schedule is what asked for it; "" = somebody did.
+func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report, schedule string) error {
 	dir, err := f.stateDir()
+	if err != nil {
+		return err
+	}
+	// Who reads it later is in another folder.
+	there := *r
+	there.Inventories = nil
+	for _, file := range r.Inventories {
+		there.Inventories = append(there.Inventories, fromAnywhere(file))
+	}
+	there.Playbook, there.PolicyFile = fromAnywhere(r.Playbook), fromAnywhere(r.PolicyFile)
+	about, err := compliance.About(&there)
 	if err != nil {
 		return err
 	}
@@ -211,8 +235,8 @@ func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report) error {
 	limited := len(f.limit) > 0
 	rulings, over := compliance.Rulings(r, limited)
 	look := journal.Look{
-		Name: journal.NewID(r.At), Fleet: fleetOf(r), At: r.At, Status: string(r.Status), Hosts: len(r.Hosts),
-		Title: strings.Join(r.Inventories, " + "),
+		Name: journal.NewID(r.At), Fleet: fleetOf(&there), At: r.At, Status: string(r.Status), Hosts: len(r.Hosts),
+		Title: strings.Join(r.Inventories, " + "), Schedule: schedule, About: about,
 	}
 	if limited {
 		look.Title += " --limit " + strings.Join(f.limit, " --limit ")
@@ -227,15 +251,17 @@ func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report) error {
 // fleetOf tells looks that can be compared: at the same inventories, playbook and file
 // of policies.
 func fleetOf(r *compliance.Report) string {
-	var parts []string
-	for _, file := range slices.Concat(r.Inventories, []string{r.Playbook, r.PolicyFile}) {
-		if abs, err := filepath.Abs(file); err == nil && exists(file) {
-			file = abs
-		}
-		parts = append(parts, file)
-	}
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(r.Inventories, []string{r.Playbook, r.PolicyFile}), "\x00")))
 	return hex.EncodeToString(sum[:8])
+}
+
+// fromAnywhere is the name of a file from wherever one is; a list of hosts or a playbook
+// that fleetd brings is none.
+func fromAnywhere(file string) string {
+	if abs, err := filepath.Abs(file); err == nil && file != "" && exists(file) {
+		return abs
+	}
+	return file
 }
 
 // openHistory opens the journal to read it; nil if there is none.

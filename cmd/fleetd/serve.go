@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/server"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -24,10 +25,11 @@ func newServe() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "Show runs on a page and by an API",
+		Short: "Show runs and compliance on a page and by an API",
 		Long: `Serve answers a browser, and programs, with what was run and what is being run on
-this machine, read from the journal beside the fleetd that writes it. It starts no
-run and touches no node.
+this machine, and where fleets are not as they should be, read from the journal
+beside the fleetd that writes it. It starts no run and changes no node; fleets of
+the configuration it looks at, as fleetd compliance does, at their times.
 
 It listens on ` + server.DefaultListen + `, which this machine alone reaches; from
 elsewhere: ssh -L 8420:` + server.DefaultListen + ` BASTION. Any other address takes TLS
@@ -67,7 +69,7 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 	config := server.Config{Listen: server.DefaultListen}
 	if file != "" {
 		var err error
-		if config, err = server.ReadConfig(file); err != nil {
+		if config, err = server.ReadConfig(file, builtin()); err != nil {
 			return err
 		}
 	} else if check {
@@ -104,10 +106,20 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w\nsomebody else may have the port: ss -ltnp shows who; listen in the configuration names another", err)
 	}
+	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 	s, err := server.New(server.Options{
 		Config: config, Address: l.Addr().String(), Now: time.Now, Version: version,
 		Next: func(id string, r *rollout.Run) view.Next { return nextOf(c, id, retryOf(c, r)) },
-		Log:  slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)),
+		Look: func(ctx context.Context, fl server.Fleet) error { return lookAt(ctx, config.State, fl, log) },
+		Mend: func(schedule string, r *compliance.Report) view.ComplianceNext {
+			for _, fl := range config.Fleets {
+				if fl.Name == schedule {
+					return mendOf(c, r, fl.Kubeconfig)
+				}
+			}
+			return mendOf(c, r, "")
+		},
+		Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())

@@ -2,6 +2,8 @@ package compliance
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -59,6 +61,43 @@ func SetSince(r *Report, rulings []rollout.Ruling) {
 			}
 		}
 	}
+}
+
+// About is what is remembered of a report beside its rulings, as JSON: what was held
+// against what.
+func About(r *Report) ([]byte, error) {
+	short := *r
+	short.Hosts = nil
+	return json.Marshal(short)
+}
+
+// Remembered is the report of which About and Rulings are remembered. A finding has the
+// text with which it was first seen; its hint, its fields and its waiver are gone.
+func Remembered(about []byte, rulings []rollout.Ruling) (*Report, error) {
+	r := &Report{}
+	if len(about) > 0 {
+		if err := json.Unmarshal(about, r); err != nil {
+			return nil, fmt.Errorf("cannot read what a report was about: %w", err)
+		}
+	}
+	rulings = slices.SortedFunc(slices.Values(rulings), func(a, b rollout.Ruling) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Rule, b.Rule))
+	})
+	r.Status, r.Hosts = Compliant, []Host{}
+	for _, v := range rulings {
+		if n := len(r.Hosts); n == 0 || r.Hosts[n-1].Name != v.Host {
+			r.Hosts = append(r.Hosts, Host{Name: v.Host, Status: Compliant, Findings: []Finding{}})
+		}
+		h := &r.Hosts[len(r.Hosts)-1]
+		if v.Policy == "" { // whether it could be read
+			h.Problem = &rollout.Problem{Message: v.Text}
+		} else {
+			h.Findings = append(h.Findings, Finding{Policy: v.Policy, Rule: v.Rule, Status: Status(v.Status), Text: v.Text, Since: &v.Since})
+		}
+		h.Status = worse(h.Status, Status(v.Status))
+		r.Status = worse(r.Status, h.Status)
+	}
+	return r, nil
 }
 
 // Diff is what has changed from one report to another.

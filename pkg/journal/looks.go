@@ -20,6 +20,10 @@ type Look struct {
 	// Title, Status and Hosts are for the list of looks.
 	Title, Status string
 	Hosts         int
+	// Schedule names the schedule that asked for it; "" = somebody did.
+	Schedule string
+	// About is JSON for who shows it later; empty where an earlier fleetd looked.
+	About []byte
 }
 
 // rulingKey is what a ruling is about.
@@ -93,8 +97,8 @@ func (j *Journal) judged(ctx context.Context, l Look, rulings []rollout.Ruling, 
 		if now != last {
 			return errAnotherLook
 		}
-		res, err := j.conn.ExecContext(ctx, `INSERT INTO looks (name, fleet, at, title, status, hosts) VALUES (?, ?, ?, ?, ?, ?)`,
-			l.Name, l.Fleet, l.At.UnixNano(), l.Title, l.Status, l.Hosts)
+		res, err := j.conn.ExecContext(ctx, `INSERT INTO looks (name, fleet, at, title, status, hosts, schedule, about) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			l.Name, l.Fleet, l.At.UnixNano(), l.Title, l.Status, l.Hosts, l.Schedule, string(l.About))
 		if err != nil {
 			return err
 		}
@@ -177,37 +181,58 @@ func latest(ctx context.Context, q rowsQueryer, fleet string, look int64) (map[r
 // Looks are those at a fleet, the newest first; "" are those at all. At most so many
 // are returned, 0 is all.
 func (j *Journal) Looks(ctx context.Context, fleet string, most int) ([]Look, error) {
-	out, err := j.looks(ctx, fleet, most)
-	if err != nil {
-		return nil, j.cannot("read", err)
-	}
-	return out, nil
-}
-
-func (j *Journal) looks(ctx context.Context, fleet string, most int) ([]Look, error) {
-	if v, err := version(ctx, j.db); err != nil || v < looksSchema {
-		return nil, err
-	}
 	if most == 0 {
 		most = -1
 	}
-	rows, err := j.db.QueryContext(ctx, `SELECT name, fleet, at, title, status, hosts FROM looks
-		WHERE ?1 = '' OR fleet = ?1 ORDER BY id DESC LIMIT ?2`, fleet, most)
-	if err != nil {
+	return j.looks(ctx, `?1 = '' OR fleet = ?1 ORDER BY id DESC LIMIT ?2`, fleet, most)
+}
+
+// LastLooks are the last look at each fleet, the newest first.
+func (j *Journal) LastLooks(ctx context.Context) ([]Look, error) {
+	return j.looks(ctx, `id IN (SELECT max(id) FROM looks GROUP BY fleet) ORDER BY id DESC`)
+}
+
+// LastScheduled is the last look that a schedule has asked for; nil if there is none.
+func (j *Journal) LastScheduled(ctx context.Context, schedule string) (*Look, error) {
+	out, err := j.looks(ctx, `schedule = ? ORDER BY id DESC LIMIT 1`, schedule)
+	if err != nil || len(out) == 0 {
 		return nil, err
+	}
+	return &out[0], nil
+}
+
+// looks are those that a condition selects.
+func (j *Journal) looks(ctx context.Context, where string, args ...any) ([]Look, error) {
+	v, err := version(ctx, j.db)
+	if err != nil {
+		return nil, j.cannot("read", err)
+	}
+	from := "looks"
+	switch {
+	case v < looksSchema:
+		return nil, nil
+	case v < aboutSchema:
+		from = "(SELECT *, '' AS schedule, '' AS about FROM looks) AS looks"
+	}
+	rows, err := j.db.QueryContext(ctx, `SELECT name, fleet, at, title, status, hosts, schedule, about FROM `+from+` WHERE `+where, args...)
+	if err != nil {
+		return nil, j.cannot("read", err)
 	}
 	defer rows.Close()
 	var out []Look
 	for rows.Next() {
 		var l Look
 		var at int64
-		if err := rows.Scan(&l.Name, &l.Fleet, &at, &l.Title, &l.Status, &l.Hosts); err != nil {
-			return nil, err
+		if err := rows.Scan(&l.Name, &l.Fleet, &at, &l.Title, &l.Status, &l.Hosts, &l.Schedule, &l.About); err != nil {
+			return nil, j.cannot("read", err)
 		}
 		l.At = time.Unix(0, at).UTC()
 		out = append(out, l)
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, j.cannot("read", err)
+	}
+	return out, nil
 }
 
 // Rulings are those of a look, in no order.

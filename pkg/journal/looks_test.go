@@ -227,3 +227,64 @@ func TestLooksAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestLooksOfEarlierSchema: what an earlier fleetd has found is read as it is, and is
+// there when the file is brought up to date.
+func TestLooksOfEarlierSchema(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look(t, j, 0, ever, every, "n1 up=drift")
+	db := raw(t, dir)
+	rawExec(t, db, "ALTER TABLE looks DROP COLUMN about; ALTER TABLE looks DROP COLUMN schedule; PRAGMA user_version = 3")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, open := range map[string]func(string) (*Journal, error){"1, read": OpenBeside, "2, brought up to date": Open} {
+		j, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ask := range []func() ([]Look, error){
+			func() ([]Look, error) { return j.Looks(t.Context(), "f", 0) },
+			func() ([]Look, error) { return j.LastLooks(t.Context()) },
+		} {
+			if got, err := ask(); err != nil || len(got) != 1 || got[0].Name != "look0" || len(got[0].About) > 0 {
+				t.Errorf("%s: %+v, %v", name, got, err)
+			}
+		}
+		if got, err := j.LastScheduled(t.Context(), "prod"); got != nil || err != nil {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLastLooks keeps fleets apart, and tells what a schedule has asked for from what
+// somebody has.
+func TestLastLooks(t *testing.T) {
+	j, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for i, l := range []Look{
+		{Fleet: "a", Schedule: "prod", About: []byte(`{"x":1}`)}, {Fleet: "b", Schedule: "test"}, {Fleet: "a"}, {Fleet: "b", Schedule: "test"},
+	} {
+		l.Name, l.At = fmt.Sprint("look", i), firstLook.Add(time.Duration(i)*time.Hour)
+		if err := j.Judged(t.Context(), l, nil, every, ever); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, err := j.LastLooks(t.Context())
+	if err != nil || len(last) != 2 || last[0].Name != "look3" || last[1].Name != "look2" {
+		t.Errorf("%+v, %v", last, err)
+	}
+	if l, err := j.LastScheduled(t.Context(), "prod"); err != nil || l.Name != "look0" || string(l.About) != `{"x":1}` {
+		t.Errorf("%+v, %v", l, err)
+	}
+}

@@ -78,13 +78,18 @@ var migrations = []string{
 		text   TEXT    NOT NULL,
 		PRIMARY KEY (fleet, host, policy, rule, look)
 	) STRICT, WITHOUT ROWID;`,
+
+	// What a look was of, and which schedule asked for it.
+	`ALTER TABLE looks ADD COLUMN schedule TEXT NOT NULL DEFAULT '';
+	ALTER TABLE looks ADD COLUMN about TEXT NOT NULL DEFAULT ''; -- JSON; '' = an earlier fleetd's`,
 }
 
 // runsSchema is the first schema whose table of runs is today's, looksSchema the first
-// with looks.
+// with looks, aboutSchema the first that tells what they were of.
 const (
 	runsSchema  = 2
 	looksSchema = 3
+	aboutSchema = 4
 )
 
 var errNewer = hint(errors.New("it was written by a newer fleetd"), "use that one, or another --state")

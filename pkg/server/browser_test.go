@@ -177,3 +177,36 @@ func TestBrowser(t *testing.T) {
 		t.Error(fmt.Sprint("few requests were seen: ", b.asked))
 	}
 }
+
+// TestBrowserCompliance has a real Chromium show the page on which fleets stand, as wide
+// as a desk's screen and as a telephone, in the light and in the dark.
+func TestBrowserCompliance(t *testing.T) {
+	b := newBrowser(t)
+	dir := t.TempDir()
+	recordLook(t, dir, look{schedule: "prod", inventory: "/etc/fleetd/" + strings.Repeat("long", 30) + ".yaml", text: strings.Repeat("uptime", 30)})
+	recordLook(t, dir, look{inventory: "other.yaml", hosts: map[string]string{"n1": "compliant", "n2": "unknown", "n3": "waived"}, at: time.Now()})
+	times, err := ParseTimes("0 6 * * *", time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, dir)
+	s.fleets = []*scheduled{{Fleet: Fleet{Name: "prod", Times: times}}, {Fleet: Fleet{Name: "edge", Times: times}, failed: &failure{At: began, Error: "cannot read the inventory", Hint: "mend it"}}}
+	b.do(log.Enable(), chromedp.Navigate(overNetwork(t, s)+"/login?to="+url.QueryEscape("/compliance")+"#"+viewerSecret))
+	b.await("three fleets", `location.pathname === "/compliance" && document.querySelectorAll("section.fleet").length === 3`)
+	for _, width := range []int64{1280, 390} {
+		for _, scheme := range []string{"light", "dark"} {
+			var bad string
+			var wide float64
+			b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}), emulation.SetDeviceMetricsOverride(width, 844, 1, false),
+				chromedp.Evaluate(faint, &bad), chromedp.Evaluate("document.documentElement.scrollWidth", &wide))
+			if bad != "" || wide > float64(width) {
+				t.Errorf("at %d pixels in the %s it is %v wide, and too faint are: %s", width, scheme, wide, bad)
+			}
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.complaints) > 0 {
+		t.Errorf("the browser complains:\n%s", strings.Join(b.complaints, "\n"))
+	}
+}

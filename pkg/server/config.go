@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/yaml"
@@ -31,29 +32,31 @@ type Config struct {
 	// authorities whose clients alone are let in. "" = none.
 	Certificate, Key, ClientAuthority string
 	Tokens                            []Token
+	Fleets                            []Fleet
 }
 
 // DefaultListen is where the server listens if nothing else is said.
 const DefaultListen = "127.0.0.1:8420"
 
 // ReadConfig reads a configuration file. Its error names every wrong place of the
-// file at once. Names of files in it are relative to the folder that it is in.
-func ReadConfig(file string) (Config, error) {
+// file at once. Names of files in it are relative to the folder that it is in; builtin
+// are playbooks that need not be there.
+func ReadConfig(file string, builtin []string) (Config, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return Config{}, fmt.Errorf("cannot read the configuration: %w", err)
 	}
-	return parseConfig(file, string(raw))
+	return parseConfig(file, string(raw), builtin)
 }
 
-func parseConfig(file, data string) (Config, error) {
+func parseConfig(file, data string, builtin []string) (Config, error) {
 	c := Config{Listen: DefaultListen}
 	src := &text.Source{Name: file, Data: data}
 	doc, err := yaml.Parse(src, yaml.Limits{Depth: 20, Expansion: 1000})
 	if err != nil {
 		return Config{}, err
 	}
-	d := decoder{src: src, dir: filepath.Dir(file)}
+	d := decoder{src: src, dir: filepath.Dir(file), builtin: builtin}
 	if doc.Root != nil {
 		d.mapping(doc.Root, c.fields(&d))
 		d.whole(doc.Root, &c)
@@ -77,6 +80,7 @@ func (c *Config) fields(d *decoder) map[string]func(*yaml.Node) {
 			}
 		},
 		"tokens": func(n *yaml.Node) { d.list(n, func(n *yaml.Node) { d.token(n, c) }) },
+		"fleets": func(n *yaml.Node) { d.list(n, func(n *yaml.Node) { d.fleet(n, c) }) },
 	}
 }
 
@@ -175,13 +179,78 @@ func (d *decoder) token(n *yaml.Node, c *Config) {
 	c.Tokens = append(c.Tokens, t)
 }
 
+func (d *decoder) fleet(n *yaml.Node, c *Config) {
+	var f Fleet
+	var schedule *yaml.Node
+	var times string
+	zone := time.Local
+	before := len(d.errs)
+	d.mapping(n, map[string]func(*yaml.Node){
+		"name":       func(n *yaml.Node) { d.name(n, &f.Name) },
+		"inventory":  func(n *yaml.Node) { d.file(n, &f.Inventory) },
+		"playbook":   func(n *yaml.Node) { d.playbook(n, &f.Playbook) },
+		"policy":     func(n *yaml.Node) { d.file(n, &f.Policy) },
+		"kubeconfig": func(n *yaml.Node) { d.file(n, &f.Kubeconfig) },
+		"schedule": func(n *yaml.Node) {
+			if d.text(n, &times) {
+				schedule = n
+			}
+		},
+		"time_zone": func(n *yaml.Node) {
+			var name string
+			if !d.text(n, &name) {
+				return
+			}
+			var err error
+			if zone, err = time.LoadLocation(name); err != nil {
+				d.errorf(n, "Write it as Europe/Berlin, or UTC.", "there is no time zone %q", text.Clip(name))
+				zone = time.UTC
+			}
+		},
+	})
+	if schedule != nil {
+		var err error
+		if f.Times, err = ParseTimes(times, zone); err != nil {
+			d.errorf(schedule, `Minute, hour, day of the month, month, day of the week: "0 6 * * *" is at six each day; or @daily.`, "no schedule: %v", err)
+		}
+	}
+	if len(d.errs) > before {
+		return
+	}
+	if f.Name == "" || f.Inventory == "" || schedule == nil {
+		d.errorf(n, "", "a fleet needs name, inventory and schedule")
+		return
+	}
+	for _, other := range c.Fleets {
+		if other.Name == f.Name {
+			d.errorf(n, "Give each its own: the journal tells by it what was missed.", "there are two fleets of the name %s", f.Name)
+		}
+	}
+	c.Fleets = append(c.Fleets, f)
+}
+
+// playbook takes the name of a file that can be read, or of a playbook that fleetd
+// brings.
+func (d *decoder) playbook(n *yaml.Node, into *string) {
+	var name string
+	if !d.text(n, &name) {
+		return
+	}
+	if _, err := os.Stat(d.absolute(name)); err != nil && slices.Contains(d.builtin, name) {
+		*into = name
+		return
+	}
+	d.file(n, into)
+}
+
 // decoder collects what a file says, and everything that is wrong with it.
 type decoder struct {
-	src    *text.Source
-	dir    string
-	errs   []error
-	failed map[string]bool
-	at     map[string]*yaml.Node
+	src     *text.Source
+	dir     string
+	builtin []string
+	errs    []error
+	failed  map[string]bool
+	at      map[string]*yaml.Node
 }
 
 func (d *decoder) errorf(n *yaml.Node, hint, format string, args ...any) {

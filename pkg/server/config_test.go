@@ -24,7 +24,7 @@ func TestConfig(t *testing.T) {
 	digest := hex.EncodeToString(vera.Sum[:])
 	schema := newSchema(t)
 	// What a schema cannot say.
-	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true}
+	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true, "a day that is not there": true, "no place": true, "a fleet twice": true, "an inventory not there": true, "a playbook not there": true}
 	token := "tokens: [{name: vera, role: viewer, sha256: " + digest + "}]\n"
 	for name, c := range map[string]struct {
 		text string
@@ -42,23 +42,33 @@ func TestConfig(t *testing.T) {
 		"every address":            {"listen: ':8420'\n", []string{"listen is address:port"}},
 		"no port":                  {"listen: 127.0.0.1\n", []string{"serve.yaml:1:9: listen is address:port"}},
 		"several at once": {"listne: x\nhosts: y\ntokens:\n- {name: vera, role: root, sha256: abc}\n- name: ../x\n", []string{
-			`serve.yaml:1:1: there is no key "listne" here`, "The keys are hosts, listen, state, tls, tokens.", "serve.yaml:2:8: a list belongs here",
+			`serve.yaml:1:1: there is no key "listne" here`, "The keys are fleets, hosts, listen, state, tls, tokens.", "serve.yaml:2:8: a list belongs here",
 			`serve.yaml:4:22: there is no role "root"`, "serve.yaml:4:36: sha256 is the SHA-256 of a token", `serve.yaml:5:9: "../x" is no name`}},
 		"half a token":     {"tokens: [{name: vera}]\n", []string{"serve.yaml:1:10: a token needs name, role and sha256"}},
 		"a token twice":    {token + "x: 1\n" + strings.Replace(token, "tokens", "tokens ", 1), []string{"serve.yaml:3:1: tokens is there twice"}},
 		"a name twice":     {"tokens:\n- {name: vera, role: viewer, sha256: " + digest + "}\n- {name: vera, role: viewer, sha256: " + digest + "}\n", []string{"serve.yaml:3:3: there are two tokens of the name vera"}},
 		"half of tls":      {"tls: {certificate: cert.pem}\n", []string{"serve.yaml:1:6: tls needs certificate and key"}},
 		"a file not there": {"tls: {certificate: gone.pem, key: key.pem}\n", []string{"serve.yaml:1:20: open " + dir + "/gone.pem: no such file"}},
-		"no mapping":       {"- listen\n", []string{"serve.yaml:1:1: a mapping belongs here"}},
-		"no value":         {"state:\n", []string{"serve.yaml:1:7: a text belongs here"}},
-		"no YAML":          {"listen: [\n", []string{"serve.yaml:"}},
+		"fleets": {"fleets:\n- {name: prod, inventory: cert.pem, playbook: key.pem, policy: key.pem, kubeconfig: key.pem, schedule: 0 6 * * *, time_zone: Europe/Berlin}\n" +
+			"- {name: test, inventory: cert.pem, playbook: playbooks/site.yml, schedule: '@daily'}\n", nil},
+		"half a fleet":            {"fleets: [{name: prod}]\n", []string{"serve.yaml:1:10: a fleet needs name, inventory and schedule"}},
+		"no time":                 {"fleets: [{name: prod, inventory: cert.pem, schedule: at six}]\n", []string{"serve.yaml:1:54: no schedule: ", `"0 6 * * *" is at six each day`}},
+		"a time counted from now": {"fleets: [{name: prod, inventory: cert.pem, schedule: '@every 1h'}]\n", []string{`serve.yaml:1:54: no schedule: "@every 1h" is no time of the clock`}},
+		"a day that is not there": {"fleets: [{name: prod, inventory: cert.pem, schedule: 0 0 30 2 *}]\n", []string{`"0 0 30 2 *" never comes`}},
+		"no place":                {"fleets: [{name: prod, inventory: cert.pem, schedule: 0 6 * * *, time_zone: Europe/Bonn}]\n", []string{`serve.yaml:1:76: there is no time zone "Europe/Bonn"`, "Write it as Europe/Berlin"}},
+		"a fleet twice":           {"fleets:\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n", []string{"serve.yaml:3:3: there are two fleets of the name a"}},
+		"an inventory not there":  {"fleets: [{name: a, inventory: gone, schedule: '@daily'}]\n", []string{"serve.yaml:1:31: open " + dir + "/gone: no such file"}},
+		"a playbook not there":    {"fleets: [{name: a, inventory: cert.pem, playbook: playbooks/gone.yml, schedule: '@daily'}]\n", []string{"serve.yaml:1:51: open " + dir + "/playbooks/gone.yml: no such file"}},
+		"no mapping":              {"- listen\n", []string{"serve.yaml:1:1: a mapping belongs here"}},
+		"no value":                {"state:\n", []string{"serve.yaml:1:7: a text belongs here"}},
+		"no YAML":                 {"listen: [\n", []string{"serve.yaml:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(dir, "serve.yaml")
 			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := ReadConfig(file)
+			_, err := ReadConfig(file, []string{"playbooks/site.yml"})
 			if (err != nil) != (len(c.want) > 0) {
 				t.Fatalf("%v", err)
 			}
@@ -114,7 +124,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := parseConfig("serve.yaml", s)
+		c, err := parseConfig("serve.yaml", s, nil)
 		if err == nil && !loopback(c.Listen) && (c.Certificate == "" || len(c.Tokens) == 0) {
 			t.Errorf("%+v", c)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -192,6 +193,10 @@ func serve(t testing.TB, dir string) *Server {
 		Version: "test",
 		Next: func(id string, r *rollout.Run) view.Next {
 			return view.Next{Show: "fleetd runs show " + id, Resume: "fleetd resume " + id, Past: "fleetd resume " + id + " --past-halt", Undo: "fleetd undo " + id, Again: "fleetd apply inventory.yaml"}
+		},
+		Mend: func(schedule string, r *compliance.Report) view.ComplianceNext {
+			inv := strings.Join(r.Inventories, " -i ")
+			return view.ComplianceNext{Plan: "fleetd plan " + inv, Look: "fleetd compliance " + inv}
 		},
 	})
 	if err != nil {

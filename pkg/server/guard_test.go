@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,17 @@ func pathOf(pattern string) (method, path string) {
 func TestEveryRoute(t *testing.T) {
 	dir := t.TempDir()
 	recordRun(t, dir, runID, fleet(8)).play(1<<30, nil)
+	recordLook(t, dir, look{})
 	s := brief(t, dir)
+	var open []string
+	for _, rt := range s.routes() {
+		if rt.open {
+			open = append(open, rt.pattern)
+		}
+	}
+	if want := []string{"GET /healthz", "GET /readyz", "GET /api/v1/openapi.yaml", "GET /login", "POST /login", "GET /assets/{file}"}; !slices.Equal(open, want) {
+		t.Errorf("%q ask for no token, and should be %q", open, want)
+	}
 	for _, rt := range s.routes() {
 		method, path := pathOf(rt.pattern)
 		for name, c := range map[string]struct {

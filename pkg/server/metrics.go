@@ -4,12 +4,14 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -28,7 +30,7 @@ func newMetrics(s *Server) *metrics {
 		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetd_http_refused_total", Help: "Requests that were refused, by what was wrong: host, cross-site, token."}, []string{"reason"}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, lastReports{s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fleetd_http_streams", Help: "Pages and programs that follow a run now."}, func() float64 { return float64(s.streams.Load()) }))
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	return m
@@ -109,5 +111,36 @@ func (c lastRun) Collect(ch chan<- prometheus.Metric) {
 	gauge(changesDesc, float64(st.Made))
 	for _, state := range view.HostStates() {
 		gauge(hostsDesc, float64(st.Hosts[state]), string(state))
+	}
+}
+
+// lastReports tells how fleets stand against their policies.
+type lastReports struct{ store *store }
+
+var (
+	judgedDesc   = prometheus.NewDesc("fleetd_compliance_hosts", "Hosts of a fleet, by how they stand against its policies.", []string{"fleet", "of", "status"}, nil)
+	judgedAtDesc = prometheus.NewDesc("fleetd_compliance_report_timestamp_seconds", "When the fleet was looked at last, in Unix time.", []string{"fleet", "of"}, nil)
+)
+
+func (lastReports) Describe(ch chan<- *prometheus.Desc) {
+	ch <- judgedDesc
+	ch <- judgedAtDesc
+}
+
+func (c lastReports) Collect(ch chan<- prometheus.Metric) {
+	ctx, stop := context.WithTimeout(context.Background(), scrapeTime)
+	defer stop()
+	all, err := c.store.standings(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(judgedDesc, err)
+		return
+	}
+	valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") } // others are no labels
+	for _, k := range all {
+		fleet, of := valid(k.look.Fleet), valid(k.standing.Of)
+		ch <- prometheus.MustNewConstMetric(judgedAtDesc, prometheus.GaugeValue, float64(k.look.At.UnixMilli())/1000, fleet, of)
+		for _, status := range []compliance.Status{compliance.Compliant, compliance.Waived, compliance.Unknown, compliance.Drift} {
+			ch <- prometheus.MustNewConstMetric(judgedDesc, prometheus.GaugeValue, float64(k.standing.Hosts[status]), fleet, of, string(status))
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -344,6 +345,7 @@ var functions = template.FuncMap{
 	"states":  view.HostStates,
 	"safe":    sshexec.Printable,
 	"time":    func(t time.Time) string { return t.Local().Format(time.DateTime) },
+	"stamp":   view.Stamp,
 	"rfc":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"took":    func(seconds float64) string { return view.Took(time.Duration(seconds * float64(time.Second))) },
 	"segment": func(path string) string { return url.PathEscape(path) },
@@ -361,7 +363,12 @@ var functions = template.FuncMap{
 		}
 		return bar(all, "wide")
 	},
-	"cells": cells,
+	"cells":  cells,
+	"title":  judged.title,
+	"anchor": judged.anchor,
+	"statusbar": func(hosts map[compliance.Status]int) template.HTML {
+		return bar([]piece{{"t", hosts[compliance.Compliant]}, {"i", hosts[compliance.Waived]}, {"w", hosts[compliance.Unknown]}, {"l", hosts[compliance.Drift]}}, "wide")
+	},
 	"small": func(p view.PlayStanding) bool {
 		n := 0
 		for _, b := range p.Batches {

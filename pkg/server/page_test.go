@@ -40,9 +40,11 @@ func TestHostileTexts(t *testing.T) {
 		}
 		return rollout.Did("%s", hostile), hostile
 	})
+	recordLook(t, dir, look{inventory: hostile, hosts: map[string]string{bad: "drift", "n2": "unknown"}, text: hostile})
+	recordLook(t, dir, look{inventory: "other.yaml"})
 	s := brief(t, dir)
 	for _, path := range []string{
-		"/", "/runs/" + runID, "/runs/" + runID + "?q=" + url.QueryEscape(hostile) + "&state=" + url.QueryEscape(hostile), "/runs/" + runID + "?state=lost",
+		"/", "/compliance", "/runs/" + runID, "/runs/" + runID + "?q=" + url.QueryEscape(hostile) + "&state=" + url.QueryEscape(hostile), "/runs/" + runID + "?state=lost",
 		"/runs/" + runID + "/plan", "/runs/" + runID + "/hosts/" + url.PathEscape(bad), "/runs/" + url.PathEscape(hostile), "/login?to=" + url.QueryEscape("/"+hostile), "/runs/" + runID + "/live",
 	} {
 		r := request(http.MethodGet, path, viewerSecret, nil)

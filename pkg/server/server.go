@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -24,6 +26,12 @@ type Options struct {
 	Address string
 	// Next says what can be typed about a run.
 	Next func(id string, r *rollout.Run) view.Next
+	// Look looks at a fleet of the configuration, and writes a report into the journal.
+	// It ends soon when the context does.
+	Look func(context.Context, Fleet) error
+	// Mend says what can be typed about a fleet of which a report is remembered; schedule
+	// is the one that asked for the report, or "".
+	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
 	// Now is the clock.
 	Now func() time.Time
 	// Log takes what concerns no request.
@@ -47,6 +55,8 @@ type Server struct {
 	audit    *auditLog
 	metrics  *metrics
 	pages    *pages
+	look     func(context.Context, Fleet) error
+	fleets   []*scheduled
 	streams  atomic.Int64
 	stopping chan struct{} // closed when no stream is to go on
 	handler  http.Handler
@@ -57,7 +67,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		address: o.Address, names: namesOf(o.Config), tokens: o.Config.Tokens, cookie: "fleetd_session", version: o.Version,
 		now: o.Now, log: o.Log, audit: newAuditLog(o.Config.State), stopping: make(chan struct{}),
-		store: &store{dir: o.Config.State, now: o.Now, next: o.Next},
+		store: &store{dir: o.Config.State, now: o.Now, next: o.Next, mend: o.Mend},
 	}
 	if s.address == "" {
 		s.address = o.Config.Listen
@@ -65,6 +75,10 @@ func New(o Options) (*Server, error) {
 	if o.Config.Certificate != "" {
 		// A browser takes a cookie of that name from this very host alone, by TLS.
 		s.cookie, s.secure = "__Host-fleetd_session", true
+	}
+	s.look = o.Look
+	for _, f := range o.Config.Fleets {
+		s.fleets = append(s.fleets, &scheduled{Fleet: f})
 	}
 	s.sessions = &sessions{now: o.Now, by: map[[32]byte]session{}}
 	s.metrics = newMetrics(s)
@@ -93,11 +107,14 @@ func (s *Server) routes() []route {
 		{pattern: "GET /api/v1/runs/{run}/hosts", handle: s.apiHosts},
 		{pattern: "GET /api/v1/runs/{run}/events", handle: s.apiEvents},
 
+		{pattern: "GET /api/v1/compliance", handle: s.apiCompliance},
+
 		{pattern: "GET /login", open: true, handle: s.loginForm},
 		{pattern: "POST /login", open: true, handle: s.login},
 		{pattern: "POST /logout", handle: s.logout},
 		{pattern: "GET /assets/{file}", open: true, handle: s.asset},
 		{pattern: "GET /{$}", handle: s.pageRuns},
+		{pattern: "GET /compliance", handle: s.pageCompliance},
 		{pattern: "GET /runs/{run}", handle: s.pageRun},
 		{pattern: "GET /runs/{run}/live", handle: s.live},
 		{pattern: "GET /runs/{run}/plan", handle: s.pagePlan},
@@ -142,29 +159,39 @@ const (
 	mostHeaders = 16 << 10
 )
 
-// Run answers what comes to l until ctx is done, and lets requests that are being
-// answered come to their end then.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
+// Run answers what comes to l, and looks at fleets at their times, until ctx is done.
+// Requests that are being answered come to their end then.
+func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 	h := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: mostHeaders, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	looking, stopLooking := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	for _, f := range s.fleets {
+		looks.Go(func() { s.keep(looking, f) })
+	}
+	defer func() { // nobody reads any more
+		stopLooking()
+		looks.Wait()
+		err = errors.Join(err, s.store.close())
+	}()
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(l) }()
 	select {
 	case err := <-ended:
-		return errors.Join(err, s.store.close())
+		return err
 	case <-ctx.Done():
 	}
 	close(s.stopping)
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer stop()
-	err := h.Shutdown(end)
+	err = h.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = h.Close() // somebody reads too slowly to be waited for
 	}
 	<-ended
-	return errors.Join(err, s.store.close())
+	return err
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }

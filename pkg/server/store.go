@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -17,11 +18,14 @@ type store struct {
 	dir  string
 	now  func() time.Time
 	next func(id string, r *rollout.Run) view.Next
+	mend func(schedule string, r *compliance.Report) view.ComplianceNext
 
 	mu      sync.Mutex
 	journal *journal.Journal
 	rows    map[string]keptRow
 	runs    []*follower // the last asked for at the end
+	// standing is how fleets stood at their last look.
+	standing map[string]keptStanding
 }
 
 type keptRow struct {
@@ -45,7 +49,7 @@ func (s *store) open() (*journal.Journal, error) {
 			return s.journal, nil
 		}
 		_ = s.journal.Close() // nothing was written to it
-		s.journal, s.rows, s.runs = nil, nil, nil
+		s.journal, s.rows, s.runs, s.standing = nil, nil, nil, nil
 	}
 	if !journal.Exists(s.dir) {
 		return nil, nil

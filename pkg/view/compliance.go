@@ -239,12 +239,20 @@ func since(k compliance.Kind, r *compliance.Report) string {
 	if k.Since == nil || !k.Since.Before(r.At) || k.Waiver != nil && !k.Waiver.Expired {
 		return ""
 	}
-	switch ago := r.At.Sub(*k.Since); {
-	case ago < time.Hour:
-		return fmt.Sprintf("%s (%s)", stamp(*k.Since), count(int(ago/time.Minute), "minute"))
-	case ago < 48*time.Hour:
-		return fmt.Sprintf("%s (%s)", stamp(*k.Since), count(int(ago/time.Hour), "hour"))
-	default:
-		return fmt.Sprintf("%s (%s)", k.Since.UTC().Format(time.DateOnly), count(int(ago/(24*time.Hour)), "day"))
+	ago := r.At.Sub(*k.Since)
+	if ago < 48*time.Hour {
+		return fmt.Sprintf("%s (%s)", Stamp(*k.Since), days(ago))
 	}
+	return fmt.Sprintf("%s (%s)", k.Since.UTC().Format(time.DateOnly), days(ago))
+}
+
+// days is a time in its largest unit; of two days it still matters how many hours.
+func days(d time.Duration) string {
+	switch {
+	case d < time.Hour:
+		return count(int(d/time.Minute), "minute")
+	case d < 48*time.Hour:
+		return count(int(d/time.Hour), "hour")
+	}
+	return count(int(d/(24*time.Hour)), "day")
 }

@@ -13,7 +13,7 @@ import (
 
 // ComplianceDiff writes what has changed between two reports.
 func ComplianceDiff(w io.Writer, st Style, d *compliance.Diff) {
-	fmt.Fprintf(w, "%s  from %s (%s) to %s (%s)\n", st.bold("fleetd compliance diff"), d.From, stamp(d.FromAt), d.To, stamp(d.ToAt))
+	fmt.Fprintf(w, "%s  from %s (%s) to %s (%s)\n", st.bold("fleetd compliance diff"), d.From, Stamp(d.FromAt), d.To, Stamp(d.ToAt))
 	if len(d.Changes) == 0 {
 		fmt.Fprintf(w, "\n%s\n", st.green("Nothing has changed."))
 		return
@@ -56,7 +56,8 @@ func changeTitle(st Style, s compliance.Status) (string, func(string) string) {
 	return statusTitles[s], statusStyle(st, s)
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+// Stamp is a time to the minute, in UTC.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // Reported is one report in a list.
 type Reported struct {
@@ -77,7 +78,7 @@ func ComplianceHistory(w io.Writer, rows []Reported) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "REPORT\tAT\tSTATUS\tHOSTS\tOF")
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\n", r.ID, stamp(r.At), r.Status, r.Hosts, sshexec.Printable(r.Of))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\n", r.ID, Stamp(r.At), r.Status, r.Hosts, sshexec.Printable(r.Of))
 	}
 	return tw.Flush()
 }

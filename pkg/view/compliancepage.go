@@ -79,7 +79,7 @@ func reportPageOf(r *compliance.Report) reportPage {
 	sum := sha256.Sum256([]byte(complianceStyle))
 	p := reportPage{
 		CSS: template.CSS(complianceStyle), Policy: ("default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"),
-		Title: "Compliance", Word: "Compliant", At: stamp(r.At), Of: sshexec.Printable(lookedAt(r)), Status: r.Status, Notes: printables(r.Notes),
+		Title: "Compliance", Word: "Compliant", At: Stamp(r.At), Of: sshexec.Printable(lookedAt(r)), Status: r.Status, Notes: printables(r.Notes),
 		Compliant: r.Count(compliance.Compliant), Drift: r.Count(compliance.Drift), Waived: r.Count(compliance.Waived), NotJudged: r.Count(compliance.Unknown),
 		Total: count(len(r.Hosts), "host"),
 	}
