@@ -312,7 +312,7 @@ func (m *machine) stages() {
 		m.t.Errorf("staging changed\n%s\nto\n%s", was, now)
 	}
 	before := m.plan()
-	m.on("ip route add blackhole 10.0.2.100; ! timeout 5 curl -sS http://10.0.2.100/") // until the next boot
+	m.on("ip route add blackhole 10.0.2.100; ! timeout 5 curl -sS http://10.0.2.100/") // until the install has gone by what is staged
 	started := time.Now()
 	after := m.plan()
 	m.t.Logf("planned without a repository in %.1f s: %s [%s]", time.Since(started).Seconds(), after[1].Summary, after[1].Note)
@@ -488,6 +488,7 @@ func (m *machine) cutOff(steps []rollout.Change) {
 	if out := m.do(steps[:2]); out.Bad() {
 		m.t.Fatal("the package was not installed")
 	}
+	m.on("ip route del blackhole 10.0.2.100") // what was staged is installed; a new plan asks the repository
 	was := m.bootFiles()
 	k := &killedAfter{Remote: m.fleet, command: "grub2-reboot"}
 	if out := m.drive("trial_boot, cut off", kernel.Modules(k)[play[2]].Do, steps[2]); !k.dead || !out.Bad() {
