@@ -98,6 +98,12 @@ func (n *nodes) answer(host string) func(*sshtest.Request) sshtest.Response {
 				r.Env = map[string]string{}
 			}
 			r.Env["BECAME"] = r.Become
+			// This system's rpm keeps a database there, and makes it when it is first
+			// asked: two nodes with one would find it half made.
+			r.Env["HOME"] = n.dir + "/home-of-" + host
+			if err := os.MkdirAll(r.Env["HOME"], 0o700); err != nil {
+				return sshtest.Response{Stderr: err.Error(), Exit: 1}
+			}
 			return r.Shell()
 		}
 		c := sshexec.Command{Argv: r.Argv, Script: r.Script, Env: r.Env, Become: r.Become != ""}

@@ -74,7 +74,7 @@ const kernelsPlaybook = `
     - name: Kernel package is installed
       fleetd.kernel.package:
     - name: Node boots the new kernel on trial
-      fleetd.kernel.trial_boot: {timeout: 3m, retry_failed: "{{ retry_failed_kernels | default(omit) }}", ignore_units: "{{ kernel_ignore_units | default(omit) }}"}
+      fleetd.kernel.trial_boot: {timeout: 15m, retry_failed: "{{ retry_failed_kernels | default(omit) }}", ignore_units: "{{ kernel_ignore_units | default(omit) }}"}
     - name: New kernel is the default
       fleetd.kernel.default:
 `
