@@ -34,7 +34,8 @@ the configuration it looks at, as fleetd compliance does, at their times.
 It listens on ` + server.DefaultListen + `, which this machine alone reaches; from
 elsewhere: ssh -L 8420:` + server.DefaultListen + ` BASTION. Any other address takes TLS
 and tokens in the configuration. Without tokens there it makes one for this start
-and prints it, if there is a terminal to print it to.`,
+and prints it, if there is a terminal to print it to. A socket that systemd hands
+over is taken instead.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runServe(c, f, config, check) },
 	}
@@ -102,9 +103,14 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 	// Ctrl-C during what follows ends it as it ends the server.
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen)
+	l, err := systemdSocket()
 	if err != nil {
-		return fmt.Errorf("cannot listen: %w\nsomebody else may have the port: ss -ltnp shows who; listen in the configuration names another", err)
+		return err
+	}
+	if l == nil {
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen); err != nil {
+			return fmt.Errorf("cannot listen: %w\nsomebody else may have the port: ss -ltnp shows who; listen in the configuration names another", err)
+		}
 	}
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 	s, err := server.New(server.Options{

@@ -86,21 +86,25 @@ func (c *Config) fields(d *decoder) map[string]func(*yaml.Node) {
 
 // whole checks what single values cannot say.
 func (d *decoder) whole(n *yaml.Node, c *Config) {
-	if loopback(c.Listen) || d.failed["listen"] {
-		return
+	if missing := c.lacks(c.Listen); len(missing) > 0 && !d.failed["listen"] {
+		at := cmp.Or(d.at["listen"], n)
+		d.errorf(at, "Add what is missing, or listen on "+DefaultListen+" and come through ssh -L 8420:"+DefaultListen+".",
+			"listening on %s, which others reach, needs %s", c.Listen, strings.Join(missing, " and "))
 	}
-	var missing []string
+}
+
+// lacks are the keys that are missing for listening on address, which others may reach.
+func (c *Config) lacks(address string) (missing []string) {
+	if loopback(address) {
+		return nil
+	}
 	if c.Certificate == "" {
 		missing = append(missing, "tls")
 	}
 	if len(c.Tokens) == 0 {
 		missing = append(missing, "tokens")
 	}
-	if len(missing) > 0 {
-		at := cmp.Or(d.at["listen"], n)
-		d.errorf(at, "Add what is missing, or listen on "+DefaultListen+" and come through ssh -L 8420:"+DefaultListen+".",
-			"listening on %s, which others reach, needs %s", c.Listen, strings.Join(missing, " and "))
-	}
+	return missing
 }
 
 // loopback reports whether an address is reached from this machine alone.

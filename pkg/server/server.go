@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,8 @@ import (
 // Options are what a server is made with.
 type Options struct {
 	Config Config
-	// Address is where it listens, if that is not as configured: port 0 is any.
+	// Address is where it listens, if that is not as configured: port 0 is any, and a
+	// socket may have been handed over.
 	Address string
 	// Next says what can be typed about a run.
 	Next func(id string, r *rollout.Run) view.Next
@@ -71,6 +73,9 @@ func New(o Options) (*Server, error) {
 	}
 	if s.address == "" {
 		s.address = o.Config.Listen
+	}
+	if missing := o.Config.lacks(s.address); len(missing) > 0 {
+		return nil, fmt.Errorf("listening on %s, which others reach, needs %s in the configuration", s.address, strings.Join(missing, " and "))
 	}
 	if o.Config.Certificate != "" {
 		// A browser takes a cookie of that name from this very host alone, by TLS.
