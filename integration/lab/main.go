@@ -14,10 +14,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -136,33 +134,6 @@ func down(context.Context) error {
 		return err
 	}
 	return f.Stop()
-}
-
-// demo shows the main job: two machines, the plan, the change, the plan again.
-func demo(ctx context.Context) error {
-	f, err := start(ctx, 2)
-	if err != nil {
-		return err
-	}
-	for _, args := range [][]string{
-		{"plan", f.Inventory},
-		{"apply", f.Inventory, "--yes"},
-		{"plan", f.Inventory},
-		{"compliance", f.Inventory},
-		{"runs"},
-	} {
-		fmt.Printf("\n$ fleetd %s\n", strings.ReplaceAll(strings.Join(args, " "), f.Inventory, filepath.Base(f.Inventory)))
-		c := f.Command(ctx, "bin/fleetd", args...)
-		c.Stdout, c.Stderr = os.Stdout, os.Stderr
-		err := c.Run()
-		var exit *exec.ExitError
-		// plan ends with 2 when there are changes: that is what is shown here.
-		if err != nil && !(args[0] == "plan" && errors.As(err, &exit) && exit.ExitCode() == 2) {
-			return fmt.Errorf("fleetd %s: %w (the lab is still up; make lab-down stops it)", args[0], err)
-		}
-	}
-	usage(f)
-	return nil
 }
 
 func usage(f *fleet.Fleet) {

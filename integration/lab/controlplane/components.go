@@ -51,6 +51,8 @@ type component struct {
 	path string
 	args []string
 	env  []string
+	// socket is handed over as systemd does it (sd_listen_fds(3)); nil = none.
+	socket *os.File
 }
 
 // writeCredentials makes every certificate and kubeconfig in dir.

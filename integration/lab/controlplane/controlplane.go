@@ -194,6 +194,16 @@ func (l *Lab) Command(ctx context.Context, name string, args ...string) *exec.Cm
 	return cmd
 }
 
+// Launch starts a program of the user's in the background, in the namespace, with a
+// socket that may be of another one. It ends with the lab; its output is in the Log
+// of its Process.
+func (l *Lab) Launch(name string, socket *os.File, path string, args ...string) (Process, error) {
+	if err := l.launch(component{name: name, path: path, args: args, socket: socket}); err != nil {
+		return Process{}, err
+	}
+	return l.state.Processes[len(l.state.Processes)-1], nil
+}
+
 // Processes lists the lab's programs.
 func (l *Lab) Processes() []Process { return slices.Clone(l.state.Processes) }
 

@@ -38,6 +38,10 @@ func startProcess(ns, dir string, c component) (Process, error) {
 	}
 	defer out.Close()
 	cmd := exec.Command(c.path, c.args...)
+	if c.socket != nil {
+		cmd = exec.Command("/bin/sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, c.path}, c.args...)...)
+		cmd.ExtraFiles = []*os.File{c.socket}
+	}
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = out, out
 	// A proxy variable of the caller would send the lab's own requests away.
