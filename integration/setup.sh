@@ -6,6 +6,7 @@ set -eu
 # - sshd and ansible: the tests compare with the real ones
 # - curl, iptables, nftables: what asks for Services, and the rules that it counts
 # - chromium: the page of fleetd serve in a real browser
+# - npm: fetches axe-core, which looks whether the page can be read by everybody
 # - clang: the committed BPF objects are compiled again and compared
 packages="
 qemu-system-x86 qemu-utils mmdebstrap rpm createrepo-c grub-pc-bin grub-common grub2-common fdisk e2fsprogs
@@ -15,6 +16,8 @@ curl iptables nftables chromium
 clang llvm libbpf-dev make git ca-certificates
 $*
 "
+# Where node comes from elsewhere, npm comes with it.
+command -v npm >/dev/null || packages="$packages npm"
 missing=
 for p in $packages; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
