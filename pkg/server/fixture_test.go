@@ -27,6 +27,9 @@ type recording struct {
 	at      time.Time
 	clock   time.Duration
 	open    []rollout.StepID // begun, and not ended
+	// each is how many events are written at a time, held those that are not yet.
+	each int
+	held []rollout.Event
 }
 
 var began = time.Date(2026, 11, 27, 2, 10, 0, 0, time.UTC)
@@ -122,9 +125,18 @@ func (rec *recording) add(after time.Duration, all ...rollout.Event) {
 		}
 		all[i] = e
 	}
-	if err := rec.w.Append(rec.t.Context(), all); err != nil {
+	if rec.held = append(rec.held, all...); len(rec.held) >= rec.each {
+		rec.flush()
+	}
+}
+
+// flush writes the events that are held.
+func (rec *recording) flush() {
+	rec.t.Helper()
+	if err := rec.w.Append(rec.t.Context(), rec.held); err != nil {
 		rec.t.Fatal(err)
 	}
+	rec.held = nil
 }
 
 // play goes on by the rules until most steps have ended or the run is over, and

@@ -153,8 +153,11 @@ func local(to string) string {
 
 func urlQuery(s string) string { return url.QueryEscape(s) }
 
+// rowsOfPage is how many runs are on a page.
+const rowsOfPage = 50
+
 func (s *Server) pageRuns(w http.ResponseWriter, r *http.Request) {
-	rows, more, err := s.store.list(r.Context(), r.URL.Query().Get("before"), 50)
+	rows, more, err := s.store.list(r.Context(), r.URL.Query().Get("before"), rowsOfPage)
 	if err != nil {
 		s.failed(w, r, err)
 		return

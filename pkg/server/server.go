@@ -176,6 +176,12 @@ func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 	for _, f := range s.fleets {
 		looks.Go(func() { s.keep(looking, f) })
 	}
+	looks.Go(func() {
+		// The first who asks is not to wait for what many big runs have come to.
+		if _, _, err := s.store.list(looking, "", rowsOfPage); err != nil && looking.Err() == nil {
+			s.log.Warn("cannot read the runs yet", "error", err)
+		}
+	})
 	defer func() { // nobody reads any more
 		stopLooking()
 		looks.Wait()
