@@ -65,6 +65,7 @@ func TestOnAMachine(t *testing.T) {
 			m.refusesFullBoot()
 			m.refusesDeadRepository()
 			m.panics(before)
+			before = m.installCompanions()
 			m.stages()
 			steps := m.upgrades(before)
 			m.changesNothingMore()
@@ -292,6 +293,33 @@ func (m *machine) panics(before node.Facts) {
 	m.undo(1, steps[1])
 }
 
+// companions are kept in step with the kernel where they are installed. Of -devel an
+// older one stays beside the new one.
+var companions = []string{"kernel-ml-devel", "kernel-ml-headers", "kernel-ml-tools", "kernel-ml-tools-libs"}
+
+// installCompanions installs those of the version before, and returns the facts with them.
+func (m *machine) installCompanions() node.Facts {
+	m.t.Helper()
+	previous := m.lab.Node(1).Kernels.MLPrevious
+	m.on("yum -q -y --enablerepo=elrepo-kernel-archive install " + strings.Join(companions, "-"+previous+" ") + "-" + previous)
+	return m.facts()
+}
+
+// companionsAre looks which of them are there, as `uname -r` of their kernels.
+func (m *machine) companionsAre(devel []string, others string) {
+	m.t.Helper()
+	var want []string
+	for _, release := range devel {
+		want = append(want, companions[0]+"-"+release)
+	}
+	for _, name := range companions[1:] {
+		want = append(want, name+"-"+others)
+	}
+	if now := strings.Fields(m.on("rpm -q " + strings.Join(companions, " ") + " | sort")); !slices.Equal(now, slices.Sorted(slices.Values(want))) {
+		m.t.Errorf("there are %q, and are to be %q", now, want)
+	}
+}
+
 // stages downloads the packages and changes nothing else; then no repository answers
 // any more, until the upgrade has rebooted the node.
 func (m *machine) stages() {
@@ -304,6 +332,11 @@ func (m *machine) stages() {
 		m.t.Fatal(err)
 	}
 	m.t.Logf("plan: %s [%s] %+v", c.Summary, c.Note, c.Fields)
+	for _, name := range companions {
+		if new := name + "-" + m.lab.Node(1).Kernels.ML; !slices.ContainsFunc(c.Fields, func(f rollout.Field) bool { return f.After == new }) {
+			m.t.Errorf("the plan does not show %s", new)
+		}
+	}
 	if out := m.drive(name, kernel.Modules(m.fleet)[name].Do, c); out.Kind != rollout.Changed {
 		m.t.Fatalf("%s %s", out.Kind, out.Message)
 	}
@@ -420,6 +453,8 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	if left := m.on("ls -A " + node.StageDir + " 2>/dev/null || true"); left != "" {
 		m.t.Errorf("left of what was staged: %s", left)
 	}
+	kernels := m.lab.Node(1).Kernels
+	m.companionsAre([]string{kernels.MLPrevious, kernels.ML}, kernels.ML)
 	if year := m.on("date +%Y"); strings.HasPrefix(year, "2040") {
 		m.t.Error("the clock did not jump: the test did not test")
 	}
@@ -535,6 +570,8 @@ func (m *machine) takesBack(before node.Facts, steps []rollout.Change) {
 	if f.Running != before.Running || f.Boot.DefaultRelease() != before.Boot.DefaultRelease() || len(f.Installed) != len(before.Installed) || len(f.Boot.Entries) != len(before.Boot.Entries) {
 		m.t.Errorf("after undo: running %s, default %s, %d packages, %d entries", f.Running, f.Boot.DefaultRelease(), len(f.Installed), len(f.Boot.Entries))
 	}
+	kernels := m.lab.Node(1).Kernels
+	m.companionsAre([]string{kernels.MLPrevious}, kernels.ML)
 }
 
 // recorder logs what the journal would hold.
