@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strconv"
@@ -11,52 +12,24 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
-func stringArg(args rollout.Args, name, dflt string) (string, error) {
-	switch v := args[name].(type) {
-	case nil:
-		return dflt, nil
-	case string:
-		if strings.TrimSpace(v) == "" {
-			return dflt, nil
-		}
-		return strings.TrimSpace(v), nil
-	case int64, float64:
-		// YAML reads an unquoted 6.1 as a number; 6.10 is lost by then, so the
-		// number is refused and not printed back as 6.1.
-		return "", fmt.Errorf("%s: %v is a number; put it in quotes", name, v)
-	default:
-		return "", fmt.Errorf("%s: %v is not a string", name, v)
-	}
+// Whoever hands arguments over has held them against Params: what is there has its type.
+
+func stringArg(args rollout.Args, name, dflt string) string {
+	s, _ := args[name].(string)
+	return cmp.Or(strings.TrimSpace(s), dflt)
 }
 
-func stringsArg(args rollout.Args, name string) ([]string, error) {
-	switch v := args[name].(type) {
-	case nil:
-		return nil, nil
-	case string:
-		return []string{v}, nil
-	case []string:
-		return v, nil
-	case []any:
-		var out []string
-		for _, x := range v {
-			s, ok := x.(string)
-			if !ok {
-				return nil, fmt.Errorf("%s: %v is not a string", name, x)
-			}
-			out = append(out, s)
-		}
-		return out, nil
-	default:
-		return nil, fmt.Errorf("%s: %v is not a list of strings", name, v)
+func stringsArg(args rollout.Args, name string) (out []string) {
+	list, _ := args[name].([]any)
+	for _, x := range list {
+		s, _ := x.(string)
+		out = append(out, s)
 	}
+	return out
 }
 
 func durationArg(args rollout.Args, name string, dflt time.Duration) (time.Duration, error) {
-	s, err := stringArg(args, name, dflt.String())
-	if err != nil {
-		return 0, err
-	}
+	s := stringArg(args, name, dflt.String())
 	d, err := time.ParseDuration(s)
 	if err != nil || d <= 0 {
 		return 0, fmt.Errorf("%s: %q is no duration such as 10m", name, s)
@@ -80,32 +53,20 @@ func wantedParams(more rollout.Params) rollout.Params {
 	return p
 }
 
-func wantedArgs(args rollout.Args) (w Wanted, err error) {
-	for _, a := range []struct {
-		to         *string
-		name, dflt string
-	}{
-		{&w.Name, "name", "kernel-ml"}, {&w.Version, "version", Latest},
-		{&w.Repo, "enablerepo", "elrepo-kernel"}, {&w.Minimum, "minimum", ""},
-	} {
-		if *a.to, err = stringArg(args, a.name, a.dflt); err != nil {
-			return w, err
-		}
+func wantedArgs(args rollout.Args) Wanted {
+	retry, _ := args["retry_failed"].(bool)
+	return Wanted{
+		Name: stringArg(args, "name", "kernel-ml"), Version: stringArg(args, "version", Latest),
+		Repo: stringArg(args, "enablerepo", "elrepo-kernel"), Minimum: stringArg(args, "minimum", ""),
+		RetryFailed: retry,
 	}
-	w.RetryFailed, _ = args["retry_failed"].(bool) // the compiler lets nothing else through
-	return w, nil
 }
 
 // packageReads asks for the base facts, for what the repository has, and for what
 // yum would do with it.
 func packageReads(args rollout.Args) []rollout.Read {
-	reads := []rollout.Read{{Section: node.Section.Name()}}
-	if w, err := wantedArgs(args); err == nil {
-		for _, key := range []string{node.PackageKey(w.Name, w.Repo), node.InstallKey(w.spec(), w.Repo)} {
-			reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: key})
-		}
-	}
-	return reads
+	w, section := wantedArgs(args), node.Section.Name()
+	return []rollout.Read{{Section: section}, {Section: section, Key: node.PackageKey(w.Name, w.Repo)}, {Section: section, Key: node.InstallKey(w.spec(), w.Repo)}}
 }
 
 // parseSize reads "150M", "1G", "2048K" or a number of bytes, in powers of 1024.
@@ -124,8 +85,6 @@ func parseSize(s string) (int64, error) {
 	}
 	return n * factor, nil
 }
-
-func megabytes(n int64) string { return strconv.FormatInt(n>>20, 10) + " MB" }
 
 // matchGlob is yum's match of an exclude pattern against a package name.
 func matchGlob(pattern, name string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (l loader) entries() (node.Boot, error) {
 	}
 	b := node.Boot{Entries: node.ParseBootEntries(string(res.Stdout))}
 	if len(b.Entries) == 0 {
-		return b, fmt.Errorf("cannot read the boot entries of %s: grubby --info=ALL shows none: %s", l.step.Host, said(res))
+		return b, fmt.Errorf("cannot read the boot entries of %s: grubby --info=ALL shows none: %s", l.step.Host, res.Said())
 	}
 	return b, nil
 }
@@ -54,7 +55,7 @@ func (l loader) running() (string, error) {
 	}
 	release, _, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
 	if release == "" {
-		return "", fmt.Errorf("cannot read the running kernel of %s: %s", l.step.Host, said(res))
+		return "", fmt.Errorf("cannot read the running kernel of %s: %s", l.step.Host, res.Said())
 	}
 	return release, nil
 }
@@ -75,7 +76,7 @@ func (l loader) env() (map[string]string, error) {
 		return nil, err
 	}
 	if !res.OK() {
-		return nil, fmt.Errorf("cannot read grubenv on %s: %s", l.step.Host, said(res))
+		return nil, fmt.Errorf("cannot read grubenv on %s: %s", l.step.Host, res.Said())
 	}
 	return node.ParseGrubenv(string(res.Stdout)), nil
 }
@@ -106,7 +107,7 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 		return err
 	}
 	return &rollout.Problem{
-		Message: fmt.Sprintf("cannot make %s the default kernel of %s: grubby --set-default ended with %s, and the default is still %s", release, l.step.Host, said(res), now),
+		Message: fmt.Sprintf("cannot make %s the default kernel of %s: grubby --set-default ended with %s, and the default is still %s", release, l.step.Host, res.Said(), now),
 		Hint:    fmt.Sprintf("on %s: grub2-editenv list, ls -l /boot/grub2/grubenv /boot/efi/EFI/*/grubenv, yum update -y grubby, and then grubby --set-default=%s", l.step.Host, entry.Kernel),
 	}
 }
@@ -156,7 +157,7 @@ func (l loader) bootOnce(e node.BootEntry) error {
 	}
 	if env["next_entry"] != name {
 		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot ask for one boot of %s on %s: grub2-reboot ended with %s, and next_entry is %q", name, l.step.Host, said(res), env["next_entry"]),
+			Message: fmt.Sprintf("cannot ask for one boot of %s on %s: grub2-reboot ended with %s, and next_entry is %q", name, l.step.Host, res.Said(), env["next_entry"]),
 			Hint:    "look at /boot/grub2/grubenv there: it must be a file of 1024 bytes that root can write",
 		}
 	}
@@ -174,7 +175,7 @@ func (l loader) forgetNext() error {
 		return err
 	}
 	if env["next_entry"] != "" {
-		return fmt.Errorf("cannot clear next_entry on %s: %s", l.step.Host, said(res))
+		return fmt.Errorf("cannot clear next_entry on %s: %s", l.step.Host, res.Said())
 	}
 	return nil
 }
@@ -190,6 +191,51 @@ func entryName(e node.BootEntry) string {
 func noEntry(host, release string) error {
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot boot %s on %s: it has no boot entry", release, host),
-		Hint:    fmt.Sprintf("on %s: grubby --info=ALL; ls /boot; then yum reinstall -y the kernel's package", host),
+		Hint:    fmt.Sprintf("on %s: %s; then grubby --info=ALL must show /boot/vmlinuz-%s", host, reinstall(release), release),
 	}
+}
+
+// reinstall is the command that makes entry and files of an installed kernel anew: on
+// EL8 and later the scripts that do so are kernel-ml-core's.
+func reinstall(release string) string { return "yum reinstall -y 'kernel*-" + release + "'" }
+
+// complete reads back what yum's "Complete!" does not promise: a kernel has an entry,
+// and its files are there. On EL7 new-kernel-pkg has been seen to add no entry and end
+// with 0.
+func (l loader) complete(boot node.Boot, release string) error {
+	entry, ok := boot.Entry(release)
+	if !ok {
+		return noEntry(l.step.Host, release)
+	}
+	if entry.Initrd == "" {
+		return &rollout.Problem{
+			Message: fmt.Sprintf("cannot boot %s on %s: its boot entry names no initramfs", release, l.step.Host),
+			Hint:    fmt.Sprintf("on %s: dracut -f /boot/initramfs-%s.img %s; grubby --update-kernel=%s --initrd=/boot/initramfs-%s.img", l.step.Host, release, release, entry.Kernel, release),
+		}
+	}
+	// stat names on standard error what is missing.
+	res, err := l.run("stat", "-L", "-c", "%s %n", entry.Kernel, entry.Initrd)
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{entry.Kernel, entry.Initrd} {
+		if sizeOf(string(res.Stdout), path) == 0 {
+			return &rollout.Problem{
+				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
+				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%[2]s.img %[2]s; or %[3]s", l.step.Host, release, reinstall(release)),
+			}
+		}
+	}
+	return nil
+}
+
+// sizeOf finds a file's size in what stat printed, 0 if it is not there.
+func sizeOf(stat, path string) int64 {
+	for _, l := range strings.Split(stat, "\n") {
+		if size, name, found := strings.Cut(l, " "); found && name == path {
+			n, _ := strconv.ParseInt(size, 10, 64)
+			return n
+		}
+	}
+	return 0
 }

@@ -88,7 +88,7 @@ var bootChecks = []check{
 			return "grubby shows no boot entry", "yum install -y grubby; grubby --info=ALL must list the kernels"
 		}
 		return "the running kernel " + x.facts.Running + " has no boot entry, so nothing could be fallen back to",
-			"yum reinstall -y its package, or choose an installed kernel with grubby --set-default and reboot by hand first"
+			reinstall(x.facts.Running) + ", or choose an installed kernel with grubby --set-default and reboot by hand first"
 	}},
 	{"grubenv", func(x fitness) (string, string) { return grubenvUnwritable(x.facts.Boot.Grubenv) }},
 	{"grub_default", func(x fitness) (string, string) { return grubCfgUnfit(x.facts.Boot) }},
@@ -190,7 +190,7 @@ func freeOn(x fitness, path string, need int64, hint string) (string, string) {
 	if !ok || m.Free >= need {
 		return "", ""
 	}
-	return fmt.Sprintf("%s has %s free, and the kernel needs %s", m.Point, megabytes(m.Free), megabytes(need)), hint
+	return fmt.Sprintf("%s has %d MB free, and the kernel needs %d MB", m.Point, m.Free>>20, need>>20), hint
 }
 
 // grubenvUnwritable says why GRUB could not clear next_entry: then a trial

@@ -82,7 +82,7 @@ func (l loader) arm(run string, after time.Duration) error {
 	}
 	if loaded := strings.Contains(string(res.Stdout), "LoadState=loaded\n"); !res.OK() || !loaded || wanted != 2 {
 		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot arm the dead-man switch of %s: systemd does not take %s: %s", l.step.Host, unitFile, said(res)),
+			Message: fmt.Sprintf("cannot arm the dead-man switch of %s: systemd does not take %s: %s", l.step.Host, unitFile, res.Said()),
 			Hint:    fmt.Sprintf("on %s: systemctl status %s; is /etc full or read-only?", l.step.Host, unitName),
 		}
 	}
@@ -136,7 +136,7 @@ func (l loader) disarm() (there bool, err error) {
 		return true, stillArmed{fmt.Errorf("%s is being rebooted by its dead-man switch, which nobody has disarmed in time", l.step.Host), true}
 	case slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "stays") }), !has("ActiveState=inactive") && !has("ActiveState=failed"):
 		return true, stillArmed{&rollout.Problem{
-			Message: fmt.Sprintf("cannot disarm the dead-man switch of %s: %s is still there: %s", l.step.Host, unitName, said(res)),
+			Message: fmt.Sprintf("cannot disarm the dead-man switch of %s: %s is still there: %s", l.step.Host, unitName, res.Said()),
 			Hint:    fmt.Sprintf("on %[1]s: systemctl stop %[2]s; rm %[3]s", l.step.Host, unitName, unitFile),
 		}, false}
 	}

@@ -29,11 +29,7 @@ func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	release, err := present(host, f, w)
+	release, err := present(host, f, wantedArgs(args))
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}

@@ -46,7 +46,7 @@ func (l loader) recordFailed(release, run string) error {
 		Env: map[string]string{"LC_ALL": "C", "failed": failedFile, "release": release, "run": run},
 	})
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot write %s on %s: %s", failedFile, l.step.Host, said(res))
+		err = fmt.Errorf("cannot write %s on %s: %s", failedFile, l.step.Host, res.Said())
 	}
 	return err
 }

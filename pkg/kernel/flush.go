@@ -40,9 +40,9 @@ func (l loader) flush() error {
 		return err
 	case res.ExitStatus == 65:
 		return &rollout.Problem{
-			Message: fmt.Sprintf("grubby left a grub.cfg on %s that GRUB cannot read: %s", l.step.Host, said(res)),
+			Message: fmt.Sprintf("grubby left a grub.cfg on %s that GRUB cannot read: %s", l.step.Host, res.Said()),
 			Hint:    fmt.Sprintf("on %s, before anybody reboots it: grub2-mkconfig -o $(readlink -f /etc/grub2.cfg), with UEFI $(readlink -f /etc/grub2-efi.cfg)", l.step.Host),
 		}
 	}
-	return fmt.Errorf("cannot write /boot of %s out to its disk: %s", l.step.Host, said(res))
+	return fmt.Errorf("cannot write /boot of %s out to its disk: %s", l.step.Host, res.Said())
 }

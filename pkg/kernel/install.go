@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -42,10 +41,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
+	w := wantedArgs(args)
 	choice, err := Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -56,7 +52,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		// Installed once and without an entry: an earlier transaction was cut off,
 		// or new-kernel-pkg did nothing. Installing again would do nothing either.
 		if _, ok := f.Boot.Entry(release); !ok {
-			return rollout.Change{}, nil, withoutEntry(host, p)
+			return rollout.Change{}, nil, noEntry(host, release)
 		}
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
@@ -95,13 +91,6 @@ func reason(w Wanted, p node.Package) string {
 		return fmt.Sprintf("%s is the newest %s in %s", p.EVR, p.Name, w.Repo)
 	}
 	return fmt.Sprintf("version %s is asked for", w.Version)
-}
-
-func withoutEntry(host string, p node.Package) *rollout.Problem {
-	return &rollout.Problem{
-		Message: fmt.Sprintf("cannot boot %s on %s: the package is installed, but it has no boot entry", p.Release(), host),
-		Hint:    fmt.Sprintf("on %s: yum reinstall -y %s; then grubby --info=ALL must show /boot/vmlinuz-%s", host, p.NEVRA(), p.Release()),
-	}
 }
 
 func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
@@ -151,7 +140,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if err := entryIsThere(l, boot, d.Package); err != nil {
+	if err := l.complete(boot, d.Package.Release()); err != nil {
 		return rollout.Fail(err)
 	}
 	// Now its modules can be looked at; the next task may drain the node.
@@ -177,36 +166,6 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
 }
 
-// entryIsThere reads back what yum's "Complete!" does not promise: on EL7
-// new-kernel-pkg has been seen to add no entry and end with 0.
-func entryIsThere(l loader, boot node.Boot, p node.Package) error {
-	release := p.Release()
-	entry, ok := boot.Entry(release)
-	if !ok {
-		return withoutEntry(l.step.Host, p)
-	}
-	if entry.Initrd == "" {
-		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot boot %s on %s: its boot entry names no initramfs", release, l.step.Host),
-			Hint:    fmt.Sprintf("on %s: dracut -f /boot/initramfs-%s.img %s; grubby --update-kernel=%s --initrd=/boot/initramfs-%s.img", l.step.Host, release, release, entry.Kernel, release),
-		}
-	}
-	// stat names on standard error what is missing.
-	res, err := l.run("stat", "-L", "-c", "%s %n", entry.Kernel, entry.Initrd)
-	if err != nil {
-		return err
-	}
-	for _, path := range []string{entry.Kernel, entry.Initrd} {
-		if sizeOf(string(res.Stdout), path) == 0 {
-			return &rollout.Problem{
-				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
-				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%s.img %s; or yum reinstall -y %s", l.step.Host, release, release, p.NEVRA()),
-			}
-		}
-	}
-	return nil
-}
-
 // driversAreThere looks for those of the node's disks and network cards.
 func (m install) driversAreThere(ctx context.Context, s rollout.Step, p node.Package) error {
 	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
@@ -220,17 +179,6 @@ func (m install) driversAreThere(ctx context.Context, s rollout.Step, p node.Pac
 		}
 	}
 	return nil
-}
-
-// sizeOf finds a file's size in what stat printed, 0 if it is not there.
-func sizeOf(stat, path string) int64 {
-	for _, l := range strings.Split(stat, "\n") {
-		if size, name, found := strings.Cut(l, " "); found && name == path {
-			n, _ := strconv.ParseInt(size, 10, 64)
-			return n
-		}
-	}
-	return 0
 }
 
 // noteRemove are the packages that an undo removes.

@@ -21,10 +21,7 @@ func (m install) Judge(host string, state rollout.State, args rollout.Args) ([]r
 	if err != nil {
 		return nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return nil, err
-	}
+	w := wantedArgs(args)
 	var out []rollout.Finding
 	if w.Minimum != "" {
 		minimum, err := judgeMinimum(f.Running, w.Minimum)
@@ -86,11 +83,7 @@ func (m trialBoot) Judge(host string, state rollout.State, args rollout.Args) ([
 	if err != nil {
 		return nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return nil, err
-	}
-	to, err := present(host, f, w)
+	to, err := present(host, f, wantedArgs(args))
 	if err != nil || f.Running == to {
 		return nil, nil // whoever asks Diff is told why
 	}

@@ -16,11 +16,11 @@ import (
 type preflight struct{ remote node.Remote }
 
 type preflightData struct {
-	Wanted   Wanted   `json:"wanted"`
-	Package  string   `json:"package"`
-	BootFree int64    `json:"boot_free,omitempty"`
-	RootFree int64    `json:"root_free"`
-	Ignore   []string `json:"ignore,omitempty"`
+	Wanted   Wanted       `json:"wanted"`
+	Package  node.Package `json:"package"`
+	BootFree int64        `json:"boot_free,omitempty"`
+	RootFree int64        `json:"root_free"`
+	Ignore   []string     `json:"ignore,omitempty"`
 	// Transaction is all that yum would do; none = not known. With are packages that
 	// it is told to keep in step.
 	Transaction []node.PackageChange `json:"transaction,omitempty"`
@@ -31,7 +31,7 @@ func (preflight) About() rollout.About {
 	return rollout.About{Guards: rollout.Changes, Params: wantedParams(rollout.Params{
 		"boot_free": {Type: rollout.String, Help: "free space wanted in /boot, such as 150M (default: worked out from the kernels there)"},
 		"root_free": {Type: rollout.String, Help: "free space wanted where modules go (default 500M)"},
-		"ignore":    {Type: rollout.Strings, Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
+		"ignore":    {Type: rollout.Strings, Choices: checkNames(), Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
 	})}
 }
 
@@ -56,7 +56,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	if problem := unfit(d.fitness(host, f, choice), d.Ignore); problem != nil {
 		return rollout.Change{}, nil, problem
 	}
-	d.Package = choice.Package.NEVRA()
+	d.Package = choice.Package
 	if !choice.Installed {
 		d.Transaction = f.Transactions[d.Wanted.key()]
 		d.With = inStep(f, choice.Package, d.Transaction)
@@ -67,7 +67,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
-		Summary: "check that the node is fit for " + d.Package,
+		Summary: "check that the node is fit for " + d.Package.NEVRA(),
 		Risks:   notes(f, choice, d.Wanted, d.Ignore),
 		Data:    raw,
 	}, before, nil
@@ -84,10 +84,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	pkg, err := ParseNEVRA(d.Package)
-	if err != nil {
-		return rollout.Fail(err)
-	}
+	pkg := d.Package
 	choice := Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
 	if settled(f, choice) {
 		return rollout.AlreadyDone("%s runs and is the default", pkg.Release())
@@ -110,7 +107,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			return rollout.Fail(err)
 		}
 	}
-	return rollout.AlreadyDone("%s is fit for %s", s.Host, d.Package)
+	return rollout.AlreadyDone("%s is fit for %s", s.Host, pkg.NEVRA())
 }
 
 // Undo has nothing to take back.
@@ -118,31 +115,14 @@ func (preflight) Undo(_ context.Context, s rollout.Step) rollout.Outcome {
 	return rollout.AlreadyDone("a check changes nothing on %s", s.Host)
 }
 
-func preflightArgs(args rollout.Args) (d preflightData, err error) {
-	if d.Wanted, err = wantedArgs(args); err != nil {
-		return d, err
-	}
-	boot, err := stringArg(args, "boot_free", "0")
-	if err != nil {
-		return d, err
-	}
-	if d.BootFree, err = parseSize(boot); err != nil {
+func preflightArgs(args rollout.Args) (preflightData, error) {
+	d := preflightData{Wanted: wantedArgs(args), Ignore: stringsArg(args, "ignore")}
+	var err error
+	if d.BootFree, err = parseSize(stringArg(args, "boot_free", "0")); err != nil {
 		return d, fmt.Errorf("boot_free: %w", err)
 	}
-	root, err := stringArg(args, "root_free", "500M")
-	if err != nil {
-		return d, err
-	}
-	if d.RootFree, err = parseSize(root); err != nil {
+	if d.RootFree, err = parseSize(stringArg(args, "root_free", "500M")); err != nil {
 		return d, fmt.Errorf("root_free: %w", err)
-	}
-	if d.Ignore, err = stringsArg(args, "ignore"); err != nil {
-		return d, err
-	}
-	for _, name := range d.Ignore {
-		if !slices.Contains(checkNames(), name) {
-			return d, fmt.Errorf("ignore: there is no check %q; there are %s", name, strings.Join(checkNames(), ", "))
-		}
 	}
 	return d, nil
 }

@@ -219,7 +219,7 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id, why string) 
 	case res.OK(), res.ExitStatus == 75, res.Signal != "":
 		return nil
 	}
-	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
+	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, res.Said())
 }
 
 // reason is what the node's own log and whoever is logged in there are told.

@@ -64,8 +64,8 @@ func noArguments(judge rollout.Judgement) func(rollout.Args) (rollout.Judgement,
 const runningField = "running kernel"
 
 func withMinimum(args rollout.Args) (rollout.Judgement, error) {
-	version, err := versionArg(args["version"])
-	if err != nil {
+	version := stringArg(args, "version", "")
+	if _, err := CompareRelease("1", version); err != nil {
 		return nil, err
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
@@ -77,23 +77,10 @@ func withMinimum(args rollout.Args) (rollout.Judgement, error) {
 	}, nil
 }
 
-// versionArg is a version that a person wrote.
-func versionArg(v any) (string, error) {
-	s, err := stringArg(rollout.Args{"version": v}, "version", "")
-	if err != nil {
-		return "", err
-	}
-	_, err = CompareRelease("1", s)
-	return s, err
-}
-
 func withExact(args rollout.Args) (rollout.Judgement, error) {
-	versions, err := stringsArg(args, "versions")
-	if err != nil {
-		return nil, err
-	}
+	versions := stringsArg(args, "versions")
 	for _, v := range versions {
-		if _, err := versionArg(v); err != nil {
+		if _, err := CompareRelease("1", v); err != nil {
 			return nil, err
 		}
 	}
@@ -177,13 +164,13 @@ func withOrigin(args rollout.Args) (rollout.Judgement, error) {
 }
 
 func patternsArg(args rollout.Args, name string) ([]string, error) {
-	all, err := stringsArg(args, name)
+	all := stringsArg(args, name)
 	for _, p := range all {
 		if _, err := path.Match(p, ""); err != nil {
 			return nil, fmt.Errorf("%s: %q is no pattern: %w", name, p, err)
 		}
 	}
-	return all, err
+	return all, nil
 }
 
 func matchesAny(patterns []string, s string) bool {
@@ -375,7 +362,6 @@ func withoutModules(args rollout.Args) (rollout.Judgement, error) {
 	if len(patterns) == 0 {
 		return nil, fmt.Errorf("modules: name at least one")
 	}
-	patterns = slices.Clone(patterns)
 	for i, p := range patterns { // file names have either, /proc/modules has one
 		patterns[i] = strings.ReplaceAll(p, "-", "_")
 	}

@@ -51,10 +51,7 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
+	w := wantedArgs(args)
 	choice, err := Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -95,7 +92,7 @@ func stageNote(f node.Facts, w Wanted, p node.Package) string {
 	case isStaged(f, p, w.Repo):
 		return "staged " + day
 	case size > 0:
-		return megabytes(size+1<<20-1) + " to download"
+		return fmt.Sprintf("%d MB to download", (size+1<<20-1)>>20)
 	}
 	return ""
 }
@@ -109,7 +106,7 @@ func roomToStage(host string, f node.Facts, size int64) error {
 		return nil
 	}
 	return &rollout.Problem{
-		Message: fmt.Sprintf("cannot stage packages on %s: %s has %s free, and %s are to stay free beside the %s to download", host, m.Point, megabytes(m.Free), megabytes(stageSpare), megabytes(size)),
+		Message: fmt.Sprintf("cannot stage packages on %s: %s has %d MB free, and %d MB are to stay free beside the %d MB to download", host, m.Point, m.Free>>20, stageSpare>>20, size>>20),
 		Hint:    fmt.Sprintf("on %s: yum clean packages; journalctl --vacuum-size=200M; du -xsh /var/* | sort -h", host),
 	}
 }
@@ -132,7 +129,7 @@ func (m stage) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	// Asked of what is staged alone, yum has the answer that it will have in the window.
 	would, missing, err := yumWould(ctx, m.remote, s, d.Repo, d.Package, d.Transaction, installArgs(d.Repo, d.Package, d.With, true, "--assumeno"))
 	if err == nil && missing > 0 {
-		err = fmt.Errorf("%s are still to be downloaded", megabytes(missing))
+		err = fmt.Errorf("%d bytes are still to be downloaded", missing)
 	}
 	var files []stagedFile
 	if err == nil {
@@ -220,7 +217,7 @@ func (m stage) files(ctx context.Context, s rollout.Step) ([]stagedFile, error) 
 		return nil, err
 	}
 	if !res.OK() {
-		return nil, fmt.Errorf("cannot check what is in %s: %s", node.StageDir, said(res))
+		return nil, fmt.Errorf("cannot check what is in %s: %s", node.StageDir, res.Said())
 	}
 	return parseStaged(string(res.Stdout)), nil
 }
@@ -302,7 +299,7 @@ func (m stage) keep(ctx context.Context, s rollout.Step, d stageData, files []st
 		},
 	})
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot write down in %s on %s what is staged: %s", node.StageDir, s.Host, said(res))
+		err = fmt.Errorf("cannot write down in %s on %s what is staged: %s", node.StageDir, s.Host, res.Said())
 	}
 	return err
 }
@@ -323,7 +320,7 @@ func unstage(ctx context.Context, r node.Remote, s rollout.Step) error {
 func removed(ctx context.Context, r node.Remote, s rollout.Step, argv ...string) error {
 	res, err := run(ctx, r, s, 2*time.Minute, argv...)
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot remove %s on %s: %s", argv[len(argv)-1], s.Host, said(res))
+		err = fmt.Errorf("cannot remove %s on %s: %s", argv[len(argv)-1], s.Host, res.Said())
 	}
 	return err
 }

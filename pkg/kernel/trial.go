@@ -56,14 +56,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	ignore, err := stringsArg(args, "ignore_units")
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
+	w := wantedArgs(args)
 	to, err := present(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -72,7 +65,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if f.Running == to && left.none() {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
 	}
-	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: ignore}
+	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: stringsArg(args, "ignore_units")}
 	if f.Running == to {
 		return tidy(before, f, d, left)
 	}
@@ -157,7 +150,7 @@ func canTry(host string, f node.Facts, release string) error {
 		return refuse(wrong, hint)
 	}
 	if _, ok := f.Boot.Entry(f.Running); !ok {
-		return refuse("the running kernel "+f.Running+" has no boot entry, so nothing could be fallen back to", "yum reinstall -y its package; grubby --info=ALL")
+		return refuse("the running kernel "+f.Running+" has no boot entry, so nothing could be fallen back to", reinstall(f.Running)+"; grubby --info=ALL")
 	}
 	if entry.Index < 0 {
 		return nil // only planned: the rest can be seen when it is there
@@ -165,7 +158,7 @@ func canTry(host string, f node.Facts, release string) error {
 	if k, ok := f.Kernel(release); ok {
 		switch {
 		case k.Image == 0:
-			return refuse(fmt.Sprintf("/boot/vmlinuz-%s is missing", release), "yum reinstall -y the kernel's package")
+			return refuse(fmt.Sprintf("/boot/vmlinuz-%s is missing", release), reinstall(release))
 		case k.Initramfs == 0:
 			return refuse(fmt.Sprintf("/boot/initramfs-%s.img is missing or empty", release), fmt.Sprintf("dracut -f /boot/initramfs-%s.img %s", release, release))
 		}

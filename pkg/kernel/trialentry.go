@@ -112,7 +112,7 @@ func (l loader) copyEntry(boot node.Boot, from string, real node.BootEntry, args
 			res, err = l.write("grubby", "--update-kernel="+strconv.Itoa(e.Index), "--remove-args="+strings.Join(more, " "))
 		}
 	}
-	return said(res), err
+	return res.Said(), err
 }
 
 // copyFileScript leaves variables such as $kernelopts and $tuned_params as they
@@ -137,7 +137,7 @@ func (l loader) copyFile(real node.BootEntry, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return said(res), l.flush()
+	return res.Said(), l.flush()
 }
 
 // removeTrial deletes one entry that was made for a trial.

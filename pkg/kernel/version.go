@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/fleetd/fleetd/pkg/node"
 )
 
 // EVR is epoch, version and release of a package.
@@ -49,17 +47,6 @@ func isVersion(s string) bool {
 
 func isAlnum(c rune) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-func (e EVR) String() string {
-	s := e.Version
-	if e.Release != "" {
-		s += "-" + e.Release
-	}
-	if e.Epoch != 0 {
-		s = strconv.Itoa(e.Epoch) + ":" + s
-	}
-	return s
 }
 
 // Compare orders two EVRs as rpm does: -1, 0 or 1. A release is compared only
@@ -197,27 +184,3 @@ func span(s string, in func(byte) bool) (head, rest string) {
 
 func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
-
-// ParseNEVRA reads "name-[epoch:]version-release.arch".
-func ParseNEVRA(s string) (node.Package, error) {
-	fail := func(why string) (node.Package, error) {
-		return node.Package{}, fmt.Errorf("%q is no NEVRA (name-[epoch:]version-release.arch): %s", s, why)
-	}
-	dot := strings.LastIndexByte(s, '.')
-	if dot < 0 || dot == len(s)-1 {
-		return fail("there is no architecture")
-	}
-	rest, arch := s[:dot], s[dot+1:]
-	i := strings.LastIndexByte(rest, '-')
-	if i < 0 {
-		return fail("there is no release")
-	}
-	j := strings.LastIndexByte(rest[:i], '-')
-	if j <= 0 {
-		return fail("there is no version")
-	}
-	if _, err := ParseEVR(rest[j+1:]); err != nil {
-		return fail(err.Error())
-	}
-	return node.Package{Name: rest[:j], EVR: rest[j+1:], Arch: arch}, nil
-}

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/fleetd/fleetd/pkg/node"
 )
 
 // The answers are those of rpm 4.18's own rpm.vercmp.
@@ -95,24 +93,6 @@ func TestCompareVersionsIsAnOrder(t *testing.T) {
 			t.Fatalf("%q is not newer than its own pre-release", a)
 		}
 	})
-}
-
-func TestParseNEVRA(t *testing.T) {
-	for s, want := range map[string]node.Package{
-		"kernel-ml-6.1.4-1.el7.elrepo.x86_64":   {Name: "kernel-ml", EVR: "6.1.4-1.el7.elrepo", Arch: "x86_64"},
-		"kernel-5.14.0-427.13.1.el9_4.x86_64":   {Name: "kernel", EVR: "5.14.0-427.13.1.el9_4", Arch: "x86_64"},
-		"python3-dnf-2:4.7.0-20.el8.noarch":     {Name: "python3-dnf", EVR: "2:4.7.0-20.el8", Arch: "noarch"},
-		"kernel-ml-core-6.12~rc1-1.el9.aarch64": {Name: "kernel-ml-core", EVR: "6.12~rc1-1.el9", Arch: "aarch64"},
-		"kernel-ml":                             {}, "kernel-ml.x86_64": {}, "6.1-1.x86_64": {}, "-6.1-1.x86_64": {}, "k-x:6.1-1.x86_64": {}, "k-6 1-1.x86_64": {}, "": {},
-	} {
-		got, err := ParseNEVRA(s)
-		if (err != nil) != (want == node.Package{}) || got != want {
-			t.Errorf("ParseNEVRA(%q) = %+v, %v; want %+v", s, got, err, want)
-		}
-		if err == nil && got.NEVRA() != s {
-			t.Errorf("%q comes back as %q", s, got.NEVRA())
-		}
-	}
 }
 
 func TestCompareRelease(t *testing.T) {

@@ -193,7 +193,7 @@ func yum(ctx context.Context, r node.Remote, s rollout.Step, args ...string) (en
 	word, status, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
 	switch {
 	case !res.OK():
-		return "", rollout.Fail(fmt.Errorf("cannot start yum on %s: %s", s.Host, said(res))), false
+		return "", rollout.Fail(fmt.Errorf("cannot start yum on %s: %s", s.Host, res.Said())), false
 	case word == "ended":
 		return "exit status " + status, rollout.Outcome{}, true
 	case word == "gone":
@@ -295,17 +295,4 @@ func since(s rollout.Step, note string) time.Duration {
 // run runs one command with the step's become.
 func run(ctx context.Context, r node.Remote, s rollout.Step, timeout time.Duration, argv ...string) (sshexec.Result, error) {
 	return r.Run(ctx, s.Host, sshexec.Command{Argv: argv, Env: map[string]string{"LC_ALL": "C"}, Become: s.Become, Timeout: timeout})
-}
-
-// said is what a command that failed had to say, on one line.
-func said(res sshexec.Result) string {
-	text := strings.TrimSpace(string(res.Stderr))
-	if text == "" {
-		text = strings.TrimSpace(string(res.Stdout))
-	}
-	first, _, _ := strings.Cut(sshexec.Printable(text), "\n")
-	if first == "" {
-		return fmt.Sprintf("exit status %d", res.ExitStatus)
-	}
-	return fmt.Sprintf("exit status %d: %s", res.ExitStatus, first)
 }
