@@ -16,12 +16,9 @@ import (
 type install struct{ remote node.Remote }
 
 type installData struct {
-	Package node.Package `json:"package"`
-	Repo    string       `json:"repo"`
+	transaction
 	// Default is the default kernel's release before, to be kept.
 	Default string `json:"default,omitempty"`
-	// With are the packages that are kept in step with it (stepSuffixes).
-	With []string `json:"with,omitempty"`
 	// Had are the packages of its family that were there before, to be left there
 	// when it is taken back.
 	Had []string `json:"had,omitempty"`
@@ -61,9 +58,9 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
 	}
-	transaction := f.Transactions[w.key()]
-	with := inStep(f, p, transaction)
-	d := installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), With: with, Had: family(f.Installed, p), Stays: staying(with, transaction)}
+	t := bind(f, w, p)
+	d := installData{transaction: t, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p), Stays: t.staying()}
+	d.Changes = nil // they are the preflight's
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -71,11 +68,11 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	c := rollout.Change{
 		Action:  rollout.Create,
 		Summary: "install " + p.NEVRA(),
-		Fields:  packageFields(f, transaction, p),
+		Fields:  t.fields(f),
 		Reasons: []string{reason(w, p)},
 		Back:    "remove " + p.NEVRA(),
 		Data:    raw,
-		Note:    stageNote(f, w, p),
+		Note:    t.stageNote(f, w),
 	}
 	if len(d.Stays) > 0 {
 		c.Back += "; what cannot be installed twice stays: " + strings.Join(d.Stays, ", ")
@@ -100,11 +97,11 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	began := s.SoFar[noteYum] != ""
 	if began {
-		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, d.Package, d.With, s.SoFar[noteStaged] != "", "-y")...)
+		ended, out, over := yum(ctx, m.remote, s, d.args(s.SoFar[noteStaged] != "", "-y")...)
 		if !over {
 			return out
 		}
-		there, err := installed(ctx, m.remote, s, d.Package, d.With)
+		there, err := d.installed(ctx, m.remote, s)
 		if err != nil {
 			return rollout.Fail(err)
 		}
@@ -126,7 +123,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 		if !slices.Contains(f.Installed, d.Package) {
 			out := intendYum(s)
-			if isStaged(f, d.Package, d.Repo) {
+			if d.isStaged(f) {
 				out = out.Note(noteStaged, f.Staged.Since)
 			}
 			return out
@@ -251,9 +248,9 @@ func (d installData) came(f node.Facts) []string {
 }
 
 // staying are the packages in step that yum does not install beside the old ones.
-func staying(with []string, transaction []node.PackageChange) []string {
-	return slices.DeleteFunc(slices.Clone(with), func(nevra string) bool {
-		return slices.ContainsFunc(transaction, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
+func (t transaction) staying() []string {
+	return slices.DeleteFunc(slices.Clone(t.With), func(nevra string) bool {
+		return slices.ContainsFunc(t.Changes, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
 	})
 }
 

@@ -16,15 +16,12 @@ import (
 type preflight struct{ remote node.Remote }
 
 type preflightData struct {
-	Wanted   Wanted       `json:"wanted"`
-	Package  node.Package `json:"package"`
-	BootFree int64        `json:"boot_free,omitempty"`
-	RootFree int64        `json:"root_free"`
-	Ignore   []string     `json:"ignore,omitempty"`
-	// Transaction is all that yum would do; none = not known. With are packages that
-	// it is told to keep in step.
-	Transaction []node.PackageChange `json:"transaction,omitempty"`
-	With        []string             `json:"with,omitempty"`
+	Wanted Wanted `json:"wanted"`
+	// The install, if the package is not there.
+	transaction
+	BootFree int64    `json:"boot_free,omitempty"`
+	RootFree int64    `json:"root_free"`
+	Ignore   []string `json:"ignore,omitempty"`
 }
 
 func (preflight) About() rollout.About {
@@ -58,8 +55,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	d.Package = choice.Package
 	if !choice.Installed {
-		d.Transaction = f.Transactions[d.Wanted.key()]
-		d.With = inStep(f, choice.Package, d.Transaction)
+		d.transaction = bind(f, d.Wanted, choice.Package)
 	}
 	raw, err := json.Marshal(d)
 	if err != nil {
@@ -93,18 +89,8 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(problem)
 	}
 	if !choice.Installed {
-		if out, ok := waitForLock(s, f); !ok {
+		if out, ok := d.ready(ctx, p.remote, s, f); !ok {
 			return out
-		}
-		staged := isStaged(f, pkg, d.Wanted.Repo)
-		if !staged {
-			err = repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
-		}
-		if err == nil {
-			_, _, err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg, d.Transaction, installArgs(d.Wanted.Repo, pkg, d.With, staged, "--assumeno"))
-		}
-		if err != nil {
-			return rollout.Fail(err)
 		}
 	}
 	return rollout.AlreadyDone("%s is fit for %s", s.Host, pkg.NEVRA())

@@ -21,13 +21,9 @@ import (
 type stage struct{ remote node.Remote }
 
 type stageData struct {
-	Package node.Package `json:"package"`
-	Repo    string       `json:"repo"`
-	With    []string     `json:"with,omitempty"`
+	transaction
 	// Question is what the answer will be good for, as in node.Staged.
 	Question string `json:"question"`
-	// Transaction is all that yum would do; none = not known.
-	Transaction []node.PackageChange `json:"transaction,omitempty"`
 	// Unsigned tells that the repository's packages are not checked against a key.
 	Unsigned bool `json:"unsigned,omitempty"`
 }
@@ -60,36 +56,29 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if choice.Installed {
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
-	transaction := f.Transactions[w.key()]
-	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: packageFields(f, transaction, p)}
-	if isStaged(f, p, w.Repo) && f.Staged.Question == w.key() {
+	t := bind(f, w, p)
+	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: t.fields(f)}
+	if t.isStaged(f) && f.Staged.Question == w.key() {
 		return c, before, nil
 	}
 	if err := roomToStage(host, f, f.Downloads[w.key()]); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	repo, known := f.Repos[w.Repo]
-	c.Data, err = json.Marshal(stageData{
-		Package: p, Repo: w.Repo, With: inStep(f, p, transaction), Question: w.key(), Transaction: transaction, Unsigned: known && !repo.GPGCheck,
-	})
+	c.Data, err = json.Marshal(stageData{transaction: t, Question: w.key(), Unsigned: known && !repo.GPGCheck})
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	c.Action, c.Summary, c.Reasons = rollout.Create, "download "+p.NEVRA()+", and install nothing", []string{reason(w, p)}
-	c.Note, c.Back = stageNote(f, w, p), "remove "+node.StageDir
+	c.Note, c.Back = t.stageNote(f, w), "remove "+node.StageDir
 	return c, before, nil
 }
 
-// packageFields are the packages of an install.
-func packageFields(f node.Facts, transaction []node.PackageChange, p node.Package) []rollout.Field {
-	return append([]rollout.Field{{Name: "package", After: p.NEVRA()}}, besides(f, transaction, p)...)
-}
-
 // stageNote says what an install has still to download.
-func stageNote(f node.Facts, w Wanted, p node.Package) string {
+func (t transaction) stageNote(f node.Facts, w Wanted) string {
 	size := f.Downloads[w.key()]
 	switch day, _, _ := strings.Cut(f.Staged.Since, "T"); {
-	case isStaged(f, p, w.Repo):
+	case t.isStaged(f):
 		return "staged " + day
 	case size > 0:
 		return fmt.Sprintf("%d MB to download", (size+1<<20-1)>>20)
@@ -122,12 +111,12 @@ func (m stage) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	// No key gets into rpm's database: signatures are checked here, and by yum when it
 	// installs.
 	args := []string{"--setopt=cachedir=" + node.StageDir, "--setopt=*.gpgcheck=0", "--setopt=metadata_expire=1", "--setopt=*.metadata_expire=1"}
-	ended, out, over := yum(ctx, m.remote, s, append(args, installArgs(d.Repo, d.Package, d.With, false, "-y", "--downloadonly")...)...)
+	ended, out, over := yum(ctx, m.remote, s, append(args, d.args(false, "-y", "--downloadonly")...)...)
 	if !over {
 		return out
 	}
 	// Asked of what is staged alone, yum has the answer that it will have in the window.
-	would, missing, err := yumWould(ctx, m.remote, s, d.Repo, d.Package, d.Transaction, installArgs(d.Repo, d.Package, d.With, true, "--assumeno"))
+	would, missing, err := d.would(ctx, m.remote, s, true)
 	if err == nil && missing > 0 {
 		err = fmt.Errorf("%d bytes are still to be downloaded", missing)
 	}
@@ -161,13 +150,13 @@ func (m stage) intend(ctx context.Context, s rollout.Step, d stageData) rollout.
 	switch {
 	case slices.Contains(f.Installed, d.Package):
 		return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
-	case isStaged(f, d.Package, d.Repo) && f.Staged.Question == d.Question:
+	case d.isStaged(f) && f.Staged.Question == d.Question:
 		return rollout.AlreadyDone("%s is staged", d.Package.NEVRA())
 	}
 	if out, ok := waitForLock(s, f); !ok {
 		return out
 	}
-	_, size, err := yumWould(ctx, m.remote, s, d.Repo, d.Package, d.Transaction, installArgs(d.Repo, d.Package, d.With, false, "--assumeno"))
+	_, size, err := d.would(ctx, m.remote, s, false)
 	if err == nil {
 		err = roomToStage(s.Host, f, size)
 	}

@@ -34,9 +34,63 @@ func waitForLock(s rollout.Step, f node.Facts) (rollout.Outcome, bool) {
 	return rollout.RetryAfter(10*time.Second, fmt.Errorf("%s holds yum's lock on %s", holder, s.Host)), false
 }
 
-// repositoryHas asks the repository once more for the planned package: ELRepo
-// keeps only the newest version, so the one of last week's plan may be gone.
-func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, f node.Facts) error {
+// transaction is an install of a kernel by yum, as it was planned.
+type transaction struct {
+	Package node.Package `json:"package"`
+	Repo    string       `json:"repo,omitempty"`
+	// With are the packages that are kept in step with it (stepSuffixes).
+	With []string `json:"with,omitempty"`
+	// Changes are all that yum would do; none = not known.
+	Changes []node.PackageChange `json:"transaction,omitempty"`
+}
+
+// bind is the transaction that installs a package on a node.
+func bind(f node.Facts, w Wanted, p node.Package) transaction {
+	changes := f.Transactions[w.key()]
+	return transaction{p, w.Repo, inStep(f, p, changes), changes}
+}
+
+// args are yum's, for one repository that may be disabled and all that are not. The
+// plan asks the same (would_install in pkg/node/facts.sh). Where the packages are
+// staged, they are taken from there, with the metadata that was staged with them, and
+// the network is left alone.
+func (t transaction) args(staged bool, how ...string) []string {
+	var args []string
+	if staged {
+		args = []string{"-C", "--setopt=cachedir=" + node.StageDir}
+	}
+	args = append(append(args, "--enablerepo="+t.Repo, "install"), how...)
+	return append(append(args, t.Package.NEVRA()), t.With...)
+}
+
+// isStaged tells that the package waits on the node for its install.
+func (t transaction) isStaged(f node.Facts) bool {
+	return f.Staged.Package == withoutEpoch(t.Package).NEVRA() && strings.HasSuffix(f.Staged.Question, "@"+t.Repo)
+}
+
+// ready looks whether yum could do it now, and would do the same.
+func (t transaction) ready(ctx context.Context, r node.Remote, s rollout.Step, f node.Facts) (rollout.Outcome, bool) {
+	if out, free := waitForLock(s, f); !free {
+		return out, false
+	}
+	staged := t.isStaged(f)
+	var err error
+	if !staged {
+		err = t.offered(ctx, r, s, f)
+	}
+	if err == nil {
+		_, _, err = t.would(ctx, r, s, staged)
+	}
+	if err != nil {
+		return rollout.Fail(err), false
+	}
+	return rollout.Outcome{}, true
+}
+
+// offered asks the repository once more for the planned package: ELRepo keeps only the
+// newest version, so the one of last week's plan may be gone.
+func (t transaction) offered(ctx context.Context, r node.Remote, s rollout.Step, f node.Facts) error {
+	repo, p := t.Repo, t.Package
 	res, err := run(ctx, r, s, 3*time.Minute, "yum", "--disablerepo=*", "--enablerepo="+repo,
 		"--setopt="+repo+".skip_if_unavailable=0", "--setopt="+repo+".metadata_expire=60",
 		"list", "available", "--showduplicates", p.Name)
@@ -54,25 +108,6 @@ func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo stri
 		problem.Hint = "make a new plan: fleetd plan"
 	}
 	return err
-}
-
-// installArgs are yum's for an install of a kernel, and of what is kept in step with
-// it, from one repository that may be disabled and all that are not. The plan asks the
-// same (would_install in pkg/node/facts.sh). Where the packages are staged, they are
-// taken from there, with the metadata that was staged with them, and the network is
-// left alone.
-func installArgs(repo string, p node.Package, with []string, staged bool, how ...string) []string {
-	var args []string
-	if staged {
-		args = []string{"-C", "--setopt=cachedir=" + node.StageDir}
-	}
-	args = append(append(args, "--enablerepo="+repo, "install"), how...)
-	return append(append(args, p.NEVRA()), with...)
-}
-
-// isStaged tells that a package of a repository waits on the node for its install.
-func isStaged(f node.Facts, p node.Package, repo string) bool {
-	return f.Staged.Package == withoutEpoch(p).NEVRA() && strings.HasSuffix(f.Staged.Question, "@"+repo)
 }
 
 // stepSuffixes are the packages of a kernel that are kept in step with it where they
@@ -95,22 +130,22 @@ func inStep(f node.Facts, p node.Package, transaction []node.PackageChange) (wit
 	return with
 }
 
-// yumWould asks yum once more what it would do, of exactly what it will be told
-// to do: once a node is drained, an install that fails costs an outage, and what
-// was not reviewed is not installed. size is what it would download, in bytes.
-func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, planned []node.PackageChange, args []string) (would []node.PackageChange, size int64, err error) {
-	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, args...)...)
+// would asks yum once more what it would do, of exactly what it will be told to do:
+// once a node is drained, an install that fails costs an outage, and what was not
+// reviewed is not installed. size is what it would download, in bytes.
+func (t transaction) would(ctx context.Context, r node.Remote, s rollout.Step, staged bool) (would []node.PackageChange, size int64, err error) {
+	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, t.args(staged, "--assumeno")...)...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
 	}
 	text := string(res.Stdout) + string(res.Stderr)
 	would, why := node.WouldInstall(text, res.ExitStatus)
 	if why != "" {
-		return nil, 0, wouldNot(s.Host, repo, p, why)
+		return nil, 0, wouldNot(s.Host, t.Repo, t.Package, why)
 	}
-	if planned != nil && !slices.Equal(planned, would) {
+	if t.Changes != nil && !slices.Equal(t.Changes, would) {
 		return nil, 0, &rollout.Problem{
-			Message: fmt.Sprintf("cannot install %s on %s: yum would do something else by now than was planned: %s; was planned: %s", p.NEVRA(), s.Host, listed(would), listed(planned)),
+			Message: fmt.Sprintf("cannot install %s on %s: yum would do something else by now than was planned: %s; was planned: %s", t.Package.NEVRA(), s.Host, listed(would), listed(t.Changes)),
 			Hint:    "make a new plan: fleetd plan",
 		}
 	}
@@ -125,13 +160,14 @@ func listed(changes []node.PackageChange) string {
 	return strings.Join(out, ", ")
 }
 
-// besides shows what else a transaction does than to install the package.
-func besides(f node.Facts, changes []node.PackageChange, p node.Package) (fields []rollout.Field) {
-	for _, c := range changes {
+// fields are what a person reads of it.
+func (t transaction) fields(f node.Facts) []rollout.Field {
+	fields := []rollout.Field{{Name: "package", After: t.Package.NEVRA()}}
+	for _, c := range t.Changes {
 		switch {
 		case c.Action == "remove":
 			fields = append(fields, rollout.Field{Name: "package that yum removes", Before: c.NEVRA()})
-		case c.Package != p:
+		case c.Package != t.Package:
 			was := ""
 			for _, q := range f.Installed {
 				if c.Action == "upgrade" && q.Name == c.Name && q.Arch == c.Arch {
@@ -145,13 +181,13 @@ func besides(f node.Facts, changes []node.PackageChange, p node.Package) (fields
 }
 
 // installed asks rpm whether the package is there, and what is kept in step with it.
-func installed(ctx context.Context, r node.Remote, s rollout.Step, p node.Package, with []string) (bool, error) {
-	res, err := run(ctx, r, s, time.Minute, append([]string{"rpm", "-q", p.NEVRA()}, with...)...)
+func (t transaction) installed(ctx context.Context, r node.Remote, s rollout.Step) (bool, error) {
+	res, err := run(ctx, r, s, time.Minute, append([]string{"rpm", "-q", t.Package.NEVRA()}, t.With...)...)
 	if err != nil {
 		return false, err
 	}
 	// rpm prints what it found, "package … is not installed" for what it did not.
-	return res.OK() && slices.Contains(strings.Fields(string(res.Stdout)), withoutEpoch(p).NEVRA()), nil
+	return res.OK() && slices.Contains(strings.Fields(string(res.Stdout)), withoutEpoch(t.Package).NEVRA()), nil
 }
 
 // withoutEpoch is the package as rpm -q prints it.

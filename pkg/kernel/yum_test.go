@@ -123,7 +123,7 @@ func TestOneQuestion(t *testing.T) {
 	// Where the metadata and the log go is the question's own.
 	question := strings.Join(slices.DeleteFunc(strings.Fields(string(asked)), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
 	p := node.Package{Name: w.Name, EVR: w.Version, Arch: "x86_64"}
-	told := strings.Join(installArgs(w.Repo, p, inStep(f, p, nil), false, "-y"), " ")
+	told := strings.Join(transaction{Package: p, Repo: w.Repo, With: inStep(f, p, nil)}.args(false, "-y"), " ")
 	if want := strings.Replace(strings.ReplaceAll(told, ".x86_64", ""), " -y ", " --assumeno ", 1); question != want || !strings.HasSuffix(question, " kernel-ml-headers-"+w.Version) {
 		t.Errorf("the plan asks yum %q, the apply tells it %q", asked, told)
 	}
