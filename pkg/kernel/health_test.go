@@ -128,7 +128,7 @@ func TestHealthReadOnly(t *testing.T) {
 	b.Behave(func(b *kerneltest.Behaviour) { b.Health = onNew(also("failed data.mount")) })
 	b.remote.way = readOnly{b.fleet, b.Node, b.new}
 	out := b.do(b.steps...)
-	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "data.mount has failed; cannot write "+failedFile) || !strings.Contains(out.Message, "it came back on "+b.old) || b.World().Running != b.old {
+	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "data.mount has failed; cannot write /var/lib/fleetd/failed-trials") || !strings.Contains(out.Message, "it came back on "+b.old) || b.World().Running != b.old {
 		t.Errorf("%s %s; runs %s", out.Kind, out.Message, b.World().Running)
 	}
 }
@@ -151,6 +151,31 @@ func TestHealthCrashAnywhere(t *testing.T) {
 		if w := b.World(); out.Kind != rollout.Failed || !strings.Contains(out.Message, "unit iscsid.service has failed; it came back on") || w.Running != b.old ||
 			b.Counts().Reboots != 2 || len(w.Failed) != 1 || w.Next != "" || w.DeadMan != "" {
 			t.Errorf("killed after operation %d: %s %s; %d reboots; %+v", at, out.Kind, out.Message, b.Counts().Reboots, w)
+		}
+	}
+}
+
+// TestTooLateToDisarm: fleetd comes back as the switch goes off, sooner or later. The
+// node ends where the step says it is, and what goes off late does so never.
+func TestTooLateToDisarm(t *testing.T) {
+	for _, flavour := range flavours {
+		ended := map[rollout.OutcomeKind]int{}
+		for takes := 1; takes <= 12; takes++ {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManTakes = takes })
+			out := b.do(step)
+			for range 20 {
+				b.up(t)
+			}
+			w := b.World()
+			if good := out.Kind == rollout.Changed; good != (w.Running == b.new) || !good && !strings.Contains(out.Message, "came back on "+b.old) || w.DeadMan != "" {
+				t.Errorf("%s, after %d commands: %s %s, and the node runs %s", flavour, takes, out.Kind, out.Message, w.Running)
+			}
+			ended[out.Kind]++
+		}
+		if ended[rollout.Changed] == 0 || ended[rollout.Failed] == 0 {
+			t.Errorf("%s: the trials ended %v: this test shows nothing", flavour, ended)
 		}
 	}
 }

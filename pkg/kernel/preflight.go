@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/evr"
+	"github.com/fleetd/fleetd/pkg/kernel/packages"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -16,23 +20,23 @@ import (
 type preflight struct{ remote node.Remote }
 
 type preflightData struct {
-	Wanted Wanted `json:"wanted"`
+	Wanted wanted.Kernel `json:"wanted"`
 	// The install, if the package is not there.
-	transaction
+	packages.Transaction
 	BootFree int64    `json:"boot_free,omitempty"`
 	RootFree int64    `json:"root_free"`
 	Ignore   []string `json:"ignore,omitempty"`
 }
 
 func (preflight) About() rollout.About {
-	return rollout.About{Guards: rollout.Changes, Params: wantedParams(rollout.Params{
+	return rollout.About{Guards: rollout.Changes, Params: wanted.Params(rollout.Params{
 		"boot_free": {Type: rollout.String, Help: "free space wanted in /boot, such as 150M (default: worked out from the kernels there)"},
 		"root_free": {Type: rollout.String, Help: "free space wanted where modules go (default 500M)"},
-		"ignore":    {Type: rollout.Strings, Choices: checkNames(), Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
+		"ignore":    {Type: rollout.Strings, Choices: checkNames(), Help: "checks to leave out"},
 	})}
 }
 
-func (preflight) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (preflight) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
@@ -43,7 +47,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	choice, err := Choose(host, f, d.Wanted)
+	choice, err := wanted.Choose(host, f, d.Wanted)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -55,7 +59,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	d.Package = choice.Package
 	if !choice.Installed {
-		d.transaction = bind(f, d.Wanted, choice.Package)
+		d.Transaction = packages.Bind(f, d.Wanted, choice.Package)
 	}
 	raw, err := json.Marshal(d)
 	if err != nil {
@@ -81,7 +85,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(err)
 	}
 	pkg := d.Package
-	choice := Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
+	choice := wanted.Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
 	if settled(f, choice) {
 		return rollout.AlreadyDone("%s runs and is the default", pkg.Release())
 	}
@@ -89,7 +93,7 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(problem)
 	}
 	if !choice.Installed {
-		if out, ok := d.ready(ctx, p.remote, s, f); !ok {
+		if out, ok := d.Ready(ctx, p.remote, s, f); !ok {
 			return out
 		}
 	}
@@ -102,33 +106,33 @@ func (preflight) Undo(_ context.Context, s rollout.Step) rollout.Outcome {
 }
 
 func preflightArgs(args rollout.Args) (preflightData, error) {
-	d := preflightData{Wanted: wantedArgs(args), Ignore: stringsArg(args, "ignore")}
+	d := preflightData{Wanted: wanted.Args(args), Ignore: args.Strings("ignore")}
 	var err error
-	if d.BootFree, err = parseSize(stringArg(args, "boot_free", "0")); err != nil {
+	if d.BootFree, err = parseSize(args.String("boot_free", "0")); err != nil {
 		return d, fmt.Errorf("boot_free: %w", err)
 	}
-	if d.RootFree, err = parseSize(stringArg(args, "root_free", "500M")); err != nil {
+	if d.RootFree, err = parseSize(args.String("root_free", "500M")); err != nil {
 		return d, fmt.Errorf("root_free: %w", err)
 	}
 	return d, nil
 }
 
-func (d preflightData) fitness(host string, f node.Facts, c Choice) fitness {
+func (d preflightData) fitness(host string, f node.Facts, c wanted.Choice) fitness {
 	return fitness{host: host, facts: f, wanted: d.Wanted, choice: c, bootFree: d.BootFree, rootFree: d.RootFree}
 }
 
 // settled tells a node on which there is nothing left to do: a full /boot there
 // is no reason to halt a run.
-func settled(f node.Facts, c Choice) bool {
+func settled(f node.Facts, c wanted.Choice) bool {
 	release := c.Package.Release()
 	return c.Installed && f.Running == release && f.Boot.DefaultRelease() == release
 }
 
 // notes are worth knowing and no reason to stop. They hold nothing that changes
 // by itself, because the plan is compared with a fresh one.
-func notes(f node.Facts, c Choice, w Wanted, ignore []string) []string {
+func notes(f node.Facts, c wanted.Choice, w wanted.Kernel, ignore []string) []string {
 	var out []string
-	if !c.Installed && f.Yum.LockHolder != "" && f.InstallErrors[w.key()] != "" {
+	if !c.Installed && f.Yum.LockHolder != "" && f.InstallErrors[w.Key()] != "" {
 		out = append(out, "somebody holds yum's lock: whether yum would install the kernel, and what besides, is known once it is free; look again then")
 	}
 	if f.Kdump.Enabled && strings.Contains(f.Cmdline, "crashkernel=auto") {
@@ -143,11 +147,28 @@ func notes(f node.Facts, c Choice, w Wanted, ignore []string) []string {
 	if r, known := f.Repos[w.Repo]; known && !r.GPGCheck {
 		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")
 	}
-	if CompareEVR(c.Package.Release(), f.Running) < 0 {
+	if evr.Compare(c.Package.Release(), f.Running) < 0 {
 		out = append(out, fmt.Sprintf("%s is older than the running %s", c.Package.Release(), f.Running))
 	}
 	for _, name := range ignore {
 		out = append(out, "check "+name+" is ignored")
 	}
 	return out
+}
+
+// parseSize reads "150M", "1G", "2048K" or a number of bytes, in powers of 1024.
+func parseSize(s string) (int64, error) {
+	digits, factor := strings.TrimSpace(s), int64(1)
+	upper := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(digits), "B"), "I")
+	for suffix, f := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
+		if rest, found := strings.CutSuffix(upper, suffix); found {
+			upper, factor = rest, f
+			break
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(upper), 10, 64)
+	if err != nil || n < 0 || n > (1<<50)/factor {
+		return 0, fmt.Errorf("%q is no size such as 150M", s)
+	}
+	return n * factor, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -278,6 +279,25 @@ func (n *Node) AddPackage(p node.Package) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.add(p)
+}
+
+// LeaveTrial leaves an entry that was made for a trial asked for in the boot run.
+func (n *Node) LeaveTrial(release, run string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e, args, title := n.entry(release), node.TrialArg+run+" rd.shell=0", node.TrialTitle+release
+	if n.flavour == EL7 {
+		n.addCopy(e.Kernel, e.Initrd, title, strings.Fields(args))
+		return
+	}
+	n.copyFile(map[string]string{"real": e.ID, "trial": e.ID + "~fleetd", "title": title, "args": args})
+}
+
+// LeaveDeadMan leaves the dead-man switch of such a trial.
+func (n *Node) LeaveDeadMan(run string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unit.run = run
 }
 
 // Reset is the button on the case. Nothing helps a node that died.

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -30,8 +30,8 @@ done <"$root/proc/mounts"
 [ ! -d "$boot/loader/entries" ] && [ -e "$cfg" ] && command -v grub2-script-check >/dev/null || exit 0
 grub2-script-check "$cfg" || exit 65`
 
-// flush is to be called after each write to /boot.
-func (l loader) flush() error {
+// Flush is to be called after each write to /boot.
+func (l Loader) Flush() error {
 	res, err := l.remote.Run(l.ctx, l.step.Host, sshexec.Command{
 		Script: flushScript, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "root": ""},
 	})

@@ -1,13 +1,15 @@
-package kernel
+package boot
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -22,6 +24,11 @@ import (
 // booted.
 type trialBoot struct{ remote node.Remote }
 
+// Trial returns fleetd.kernel.trial_boot.
+func Trial(remote node.Remote) rollout.Module { return trialBoot{remote} }
+
+var _ rollout.Judge = trialBoot{}
+
 type trialData struct {
 	From    string        `json:"from"`
 	To      string        `json:"to"`
@@ -35,29 +42,32 @@ type trialData struct {
 	IgnoreUnits []string `json:"ignore_units,omitempty"`
 }
 
+// runningField is the field of a plan that says which kernel is to run.
+const runningField = "running kernel"
+
 const defaultTrialTimeout = 10 * time.Minute
 
 func (trialBoot) About() rollout.About {
-	return rollout.About{Rule: "kernel-running", Params: wantedParams(rollout.Params{
+	return rollout.About{Rule: "kernel-running", Params: wanted.Params(rollout.Params{
 		"timeout": {Type: rollout.Duration, Help: "how long the node may take to come back, before its dead-man switch reboots it once more (default 10m)"},
 
 		"ignore_units": {Type: rollout.Strings, Help: "units of systemd, as patterns, that may fail on the new kernel though they worked before"},
 	})}
 }
 
-func (trialBoot) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (trialBoot) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	timeout, err := durationArg(args, "timeout", defaultTrialTimeout)
+	timeout, err := args.Duration("timeout", defaultTrialTimeout)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w := wantedArgs(args)
-	to, err := present(host, f, w)
+	w := wanted.Args(args)
+	to, err := wanted.Present(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -65,7 +75,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	if f.Running == to && left.none() {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
 	}
-	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: stringsArg(args, "ignore_units")}
+	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: args.Strings("ignore_units")}
 	if f.Running == to {
 		return tidy(before, f, d, left)
 	}
@@ -79,7 +89,7 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		Action:  rollout.Update,
 		Summary: fmt.Sprintf("reboot into %s, on trial", to),
 		Fields: []rollout.Field{
-			{Name: "running kernel", Before: f.Running, After: to},
+			{Name: runningField, Before: f.Running, After: to},
 			{Name: "next boot entry", Before: f.Boot.NextEntry, After: trialTitle(to)},
 		},
 		Reasons: []string{
@@ -141,16 +151,12 @@ func canTry(host string, f node.Facts, release string) error {
 	refuse := func(why, hint string) error { return noTrial(host, release, why, hint) }
 	entry, ok := f.Boot.Entry(release)
 	if !ok {
-		return noEntry(host, release)
+		return NoEntry(host, release)
 	}
-	if wrong, hint := grubenvUnwritable(f.Boot.Grubenv); wrong != "" {
-		return refuse(wrong, hint)
-	}
-	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
-		return refuse(wrong, hint)
-	}
-	if _, ok := f.Boot.Entry(f.Running); !ok {
-		return refuse("the running kernel "+f.Running+" has no boot entry, so nothing could be fallen back to", reinstall(f.Running)+"; grubby --info=ALL")
+	for _, unfit := range []func(node.Facts) (string, string){GrubenvUnwritable, GrubCfgUnfit, NoFallback} {
+		if wrong, hint := unfit(f); wrong != "" {
+			return refuse(wrong, hint)
+		}
 	}
 	if entry.Index < 0 {
 		return nil // only planned: the rest can be seen when it is there
@@ -163,7 +169,7 @@ func canTry(host string, f node.Facts, release string) error {
 			return refuse(fmt.Sprintf("/boot/initramfs-%s.img is missing or empty", release), fmt.Sprintf("dracut -f /boot/initramfs-%s.img %s", release, release))
 		}
 	}
-	if wrong, hint := driversMissing(f, release); wrong != "" {
+	if wrong, hint := DriversMissing(f, release); wrong != "" {
 		return refuse(wrong, hint)
 	}
 	name := entryName(entry)
@@ -180,7 +186,7 @@ func canTry(host string, f node.Facts, release string) error {
 // canTryAgain refuses a kernel that failed a trial on the node, unless it may be
 // tried again.
 func canTryAgain(host string, f node.Facts, release string, retry bool) error {
-	if wrong, hint := failedBefore(f, release, retry); wrong != "" {
+	if wrong, hint := FailedBefore(f, release, retry); wrong != "" {
 		return noTrial(host, release, wrong, hint)
 	}
 	return nil
@@ -209,7 +215,7 @@ func (m trialBoot) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if !out.Final() || out.Bad() || d.Default == "" {
 		return out
 	}
-	switch moved, err := d.restoreDefault(loader{ctx, m.remote, s}); {
+	switch moved, err := d.restoreDefault(Loader{ctx, m.remote, s}); {
 	case err != nil:
 		return rollout.Fail(err)
 	case moved && out.Kind == rollout.Unchanged:
@@ -220,14 +226,45 @@ func (m trialBoot) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 
 // restoreDefault gives back the default that the trial moved, unless somebody
 // has moved it since.
-func (d trialData) restoreDefault(l loader) (moved bool, err error) {
+func (d trialData) restoreDefault(l Loader) (moved bool, err error) {
 	now, err := l.defaultRelease()
 	if err != nil || now != d.From {
 		return false, err
 	}
-	boot, err := l.entries()
+	boot, err := l.Entries()
 	if err != nil {
 		return false, err
 	}
 	return true, l.setDefault(boot, d.Default)
+}
+
+// Judge tells a kernel that does not run also where it may not be tried: a node on
+// which it failed is none that nothing is known of.
+func (m trialBoot) Judge(host string, state rollout.State, args rollout.Args) ([]rollout.Finding, error) {
+	found := rollout.Finding{Rule: m.About().Rule}
+	change, _, err := m.Diff(host, state, args)
+	switch {
+	case err == nil:
+		found.Text = change.Summary
+		if change.Action.Writes() {
+			found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields
+			if change.Fields[0].Name == runningField {
+				found.Fields = change.Fields[:1] // not how it would be tried
+			}
+		}
+		return []rollout.Finding{found}, nil
+	case !errors.As(err, new(*rollout.Problem)):
+		return nil, err
+	}
+	f, err := node.Section.Get(state)
+	if err != nil {
+		return nil, err
+	}
+	to, err := wanted.Present(host, f, wanted.Args(args))
+	if err != nil || f.Running == to {
+		return nil, nil // whoever asks Diff is told why
+	}
+	found.Drift, found.Text = true, "does not run "+to
+	found.Fields = []rollout.Field{{Name: runningField, Before: f.Running, After: to}}
+	return []rollout.Finding{found}, nil
 }

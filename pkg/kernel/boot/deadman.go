@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -69,7 +69,7 @@ systemctl show -p Wants emergency.target`
 
 // arm puts the dead-man switch in place for the trial that is asked for from the
 // boot run, and reads back what systemd knows of it.
-func (l loader) arm(run string, after time.Duration) error {
+func (l Loader) arm(run string, after time.Duration) error {
 	res, err := l.unit(armScript, map[string]string{"unit": deadManUnit(run, after)})
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (a stillArmed) Unwrap() error { return a.error }
 
 // disarm takes the dead-man switch away, if there is one, and reads back that it
 // is gone. there tells that there was one.
-func (l loader) disarm() (there bool, err error) {
+func (l Loader) disarm() (there bool, err error) {
 	res, err := l.unit(disarmScript, nil)
 	if err != nil {
 		return false, err
@@ -143,7 +143,7 @@ func (l loader) disarm() (there bool, err error) {
 	return has("there"), nil
 }
 
-func (l loader) unit(script string, env map[string]string) (sshexec.Result, error) {
+func (l Loader) unit(script string, env map[string]string) (sshexec.Result, error) {
 	c := sshexec.Command{Script: script, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "dir": unitDir, "name": unitName, "proc": "/proc"}}
 	for k, v := range env {
 		c.Env[k] = v

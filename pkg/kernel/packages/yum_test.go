@@ -1,4 +1,4 @@
-package kernel
+package packages
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
@@ -114,8 +115,8 @@ func TestOneQuestion(t *testing.T) {
 	server := sshtest.New(t, sshtest.Env("PATH="+bin+":"+os.Getenv("PATH")))
 	pool := sshexec.NewPool(sshexec.Options{})
 	defer pool.Close()
-	w := Wanted{Name: "kernel-ml", Repo: "elrepo-kernel", Version: "6.1.4-1.el7.elrepo"}
-	f, err := node.Gather(t.Context(), node.NewFleet(pool, map[string]sshexec.Target{"node1": server.Target("node1")}), "node1", false, node.InstallKey(w.spec(), w.Repo), node.PackageKey(w.Name, w.Repo))
+	w := wanted.Kernel{Name: "kernel-ml", Repo: "elrepo-kernel", Version: "6.1.4-1.el7.elrepo"}
+	f, err := node.Gather(t.Context(), node.NewFleet(pool, map[string]sshexec.Target{"node1": server.Target("node1")}), "node1", false, node.InstallKey(w.Name+"-"+w.Version, w.Repo), node.PackageKey(w.Name, w.Repo))
 	if err != nil || len(f.InstallErrors) > 0 {
 		t.Fatalf("%v, %v", err, f.InstallErrors)
 	}
@@ -123,7 +124,7 @@ func TestOneQuestion(t *testing.T) {
 	// Where the metadata and the log go is the question's own.
 	question := strings.Join(slices.DeleteFunc(strings.Fields(string(asked)), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
 	p := node.Package{Name: w.Name, EVR: w.Version, Arch: "x86_64"}
-	told := strings.Join(transaction{Package: p, Repo: w.Repo, With: inStep(f, p, nil)}.args(false, "-y"), " ")
+	told := strings.Join(Transaction{Package: p, Repo: w.Repo, With: inStep(f, p, nil)}.args(false, "-y"), " ")
 	if want := strings.Replace(strings.ReplaceAll(told, ".x86_64", ""), " -y ", " --assumeno ", 1); question != want || !strings.HasSuffix(question, " kernel-ml-headers-"+w.Version) {
 		t.Errorf("the plan asks yum %q, the apply tells it %q", asked, told)
 	}

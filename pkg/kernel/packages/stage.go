@@ -1,4 +1,4 @@
-package kernel
+package packages
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -20,8 +21,11 @@ import (
 // its cache, does not concern them. Nothing is installed, and no key imported.
 type stage struct{ remote node.Remote }
 
+// Stage returns fleetd.kernel.stage.
+func Stage(remote node.Remote) rollout.Module { return stage{remote} }
+
 type stageData struct {
-	transaction
+	Transaction
 	// Question is what the answer will be good for, as in node.Staged.
 	Question string `json:"question"`
 	// Unsigned tells that the repository's packages are not checked against a key.
@@ -29,13 +33,13 @@ type stageData struct {
 }
 
 func (stage) About() rollout.About {
-	return rollout.About{Params: wantedParams(rollout.Params{
+	return rollout.About{Params: wanted.Params(rollout.Params{
 		"refresh": {Type: rollout.Bool, Help: "ask the repositories also where packages are staged (default true)"},
 	})}
 }
 
 func (stage) Reads(args rollout.Args) []rollout.Read {
-	reads := packageReads(args)
+	reads := wanted.Reads(args)
 	if refresh, given := args["refresh"].(bool); refresh || !given {
 		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.UnstagedKey})
 	}
@@ -47,8 +51,8 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w := wantedArgs(args)
-	choice, err := Choose(host, f, w)
+	w := wanted.Args(args)
+	choice, err := wanted.Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -56,16 +60,16 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if choice.Installed {
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
-	t := bind(f, w, p)
+	t := Bind(f, w, p)
 	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: t.fields(f)}
-	if t.isStaged(f) && f.Staged.Question == w.key() {
+	if t.isStaged(f) && f.Staged.Question == w.Key() {
 		return c, before, nil
 	}
-	if err := roomToStage(host, f, f.Downloads[w.key()]); err != nil {
+	if err := roomToStage(host, f, f.Downloads[w.Key()]); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	repo, known := f.Repos[w.Repo]
-	c.Data, err = json.Marshal(stageData{transaction: t, Question: w.key(), Unsigned: known && !repo.GPGCheck})
+	c.Data, err = json.Marshal(stageData{Transaction: t, Question: w.Key(), Unsigned: known && !repo.GPGCheck})
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -75,8 +79,8 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 }
 
 // stageNote says what an install has still to download.
-func (t transaction) stageNote(f node.Facts, w Wanted) string {
-	size := f.Downloads[w.key()]
+func (t Transaction) stageNote(f node.Facts, w wanted.Kernel) string {
+	size := f.Downloads[w.Key()]
 	switch day, _, _ := strings.Cut(f.Staged.Since, "T"); {
 	case t.isStaged(f):
 		return "staged " + day
@@ -327,41 +331,4 @@ func (m stage) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(err)
 	}
 	return rollout.Did("removed %s", node.StageDir)
-}
-
-// Unlike says on which hosts a plan that stages packages has others than a reviewed
-// plan installs.
-func Unlike(reviewed, staging *rollout.Plan) (out []string) {
-	wanted := map[string][]rollout.Field{}
-	reviewed.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if reviewed.Task(id).Module == "fleetd.kernel.package" && s.Change.Action.Writes() {
-			wanted[id.Host] = s.Change.Fields
-		}
-		return true
-	})
-	staging.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if have := s.Change.Fields; s.Problem == nil && len(have) > 0 && !slices.Equal(have, wanted[id.Host]) {
-			out = append(out, fmt.Sprintf("%s: the plan installs %s, to be had is %s", id.Host, fieldsText(wanted[id.Host]), fieldsText(have)))
-		}
-		return true
-	})
-	return out
-}
-
-func fieldsText(fields []rollout.Field) string {
-	var out []string
-	for _, f := range fields {
-		switch {
-		case f.After == "":
-			out = append(out, "less "+f.Before)
-		case f.Before == "":
-			out = append(out, f.After)
-		default:
-			out = append(out, f.After+" instead of "+f.Before)
-		}
-	}
-	if len(out) == 0 {
-		return "nothing"
-	}
-	return strings.Join(out, ", ")
 }

@@ -1,4 +1,19 @@
-package kernel
+// Package boot is what a node boots: its boot entries and its default; a trial of a
+// kernel, which the node comes back from by itself if the kernel is no good; and the
+// reboot that is proven by what runs afterwards. Its modules are fleetd.kernel.trial_boot
+// and fleetd.kernel.default.
+//
+// A kernel on trial has a boot entry of its own, copied from the real one, which
+// is never edited (trialentry.go), and a dead-man switch that reboots the node if
+// nobody can log in (deadman.go; docs/faults.md has all faults). A node that is not as
+// well on it as before is taken back (health.go). A version that failed
+// is kept in mind by the node (failed.go), and not tried again unasked. What is left of a
+// trial that was cut off is seen in the facts, and taken away by the next apply or
+// undo.
+//
+// Exit codes of grubby and new-kernel-pkg are not believed: the entry, the initramfs, the
+// default and grubenv are read back each time.
+package boot
 
 import (
 	"context"
@@ -13,29 +28,34 @@ import (
 	"github.com/fleetd/fleetd/pkg/sshexec"
 )
 
-// loader is the boot loader of the step's host. Whatever it sets it reads back:
+// Loader is the boot loader of the step's host. Whatever it sets it reads back:
 // grubby of EL7.3 set no default and returned 0.
-type loader struct {
+type Loader struct {
 	ctx    context.Context
 	remote node.Remote
 	step   rollout.Step
 }
 
-func (l loader) run(argv ...string) (sshexec.Result, error) {
-	return run(l.ctx, l.remote, l.step, 2*time.Minute, argv...)
+// On is the boot loader of a step's host, for as long as ctx lives.
+func On(ctx context.Context, remote node.Remote, s rollout.Step) Loader {
+	return Loader{ctx, remote, s}
+}
+
+func (l Loader) run(argv ...string) (sshexec.Result, error) {
+	return l.remote.Run(l.ctx, l.step.Host, sshexec.Command{Argv: argv, Env: map[string]string{"LC_ALL": "C"}, Become: l.step.Become, Timeout: 2 * time.Minute})
 }
 
 // write runs a command that writes to /boot.
-func (l loader) write(argv ...string) (sshexec.Result, error) {
+func (l Loader) write(argv ...string) (sshexec.Result, error) {
 	res, err := l.run(argv...)
 	if err != nil {
 		return res, err
 	}
-	return res, l.flush()
+	return res, l.Flush()
 }
 
-// entries are those of grubby --info=ALL.
-func (l loader) entries() (node.Boot, error) {
+// Entries are those of grubby --info=ALL.
+func (l Loader) Entries() (node.Boot, error) {
 	res, err := l.run("grubby", "--info=ALL")
 	if err != nil {
 		return node.Boot{}, err
@@ -48,7 +68,7 @@ func (l loader) entries() (node.Boot, error) {
 }
 
 // running is the `uname -r` of the kernel that runs.
-func (l loader) running() (string, error) {
+func (l Loader) running() (string, error) {
 	res, err := l.run("uname", "-rv")
 	if err != nil {
 		return "", err
@@ -61,7 +81,7 @@ func (l loader) running() (string, error) {
 }
 
 // defaultRelease is the `uname -r` of the default entry.
-func (l loader) defaultRelease() (string, error) {
+func (l Loader) defaultRelease() (string, error) {
 	res, err := l.run("grubby", "--default-kernel")
 	if err != nil {
 		return "", err
@@ -70,7 +90,7 @@ func (l loader) defaultRelease() (string, error) {
 }
 
 // env is grubenv.
-func (l loader) env() (map[string]string, error) {
+func (l Loader) env() (map[string]string, error) {
 	res, err := l.run("grub2-editenv", "list")
 	if err != nil {
 		return nil, err
@@ -83,10 +103,10 @@ func (l loader) env() (map[string]string, error) {
 
 // setDefault makes a kernel the default, by path: indexes move when entries
 // come and go, because entries sort by file name. boot has the entries as they are.
-func (l loader) setDefault(boot node.Boot, release string) error {
+func (l Loader) setDefault(boot node.Boot, release string) error {
 	entry, found := boot.Entry(release)
 	if !found {
-		return noEntry(l.step.Host, release)
+		return NoEntry(l.step.Host, release)
 	}
 	res, err := l.write("grubby", "--set-default="+entry.Kernel)
 	if err != nil {
@@ -112,8 +132,8 @@ func (l loader) setDefault(boot node.Boot, release string) error {
 	}
 }
 
-// keepDefault makes a kernel the default unless it is that already, by name.
-func (l loader) keepDefault(boot node.Boot, release string) error {
+// KeepDefault makes a kernel the default unless it is that already, by name.
+func (l Loader) KeepDefault(boot node.Boot, release string) error {
 	if ok, err := l.isDefault(boot, release); ok || err != nil {
 		return err
 	}
@@ -122,7 +142,7 @@ func (l loader) keepDefault(boot node.Boot, release string) error {
 
 // isDefault believes grubby's word only if saved_entry, which is what GRUB
 // itself reads, says the same.
-func (l loader) isDefault(boot node.Boot, release string) (bool, error) {
+func (l Loader) isDefault(boot node.Boot, release string) (bool, error) {
 	now, err := l.defaultRelease()
 	if err != nil || now != release {
 		return false, err
@@ -145,7 +165,7 @@ func names(boot node.Boot, saved, release string) bool {
 }
 
 // bootOnce makes GRUB boot the entry once, at the next boot.
-func (l loader) bootOnce(e node.BootEntry) error {
+func (l Loader) bootOnce(e node.BootEntry) error {
 	name := entryName(e)
 	res, err := l.write("grub2-reboot", name)
 	if err != nil {
@@ -165,7 +185,7 @@ func (l loader) bootOnce(e node.BootEntry) error {
 }
 
 // forgetNext takes a next_entry back that was not used up.
-func (l loader) forgetNext() error {
+func (l Loader) forgetNext() error {
 	res, err := l.write("grub2-editenv", "-", "unset", "next_entry")
 	if err != nil {
 		return err
@@ -188,7 +208,7 @@ func entryName(e node.BootEntry) string {
 	return e.Title
 }
 
-func noEntry(host, release string) error {
+func NoEntry(host, release string) error {
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot boot %s on %s: it has no boot entry", release, host),
 		Hint:    fmt.Sprintf("on %s: %s; then grubby --info=ALL must show /boot/vmlinuz-%s", host, reinstall(release), release),
@@ -199,13 +219,13 @@ func noEntry(host, release string) error {
 // EL8 and later the scripts that do so are kernel-ml-core's.
 func reinstall(release string) string { return "yum reinstall -y 'kernel*-" + release + "'" }
 
-// complete reads back what yum's "Complete!" does not promise: a kernel has an entry,
+// Complete reads back what yum's "Complete!" does not promise: a kernel has an entry,
 // and its files are there. On EL7 new-kernel-pkg has been seen to add no entry and end
 // with 0.
-func (l loader) complete(boot node.Boot, release string) error {
+func (l Loader) Complete(boot node.Boot, release string) error {
 	entry, ok := boot.Entry(release)
 	if !ok {
-		return noEntry(l.step.Host, release)
+		return NoEntry(l.step.Host, release)
 	}
 	if entry.Initrd == "" {
 		return &rollout.Problem{

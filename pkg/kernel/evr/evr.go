@@ -1,4 +1,6 @@
-package kernel
+// Package evr compares the versions of packages and kernels as rpm does: epoch, version,
+// release.
+package evr
 
 import (
 	"cmp"
@@ -13,9 +15,9 @@ type EVR struct {
 	Version, Release string
 }
 
-// ParseEVR reads "[epoch:]version[-release]". The release may be missing, as in
+// Parse reads "[epoch:]version[-release]". The release may be missing, as in
 // a version that a person typed.
-func ParseEVR(s string) (EVR, error) {
+func Parse(s string) (EVR, error) {
 	var e EVR
 	rest := s
 	if epoch, vr, found := strings.Cut(s, ":"); found {
@@ -61,11 +63,11 @@ func (e EVR) Compare(o EVR) int {
 	return CompareVersions(e.Release, o.Release)
 }
 
-// CompareEVR orders the EVRs of two packages, as written in node.Package. What
+// Compare orders the EVRs of two packages, as written in node.Package. What
 // is no EVR sorts below everything that is one.
-func CompareEVR(a, b string) int {
-	x, errX := ParseEVR(a)
-	y, errY := ParseEVR(b)
+func Compare(a, b string) int {
+	x, errX := Parse(a)
+	y, errY := Parse(b)
 	switch {
 	case errX != nil && errY != nil:
 		return cmp.Compare(a, b)
@@ -82,7 +84,7 @@ func CompareEVR(a, b string) int {
 // than that. Only as much of the release is compared as the person wrote, up
 // to whole numbers: 4.18.0-305.el8.x86_64 is not older than 4.18.0-305.
 func CompareRelease(unameR, minimum string) (int, error) {
-	want, err := ParseEVR(minimum)
+	want, err := Parse(minimum)
 	// A word is a version, too, to rpm; a person who writes one has mistaken the field.
 	if err != nil || !isDigit(minimum[0]) {
 		return 0, fmt.Errorf("%q is no kernel version: give it as 5.10 or 4.18.0-305", minimum)

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"context"
@@ -46,7 +46,7 @@ const bootPoll = 5 * time.Second
 // answer it is waited for, because the call that asked may have been killed
 // before it could tell.
 func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rollout.Outcome {
-	l := loader{ctx, r, s}
+	l := Loader{ctx, r, s}
 	before := s.SoFar[noteBootID]
 	if before == "" {
 		return j.intend(l)
@@ -73,7 +73,7 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 }
 
 // intend looks whether the reboot is to be and can be.
-func (j journey) intend(l loader) rollout.Outcome {
+func (j journey) intend(l Loader) rollout.Outcome {
 	host := l.step.Host
 	f, err := node.Gather(l.ctx, l.remote, host, l.step.Become)
 	if err != nil {
@@ -115,7 +115,7 @@ func (j journey) intend(l loader) rollout.Outcome {
 }
 
 // ask prepares the reboot and asks for it.
-func (j journey) ask(l loader, before string) rollout.Outcome {
+func (j journey) ask(l Loader, before string) rollout.Outcome {
 	s := l.step
 	f, err := node.Gather(l.ctx, l.remote, s.Host, s.Become)
 	if err == nil && f.BootID != before {
@@ -162,7 +162,7 @@ func passing(err error) bool {
 // prepare sets the stage: nothing is left of an earlier trial, there is a default
 // to fall back to, the dead-man switch is armed, and an entry for the trial is
 // the next entry. Each is read back.
-func (j journey) prepare(l loader, f node.Facts, before string) error {
+func (j journey) prepare(l Loader, f node.Facts, before string) error {
 	if err := canTry(l.step.Host, f, j.to); err != nil {
 		return err
 	}
@@ -181,12 +181,12 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 	if !j.trial {
 		return l.bootOnce(entry)
 	}
-	boot, err := l.entries()
+	boot, err := l.Entries()
 	if err != nil {
 		return err
 	}
 	if !ready {
-		if err := l.keepDefault(boot, j.from); err != nil {
+		if err := l.KeepDefault(boot, j.from); err != nil {
 			return err
 		}
 		if entry, err = l.addTrial(boot, j.from, j.to, before, j.timeout); err != nil {
@@ -194,7 +194,7 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 		}
 	}
 	// C grubby writes saved_entry anew when it adds an entry.
-	if err := l.keepDefault(boot, j.from); err != nil {
+	if err := l.KeepDefault(boot, j.from); err != nil {
 		return err
 	}
 	if err := l.arm(before, j.timeout); err != nil {
@@ -239,14 +239,14 @@ func rebootScript(id, why string) string {
 
 // await waits for a node that does not answer, with err, or that answers from
 // the boot that it is to leave. When its time is over it says what that means.
-func (j journey) await(l loader, err error) rollout.Outcome {
+func (j journey) await(l Loader, err error) rollout.Outcome {
 	host := l.step.Host
 	switch {
 	case !j.late(l.step) && err == nil:
 		return rollout.WaitFor(bootPoll, "%s was asked to reboot, and still runs %s", host, j.from)
 	case !j.late(l.step):
 		return rollout.WaitFor(bootPoll, "%s does not answer yet", host)
-	case err != nil && since(l.step, noteAsked) <= j.patience():
+	case err != nil && l.step.Since(noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%s does not answer; its dead-man switch is to bring %s back", host, j.from)
 	case err != nil:
 		was := "was asked"
@@ -273,7 +273,7 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 }
 
 // late tells that the node has had its time, from when it was asked to reboot.
-func (j journey) late(s rollout.Step) bool { return since(s, noteAsked) > j.timeout }
+func (j journey) late(s rollout.Step) bool { return s.Since(noteAsked) > j.timeout }
 
 // patience is how long a node that does not answer is waited for. On a trial the
 // way up may take as long as it may, then the dead-man switch waits as long, and
@@ -287,7 +287,7 @@ func (j journey) patience() time.Duration {
 
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
 // because a panicked kernel brings the old one back. boot is the one that it is in.
-func (j journey) judge(l loader, boot string) rollout.Outcome {
+func (j journey) judge(l Loader, boot string) rollout.Outcome {
 	host := l.step.Host
 	running, err := l.running()
 	stuck, left := false, err
@@ -305,7 +305,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 	case errors.As(left, &armed) && armed.goneOff:
 		return rollout.WaitFor(bootPoll, "%v", left)
 	// A node that has only just come up may not let anybody be root yet.
-	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && since(l.step, noteAsked) <= j.patience():
+	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && l.step.Since(noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%s is back, but not ready yet: %v", host, left)
 	case err != nil:
 		return rollout.Fail(err)
@@ -337,7 +337,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 // settled ends a journey that has led into the right kernel, once the node is as well
 // on it as before. stuck is that GRUB had left next_entry set, left why not all of the
 // trial was taken away.
-func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.Outcome {
+func (j journey) settled(l Loader, boot string, stuck bool, left error) rollout.Outcome {
 	host := l.step.Host
 	if o, well := j.asWell(l, boot); !well {
 		if stuck {

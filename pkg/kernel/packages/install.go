@@ -1,12 +1,15 @@
-package kernel
+package packages
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/boot"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -15,8 +18,13 @@ import (
 // boot entry and an initramfs, and the default entry is what it was.
 type install struct{ remote node.Remote }
 
+// Install returns fleetd.kernel.package.
+func Install(remote node.Remote) rollout.Module { return install{remote} }
+
+var _ rollout.Judge = install{}
+
 type installData struct {
-	transaction
+	Transaction
 	// Default is the default kernel's release before, to be kept.
 	Default string `json:"default,omitempty"`
 	// Had are the packages of its family that were there before, to be left there
@@ -28,18 +36,18 @@ type installData struct {
 }
 
 func (install) About() rollout.About {
-	return rollout.About{Params: wantedParams(nil), Rule: "kernel-installed"}
+	return rollout.About{Params: wanted.Params(nil), Rule: "kernel-installed"}
 }
 
-func (install) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (install) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (install) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w := wantedArgs(args)
-	choice, err := Choose(host, f, w)
+	w := wanted.Args(args)
+	choice, err := wanted.Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -49,17 +57,17 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		// Installed once and without an entry: an earlier transaction was cut off,
 		// or new-kernel-pkg did nothing. Installing again would do nothing either.
 		if _, ok := f.Boot.Entry(release); !ok {
-			return rollout.Change{}, nil, noEntry(host, release)
+			return rollout.Change{}, nil, boot.NoEntry(host, release)
 		}
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
 	// The default is kept where an install moves it, and C grubby breaks a grub.cfg
 	// that has a fixed one.
-	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+	if wrong, hint := boot.GrubCfgUnfit(f); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
 	}
-	t := bind(f, w, p)
-	d := installData{transaction: t, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p), Stays: t.staying()}
+	t := Bind(f, w, p)
+	d := installData{Transaction: t, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p), Stays: t.staying()}
 	d.Changes = nil // they are the preflight's
 	raw, err := json.Marshal(d)
 	if err != nil {
@@ -83,8 +91,8 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	return c, after, err
 }
 
-func reason(w Wanted, p node.Package) string {
-	if w.Version == Latest {
+func reason(w wanted.Kernel, p node.Package) string {
+	if w.Version == wanted.Latest {
 		return fmt.Sprintf("%s is the newest %s in %s", p.EVR, p.Name, w.Repo)
 	}
 	return fmt.Sprintf("version %s is asked for", w.Version)
@@ -129,15 +137,15 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 			return out
 		}
 	}
-	l := loader{ctx, m.remote, s}
-	if err := l.flush(); err != nil {
+	l := boot.On(ctx, m.remote, s)
+	if err := l.Flush(); err != nil {
 		return rollout.Fail(err)
 	}
-	boot, err := l.entries()
+	menu, err := l.Entries()
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if err := l.complete(boot, d.Package.Release()); err != nil {
+	if err := l.Complete(menu, d.Package.Release()); err != nil {
 		return rollout.Fail(err)
 	}
 	// Now its modules can be looked at; the next task may drain the node.
@@ -148,7 +156,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	// reboots by itself in the middle of the night must not end up in a kernel that
 	// nobody tried.
 	if d.Default != "" {
-		if err := l.keepDefault(boot, d.Default); err != nil {
+		if err := l.KeepDefault(menu, d.Default); err != nil {
 			return rollout.Fail(err)
 		}
 	}
@@ -169,7 +177,7 @@ func (m install) driversAreThere(ctx context.Context, s rollout.Step, p node.Pac
 	if err != nil {
 		return err
 	}
-	if wrong, hint := driversMissing(f, p.Release()); wrong != "" {
+	if wrong, hint := boot.DriversMissing(f, p.Release()); wrong != "" {
 		return &rollout.Problem{
 			Message: fmt.Sprintf("%s is installed on %s and must not be booted there: %s", p.NEVRA(), s.Host, wrong),
 			Hint:    hint + ". To go on without this host: --limit 'all:!" + s.Host + "'",
@@ -200,7 +208,7 @@ func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if err := (loader{ctx, m.remote, s}).flush(); err != nil {
+	if err := boot.On(ctx, m.remote, s).Flush(); err != nil {
 		return rollout.Fail(err)
 	}
 	_, entry := f.Boot.Entry(d.Package.Release())
@@ -248,7 +256,7 @@ func (d installData) came(f node.Facts) []string {
 }
 
 // staying are the packages in step that yum does not install beside the old ones.
-func (t transaction) staying() []string {
+func (t Transaction) staying() []string {
 	return slices.DeleteFunc(slices.Clone(t.With), func(nevra string) bool {
 		return slices.ContainsFunc(t.Changes, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
 	})
@@ -264,4 +272,37 @@ func family(all []node.Package, p node.Package) []string {
 		}
 	}
 	return out
+}
+
+// Judge holds the running kernel against the oldest one allowed, if the
+// arguments name one, and the installed ones against the one that is wanted.
+func (m install) Judge(host string, state rollout.State, args rollout.Args) ([]rollout.Finding, error) {
+	f, err := node.Section.Get(state)
+	if err != nil {
+		return nil, err
+	}
+	w := wanted.Args(args)
+	var out []rollout.Finding
+	if w.Minimum != "" {
+		minimum, err := wanted.JudgeMinimum(f.Running, w.Minimum)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, minimum)
+	}
+	change, _, err := m.Diff(host, state, args)
+	var unfit *rollout.Problem
+	if errors.As(err, &unfit) {
+		// The repository may not answer: what runs was judged all the same. Whoever
+		// asks Diff is told the problem.
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := rollout.Finding{Rule: m.About().Rule, Text: change.Summary}
+	if change.Action.Writes() {
+		found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields[:1]
+	}
+	return append(out, found), nil
 }
