@@ -179,3 +179,57 @@ func TestTooLateToDisarm(t *testing.T) {
 		}
 	}
 }
+
+// TestCutOffForGood kills fleetd after each operation of a trial, and nobody resumes the
+// run. The next apply, from wherever, takes the kernel only where the node is as well on
+// it as it was before the run that was cut off.
+func TestCutOffForGood(t *testing.T) {
+	for _, flavour := range flavours {
+		for _, unwell := range []bool{false, true} {
+			proven := 0
+			for at, killed := 1, true; killed; at++ {
+				b := newBench(t, flavour)
+				step := b.before(t, wholePlay[2])
+				was := b.rawArgs()
+				b.Behave(func(k *kerneltest.Behaviour) {
+					k.Health = func(release string, _ int) string {
+						if unwell && release == b.new {
+							return kerneltest.Healthy + "failed iscsid.service\n"
+						}
+						return kerneltest.Healthy
+					}
+				})
+				b.remote.ops, b.remote.killAt = 0, []int{at}
+				_, killed = b.once(step)
+				if !killed {
+					break
+				}
+				b.up(t)
+				back := len(b.World().Failed) > 0 && b.World().Running == b.old
+				b.driver = &driver{remote: &mortal{Fleet: b.fleet}}
+				again := planWith(t, b.fleet, rollout.Args{"retry_failed": back}, wholePlay...)
+				if c := again[2].change; strings.HasPrefix(c.Summary, "end the trial of ") {
+					if proven++; !c.Disruptive || c.Fields[0].After != b.new+", as well as "+b.old {
+						t.Errorf("%s, killed in operation %d: %+v", flavour, at, c)
+					}
+				}
+				reboots := b.Counts().Reboots
+				out, w := b.do(again...), b.World()
+				switch {
+				case !unwell && (out.Bad() || w.Running != b.new || b.defaultRelease() != b.new):
+					t.Errorf("%s, killed in operation %d: %s %s; %+v", flavour, at, out.Kind, out.Message, w)
+				case unwell && (out.Kind != rollout.Failed || !strings.Contains(out.Message, "iscsid.service has failed; it came back on "+b.old) || w.Running != b.old || b.defaultRelease() != b.old || len(w.Failed) == 0):
+					t.Errorf("%s, killed in operation %d: %s %s; %+v", flavour, at, out.Kind, out.Message, w)
+				case !unwell && again[2].change.Action != rollout.Update && b.Counts().Reboots != reboots:
+					t.Errorf("%s, killed in operation %d: rebooted without need", flavour, at)
+				}
+				if !unwell {
+					nothingLeft(t, b, was)
+				}
+			}
+			if proven < 3 {
+				t.Errorf("%s: only %d of the next plans end a trial", flavour, proven)
+			}
+		}
+	}
+}

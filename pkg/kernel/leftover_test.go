@@ -23,8 +23,8 @@ func nothingLeft(t tester, b *bench, args map[string]string) {
 			t.Errorf("entry %s is left with args %q", cmp.Or(e.ID, e.Title), e.Args)
 		}
 	}
-	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy {
-		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v", w.Next, len(w.Entries), w.DeadMan, w.Jumpy)
+	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy || w.Trial != "" {
+		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v, record of a trial %q", w.Next, len(w.Entries), w.DeadMan, w.Jumpy, w.Trial)
 	}
 }
 

@@ -366,6 +366,7 @@ emit sysconfig-kernel files /etc/sysconfig/kernel
 emit grub-cfg grub_cfg
 emit dead-man line /etc/systemd/system/fleetd-trial.service
 emit failed-trials files /var/lib/fleetd/failed-trials
+emit trial files /var/lib/fleetd/trial
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.

@@ -70,8 +70,11 @@ esac`
 			continue // it takes its own ip before the one in PATH
 		}
 		out := scriptOutput(t, shell, bin, bin, strings.ReplaceAll(healthScript, "/sys/class/net", sys))
-		if diff := cmp.Diff(want, parseHealth(string(out))); diff != "" {
+		if diff := cmp.Diff(want, ParseHealth(string(out))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s\n%s", name, diff, out)
+		}
+		if diff := cmp.Diff(want, ParseHealth(want.String())); diff != "" {
+			t.Errorf("written down and read again (-want +got):\n%s", diff)
 		}
 	}
 }
@@ -83,7 +86,7 @@ func TestHealthScriptWithoutTools(t *testing.T) {
 		tool(t, bin, "systemctl", "exit 1")
 		tool(t, bin, "ip", "exit 1")
 		out := scriptOutput(t, shell, bin, bin, strings.ReplaceAll(healthScript, "/sys/class/net", bin+"/none"))
-		if h := parseHealth(string(out)); len(h.Failed)+len(h.Starting)+len(h.Links)+len(h.Addresses)+len(h.Services) > 0 && name != "busybox" {
+		if h := ParseHealth(string(out)); len(h.Failed)+len(h.Starting)+len(h.Links)+len(h.Addresses)+len(h.Services) > 0 && name != "busybox" {
 			t.Errorf("%s: %+v", name, h)
 		}
 	}

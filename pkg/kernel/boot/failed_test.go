@@ -40,3 +40,21 @@ func TestFailedScript(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordScript runs the script in a real shell; what it wrote is replaced as a whole.
+func TestRecordScript(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lib", "trial")
+	for _, text := range []string{"RUN 4.18 6.1\nroute default via 10.0.0.1 dev eth0\nfailed a\\x2db.swap\n", "OTHER 4.18 6.1\n"} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", recordScript)
+		cmd.Env = append(os.Environ(), "record="+file, "text="+text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != text+"\n" {
+			t.Errorf("%q, %v, want %q", got, err, text)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

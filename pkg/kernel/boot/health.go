@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -46,8 +45,7 @@ func (l Loader) healthBefore(f node.Facts) (string, error) {
 		// To a mainline kernel it means nothing, and the plan has said so (notes).
 		h.Failed = append(h.Failed, "kdump.service")
 	}
-	raw, err := json.Marshal(h)
-	return string(raw), err
+	return h.String(), nil
 }
 
 // worse says in what a node is not as well as it was before. coming tells that some of
@@ -94,13 +92,10 @@ func worse(before, now node.Health, ignore []string) (why []string, coming bool)
 // time is to go back: that is durable before anything is done about it.
 func (j journey) asWell(l Loader, boot string) (o rollout.Outcome, well bool) {
 	s := l.step
-	var before node.Health
 	if !j.trial || s.SoFar[noteHealth] == "" {
 		return o, true
 	}
-	if err := json.Unmarshal([]byte(s.SoFar[noteHealth]), &before); err != nil {
-		return rollout.Fail(fmt.Errorf("cannot read how %s was before: %w", s.Host, err)), false
-	}
+	before := node.ParseHealth(s.SoFar[noteHealth])
 	now, err := node.ReadHealth(l.ctx, l.remote, s.Host, s.Become)
 	why, coming := worse(before, now, j.ignoreUnits)
 	switch {

@@ -18,6 +18,8 @@ type journey struct {
 	// trial boots an entry of its own and makes from the default to fall back to;
 	// retryFailed also where to failed a trial before.
 	trial, retryFailed bool
+	// unproven is a trial whose reboot is behind an earlier run, which was cut off.
+	unproven bool
 	// plain is a reboot into the default, which needs nothing to be prepared.
 	plain bool
 	// ignoreUnits are patterns of units that need not work after a trial.
@@ -81,17 +83,24 @@ func (j journey) intend(l Loader) rollout.Outcome {
 	}
 	if f.Running == j.to {
 		left, err := l.cleanUp()
+		t, open := unproven(f, j.to)
+		open = open && j.trial && t.From == j.from
+		if err == nil && t.Run != "" && !open {
+			err = l.forget()
+		}
 		switch {
 		case err != nil:
 			return rollout.Fail(err)
+		case open:
+			return rollout.Intend(noteBootID, t.Run).Note(noteHealth, t.Before).Note(noteAsked, l.step.Now.String())
 		case left.none():
 			return rollout.AlreadyDone("%s runs %s", host, j.to)
 		}
 		return rollout.Did("%s runs %s; what a trial had left there is taken away", host, j.to)
 	}
-	if f.Running != j.from {
+	if ran := map[bool]string{true: j.to, false: j.from}[j.unproven]; f.Running != ran {
 		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, host, f.Running, j.from),
+			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, host, f.Running, ran),
 			Hint:    "make a new plan: fleetd plan",
 		})
 	}
@@ -147,10 +156,18 @@ func (j journey) ask(l Loader, before string) rollout.Outcome {
 		return j.await(l, err)
 	}
 	// No reboot comes now, so none later may take the next entry.
-	if _, left := l.cleanUp(); left != nil {
+	if left := l.giveUp(); left != nil {
 		err = fmt.Errorf("%w; %w", err, left)
 	}
 	return rollout.Fail(err)
+}
+
+// giveUp takes away what was prepared for a reboot that does not come.
+func (l Loader) giveUp() error {
+	if _, err := l.cleanUp(); err != nil {
+		return err
+	}
+	return l.forget()
 }
 
 // passing tells an error that a node gives on its way down or up. A command that
@@ -195,6 +212,9 @@ func (j journey) prepare(l Loader, f node.Facts, before string) error {
 	}
 	// C grubby writes saved_entry anew when it adds an entry.
 	if err := l.KeepDefault(boot, j.from); err != nil {
+		return err
+	}
+	if err := l.record(node.Trial{Run: before, From: j.from, To: j.to, Before: l.step.SoFar[noteHealth]}); err != nil {
 		return err
 	}
 	if err := l.arm(before, j.timeout); err != nil {
@@ -263,7 +283,7 @@ func (j journey) await(l Loader, err error) rollout.Outcome {
 	// Left there, the next entry would be booted at somebody's next reboot, weeks
 	// from now.
 	cleared := "nothing is left of the attempt"
-	if _, err := l.cleanUp(); err != nil {
+	if err := l.giveUp(); err != nil {
 		cleared = err.Error()
 	}
 	return rollout.Fail(&rollout.Problem{
@@ -318,6 +338,9 @@ func (j journey) judge(l Loader, boot string) rollout.Outcome {
 	if j.trial && !stuck {
 		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
 	}
+	if j.trial {
+		left = errors.Join(left, l.forget())
+	}
 	p := &rollout.Problem{
 		Message: fmt.Sprintf("%s came back on %s: the %skernel %s did not stay up", host, running, map[bool]string{true: "new "}[j.trial], j.to),
 		Hint: fmt.Sprintf("%s runs its old kernel and, if it was drained, stays cordoned. Why: its console; on %s: ls /sys/fs/pstore /var/crash, journalctl -b -1 -k.\n"+
@@ -347,6 +370,17 @@ func (j journey) settled(l Loader, boot string, stuck bool, left error) rollout.
 			o = o.Note(noteClean, boot)
 		}
 		return o
+	}
+	if !j.plain {
+		err := l.forget()
+		if passing(err) && l.step.Since(noteAsked) <= j.patience() {
+			o := rollout.WaitFor(bootPoll, "%v", err)
+			if stuck {
+				o = o.Note(noteStuck, "yes")
+			}
+			return o
+		}
+		left = errors.Join(left, err)
 	}
 	if j.retryFailed {
 		left = errors.Join(left, l.recordFailed(j.to, ""))

@@ -40,6 +40,8 @@ type trialData struct {
 	RetryFailed bool `json:"retry_failed,omitempty"`
 	// IgnoreUnits are patterns of units that need not work on the new kernel.
 	IgnoreUnits []string `json:"ignore_units,omitempty"`
+	// Unproven is a trial whose reboot is behind an earlier run, which was cut off.
+	Unproven bool `json:"unproven,omitempty"`
 }
 
 // runningField is the field of a plan that says which kernel is to run.
@@ -72,10 +74,15 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 		return rollout.Change{}, nil, err
 	}
 	left := leftBehind(f.Boot)
-	if f.Running == to && left.none() {
+	t, open := unproven(f, to)
+	if f.Running == to && left.none() && !open {
 		return rollout.Change{Action: rollout.NoOp, Summary: to + " runs"}, before, nil
 	}
 	d := trialData{From: f.Running, To: to, Timeout: timeout, RetryFailed: w.RetryFailed, IgnoreUnits: args.Strings("ignore_units")}
+	if open {
+		d.From, d.Unproven = t.From, true
+		return prove(before, f, d, left)
+	}
 	if f.Running == to {
 		return tidy(before, f, d, left)
 	}
@@ -112,6 +119,20 @@ func (trialBoot) Diff(host string, before rollout.State, args rollout.Args) (rol
 	return planTrial(before, f, d, c)
 }
 
+// prove plans to end the trial of a run that was cut off.
+func prove(before rollout.State, f node.Facts, d trialData, left leftover) (rollout.Change, rollout.State, error) {
+	return planTrial(before, f, d, rollout.Change{
+		Action: rollout.Update, Summary: "end the trial of " + d.To + ", which an earlier run booted",
+		Fields: append([]rollout.Field{{Name: "kernel on trial", Before: d.To + ", not held against " + d.From, After: d.To + ", as well as " + d.From}}, left.fields()...),
+		Reasons: []string{
+			"that run was cut off before the node was found to be as well on it as before (units, network, container runtime); how it was then is on the node, in " + trialFile,
+		},
+		Risks:      []string{"a node that is not as well is rebooted, into " + d.From},
+		Disruptive: true, BackDisruptive: true,
+		Back: "reboot into " + d.From,
+	})
+}
+
 // tidy plans to take away what is left of a trial on a node that runs the kernel.
 func tidy(before rollout.State, f node.Facts, d trialData, left leftover) (rollout.Change, rollout.State, error) {
 	c := rollout.Change{
@@ -133,7 +154,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 	if c.Data, err = json.Marshal(d); err != nil {
 		return rollout.Change{}, nil, err
 	}
-	f.Boot.NextEntry, f.Boot.DeadMan = "", ""
+	f.Boot.NextEntry, f.Boot.DeadMan, f.Trial = "", "", node.Trial{}
 	f.Boot.Entries = slices.DeleteFunc(slices.Clone(f.Boot.Entries), node.BootEntry.Trial)
 	for _, old := range leftBehind(f.Boot).args {
 		for i, e := range f.Boot.Entries {
@@ -201,7 +222,7 @@ func (m trialBoot) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Data, &d); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was planned for %s: %w", s.Host, err))
 	}
-	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, retryFailed: d.RetryFailed, ignoreUnits: d.IgnoreUnits})
+	return bootInto(ctx, m.remote, s, journey{from: d.From, to: d.To, timeout: d.Timeout, trial: true, retryFailed: d.RetryFailed, ignoreUnits: d.IgnoreUnits, unproven: d.Unproven})
 }
 
 // Undo boots the kernel from before once more. It ran on this node, so it needs

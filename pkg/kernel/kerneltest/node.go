@@ -140,7 +140,9 @@ type World struct {
 	DeadMan string
 	Jumpy   bool
 	// Failed is the node's record of kernels that failed a trial.
-	Failed   []string
+	Failed []string
+	// Trial is its record of the trial that was asked for last.
+	Trial    string
 	Entries  []node.BootEntry
 	Packages []node.Package
 	// Staged says what is staged, and for which question to yum.
@@ -162,6 +164,7 @@ type Node struct {
 	left    int // how often it is still tried to reach before power changes
 	noRoot  int // how many commands are still refused root
 	running string
+	cmdline string
 	boots   int
 	looks   int // at its health, in this boot
 
@@ -170,6 +173,7 @@ type Node struct {
 	usedNext    bool // GRUB leaves an empty next_entry behind
 	unit        unit
 	failed      []string // the record of failed trials: "RELEASE RUN TIME"
+	trial       string   // the record of the last trial
 	packages    []node.Package
 	staged      staged
 	job         job
@@ -196,6 +200,7 @@ func newNode(host string, f Flavour) *Node {
 	}
 	n.install(oldKernel[f])
 	n.saved = entryName(n.entries[0])
+	n.cmdline = n.entries[0].Args
 	return n
 }
 
@@ -225,7 +230,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed), Staged: n.staged.answer,
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed), Trial: n.trial, Staged: n.staged.answer,
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {
@@ -383,7 +388,7 @@ func (n *Node) boot() {
 			n.startUnit(e)
 		default:
 			n.startUnit(e)
-			n.power, n.running, n.noRoot = up, e.Release(), n.behaviour.SudoTakes
+			n.power, n.running, n.cmdline, n.noRoot = up, e.Release(), e.Args, n.behaviour.SudoTakes
 		}
 		return
 	}
