@@ -447,6 +447,11 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	panics := m.on(stuck)
 	// The node's clock is years ahead, and jumps back while it reboots.
 	m.on("date -s '2040-01-01 00:00:00'")
+	m.cutOffForGood(steps)
+	steps = append(steps[:2:2], m.plan()[2:]...)
+	if !strings.HasPrefix(steps[2].Summary, "end the trial of ") || !steps[2].Disruptive {
+		m.t.Errorf("the next plan does not end the trial: %s %s", steps[2].Action, steps[2].Summary)
+	}
 	if out := m.do(steps); out.Bad() {
 		m.t.Fatal("the upgrade failed")
 	}
@@ -486,7 +491,7 @@ func (m *machine) nothingLeft(f node.Facts) {
 	if f.Boot.NextEntry != "" || f.Boot.DeadMan != "" {
 		m.t.Errorf("left: next_entry %q, dead-man switch %q", f.Boot.NextEntry, f.Boot.DeadMan)
 	}
-	if left := m.on("find /etc/systemd -name 'fleetd-*'; systemctl show -p ActiveState fleetd-trial.service"); strings.TrimSpace(left) != "ActiveState=inactive" {
+	if left := m.on("find /etc/systemd -name 'fleetd-*'; ls /var/lib/fleetd | grep -x trial; systemctl show -p ActiveState fleetd-trial.service"); strings.TrimSpace(left) != "ActiveState=inactive" {
 		m.t.Errorf("left: %s", left)
 	}
 }
@@ -548,6 +553,16 @@ func (m *machine) cutOff(steps []rollout.Change) {
 	if now := m.bootFiles(); now != was {
 		m.t.Errorf("the boot entries were\n%s\nand are\n%s", was, now)
 	}
+}
+
+// cutOffForGood kills fleetd right after the reboot of a trial, and nobody resumes it.
+func (m *machine) cutOffForGood(steps []rollout.Change) {
+	m.t.Helper()
+	k := &killedAfter{Remote: m.fleet, command: "uname"}
+	if out := m.drive("trial_boot, cut off after the reboot", kernel.Modules(k)[play[2]].Do, steps[2]); !k.dead || !out.Bad() {
+		m.t.Fatalf("%s %s", out.Kind, out.Message)
+	}
+	m.t.Logf("the node's own record of the trial:\n%s", m.on("cat /var/lib/fleetd/trial"))
 }
 
 func (m *machine) changesNothingMore() {

@@ -30,7 +30,7 @@ type Facts struct {
 	Cmdline string `json:"cmdline"`
 
 	// Installed are the kernel packages in the rpm database, in alphabetical
-	// order, which says nothing of age: compare with kernel.CompareEVR.
+	// order, which says nothing of age: compare with evr.Compare.
 	Installed []Package `json:"installed,omitempty"`
 	// Available are the versions that a repository offers, in alphabetical order,
 	// by "<name>@<repo>"; it holds only what a read key package=<name>@<repo> asked for.

@@ -46,9 +46,11 @@ func ReadHealth(ctx context.Context, r Runner, host string, become bool) (Health
 	return ParseHealth(sshexec.Printable(string(res.Stdout))), nil
 }
 
-// String is the health as it is printed there, for [ParseHealth].
+// String is the health as it is printed there, for [ParseHealth]. Of a node that has
+// nothing to tell it is not empty.
 func (h Health) String() string {
 	var b strings.Builder
+	fmt.Fprintln(&b, "health")
 	for _, list := range []struct {
 		kind  string
 		whats []string

@@ -156,6 +156,9 @@ func (j journey) goBack(l Loader, why string) rollout.Outcome {
 		Hint: fmt.Sprintf("If it was drained, it stays cordoned. Why: on %[1]s: journalctl -b -1 -p warning; journalctl -b -1 -u UNIT.\n"+
 			"To give it work again: kubectl uncordon %[1]s. To go on without it: --limit 'all:!%[1]s'. To take the kernel all the same: fleetd apply with -e retry_failed_kernels=true, and -e kernel_ignore_units=UNIT for a unit that need not work on it.", s.Host),
 	}
+	if err := l.forget(); err != nil && !out.Bad() {
+		p.Message += "; " + err.Error()
+	}
 	if out.Bad() {
 		p.Message = fmt.Sprintf("%s is not as well on kernel %s as it was on %s: %s; and it did not go back: %s", s.Host, j.to, j.from, why, out.Message)
 		p.Hint = out.Hint + "\nThe default is " + j.from + ": a reset goes back to it."
