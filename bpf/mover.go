@@ -121,7 +121,7 @@ func (r mover) look(file string) (contents, error) {
 	case res.ExitStatus == 0 && len(words) == 2 && len(words[1]) == 64:
 		return contents{Mode: words[0], SHA256: words[1]}, nil
 	}
-	return contents{}, fmt.Errorf("cannot read %s on %s: %s", file, r.step.Host, said(res))
+	return contents{}, fmt.Errorf("cannot read %s on %s: %s", file, r.step.Host, res.Said())
 }
 
 // script runs one of the scripts below on a file with this digest.
@@ -151,16 +151,7 @@ func (r mover) script(name string, m move, digest string) error {
 			Hint:    "use the fleetd that the plan was made with, or make the plan again with this one",
 		}
 	}
-	return fmt.Errorf("cannot %s %s on %s: %s", name, m.Path, r.step.Host, said(res))
-}
-
-func said(res sshexec.Result) string {
-	text := strings.TrimSpace(string(res.Stderr))
-	if text == "" {
-		text = strings.TrimSpace(string(res.Stdout))
-	}
-	first, _, _ := strings.Cut(text, "\n")
-	return strings.TrimSpace(fmt.Sprintf("exit status %d: %s", res.ExitStatus, first))
+	return fmt.Errorf("cannot %s %s on %s: %s", name, m.Path, r.step.Host, res.Said())
 }
 
 // The scripts are POSIX shell; all they work on is in the environment.

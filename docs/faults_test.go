@@ -18,7 +18,7 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tests strings.Builder
-	for _, pattern := range []string{"../pkg/kernel/*_test.go", "../pkg/node/*_test.go"} {
+	for _, pattern := range []string{"../pkg/kernel/*_test.go", "../pkg/kernel/*/*_test.go", "../pkg/node/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pattern, err)

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/boot"
+	"github.com/fleetd/fleetd/pkg/kernel/evr"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -19,8 +22,8 @@ type check struct {
 type fitness struct {
 	host   string
 	facts  node.Facts
-	wanted Wanted
-	choice Choice
+	wanted wanted.Kernel
+	choice wanted.Choice
 	// bootFree and rootFree are bytes; bootFree 0 = worked out from what lies
 	// in /boot now.
 	bootFree, rootFree int64
@@ -37,7 +40,7 @@ var installChecks = []check{
 		return "there is neither yum nor dnf", "is this an EL machine? take it out of the inventory's group"
 	}},
 	{"exclude", func(x fitness) (string, string) {
-		pattern, hidden := x.wanted.excludedBy(x.facts)
+		pattern, hidden := x.wanted.ExcludedBy(x.facts)
 		if !hidden {
 			return "", ""
 		}
@@ -80,18 +83,9 @@ var installChecks = []check{
 }
 
 var bootChecks = []check{
-	{"fallback", func(x fitness) (string, string) {
-		if _, ok := x.facts.Boot.Entry(x.facts.Running); ok {
-			return "", ""
-		}
-		if len(x.facts.Boot.Entries) == 0 {
-			return "grubby shows no boot entry", "yum install -y grubby; grubby --info=ALL must list the kernels"
-		}
-		return "the running kernel " + x.facts.Running + " has no boot entry, so nothing could be fallen back to",
-			"yum reinstall -y its package, or choose an installed kernel with grubby --set-default and reboot by hand first"
-	}},
-	{"grubenv", func(x fitness) (string, string) { return grubenvUnwritable(x.facts.Boot.Grubenv) }},
-	{"grub_default", func(x fitness) (string, string) { return grubCfgUnfit(x.facts.Boot) }},
+	{"fallback", func(x fitness) (string, string) { return boot.NoFallback(x.facts) }},
+	{"grubenv", func(x fitness) (string, string) { return boot.GrubenvUnwritable(x.facts) }},
+	{"grub_default", func(x fitness) (string, string) { return boot.GrubCfgUnfit(x.facts) }},
 	{"secure_boot", func(x fitness) (string, string) {
 		if x.facts.SecureBoot != "enabled" || !strings.Contains(x.choice.Package.EVR, "elrepo") {
 			return "", ""
@@ -107,13 +101,13 @@ var bootChecks = []check{
 			"build them for the new kernel (dkms) and say ignore: [out_of_tree], or unload and remove them"
 	}},
 	{"failed_trial", func(x fitness) (string, string) {
-		return failedBefore(x.facts, x.choice.Package.Release(), x.wanted.RetryFailed)
+		return boot.FailedBefore(x.facts, x.choice.Package.Release(), x.wanted.RetryFailed)
 	}},
 	{"drivers", func(x fitness) (string, string) {
-		return driversMissing(x.facts, x.choice.Package.Release())
+		return boot.DriversMissing(x.facts, x.choice.Package.Release())
 	}},
 	{"cgroup", func(x fitness) (string, string) {
-		if x.facts.CgroupVersion != 1 || x.facts.Kubelet == "" || CompareVersions(x.facts.Kubelet, "1.35") < 0 {
+		if x.facts.CgroupVersion != 1 || x.facts.Kubelet == "" || evr.CompareVersions(x.facts.Kubelet, "1.35") < 0 {
 			return "", ""
 		}
 		return "the node has cgroup v1, and kubelet " + x.facts.Kubelet + " does not start on it",
@@ -159,16 +153,6 @@ func unfit(x fitness, ignore []string) *rollout.Problem {
 	}
 }
 
-// driversMissing tells only of a kernel that is installed.
-func driversMissing(f node.Facts, release string) (wrong, hint string) {
-	k, ok := f.Kernel(release)
-	if !ok || len(k.MissingDrivers) == 0 {
-		return "", ""
-	}
-	return fmt.Sprintf("kernel %s lacks drivers that this node's disks and network cards use: %s", release, strings.Join(k.MissingDrivers, ", ")),
-		"choose another kernel, or install the driver for it (ELRepo's kmod packages)"
-}
-
 // bootNeed is what a new kernel takes in /boot: as much again as the largest
 // one there, twice over, because initramfs images of newer kernels are larger
 // and dracut writes the new one beside the old, and 32 MB on top.
@@ -190,46 +174,7 @@ func freeOn(x fitness, path string, need int64, hint string) (string, string) {
 	if !ok || m.Free >= need {
 		return "", ""
 	}
-	return fmt.Sprintf("%s has %s free, and the kernel needs %s", m.Point, megabytes(m.Free), megabytes(need)), hint
-}
-
-// grubenvUnwritable says why GRUB could not clear next_entry: then a trial
-// entry that panics would be booted again and again.
-func grubenvUnwritable(g node.Grubenv) (string, string) {
-	const move = "give /boot a plain partition (ext4 or xfs); until then boot this node by hand"
-	switch {
-	case g.Path == "":
-		return "there is no grubenv, so one boot on trial cannot be asked for", "grub2-editenv create"
-	case g.Size != 1024:
-		return fmt.Sprintf("%s has %d bytes, and GRUB takes only one of 1024", g.Path, g.Size), "grub2-editenv " + g.Path + " create, then grubby --set-default the running kernel"
-	case len(g.Stack) > 0:
-		return fmt.Sprintf("%s lies on %s, where GRUB cannot write it: a trial boot that fails would be tried for ever", g.Path, strings.Join(g.Stack, " on ")), move
-	case slices.Contains([]string{"btrfs", "zfs", "overlay", "f2fs"}, g.FS):
-		return fmt.Sprintf("%s lies on %s, where GRUB cannot write it: a trial boot that fails would be tried for ever", g.Path, g.FS), move
-	}
-	return "", ""
-}
-
-// grubCfgUnfit says why the grub.cfg in force does not boot what it is told to.
-// With a fixed default, entry 0 say, a trial that fails would come back to the
-// newest kernel, and C grubby deletes the line when it is to set a default.
-func grubCfgUnfit(b node.Boot) (wrong, hint string) {
-	cfg := b.GrubCfg
-	set := func(line string) string {
-		name, _, _ := strings.Cut(line, "=")
-		return fmt.Sprintf("sed -i '/^%s=/d' /etc/default/grub; echo %s >>/etc/default/grub; grub2-mkconfig -o %s", name, line, cfg.Path)
-	}
-	switch {
-	case cfg.Path == "":
-		return "it cannot be told which grub.cfg is in force", "ls -l /boot/grub2/grub.cfg /boot/efi/EFI/*/grub.cfg; efibootmgr -v; take away what is not used"
-	case cfg.Default != node.SavedEntry:
-		return fmt.Sprintf("%s boots entry %q and not the saved one: the default that grubby sets is not what boots", cfg.Path, cfg.Default), set("GRUB_DEFAULT=saved")
-	case !cfg.Next:
-		return cfg.Path + " does not boot and clear next_entry, so one boot on trial cannot be asked for", "grub2-mkconfig -o " + cfg.Path
-	case cfg.Submenus && !b.BLS:
-		return cfg.Path + " has entries in a submenu, where GRUB does not find them by their titles", set("GRUB_DISABLE_SUBMENU=true")
-	}
-	return "", ""
+	return fmt.Sprintf("%s has %d MB free, and the kernel needs %d MB", m.Point, m.Free>>20, need>>20), hint
 }
 
 // fallbackLost returns the package of the running kernel or the default entry
@@ -246,7 +191,7 @@ func fallbackLost(x fitness) string {
 			same = append(same, p)
 		}
 	}
-	slices.SortFunc(same, func(a, b node.Package) int { return CompareEVR(a.EVR, b.EVR) })
+	slices.SortFunc(same, func(a, b node.Package) int { return evr.Compare(a.EVR, b.EVR) })
 	excess := len(same) + 1 - limit
 	for _, p := range same {
 		if excess <= 0 {

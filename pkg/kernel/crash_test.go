@@ -146,7 +146,7 @@ func TestRebootUnderTheQuestion(t *testing.T) {
 	}
 	ran := len(b.Log())
 	out := Modules(late{b.fleet, before})[step.name].Do(t.Context(), rollout.Step{
-		Host: host, Change: step.change, Become: true, SoFar: map[string]string{noteBootID: before},
+		Host: host, Change: step.change, Become: true, SoFar: map[string]string{"boot_id": before},
 	})
 	for _, l := range b.Log()[ran:] {
 		if strings.HasPrefix(l, "grub2-reboot") || l == "init 6" {

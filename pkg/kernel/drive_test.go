@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -226,7 +227,7 @@ func (b *bench) args(release string) string {
 func (b *bench) defaultRelease() string {
 	w := b.World()
 	for _, e := range w.Entries {
-		if entryName(e) == w.Saved {
+		if cmp.Or(e.ID, e.Title) == w.Saved {
 			return e.Release()
 		}
 	}

@@ -1,9 +1,6 @@
 package kernel
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,38 +51,5 @@ func TestNeverTriedIsNotFailed(t *testing.T) {
 	b.Behave(func(b *kerneltest.Behaviour) { b.GrubIgnoresNext = true })
 	if out := b.do(b.steps...); out.Kind != rollout.Failed || len(b.World().Failed) > 0 {
 		t.Errorf("%s %s; %q", out.Kind, out.Message, b.World().Failed)
-	}
-}
-
-// TestFailedScript runs the script in a real shell.
-func TestFailedScript(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "lib", "failed-trials")
-	record := func(release, run string) string {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", failedScript)
-		cmd.Env = append(os.Environ(), "failed="+file, "release="+release, "run="+run)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var lines []string
-		for _, l := range strings.Split(strings.TrimSpace(string(raw)), "\n") {
-			if w := strings.Fields(l); len(w) == 3 && strings.HasSuffix(w[2], "Z") {
-				l = w[0] + " " + w[1]
-			}
-			lines = append(lines, l)
-		}
-		return strings.Join(lines, ", ")
-	}
-	for _, c := range []struct{ release, run, want string }{
-		{"6.1", "", ""}, {"6.1", "a", "6.1 a"}, {"6.1", "a", "6.1 a"}, {"6.10", "b", "6.1 a, 6.10 b"},
-		{"6.1", "c", "6.1 a, 6.10 b, 6.1 c"}, {"6.1", "", "6.10 b"},
-	} {
-		if got := record(c.release, c.run); got != c.want {
-			t.Errorf("after %q %q: %q, want %q", c.release, c.run, got, c.want)
-		}
 	}
 }

@@ -128,7 +128,7 @@ func TestHealthReadOnly(t *testing.T) {
 	b.Behave(func(b *kerneltest.Behaviour) { b.Health = onNew(also("failed data.mount")) })
 	b.remote.way = readOnly{b.fleet, b.Node, b.new}
 	out := b.do(b.steps...)
-	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "data.mount has failed; cannot write "+failedFile) || !strings.Contains(out.Message, "it came back on "+b.old) || b.World().Running != b.old {
+	if out.Kind != rollout.Failed || !strings.Contains(out.Message, "data.mount has failed; cannot write /var/lib/fleetd/failed-trials") || !strings.Contains(out.Message, "it came back on "+b.old) || b.World().Running != b.old {
 		t.Errorf("%s %s; runs %s", out.Kind, out.Message, b.World().Running)
 	}
 }
@@ -151,6 +151,85 @@ func TestHealthCrashAnywhere(t *testing.T) {
 		if w := b.World(); out.Kind != rollout.Failed || !strings.Contains(out.Message, "unit iscsid.service has failed; it came back on") || w.Running != b.old ||
 			b.Counts().Reboots != 2 || len(w.Failed) != 1 || w.Next != "" || w.DeadMan != "" {
 			t.Errorf("killed after operation %d: %s %s; %d reboots; %+v", at, out.Kind, out.Message, b.Counts().Reboots, w)
+		}
+	}
+}
+
+// TestTooLateToDisarm: fleetd comes back as the switch goes off, sooner or later. The
+// node ends where the step says it is, and what goes off late does so never.
+func TestTooLateToDisarm(t *testing.T) {
+	for _, flavour := range flavours {
+		ended := map[rollout.OutcomeKind]int{}
+		for takes := 1; takes <= 12; takes++ {
+			b := newBench(t, flavour)
+			step := b.before(t, wholePlay[2])
+			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManTakes = takes })
+			out := b.do(step)
+			for range 20 {
+				b.up(t)
+			}
+			w := b.World()
+			if good := out.Kind == rollout.Changed; good != (w.Running == b.new) || !good && !strings.Contains(out.Message, "came back on "+b.old) || w.DeadMan != "" {
+				t.Errorf("%s, after %d commands: %s %s, and the node runs %s", flavour, takes, out.Kind, out.Message, w.Running)
+			}
+			ended[out.Kind]++
+		}
+		if ended[rollout.Changed] == 0 || ended[rollout.Failed] == 0 {
+			t.Errorf("%s: the trials ended %v: this test shows nothing", flavour, ended)
+		}
+	}
+}
+
+// TestCutOffForGood kills fleetd after each operation of a trial, and nobody resumes the
+// run. The next apply, from wherever, takes the kernel only where the node is as well on
+// it as it was before the run that was cut off.
+func TestCutOffForGood(t *testing.T) {
+	for _, flavour := range flavours {
+		for _, unwell := range []bool{false, true} {
+			proven := 0
+			for at, killed := 1, true; killed; at++ {
+				b := newBench(t, flavour)
+				step := b.before(t, wholePlay[2])
+				was := b.rawArgs()
+				b.Behave(func(k *kerneltest.Behaviour) {
+					k.Health = func(release string, _ int) string {
+						if unwell && release == b.new {
+							return kerneltest.Healthy + "failed iscsid.service\n"
+						}
+						return kerneltest.Healthy
+					}
+				})
+				b.remote.ops, b.remote.killAt = 0, []int{at}
+				_, killed = b.once(step)
+				if !killed {
+					break
+				}
+				b.up(t)
+				back := len(b.World().Failed) > 0 && b.World().Running == b.old
+				b.driver = &driver{remote: &mortal{Fleet: b.fleet}}
+				again := planWith(t, b.fleet, rollout.Args{"retry_failed": back}, wholePlay...)
+				if c := again[2].change; strings.HasPrefix(c.Summary, "end the trial of ") {
+					if proven++; !c.Disruptive || c.Fields[0].After != b.new+", as well as "+b.old {
+						t.Errorf("%s, killed in operation %d: %+v", flavour, at, c)
+					}
+				}
+				reboots := b.Counts().Reboots
+				out, w := b.do(again...), b.World()
+				switch {
+				case !unwell && (out.Bad() || w.Running != b.new || b.defaultRelease() != b.new):
+					t.Errorf("%s, killed in operation %d: %s %s; %+v", flavour, at, out.Kind, out.Message, w)
+				case unwell && (out.Kind != rollout.Failed || !strings.Contains(out.Message, "iscsid.service has failed; it came back on "+b.old) || w.Running != b.old || b.defaultRelease() != b.old || len(w.Failed) == 0):
+					t.Errorf("%s, killed in operation %d: %s %s; %+v", flavour, at, out.Kind, out.Message, w)
+				case !unwell && again[2].change.Action != rollout.Update && b.Counts().Reboots != reboots:
+					t.Errorf("%s, killed in operation %d: rebooted without need", flavour, at)
+				}
+				if !unwell {
+					nothingLeft(t, b, was)
+				}
+			}
+			if proven < 3 {
+				t.Errorf("%s: only %d of the next plans end a trial", flavour, proven)
+			}
 		}
 	}
 }

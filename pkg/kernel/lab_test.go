@@ -65,6 +65,7 @@ func TestOnAMachine(t *testing.T) {
 			m.refusesFullBoot()
 			m.refusesDeadRepository()
 			m.panics(before)
+			before = m.installCompanions()
 			m.stages()
 			steps := m.upgrades(before)
 			m.changesNothingMore()
@@ -292,6 +293,33 @@ func (m *machine) panics(before node.Facts) {
 	m.undo(1, steps[1])
 }
 
+// companions are kept in step with the kernel where they are installed. Of -devel an
+// older one stays beside the new one.
+var companions = []string{"kernel-ml-devel", "kernel-ml-headers", "kernel-ml-tools", "kernel-ml-tools-libs"}
+
+// installCompanions installs those of the version before, and returns the facts with them.
+func (m *machine) installCompanions() node.Facts {
+	m.t.Helper()
+	previous := m.lab.Node(1).Kernels.MLPrevious
+	m.on("yum -q -y --enablerepo=elrepo-kernel-archive install " + strings.Join(companions, "-"+previous+" ") + "-" + previous)
+	return m.facts()
+}
+
+// companionsAre looks which of them are there, as `uname -r` of their kernels.
+func (m *machine) companionsAre(devel []string, others string) {
+	m.t.Helper()
+	var want []string
+	for _, release := range devel {
+		want = append(want, companions[0]+"-"+release)
+	}
+	for _, name := range companions[1:] {
+		want = append(want, name+"-"+others)
+	}
+	if now := strings.Fields(m.on("rpm -q " + strings.Join(companions, " ") + " | sort")); !slices.Equal(now, slices.Sorted(slices.Values(want))) {
+		m.t.Errorf("there are %q, and are to be %q", now, want)
+	}
+}
+
 // stages downloads the packages and changes nothing else; then no repository answers
 // any more, until the upgrade has rebooted the node.
 func (m *machine) stages() {
@@ -304,6 +332,11 @@ func (m *machine) stages() {
 		m.t.Fatal(err)
 	}
 	m.t.Logf("plan: %s [%s] %+v", c.Summary, c.Note, c.Fields)
+	for _, name := range companions {
+		if new := name + "-" + m.lab.Node(1).Kernels.ML; !slices.ContainsFunc(c.Fields, func(f rollout.Field) bool { return f.After == new }) {
+			m.t.Errorf("the plan does not show %s", new)
+		}
+	}
 	if out := m.drive(name, kernel.Modules(m.fleet)[name].Do, c); out.Kind != rollout.Changed {
 		m.t.Fatalf("%s %s", out.Kind, out.Message)
 	}
@@ -414,12 +447,19 @@ func (m *machine) upgrades(before node.Facts) []rollout.Change {
 	panics := m.on(stuck)
 	// The node's clock is years ahead, and jumps back while it reboots.
 	m.on("date -s '2040-01-01 00:00:00'")
+	m.cutOffForGood(steps)
+	steps = append(steps[:2:2], m.plan()[2:]...)
+	if !strings.HasPrefix(steps[2].Summary, "end the trial of ") || !steps[2].Disruptive {
+		m.t.Errorf("the next plan does not end the trial: %s %s", steps[2].Action, steps[2].Summary)
+	}
 	if out := m.do(steps); out.Bad() {
 		m.t.Fatal("the upgrade failed")
 	}
 	if left := m.on("ls -A " + node.StageDir + " 2>/dev/null || true"); left != "" {
 		m.t.Errorf("left of what was staged: %s", left)
 	}
+	kernels := m.lab.Node(1).Kernels
+	m.companionsAre([]string{kernels.MLPrevious, kernels.ML}, kernels.ML)
 	if year := m.on("date +%Y"); strings.HasPrefix(year, "2040") {
 		m.t.Error("the clock did not jump: the test did not test")
 	}
@@ -451,7 +491,7 @@ func (m *machine) nothingLeft(f node.Facts) {
 	if f.Boot.NextEntry != "" || f.Boot.DeadMan != "" {
 		m.t.Errorf("left: next_entry %q, dead-man switch %q", f.Boot.NextEntry, f.Boot.DeadMan)
 	}
-	if left := m.on("find /etc/systemd -name 'fleetd-*'; systemctl show -p ActiveState fleetd-trial.service"); strings.TrimSpace(left) != "ActiveState=inactive" {
+	if left := m.on("find /etc/systemd -name 'fleetd-*'; ls /var/lib/fleetd | grep -x trial; systemctl show -p ActiveState fleetd-trial.service"); strings.TrimSpace(left) != "ActiveState=inactive" {
 		m.t.Errorf("left: %s", left)
 	}
 }
@@ -515,6 +555,16 @@ func (m *machine) cutOff(steps []rollout.Change) {
 	}
 }
 
+// cutOffForGood kills fleetd right after the reboot of a trial, and nobody resumes it.
+func (m *machine) cutOffForGood(steps []rollout.Change) {
+	m.t.Helper()
+	k := &killedAfter{Remote: m.fleet, command: "uname"}
+	if out := m.drive("trial_boot, cut off after the reboot", kernel.Modules(k)[play[2]].Do, steps[2]); !k.dead || !out.Bad() {
+		m.t.Fatalf("%s %s", out.Kind, out.Message)
+	}
+	m.t.Logf("the node's own record of the trial:\n%s", m.on("cat /var/lib/fleetd/trial"))
+}
+
 func (m *machine) changesNothingMore() {
 	m.t.Helper()
 	for i, c := range m.plan() {
@@ -535,6 +585,8 @@ func (m *machine) takesBack(before node.Facts, steps []rollout.Change) {
 	if f.Running != before.Running || f.Boot.DefaultRelease() != before.Boot.DefaultRelease() || len(f.Installed) != len(before.Installed) || len(f.Boot.Entries) != len(before.Boot.Entries) {
 		m.t.Errorf("after undo: running %s, default %s, %d packages, %d entries", f.Running, f.Boot.DefaultRelease(), len(f.Installed), len(f.Boot.Entries))
 	}
+	kernels := m.lab.Node(1).Kernels
+	m.companionsAre([]string{kernels.MLPrevious}, kernels.ML)
 }
 
 // recorder logs what the journal would hold.

@@ -1,22 +1,17 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
-	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
 
 // nothingLeft holds the node against one on which there never was a trial.
@@ -25,11 +20,11 @@ func nothingLeft(t tester, b *bench, args map[string]string) {
 	w := b.World()
 	for _, e := range w.Entries {
 		if e.Trial() || e.Args != args[e.Release()] {
-			t.Errorf("entry %s is left with args %q", entryName(e), e.Args)
+			t.Errorf("entry %s is left with args %q", cmp.Or(e.ID, e.Title), e.Args)
 		}
 	}
-	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy {
-		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v", w.Next, len(w.Entries), w.DeadMan, w.Jumpy)
+	if w.Next != "" || len(w.Entries) != len(args) || w.DeadMan != "" || w.Jumpy || w.Trial != "" {
+		t.Errorf("next_entry %q, %d entries, dead-man switch %q, jumpy %v, record of a trial %q", w.Next, len(w.Entries), w.DeadMan, w.Jumpy, w.Trial)
 	}
 }
 
@@ -145,28 +140,19 @@ func TestLeftoversProperty(t *testing.T) {
 		shown := 0
 		if rapid.Bool().Draw(rt, "arguments") {
 			was[b.new] = "ro quiet"
-			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+strings.Join(argsFor(time.Hour), " "))
+			b.SetArgs(b.new, "ro quiet fleetd.trial=x "+"rd.timeout=3600 rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic")
 			shown++
 		}
 		if rapid.Bool().Draw(rt, "trial entry") {
-			l := loader{t.Context(), b.fleet, rollout.Step{Host: host, Become: true}}
-			boot, err := l.entries()
-			if err != nil {
-				rt.Fatal(err)
-			}
-			if _, err := l.addTrial(boot, b.defaultRelease(), b.new, "an-earlier-boot", time.Minute); err != nil {
-				rt.Fatal(err)
-			}
+			b.LeaveTrial(b.new, "an-earlier-boot")
 			shown++
 		}
 		if rapid.Bool().Draw(rt, "dead-man switch") {
-			if err := (loader{t.Context(), b.fleet, rollout.Step{Host: host, Become: true}}).arm("an-earlier-boot", time.Minute); err != nil {
-				rt.Fatal(err)
-			}
+			b.LeaveDeadMan("an-earlier-boot")
 			shown++
 		}
 		real, _ := node.Boot{Entries: b.World().Entries}.Entry(b.new)
-		next := rapid.SampledFrom([]string{"", entryName(real), real.ID + trialSuffix, trialTitle(b.new), "gone"}).Draw(rt, "next_entry")
+		next := rapid.SampledFrom([]string{"", cmp.Or(real.ID, real.Title), real.ID + "~fleetd", node.TrialTitle + b.new, "gone"}).Draw(rt, "next_entry")
 		if b.SetNext(next); next != "" {
 			shown++
 		}
@@ -206,83 +192,5 @@ func TestLeftoverStays(t *testing.T) {
 		if out := b.do(plan(t, b.fleet, wholePlay[2])...); out.Kind != rollout.Failed || !strings.Contains(out.Message, "there is still the boot entry of an earlier trial") {
 			t.Errorf("%s, again: %s %s", flavour, out.Kind, out.Message)
 		}
-	}
-}
-
-// TestTrialEntry: the entry that is booted is the real one with the trial's
-// arguments, and is never the first that a path or saved_entry finds.
-func TestTrialEntry(t *testing.T) {
-	for _, flavour := range flavours {
-		b := newBench(t, flavour)
-		b.before(t, wholePlay[2])
-		b.SetArgs(b.old, "ro panic=0 quiet debug")
-		b.SetArgs(b.new, "ro quiet $tuned_params console=tty0 console=ttyS0")
-		l := loader{t.Context(), b.fleet, rollout.Step{Host: host, Become: true}}
-		boot, err := l.entries()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := l.addTrial(boot, b.old, b.new, "RUN", 90*time.Second)
-		if err != nil {
-			t.Errorf("%s: %v", flavour, err)
-			continue
-		}
-		want := "ro quiet $tuned_params console=tty0 console=ttyS0 fleetd.trial=RUN rd.timeout=90 rd.shell=0 rd.emergency=reboot panic=10 oops=panic softlockup_panic=1 hung_task_panic=1 nmi_watchdog=panic"
-		if diff := cmp.Diff(sorted(want), sorted(e.Args)); diff != "" {
-			t.Errorf("%s: args (-want +got):\n%s", flavour, diff)
-		}
-		now, err := l.entries()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if real, _ := now.Entry(b.new); real.Trial() || names(now, entryName(e), b.new) {
-			t.Errorf("%s: the trial's entry passes for the real one: %+v", flavour, real)
-		}
-	}
-}
-
-// TestCopyFile runs the script in a real shell on a file as EL8's kernels bring it.
-func TestCopyFile(t *testing.T) {
-	dir := t.TempDir()
-	real, trial := filepath.Join(dir, "id-6.1.conf"), filepath.Join(dir, "id-6.1~fleetd.conf")
-	const text = "title\tRocky Linux (6.1) 8.10 (Green Obsidian)\nversion 6.1\nlinux /vmlinuz-6.1\ninitrd /initramfs-6.1.img $tuned_initrd\n%s\ngrub_users $grub_users\n"
-	before := fmt.Sprintf(text, "options $kernelopts $tuned_params")
-	if err := os.WriteFile(real, []byte(before), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	server := sshtest.New(t)
-	pool := sshexec.NewPool(sshexec.Options{})
-	defer pool.Close()
-	run := func(from string) int {
-		t.Helper()
-		res, err := pool.Run(t.Context(), server.Target("node1"), sshexec.Command{Script: copyFileScript, Env: map[string]string{
-			"real": from, "trial": trial, "title": "fleetd trial of 6.1", "args": "fleetd.trial=x rd.shell=0",
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.ExitStatus
-	}
-	if status := run(filepath.Join(dir, "missing.conf")); status == 0 {
-		t.Error("a file that is missing is copied")
-	}
-	if _, err := os.Stat(trial); err == nil {
-		t.Error("and something is there")
-	}
-	if status := run(real); status != 0 {
-		t.Errorf("exit status %d", status)
-	}
-	want := strings.Replace(fmt.Sprintf(text, "options $kernelopts $tuned_params fleetd.trial=x rd.shell=0"), "title\tRocky Linux (6.1) 8.10 (Green Obsidian)", "title fleetd trial of 6.1", 1)
-	for file, want := range map[string]string{trial: want, real: before} {
-		got, err := os.ReadFile(file)
-		if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
-			t.Errorf("%s (-want +got), %v:\n%s", filepath.Base(file), err, diff)
-		}
-	}
-	if info, err := os.Stat(trial); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("%v, %v", info, err)
-	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
 	}
 }

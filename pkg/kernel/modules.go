@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"github.com/fleetd/fleetd/pkg/kernel/boot"
+	"github.com/fleetd/fleetd/pkg/kernel/packages"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -9,9 +11,9 @@ import (
 func Modules(remote node.Remote) map[string]rollout.Module {
 	return map[string]rollout.Module{
 		"fleetd.kernel.preflight":  preflight{remote},
-		"fleetd.kernel.stage":      stage{remote},
-		"fleetd.kernel.package":    install{remote},
-		"fleetd.kernel.trial_boot": trialBoot{remote},
-		"fleetd.kernel.default":    makeDefault{remote},
+		"fleetd.kernel.stage":      packages.Stage(remote),
+		"fleetd.kernel.package":    packages.Install(remote),
+		"fleetd.kernel.trial_boot": boot.Trial(remote),
+		"fleetd.kernel.default":    boot.Default(remote),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -94,7 +95,7 @@ func TestFaults(t *testing.T) {
 		{"yum installs nothing", pkg, func(b *kerneltest.Behaviour) { b.YumInstallsNothing = true }, rollout.Failed, "yum ended with exit status 0, and rpm does not know the package", "Nothing else was changed", untouched},
 		{"yum fails", pkg, func(b *kerneltest.Behaviour) { b.YumFails = 9 }, rollout.Failed, "yum ended with exit status 1", "cat /var/log/fleetd/yum.log", untouched},
 		{"yum does not end", pkg, func(b *kerneltest.Behaviour) { b.YumTakes = 1 << 30 }, rollout.Failed, "it has worked for 40m0s", "tail", nil},
-		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y kernel-ml-6.1.176", nil},
+		{"no entry", pkg, func(b *kerneltest.Behaviour) { b.YumAddsNoEntry = true }, rollout.Failed, "it has no boot entry", "yum reinstall -y 'kernel*-6.1.176", nil},
 		{"no initramfs", pkg, func(b *kerneltest.Behaviour) { b.NoInitramfs = true }, rollout.Failed, "initramfs-" + newer + ".img is missing", "dracut -f", nil},
 		{"driver missing, before the drain", pkg, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "is installed on node2 and must not be booted there: kernel " + newer + " lacks drivers that this node's disks and network cards use: mptsas", "kmod", neverDown},
 		{"driver missing", trial, func(b *kerneltest.Behaviour) { b.MissingDrivers = []string{"mptsas"} }, rollout.Failed, "mptsas", "kmod", neverDown},
@@ -315,7 +316,7 @@ func TestYumLock(t *testing.T) {
 			t.Errorf("%s: %s %s", name, out.Kind, out.Message)
 		}
 		waited := b.said[len(b.said)-2]
-		if waited.Kind != rollout.Retrying || !strings.Contains(waited.Message, "packagekitd (pid 812)") || b.now < lockPatience {
+		if waited.Kind != rollout.Retrying || !strings.Contains(waited.Message, "packagekitd (pid 812)") || b.now < 10*time.Minute {
 			t.Errorf("%s: after %v: %s %s", name, b.now, waited.Kind, waited.Message)
 		}
 		untouched(t, b)
@@ -394,7 +395,7 @@ func TestUndoOfWhatWasCutOff(t *testing.T) {
 	})
 	t.Run("a package that was there in part", func(t *testing.T) {
 		b := newBench(t, kerneltest.EL8)
-		var d installData
+		var d struct{ Package node.Package }
 		if err := json.Unmarshal(b.steps[1].change.Data, &d); err != nil {
 			t.Fatal(err)
 		}

@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/evr"
+	"github.com/fleetd/fleetd/pkg/kernel/packages"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -16,26 +20,23 @@ import (
 type preflight struct{ remote node.Remote }
 
 type preflightData struct {
-	Wanted   Wanted   `json:"wanted"`
-	Package  string   `json:"package"`
+	Wanted wanted.Kernel `json:"wanted"`
+	// The install, if the package is not there.
+	packages.Transaction
 	BootFree int64    `json:"boot_free,omitempty"`
 	RootFree int64    `json:"root_free"`
 	Ignore   []string `json:"ignore,omitempty"`
-	// Transaction is all that yum would do; none = not known. With are packages that
-	// it is told to keep in step.
-	Transaction []node.PackageChange `json:"transaction,omitempty"`
-	With        []string             `json:"with,omitempty"`
 }
 
 func (preflight) About() rollout.About {
-	return rollout.About{Guards: rollout.Changes, Params: wantedParams(rollout.Params{
+	return rollout.About{Guards: rollout.Changes, Params: wanted.Params(rollout.Params{
 		"boot_free": {Type: rollout.String, Help: "free space wanted in /boot, such as 150M (default: worked out from the kernels there)"},
 		"root_free": {Type: rollout.String, Help: "free space wanted where modules go (default 500M)"},
-		"ignore":    {Type: rollout.Strings, Help: "checks to leave out: " + strings.Join(checkNames(), ", ")},
+		"ignore":    {Type: rollout.Strings, Choices: checkNames(), Help: "checks to leave out"},
 	})}
 }
 
-func (preflight) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (preflight) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
@@ -46,7 +47,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	choice, err := Choose(host, f, d.Wanted)
+	choice, err := wanted.Choose(host, f, d.Wanted)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -56,10 +57,9 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	if problem := unfit(d.fitness(host, f, choice), d.Ignore); problem != nil {
 		return rollout.Change{}, nil, problem
 	}
-	d.Package = choice.Package.NEVRA()
+	d.Package = choice.Package
 	if !choice.Installed {
-		d.Transaction = f.Transactions[d.Wanted.key()]
-		d.With = inStep(f, choice.Package, d.Transaction)
+		d.Transaction = packages.Bind(f, d.Wanted, choice.Package)
 	}
 	raw, err := json.Marshal(d)
 	if err != nil {
@@ -67,7 +67,7 @@ func (p preflight) Diff(host string, before rollout.State, args rollout.Args) (r
 	}
 	return rollout.Change{
 		Action:  rollout.ReadOnly,
-		Summary: "check that the node is fit for " + d.Package,
+		Summary: "check that the node is fit for " + d.Package.NEVRA(),
 		Risks:   notes(f, choice, d.Wanted, d.Ignore),
 		Data:    raw,
 	}, before, nil
@@ -84,11 +84,8 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	pkg, err := ParseNEVRA(d.Package)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	choice := Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
+	pkg := d.Package
+	choice := wanted.Choice{Package: pkg, Installed: slices.Contains(f.Installed, pkg)}
 	if settled(f, choice) {
 		return rollout.AlreadyDone("%s runs and is the default", pkg.Release())
 	}
@@ -96,21 +93,11 @@ func (p preflight) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(problem)
 	}
 	if !choice.Installed {
-		if out, ok := waitForLock(s, f); !ok {
+		if out, ok := d.Ready(ctx, p.remote, s, f); !ok {
 			return out
 		}
-		staged := isStaged(f, pkg, d.Wanted.Repo)
-		if !staged {
-			err = repositoryHas(ctx, p.remote, s, d.Wanted.Repo, pkg, f)
-		}
-		if err == nil {
-			_, _, err = yumWould(ctx, p.remote, s, d.Wanted.Repo, pkg, d.Transaction, installArgs(d.Wanted.Repo, pkg, d.With, staged, "--assumeno"))
-		}
-		if err != nil {
-			return rollout.Fail(err)
-		}
 	}
-	return rollout.AlreadyDone("%s is fit for %s", s.Host, d.Package)
+	return rollout.AlreadyDone("%s is fit for %s", s.Host, pkg.NEVRA())
 }
 
 // Undo has nothing to take back.
@@ -118,51 +105,34 @@ func (preflight) Undo(_ context.Context, s rollout.Step) rollout.Outcome {
 	return rollout.AlreadyDone("a check changes nothing on %s", s.Host)
 }
 
-func preflightArgs(args rollout.Args) (d preflightData, err error) {
-	if d.Wanted, err = wantedArgs(args); err != nil {
-		return d, err
-	}
-	boot, err := stringArg(args, "boot_free", "0")
-	if err != nil {
-		return d, err
-	}
-	if d.BootFree, err = parseSize(boot); err != nil {
+func preflightArgs(args rollout.Args) (preflightData, error) {
+	d := preflightData{Wanted: wanted.Args(args), Ignore: args.Strings("ignore")}
+	var err error
+	if d.BootFree, err = parseSize(args.String("boot_free", "0")); err != nil {
 		return d, fmt.Errorf("boot_free: %w", err)
 	}
-	root, err := stringArg(args, "root_free", "500M")
-	if err != nil {
-		return d, err
-	}
-	if d.RootFree, err = parseSize(root); err != nil {
+	if d.RootFree, err = parseSize(args.String("root_free", "500M")); err != nil {
 		return d, fmt.Errorf("root_free: %w", err)
-	}
-	if d.Ignore, err = stringsArg(args, "ignore"); err != nil {
-		return d, err
-	}
-	for _, name := range d.Ignore {
-		if !slices.Contains(checkNames(), name) {
-			return d, fmt.Errorf("ignore: there is no check %q; there are %s", name, strings.Join(checkNames(), ", "))
-		}
 	}
 	return d, nil
 }
 
-func (d preflightData) fitness(host string, f node.Facts, c Choice) fitness {
+func (d preflightData) fitness(host string, f node.Facts, c wanted.Choice) fitness {
 	return fitness{host: host, facts: f, wanted: d.Wanted, choice: c, bootFree: d.BootFree, rootFree: d.RootFree}
 }
 
 // settled tells a node on which there is nothing left to do: a full /boot there
 // is no reason to halt a run.
-func settled(f node.Facts, c Choice) bool {
+func settled(f node.Facts, c wanted.Choice) bool {
 	release := c.Package.Release()
 	return c.Installed && f.Running == release && f.Boot.DefaultRelease() == release
 }
 
 // notes are worth knowing and no reason to stop. They hold nothing that changes
 // by itself, because the plan is compared with a fresh one.
-func notes(f node.Facts, c Choice, w Wanted, ignore []string) []string {
+func notes(f node.Facts, c wanted.Choice, w wanted.Kernel, ignore []string) []string {
 	var out []string
-	if !c.Installed && f.Yum.LockHolder != "" && f.InstallErrors[w.key()] != "" {
+	if !c.Installed && f.Yum.LockHolder != "" && f.InstallErrors[w.Key()] != "" {
 		out = append(out, "somebody holds yum's lock: whether yum would install the kernel, and what besides, is known once it is free; look again then")
 	}
 	if f.Kdump.Enabled && strings.Contains(f.Cmdline, "crashkernel=auto") {
@@ -177,11 +147,28 @@ func notes(f node.Facts, c Choice, w Wanted, ignore []string) []string {
 	if r, known := f.Repos[w.Repo]; known && !r.GPGCheck {
 		out = append(out, "the repository's packages are not checked against a key (gpgcheck=0)")
 	}
-	if CompareEVR(c.Package.Release(), f.Running) < 0 {
+	if evr.Compare(c.Package.Release(), f.Running) < 0 {
 		out = append(out, fmt.Sprintf("%s is older than the running %s", c.Package.Release(), f.Running))
 	}
 	for _, name := range ignore {
 		out = append(out, "check "+name+" is ignored")
 	}
 	return out
+}
+
+// parseSize reads "150M", "1G", "2048K" or a number of bytes, in powers of 1024.
+func parseSize(s string) (int64, error) {
+	digits, factor := strings.TrimSpace(s), int64(1)
+	upper := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(digits), "B"), "I")
+	for suffix, f := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
+		if rest, found := strings.CutSuffix(upper, suffix); found {
+			upper, factor = rest, f
+			break
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(upper), 10, 64)
+	if err != nil || n < 0 || n > (1<<50)/factor {
+		return 0, fmt.Errorf("%q is no size such as 150M", s)
+	}
+	return n * factor, nil
 }

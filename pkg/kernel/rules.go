@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
+	"github.com/fleetd/fleetd/pkg/kernel/evr"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -18,7 +21,7 @@ func Rules() []rollout.Rule {
 	upkeep := rollout.Read{Section: node.Section.Name(), Key: node.UpkeepKey}
 	return []rollout.Rule{
 		{
-			Name: minimumRule, Help: "the running kernel is no older than a version", Reads: []rollout.Read{base}, With: withMinimum,
+			Name: wanted.MinimumRule, Help: "the running kernel is no older than a version", Reads: []rollout.Read{base}, With: withMinimum,
 			Params: rollout.Params{"version": {Type: rollout.String, Required: true, Help: `the oldest that will do, in quotes: "5.10", "4.18.0-305"`}},
 		},
 		{
@@ -64,8 +67,8 @@ func noArguments(judge rollout.Judgement) func(rollout.Args) (rollout.Judgement,
 const runningField = "running kernel"
 
 func withMinimum(args rollout.Args) (rollout.Judgement, error) {
-	version, err := versionArg(args["version"])
-	if err != nil {
+	version := args.String("version", "")
+	if _, err := evr.CompareRelease("1", version); err != nil {
 		return nil, err
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
@@ -73,27 +76,14 @@ func withMinimum(args rollout.Args) (rollout.Judgement, error) {
 		if err != nil {
 			return rollout.Finding{}, err
 		}
-		return judgeMinimum(f.Running, version)
+		return wanted.JudgeMinimum(f.Running, version)
 	}, nil
 }
 
-// versionArg is a version that a person wrote.
-func versionArg(v any) (string, error) {
-	s, err := stringArg(rollout.Args{"version": v}, "version", "")
-	if err != nil {
-		return "", err
-	}
-	_, err = CompareRelease("1", s)
-	return s, err
-}
-
 func withExact(args rollout.Args) (rollout.Judgement, error) {
-	versions, err := stringsArg(args, "versions")
-	if err != nil {
-		return nil, err
-	}
+	versions := args.Strings("versions")
 	for _, v := range versions {
-		if _, err := versionArg(v); err != nil {
+		if _, err := evr.CompareRelease("1", v); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +96,7 @@ func withExact(args rollout.Args) (rollout.Judgement, error) {
 			return rollout.Finding{}, err
 		}
 		for _, v := range versions {
-			if order, err := CompareRelease(f.Running, v); err == nil && order == 0 {
+			if order, err := evr.CompareRelease(f.Running, v); err == nil && order == 0 {
 				return rollout.Holds("runs %s", f.Running), nil
 			}
 		}
@@ -177,13 +167,13 @@ func withOrigin(args rollout.Args) (rollout.Judgement, error) {
 }
 
 func patternsArg(args rollout.Args, name string) ([]string, error) {
-	all, err := stringsArg(args, name)
+	all := args.Strings(name)
 	for _, p := range all {
 		if _, err := path.Match(p, ""); err != nil {
 			return nil, fmt.Errorf("%s: %q is no pattern: %w", name, p, err)
 		}
 	}
-	return all, err
+	return all, nil
 }
 
 func matchesAny(patterns []string, s string) bool {
@@ -225,7 +215,8 @@ func newestLike(f node.Facts) (string, bool) {
 	if i < 0 {
 		return "", false
 	}
-	return newest(slices.DeleteFunc(slices.Clone(f.Installed), func(p node.Package) bool { return p.Name != f.Installed[i].Name })).Release(), true
+	same := slices.DeleteFunc(slices.Clone(f.Installed), func(p node.Package) bool { return p.Name != f.Installed[i].Name })
+	return slices.MaxFunc(same, func(a, b node.Package) int { return evr.Compare(a.EVR, b.EVR) }).Release(), true
 }
 
 func judgePending(l rollout.Look) (rollout.Finding, error) {
@@ -251,7 +242,7 @@ func judgePending(l rollout.Look) (rollout.Finding, error) {
 }
 
 func withUptime(args rollout.Args) (rollout.Judgement, error) {
-	most, err := durationArg(args, "max", 0)
+	most, err := args.Duration("max", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +260,7 @@ func withUptime(args rollout.Args) (rollout.Judgement, error) {
 }
 
 func withAge(args rollout.Args) (rollout.Judgement, error) {
-	most, err := durationArg(args, "max", 0)
+	most, err := args.Duration("max", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +311,7 @@ func withSupport(args rollout.Args) (rollout.Judgement, error) {
 	var notice time.Duration
 	var err error
 	if args["notice"] != nil {
-		if notice, err = durationArg(args, "notice", 0); err != nil {
+		if notice, err = args.Duration("notice", 0); err != nil {
 			return nil, err
 		}
 	}
@@ -361,7 +352,7 @@ func withSupport(args rollout.Args) (rollout.Judgement, error) {
 }
 
 func (s support) is(release string) bool {
-	if rest, ok := strings.CutPrefix(release, s.pattern); ok && (rest == "" || !isAlnum(rune(rest[0]))) {
+	if rest, ok := strings.CutPrefix(release, s.pattern); ok && (rest == "" || !unicode.In(rune(rest[0]), unicode.Letter, unicode.Digit)) {
 		return true
 	}
 	return matchesAny([]string{s.pattern}, release)
@@ -375,7 +366,6 @@ func withoutModules(args rollout.Args) (rollout.Judgement, error) {
 	if len(patterns) == 0 {
 		return nil, fmt.Errorf("modules: name at least one")
 	}
-	patterns = slices.Clone(patterns)
 	for i, p := range patterns { // file names have either, /proc/modules has one
 		patterns[i] = strings.ReplaceAll(p, "-", "_")
 	}

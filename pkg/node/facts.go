@@ -30,7 +30,7 @@ type Facts struct {
 	Cmdline string `json:"cmdline"`
 
 	// Installed are the kernel packages in the rpm database, in alphabetical
-	// order, which says nothing of age: compare with kernel.CompareEVR.
+	// order, which says nothing of age: compare with evr.Compare.
 	Installed []Package `json:"installed,omitempty"`
 	// Available are the versions that a repository offers, in alphabetical order,
 	// by "<name>@<repo>"; it holds only what a read key package=<name>@<repo> asked for.
@@ -56,8 +56,10 @@ type Facts struct {
 	// FailedTrials are the kernels that failed a trial here, by release, and when the
 	// last one did by the node's clock (RFC 3339).
 	FailedTrials map[string]string `json:"failed_trials,omitempty"`
-	Mounts       []Mount           `json:"mounts,omitempty"`
-	Yum          PackageManager    `json:"yum"`
+	// Trial is the trial that was last asked for here, until its kernel is proven.
+	Trial  Trial          `json:"trial,omitzero"`
+	Mounts []Mount        `json:"mounts,omitempty"`
+	Yum    PackageManager `json:"yum"`
 
 	// Interfaces are the node's network interfaces, without lo and without
 	// those of pods (cali*, veth*, lxc*), by name.
@@ -87,6 +89,20 @@ type Facts struct {
 	// Upkeep is what the read key upkeep asked for.
 	Upkeep *Upkeep `json:"upkeep,omitempty"`
 }
+
+// Trial is a node's own record of a trial boot.
+type Trial struct {
+	// Run is as in BootEntry.TrialRun; From and To are the releases of the kernel that
+	// ran, and of the one on trial.
+	Run  string `json:"run"`
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Before is how the node was before it, for ParseHealth.
+	Before string `json:"before"`
+}
+
+// String is the record as it lies on the node.
+func (t Trial) String() string { return t.Run + " " + t.From + " " + t.To + "\n" + t.Before }
 
 // Upkeep is how a node is looked after.
 type Upkeep struct {

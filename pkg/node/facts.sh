@@ -269,24 +269,40 @@ available() { # available NAME REPO
 # What yum would do, asked as it will be told to, with all repositories: a dead one
 # that has nothing to do with kernels, or a dependency that none has, fails the
 # install as well. Metadata and dnf's history go to a folder of their own, as above.
-# What is kept in step is asked for with it, in the same version.
+# What is kept in step is asked for with it, in the same version, which yum tells: dnf
+# takes no newer one of what is installed and named without a version.
 would_install() { # would_install PACKAGE REPO
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/fleetd-facts.XXXXXX") || return
-	wanted=$1 repo=$2
-	set -- "$1"
+	wanted=$1 repo=$2 name= with=
 	for k in $kernels; do
 		case $wanted in "$k"|"$k"-[0-9]*) ;; *) continue ;; esac
 		for c in $companions; do
 			case $rpm_says in *"
-$k-$c "[0-9\(]*) set -- "$@" "$k-$c${wanted#"$k"}" ;; esac
+$k-$c "[0-9\(]*) name=$k with="$with $c" ;; esac
 		done
 	done
+	says= status= version=${wanted#"$name"}
+	if [ -z "$version" ]; then
+		says=$(ask_install "$name" 2>&1)
+		status=$?
+		version=$(printf '%s\n' "$says" | awk -v name="$name" -v arch="$(uname -m)" '
+			{ for (i = 1; i <= NF; i++) { if (two == name && one == arch) { print "-" $i; exit } two = one; one = $i } }')
+	fi
+	if [ -n "$version" ]; then
+		set -- "$name$version"
+		for c in $with; do set -- "$@" "$name-$c$version"; done
+		ask_install "$@"
+		status=$?
+	else
+		printf '%s\n' "$says"
+	fi
+	rm -rf "$tmp"
+	return $status
+}
+ask_install() { # ask_install PACKAGE...
 	limited 150 yum $offline --setopt=cachedir="${from_stage:-$tmp}" --setopt=persistdir="$tmp" --setopt=logdir="$tmp" \
 		--setopt='*.repo_gpgcheck=0' --setopt=timeout=20 --setopt=retries=2 \
 		--enablerepo="$repo" install --assumeno "$@"
-	status=$?
-	rm -rf "$tmp"
-	return $status
 }
 
 # What fleetd.kernel.stage has downloaded, as long as it is there and not installed:
@@ -366,6 +382,7 @@ emit sysconfig-kernel files /etc/sysconfig/kernel
 emit grub-cfg grub_cfg
 emit dead-man line /etc/systemd/system/fleetd-trial.service
 emit failed-trials files /var/lib/fleetd/failed-trials
+emit trial files /var/lib/fleetd/trial
 emit mounts cat /proc/mounts
 
 # One df for all; the first line after the heading is about /, the last about grubenv.

@@ -21,17 +21,17 @@ var healthScript string
 type Health struct {
 	// Failed are the units of systemd that have failed; Starting those that are on their
 	// way up, or are about to be tried again, without those that timers start.
-	Failed   []string `json:"failed,omitempty"`
-	Starting []string `json:"starting,omitempty"`
+	Failed   []string
+	Starting []string
 	// Links are the network interfaces with hardware that are up. Addresses
 	// ("eth0 10.0.0.5/24") are those of them and of what is stacked on them, without
 	// virtual ones. Routes are the default routes ("default via 10.0.0.1 dev eth0").
-	Links     []string `json:"links,omitempty"`
-	Addresses []string `json:"addresses,omitempty"`
-	Routes    []string `json:"routes,omitempty"`
+	Links     []string
+	Addresses []string
+	Routes    []string
 	// Services are the kubelet's and the container runtime's units that are active, with
 	// their main processes.
-	Services map[string]string `json:"services,omitempty"`
+	Services map[string]string
 }
 
 // ReadHealth reads it in one round trip.
@@ -43,10 +43,30 @@ func ReadHealth(ctx context.Context, r Runner, host string, become bool) (Health
 	if !res.OK() {
 		return Health{}, fmt.Errorf("cannot look at the health of %s: exit status %d: %s", host, res.ExitStatus, sshexec.Printable(firstLine(string(res.Stderr))))
 	}
-	return parseHealth(sshexec.Printable(string(res.Stdout))), nil
+	return ParseHealth(sshexec.Printable(string(res.Stdout))), nil
 }
 
-func parseHealth(text string) Health {
+// String is the health as it is printed there, for [ParseHealth]. Of a node that has
+// nothing to tell it is not empty.
+func (h Health) String() string {
+	var b strings.Builder
+	fmt.Fprintln(&b, "health")
+	for _, list := range []struct {
+		kind  string
+		whats []string
+	}{{"failed", h.Failed}, {"starting", h.Starting}, {"link", h.Links}, {"address", h.Addresses}, {"route", h.Routes}} {
+		for _, what := range list.whats {
+			fmt.Fprintln(&b, list.kind, what)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Services)) {
+		fmt.Fprintln(&b, "service", name, h.Services[name])
+	}
+	return b.String()
+}
+
+// ParseHealth reads what [Health.String] wrote.
+func ParseHealth(text string) Health {
 	h := Health{Services: map[string]string{}}
 	lists := map[string]*[]string{"failed": &h.Failed, "starting": &h.Starting, "link": &h.Links, "address": &h.Addresses, "route": &h.Routes}
 	for _, l := range lines(text) {

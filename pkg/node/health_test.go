@@ -3,10 +3,13 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 )
 
 // TestHealthScript runs the script with stand-ins for systemctl and ip, which print
@@ -70,10 +73,32 @@ esac`
 			continue // it takes its own ip before the one in PATH
 		}
 		out := scriptOutput(t, shell, bin, bin, strings.ReplaceAll(healthScript, "/sys/class/net", sys))
-		if diff := cmp.Diff(want, parseHealth(string(out))); diff != "" {
+		if diff := cmp.Diff(want, ParseHealth(string(out))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s\n%s", name, diff, out)
 		}
 	}
+}
+
+// TestHealthWrittenDown: what is written down is what is read, also of a node that has
+// nothing to tell.
+func TestHealthWrittenDown(t *testing.T) {
+	word := rapid.StringMatching(`[a-z0-9\\@:./ ]{0,8}[a-z0-9]`)
+	words := rapid.Map(rapid.SliceOfNDistinct(word, 0, 3, rapid.ID[string]), func(w []string) []string { slices.Sort(w); return w })
+	rapid.Check(t, func(rt *rapid.T) {
+		h := Health{
+			Failed: words.Draw(rt, "failed"), Starting: words.Draw(rt, "starting"), Links: words.Draw(rt, "links"),
+			Addresses: words.Draw(rt, "addresses"), Routes: words.Draw(rt, "routes"),
+			Services: rapid.MapOf(rapid.StringMatching(`[a-z-]{1,8}\.service`), rapid.StringMatching(`[0-9]{1,5}`)).Draw(rt, "services"),
+		}
+		trial := Trial{Run: "b2", From: "4.18", To: "6.1", Before: strings.TrimSpace(h.String())}
+		got := parseTrial(trial.String() + "\n")
+		if diff := cmp.Diff(trial, got); diff != "" {
+			rt.Fatalf("the record (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(h, ParseHealth(got.Before), cmpopts.EquateEmpty()); diff != "" {
+			rt.Fatalf("the health (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // TestHealthScriptWithoutTools: what a node has no tool for is absent, and no error.
@@ -83,7 +108,7 @@ func TestHealthScriptWithoutTools(t *testing.T) {
 		tool(t, bin, "systemctl", "exit 1")
 		tool(t, bin, "ip", "exit 1")
 		out := scriptOutput(t, shell, bin, bin, strings.ReplaceAll(healthScript, "/sys/class/net", bin+"/none"))
-		if h := parseHealth(string(out)); len(h.Failed)+len(h.Starting)+len(h.Links)+len(h.Addresses)+len(h.Services) > 0 && name != "busybox" {
+		if h := ParseHealth(string(out)); len(h.Failed)+len(h.Starting)+len(h.Links)+len(h.Addresses)+len(h.Services) > 0 && name != "busybox" {
 			t.Errorf("%s: %+v", name, h)
 		}
 	}

@@ -45,6 +45,7 @@ func Parse(output []byte) (Facts, error) {
 	f.Staged = parseStaged(sections.line("staged"))
 	f.Boot = parseBoot(sections)
 	f.FailedTrials = parseFailedTrials(sections.ok("failed-trials"))
+	f.Trial = parseTrial(sections.ok("trial"))
 	f.Kernels = parseKernels(sections.text("kernels"))
 	f.Mounts = parseMounts(sections.text("df"), sections.text("mounts"))
 	f.Boot.Grubenv = parseGrubenv(sections, f)

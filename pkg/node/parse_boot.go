@@ -249,3 +249,13 @@ func parseFailedTrials(text string) map[string]string {
 	}
 	return out
 }
+
+// parseTrial reads what Trial.String wrote.
+func parseTrial(text string) Trial {
+	first, before, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	w := strings.Fields(first)
+	if len(w) != 3 || before == "" {
+		return Trial{}
+	}
+	return Trial{Run: w[0], From: w[1], To: w[2], Before: before}
+}

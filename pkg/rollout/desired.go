@@ -1,6 +1,11 @@
 package rollout
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Localhost is the host that tasks about the cluster run on: the bastion
 // itself, as Ansible's implicit localhost.
@@ -81,6 +86,35 @@ func (t Task) Becomes(host string) bool {
 // Args are the arguments of a task, as plain data: strings, bools, int64,
 // float64, []any and map[string]any.
 type Args map[string]any
+
+// What stands in Args was held against the module's Params: it has its type, or is not
+// there.
+
+// String is an argument of the type String; dflt where it is missing or blank.
+func (a Args) String(name, dflt string) string {
+	s, _ := a[name].(string)
+	return cmp.Or(strings.TrimSpace(s), dflt)
+}
+
+// Strings is an argument of the type Strings.
+func (a Args) Strings(name string) (out []string) {
+	list, _ := a[name].([]any)
+	for _, x := range list {
+		s, _ := x.(string)
+		out = append(out, s)
+	}
+	return out
+}
+
+// Duration is an argument of the type Duration, and longer than nothing.
+func (a Args) Duration(name string, dflt time.Duration) (time.Duration, error) {
+	s := a.String(name, dflt.String())
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s: %q is no duration such as 10m", name, s)
+	}
+	return d, nil
+}
 
 // Strategy is how the hosts of a batch go through the tasks, in Ansible's words.
 type Strategy string

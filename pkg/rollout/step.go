@@ -38,6 +38,15 @@ type Step struct {
 	SoFar map[string]string
 }
 
+// Since is how long ago a time was noted; the step's own age where none was.
+func (s Step) Since(note string) time.Duration {
+	at, err := time.ParseDuration(s.SoFar[note])
+	if err != nil {
+		return s.Elapsed
+	}
+	return s.Now - at
+}
+
 // Item is the number of the item of a loop that is done, from 0: so many have ended.
 func (s Step) Item() (n int) {
 	for name := range s.SoFar {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,6 +84,19 @@ type Result struct {
 
 // OK tells that the command exited with status 0.
 func (r Result) OK() bool { return r.ExitStatus == 0 && r.Signal == "" }
+
+// Said is how a command that failed ended, and the first line of what it said of it.
+func (r Result) Said() string {
+	text := strings.TrimSpace(string(r.Stderr))
+	if text == "" {
+		text = strings.TrimSpace(string(r.Stdout))
+	}
+	first, _, _ := strings.Cut(Printable(text), "\n")
+	if first == "" {
+		return fmt.Sprintf("exit status %d", r.ExitStatus)
+	}
+	return fmt.Sprintf("exit status %d: %s", r.ExitStatus, first)
+}
 
 func (c Command) validate() error {
 	switch {

@@ -69,6 +69,8 @@ func (n *Node) facts(keys []string) string {
 	} else {
 		section("dead-man", "# "+node.TrialArg+n.unit.run, 0)
 	}
+	section("cmdline", n.cmdline, 0)
+	section("trial", n.trial, 0)
 	section("failed-trials", strings.Join(n.failed, "\n"), 0)
 	section("mounts", "/dev/vda2 / xfs rw 0 0\n/dev/vda1 /boot xfs rw 0 0", 0)
 	section("df", fmt.Sprintf("/dev/vda2 9999999 1 9999999 1%% /\n/dev/vda1 1038336 1 %d 1%% /boot", n.behaviour.BootFreeMB*1024), 0)

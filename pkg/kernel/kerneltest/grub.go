@@ -180,6 +180,8 @@ func (n *Node) remove(file string) (string, int) {
 	switch file {
 	case node.StageDir + "/staged":
 		n.staged.answer = ""
+	case "/var/lib/fleetd/trial":
+		n.trial = ""
 	case node.StageDir:
 		n.staged = staged{}
 	}

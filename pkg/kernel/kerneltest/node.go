@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/fleetd/fleetd/pkg/node"
@@ -139,7 +140,9 @@ type World struct {
 	DeadMan string
 	Jumpy   bool
 	// Failed is the node's record of kernels that failed a trial.
-	Failed   []string
+	Failed []string
+	// Trial is its record of the trial that was asked for last.
+	Trial    string
 	Entries  []node.BootEntry
 	Packages []node.Package
 	// Staged says what is staged, and for which question to yum.
@@ -161,6 +164,7 @@ type Node struct {
 	left    int // how often it is still tried to reach before power changes
 	noRoot  int // how many commands are still refused root
 	running string
+	cmdline string
 	boots   int
 	looks   int // at its health, in this boot
 
@@ -169,6 +173,7 @@ type Node struct {
 	usedNext    bool // GRUB leaves an empty next_entry behind
 	unit        unit
 	failed      []string // the record of failed trials: "RELEASE RUN TIME"
+	trial       string   // the record of the last trial
 	packages    []node.Package
 	staged      staged
 	job         job
@@ -195,6 +200,7 @@ func newNode(host string, f Flavour) *Node {
 	}
 	n.install(oldKernel[f])
 	n.saved = entryName(n.entries[0])
+	n.cmdline = n.entries[0].Args
 	return n
 }
 
@@ -224,7 +230,7 @@ func (n *Node) World() World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := World{
-		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed), Staged: n.staged.answer,
+		Up: n.power == up, Running: n.running, Saved: n.saved, Next: n.next, DeadMan: n.unit.run, Jumpy: n.unit.jumpy, Failed: slices.Clone(n.failed), Trial: n.trial, Staged: n.staged.answer,
 		Entries: slices.Clone(n.entries), Packages: slices.Clone(n.packages), Files: map[string]string{},
 	}
 	for path, f := range n.files {
@@ -278,6 +284,25 @@ func (n *Node) AddPackage(p node.Package) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.add(p)
+}
+
+// LeaveTrial leaves an entry that was made for a trial asked for in the boot run.
+func (n *Node) LeaveTrial(release, run string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e, args, title := n.entry(release), node.TrialArg+run+" rd.shell=0", node.TrialTitle+release
+	if n.flavour == EL7 {
+		n.addCopy(e.Kernel, e.Initrd, title, strings.Fields(args))
+		return
+	}
+	n.copyFile(map[string]string{"real": e.ID, "trial": e.ID + "~fleetd", "title": title, "args": args})
+}
+
+// LeaveDeadMan leaves the dead-man switch of such a trial.
+func (n *Node) LeaveDeadMan(run string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unit.run = run
 }
 
 // Reset is the button on the case. Nothing helps a node that died.
@@ -363,7 +388,7 @@ func (n *Node) boot() {
 			n.startUnit(e)
 		default:
 			n.startUnit(e)
-			n.power, n.running, n.noRoot = up, e.Release(), n.behaviour.SudoTakes
+			n.power, n.running, n.cmdline, n.noRoot = up, e.Release(), e.Args, n.behaviour.SudoTakes
 		}
 		return
 	}

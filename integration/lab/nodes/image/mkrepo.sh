@@ -2,7 +2,7 @@
 # mkrepo.sh EL KERNELS OUT [kubernetes]: the signed yum repositories of one flavour, under OUT/www.
 #
 # base: the distribution's kernel (Debian's 5.10 under an EL name), the release package, grubby, a sample package.
-# elrepo-kernel: the newest kernel-ml (Debian's 6.1), alone, as ELRepo has it.
+# elrepo-kernel: the newest kernel-ml (Debian's 6.1), alone, as ELRepo has it, with its -devel, -headers and -tools.
 # elrepo-kernel-archive: that one and one version before it (the same build under another name), as a site's mirror has them.
 # OUT/kernels.env says the versions. With "kubernetes" the kernels have the modules that pods and Services need.
 set -euo pipefail
@@ -24,6 +24,50 @@ more=(); [ "$for" != kubernetes ] || more=(-o -path '*/net/netfilter/*' -o -path
 modules() { (cd "$1"; find . \( -path '*/drivers/virtio/*' -o -path '*/drivers/net/virtio_net*' -o -path '*/drivers/net/net_failover*' -o -path '*/net/core/failover*' \
   -o -path '*/drivers/block/virtio_blk*' -o -path '*/drivers/net/veth*' -o -path '*/net/sched/*' -o -path '*/lib/*' -o -path '*/hw_random/*' \
   -o -name 'crc32c*' -o -name 'crct10dif*' -o -name 'i6300esb*' -o -name 'softdog*' -o -name 'modules.builtin*' -o -name modules.order "${more[@]}" \) -type f); }
+
+# What ELRepo builds beside kernel-ml, of one file each: -devel is installed beside older ones, of the others one
+# version can be there, and -tools needs the -tools-libs of its own build.
+companions() { # name uname; "files" to install them
+[ "$1" != kernel ] || return 0
+if [ "${3:-}" = files ]; then cat <<S
+for f in src/kernels/$2/Makefile include/linux/version.h bin/cpupower lib64/libcpupower.so.0; do install -D -m 644 /dev/null %{buildroot}/usr/\$f; done
+S
+return; fi
+cat <<S
+%package devel
+Summary: What modules are built with
+AutoReqProv: no
+Provides: kernel-devel = %{version}-%{release}
+Provides: installonlypkg(kernel) = %{version}-%{release}
+%description devel
+Headers and Makefiles.
+%package headers
+Summary: What C programs are built with
+AutoReqProv: no
+Provides: kernel-headers = %{version}-%{release}
+%description headers
+Headers.
+%package tools
+Summary: cpupower and its like
+AutoReqProv: no
+Requires: $1-tools-libs = %{version}-%{release}
+%description tools
+Tools.
+%package tools-libs
+Summary: Libraries of the tools
+AutoReqProv: no
+%description tools-libs
+Libraries.
+%files devel
+/usr/src/kernels/$2
+%files headers
+/usr/include/linux/version.h
+%files tools
+/usr/bin/cpupower
+%files tools-libs
+/usr/lib64/libcpupower.so.0
+S
+}
 
 # EL7's kernel: one package, registered by new-kernel-pkg.
 spec_el7() { # name version release debian's-release uname modules-folder kernel-folder
@@ -50,6 +94,7 @@ cp $7/boot/config-$4 %{buildroot}/boot/config-$5
 cp $7/boot/System.map-$4 %{buildroot}/boot/System.map-$5
 tar -C $6 -cf - -T $top/k/modules-$5 | tar -C %{buildroot}/lib/modules/$5 -xf -
 touch %{buildroot}/boot/initramfs-$5.img
+$(companions "$1" "$5" files)
 %files
 /boot/vmlinuz-$5
 /boot/config-$5
@@ -63,6 +108,7 @@ touch %{buildroot}/boot/initramfs-$5.img
 /sbin/new-kernel-pkg --package $1 --rpmposttrans $5 || exit \$?
 %preun
 /sbin/new-kernel-pkg --rminitrd --rmmoddep --remove $5 || exit \$?
+$(companions "$1" "$5")
 S
 }
 
@@ -109,6 +155,7 @@ cp $7/boot/config-$4 %{buildroot}/lib/modules/$5/config
 cp $7/boot/System.map-$4 %{buildroot}/lib/modules/$5/System.map
 tar -C $6 -cf - -T $top/k/modules-$5 | tar -C %{buildroot}/lib/modules/$5 -xf -
 for f in vmlinuz-$5 config-$5 System.map-$5 initramfs-$5.img; do touch %{buildroot}/boot/\$f; done
+$(companions "$1" "$5" files)
 %files
 %files core
 %ghost /boot/vmlinuz-$5
@@ -126,6 +173,7 @@ $(grep -E "$optional" "$top/k/modules-$5" | sed "s,^\\.,/lib/modules/$5,")
 /usr/bin/kernel-install add $5 /lib/modules/$5/vmlinuz || exit \$?
 %preun core
 /usr/bin/kernel-install remove $5 || exit \$?
+$(companions "$1" "$5")
 S
 }
 

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -30,8 +30,8 @@ done <"$root/proc/mounts"
 [ ! -d "$boot/loader/entries" ] && [ -e "$cfg" ] && command -v grub2-script-check >/dev/null || exit 0
 grub2-script-check "$cfg" || exit 65`
 
-// flush is to be called after each write to /boot.
-func (l loader) flush() error {
+// Flush is to be called after each write to /boot.
+func (l Loader) Flush() error {
 	res, err := l.remote.Run(l.ctx, l.step.Host, sshexec.Command{
 		Script: flushScript, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "root": ""},
 	})
@@ -40,9 +40,9 @@ func (l loader) flush() error {
 		return err
 	case res.ExitStatus == 65:
 		return &rollout.Problem{
-			Message: fmt.Sprintf("grubby left a grub.cfg on %s that GRUB cannot read: %s", l.step.Host, said(res)),
+			Message: fmt.Sprintf("grubby left a grub.cfg on %s that GRUB cannot read: %s", l.step.Host, res.Said()),
 			Hint:    fmt.Sprintf("on %s, before anybody reboots it: grub2-mkconfig -o $(readlink -f /etc/grub2.cfg), with UEFI $(readlink -f /etc/grub2-efi.cfg)", l.step.Host),
 		}
 	}
-	return fmt.Errorf("cannot write /boot of %s out to its disk: %s", l.step.Host, said(res))
+	return fmt.Errorf("cannot write /boot of %s out to its disk: %s", l.step.Host, res.Said())
 }

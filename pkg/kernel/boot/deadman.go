@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -69,7 +69,7 @@ systemctl show -p Wants emergency.target`
 
 // arm puts the dead-man switch in place for the trial that is asked for from the
 // boot run, and reads back what systemd knows of it.
-func (l loader) arm(run string, after time.Duration) error {
+func (l Loader) arm(run string, after time.Duration) error {
 	res, err := l.unit(armScript, map[string]string{"unit": deadManUnit(run, after)})
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (l loader) arm(run string, after time.Duration) error {
 	}
 	if loaded := strings.Contains(string(res.Stdout), "LoadState=loaded\n"); !res.OK() || !loaded || wanted != 2 {
 		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot arm the dead-man switch of %s: systemd does not take %s: %s", l.step.Host, unitFile, said(res)),
+			Message: fmt.Sprintf("cannot arm the dead-man switch of %s: systemd does not take %s: %s", l.step.Host, unitFile, res.Said()),
 			Hint:    fmt.Sprintf("on %s: systemctl status %s; is /etc full or read-only?", l.step.Host, unitName),
 		}
 	}
@@ -124,7 +124,7 @@ func (a stillArmed) Unwrap() error { return a.error }
 
 // disarm takes the dead-man switch away, if there is one, and reads back that it
 // is gone. there tells that there was one.
-func (l loader) disarm() (there bool, err error) {
+func (l Loader) disarm() (there bool, err error) {
 	res, err := l.unit(disarmScript, nil)
 	if err != nil {
 		return false, err
@@ -136,14 +136,14 @@ func (l loader) disarm() (there bool, err error) {
 		return true, stillArmed{fmt.Errorf("%s is being rebooted by its dead-man switch, which nobody has disarmed in time", l.step.Host), true}
 	case slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "stays") }), !has("ActiveState=inactive") && !has("ActiveState=failed"):
 		return true, stillArmed{&rollout.Problem{
-			Message: fmt.Sprintf("cannot disarm the dead-man switch of %s: %s is still there: %s", l.step.Host, unitName, said(res)),
+			Message: fmt.Sprintf("cannot disarm the dead-man switch of %s: %s is still there: %s", l.step.Host, unitName, res.Said()),
 			Hint:    fmt.Sprintf("on %[1]s: systemctl stop %[2]s; rm %[3]s", l.step.Host, unitName, unitFile),
 		}, false}
 	}
 	return has("there"), nil
 }
 
-func (l loader) unit(script string, env map[string]string) (sshexec.Result, error) {
+func (l Loader) unit(script string, env map[string]string) (sshexec.Result, error) {
 	c := sshexec.Command{Script: script, Become: l.step.Become, Timeout: 2 * time.Minute, Env: map[string]string{"LC_ALL": "C", "dir": unitDir, "name": unitName, "proc": "/proc"}}
 	for k, v := range env {
 		c.Env[k] = v

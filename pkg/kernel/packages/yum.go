@@ -1,11 +1,9 @@
-package kernel
+package packages
 
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,126 +30,6 @@ func waitForLock(s rollout.Step, f node.Facts) (rollout.Outcome, bool) {
 		}), false
 	}
 	return rollout.RetryAfter(10*time.Second, fmt.Errorf("%s holds yum's lock on %s", holder, s.Host)), false
-}
-
-// repositoryHas asks the repository once more for the planned package: ELRepo
-// keeps only the newest version, so the one of last week's plan may be gone.
-func repositoryHas(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, f node.Facts) error {
-	res, err := run(ctx, r, s, 3*time.Minute, "yum", "--disablerepo=*", "--enablerepo="+repo,
-		"--setopt="+repo+".skip_if_unavailable=0", "--setopt="+repo+".metadata_expire=60",
-		"list", "available", "--showduplicates", p.Name)
-	if err != nil {
-		return fmt.Errorf("cannot ask repository %s on %s: %w", repo, s.Host, err)
-	}
-	offered, why := node.ParseAvailable(string(res.Stdout)+string(res.Stderr), res.ExitStatus, p.Name, repo)
-	if why != "" {
-		f.RepoErrors = map[string]string{repo: why}
-	}
-	f.Available = map[string][]node.Package{p.Name + "@" + repo: offered}
-	_, err = Choose(s.Host, f, Wanted{Name: p.Name, Repo: repo, Version: p.EVR})
-	var problem *rollout.Problem
-	if errors.As(err, &problem) && why == "" {
-		problem.Hint = "make a new plan: fleetd plan"
-	}
-	return err
-}
-
-// installArgs are yum's for an install of a kernel, and of what is kept in step with
-// it, from one repository that may be disabled and all that are not. The plan asks the
-// same (would_install in pkg/node/facts.sh). Where the packages are staged, they are
-// taken from there, with the metadata that was staged with them, and the network is
-// left alone.
-func installArgs(repo string, p node.Package, with []string, staged bool, how ...string) []string {
-	var args []string
-	if staged {
-		args = []string{"-C", "--setopt=cachedir=" + node.StageDir}
-	}
-	args = append(append(args, "--enablerepo="+repo, "install"), how...)
-	return append(append(args, p.NEVRA()), with...)
-}
-
-// isStaged tells that a package of a repository waits on the node for its install.
-func isStaged(f node.Facts, p node.Package, repo string) bool {
-	return f.Staged.Package == withoutEpoch(p).NEVRA() && strings.HasSuffix(f.Staged.Question, "@"+repo)
-}
-
-// stepSuffixes are the packages of a kernel that are kept in step with it where they
-// are installed, and never pulled in: kernel-ml-headers replaces the distribution's.
-var stepSuffixes = []string{"-devel", "-headers", "-tools", "-tools-libs"}
-
-// inStep are those of them that the node has in another version, in that of p, as far
-// as the transaction, if it is known, has them.
-func inStep(f node.Facts, p node.Package, transaction []node.PackageChange) (with []string) {
-	for _, q := range f.Installed {
-		if suffix, ours := strings.CutPrefix(q.Name, p.Name); !ours || !slices.Contains(stepSuffixes, suffix) {
-			continue
-		}
-		q.EVR = p.EVR
-		planned := transaction == nil || slices.ContainsFunc(transaction, func(c node.PackageChange) bool { return c.Package == q })
-		if planned && !slices.Contains(f.Installed, q) && !slices.Contains(with, q.NEVRA()) {
-			with = append(with, q.NEVRA())
-		}
-	}
-	return with
-}
-
-// yumWould asks yum once more what it would do, of exactly what it will be told
-// to do: once a node is drained, an install that fails costs an outage, and what
-// was not reviewed is not installed. size is what it would download, in bytes.
-func yumWould(ctx context.Context, r node.Remote, s rollout.Step, repo string, p node.Package, planned []node.PackageChange, args []string) (would []node.PackageChange, size int64, err error) {
-	res, err := run(ctx, r, s, 3*time.Minute, append([]string{"yum"}, args...)...)
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot ask yum on %s: %w", s.Host, err)
-	}
-	text := string(res.Stdout) + string(res.Stderr)
-	would, why := node.WouldInstall(text, res.ExitStatus)
-	if why != "" {
-		return nil, 0, wouldNot(s.Host, repo, p, why)
-	}
-	if planned != nil && !slices.Equal(planned, would) {
-		return nil, 0, &rollout.Problem{
-			Message: fmt.Sprintf("cannot install %s on %s: yum would do something else by now than was planned: %s; was planned: %s", p.NEVRA(), s.Host, listed(would), listed(planned)),
-			Hint:    "make a new plan: fleetd plan",
-		}
-	}
-	return would, node.DownloadSize(text), nil
-}
-
-func listed(changes []node.PackageChange) string {
-	var out []string
-	for _, c := range changes {
-		out = append(out, c.Action+" "+c.NEVRA())
-	}
-	return strings.Join(out, ", ")
-}
-
-// besides shows what else a transaction does than to install the package.
-func besides(f node.Facts, changes []node.PackageChange, p node.Package) (fields []rollout.Field) {
-	for _, c := range changes {
-		switch {
-		case c.Action == "remove":
-			fields = append(fields, rollout.Field{Name: "package that yum removes", Before: c.NEVRA()})
-		case c.Package != p:
-			was := ""
-			for _, q := range f.Installed {
-				if c.Action == "upgrade" && q.Name == c.Name && q.Arch == c.Arch {
-					was = q.NEVRA()
-				}
-			}
-			fields = append(fields, rollout.Field{Name: "package that yum " + c.Action + "s with it", Before: was, After: c.NEVRA()})
-		}
-	}
-	return fields
-}
-
-// installed asks rpm whether the package is there, and what is kept in step with it.
-func installed(ctx context.Context, r node.Remote, s rollout.Step, p node.Package, with []string) (bool, error) {
-	res, err := run(ctx, r, s, time.Minute, append([]string{"rpm", "-q", p.NEVRA()}, with...)...)
-	if err != nil {
-		return false, err
-	}
-	// rpm prints what it found, "package … is not installed" for what it did not.
-	return res.OK() && slices.Contains(strings.Fields(string(res.Stdout)), withoutEpoch(p).NEVRA()), nil
 }
 
 // withoutEpoch is the package as rpm -q prints it.
@@ -193,12 +71,12 @@ func yum(ctx context.Context, r node.Remote, s rollout.Step, args ...string) (en
 	word, status, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
 	switch {
 	case !res.OK():
-		return "", rollout.Fail(fmt.Errorf("cannot start yum on %s: %s", s.Host, said(res))), false
+		return "", rollout.Fail(fmt.Errorf("cannot start yum on %s: %s", s.Host, res.Said())), false
 	case word == "ended":
 		return "exit status " + status, rollout.Outcome{}, true
 	case word == "gone":
 		return "no exit status: it was killed", rollout.Outcome{}, true
-	case since(s, noteYumAt) > yumTimeout:
+	case s.Since(noteYumAt) > yumTimeout:
 		return "", rollout.Fail(&rollout.Problem{
 			Message: fmt.Sprintf("cannot see the end of yum on %s: it has worked for %v", s.Host, yumTimeout),
 			Hint:    fmt.Sprintf("on %s: tail %s; ps -ef | grep yum. Let it end, then apply again", s.Host, yumLog),
@@ -283,29 +161,7 @@ func yumSaid(ctx context.Context, r node.Remote, s rollout.Step) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// since is how long ago, by the run's clock, a time was noted.
-func since(s rollout.Step, note string) time.Duration {
-	at, err := time.ParseDuration(s.SoFar[note])
-	if err != nil {
-		return s.Elapsed // no note: the step is no older than this
-	}
-	return s.Now - at
-}
-
 // run runs one command with the step's become.
 func run(ctx context.Context, r node.Remote, s rollout.Step, timeout time.Duration, argv ...string) (sshexec.Result, error) {
 	return r.Run(ctx, s.Host, sshexec.Command{Argv: argv, Env: map[string]string{"LC_ALL": "C"}, Become: s.Become, Timeout: timeout})
-}
-
-// said is what a command that failed had to say, on one line.
-func said(res sshexec.Result) string {
-	text := strings.TrimSpace(string(res.Stderr))
-	if text == "" {
-		text = strings.TrimSpace(string(res.Stdout))
-	}
-	first, _, _ := strings.Cut(sshexec.Printable(text), "\n")
-	if first == "" {
-		return fmt.Sprintf("exit status %d", res.ExitStatus)
-	}
-	return fmt.Sprintf("exit status %d: %s", res.ExitStatus, first)
 }

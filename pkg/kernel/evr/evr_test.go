@@ -1,4 +1,4 @@
-package kernel
+package evr
 
 import (
 	"fmt"
@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/fleetd/fleetd/pkg/node"
 )
 
 // The answers are those of rpm 4.18's own rpm.vercmp.
@@ -97,24 +95,6 @@ func TestCompareVersionsIsAnOrder(t *testing.T) {
 	})
 }
 
-func TestParseNEVRA(t *testing.T) {
-	for s, want := range map[string]node.Package{
-		"kernel-ml-6.1.4-1.el7.elrepo.x86_64":   {Name: "kernel-ml", EVR: "6.1.4-1.el7.elrepo", Arch: "x86_64"},
-		"kernel-5.14.0-427.13.1.el9_4.x86_64":   {Name: "kernel", EVR: "5.14.0-427.13.1.el9_4", Arch: "x86_64"},
-		"python3-dnf-2:4.7.0-20.el8.noarch":     {Name: "python3-dnf", EVR: "2:4.7.0-20.el8", Arch: "noarch"},
-		"kernel-ml-core-6.12~rc1-1.el9.aarch64": {Name: "kernel-ml-core", EVR: "6.12~rc1-1.el9", Arch: "aarch64"},
-		"kernel-ml":                             {}, "kernel-ml.x86_64": {}, "6.1-1.x86_64": {}, "-6.1-1.x86_64": {}, "k-x:6.1-1.x86_64": {}, "k-6 1-1.x86_64": {}, "": {},
-	} {
-		got, err := ParseNEVRA(s)
-		if (err != nil) != (want == node.Package{}) || got != want {
-			t.Errorf("ParseNEVRA(%q) = %+v, %v; want %+v", s, got, err, want)
-		}
-		if err == nil && got.NEVRA() != s {
-			t.Errorf("%q comes back as %q", s, got.NEVRA())
-		}
-	}
-}
-
 func TestCompareRelease(t *testing.T) {
 	for _, c := range []struct {
 		release, minimum string
@@ -141,19 +121,6 @@ func TestCompareRelease(t *testing.T) {
 	for _, bad := range []string{"", "newest", "5.10 ", "x:5", "5.10-"} {
 		if _, err := CompareRelease("6.1.4-1.x86_64", bad); err == nil {
 			t.Errorf("CompareRelease took %q", bad)
-		}
-	}
-}
-
-func TestParseSize(t *testing.T) {
-	for s, want := range map[string]int64{"0": 0, "150M": 150 << 20, "1G": 1 << 30, "2048K": 2 << 20, "1 MiB": 1 << 20, "64mb": 64 << 20, "1000": 1000} {
-		if got, err := parseSize(s); err != nil || got != want {
-			t.Errorf("parseSize(%q) = %d, %v; want %d", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"", "-1", "many", "1.5G", "M", "99999999999G"} {
-		if got, err := parseSize(s); err == nil {
-			t.Errorf("parseSize(%q) = %d", s, got)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -50,10 +50,10 @@ const trialSuffix = "~fleetd"
 // reads it back. from is the release of the default entry, run what the entry's
 // fleetd.trial= names: the boot_id from which the trial is asked for, which the
 // journal has.
-func (l loader) addTrial(boot node.Boot, from, release, run string, timeout time.Duration) (node.BootEntry, error) {
+func (l Loader) addTrial(boot node.Boot, from, release, run string, timeout time.Duration) (node.BootEntry, error) {
 	real, found := boot.Entry(release)
 	if !found {
-		return node.BootEntry{}, noEntry(l.step.Host, release)
+		return node.BootEntry{}, NoEntry(l.step.Host, release)
 	}
 	args := append([]string{node.TrialArg + run}, argsFor(timeout)...)
 	// The last one of a name counts. grubby replaces, a line is only appended to.
@@ -65,7 +65,7 @@ func (l loader) addTrial(boot node.Boot, from, release, run string, timeout time
 	if err != nil {
 		return node.BootEntry{}, err
 	}
-	now, err := l.entries()
+	now, err := l.Entries()
 	if err != nil {
 		return node.BootEntry{}, err
 	}
@@ -81,7 +81,7 @@ func (l loader) addTrial(boot node.Boot, from, release, run string, timeout time
 }
 
 // copyEntry returns what the command that made the copy said.
-func (l loader) copyEntry(boot node.Boot, from string, real node.BootEntry, args []string) (string, error) {
+func (l Loader) copyEntry(boot node.Boot, from string, real node.BootEntry, args []string) (string, error) {
 	if real.ID != "" {
 		return l.copyFile(real, args)
 	}
@@ -102,7 +102,7 @@ func (l loader) copyEntry(boot node.Boot, from string, real node.BootEntry, args
 	if err != nil {
 		return "", err
 	}
-	now, err := l.entries()
+	now, err := l.Entries()
 	if err != nil {
 		return "", err
 	}
@@ -112,7 +112,7 @@ func (l loader) copyEntry(boot node.Boot, from string, real node.BootEntry, args
 			res, err = l.write("grubby", "--update-kernel="+strconv.Itoa(e.Index), "--remove-args="+strings.Join(more, " "))
 		}
 	}
-	return said(res), err
+	return res.Said(), err
 }
 
 // copyFileScript leaves variables such as $kernelopts and $tuned_params as they
@@ -126,7 +126,7 @@ awk -v title="$title" -v args="$args" '
 	{ print }' "$real" >"$trial.new"
 mv -f -- "$trial.new" "$trial"`
 
-func (l loader) copyFile(real node.BootEntry, args []string) (string, error) {
+func (l Loader) copyFile(real node.BootEntry, args []string) (string, error) {
 	res, err := l.remote.Run(l.ctx, l.step.Host, sshexec.Command{
 		Script: copyFileScript, Become: l.step.Become, Timeout: 2 * time.Minute,
 		Env: map[string]string{
@@ -137,11 +137,11 @@ func (l loader) copyFile(real node.BootEntry, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return said(res), l.flush()
+	return res.Said(), l.Flush()
 }
 
 // removeTrial deletes one entry that was made for a trial.
-func (l loader) removeTrial(e node.BootEntry) error {
+func (l Loader) removeTrial(e node.BootEntry) error {
 	var err error
 	if e.ID != "" {
 		_, err = l.write("rm", "-f", "--", entriesDir+e.ID+".conf")
@@ -222,7 +222,7 @@ func (x leftover) fields() (out []rollout.Field) {
 // cleanUp takes away what trials have left on the node, and says what it was. The
 // dead-man switch goes first, because it is about to go off; next_entry before
 // the entries: if it named one that is gone, GRUB would boot its first one.
-func (l loader) cleanUp() (leftover, error) {
+func (l Loader) cleanUp() (leftover, error) {
 	deadMan, err := l.disarm()
 	if err != nil {
 		return leftover{deadMan: deadMan}, err
@@ -237,7 +237,7 @@ func (l loader) cleanUp() (leftover, error) {
 			return found, err
 		}
 	}
-	boot, err := l.entries()
+	boot, err := l.Entries()
 	if err != nil {
 		return found, err
 	}
@@ -257,7 +257,7 @@ func (l loader) cleanUp() (leftover, error) {
 	if len(found.entries) == 0 && len(found.args) == 0 {
 		return found, nil
 	}
-	now, err := l.entries()
+	now, err := l.Entries()
 	if err != nil {
 		return found, err
 	}
@@ -266,7 +266,7 @@ func (l loader) cleanUp() (leftover, error) {
 	}
 	for _, e := range boot.Entries {
 		if _, there := now.Entry(e.Release()); !there && !e.Trial() {
-			return found, noEntry(l.step.Host, e.Release())
+			return found, NoEntry(l.step.Host, e.Release())
 		}
 	}
 	return found, nil

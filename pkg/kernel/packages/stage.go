@@ -1,4 +1,4 @@
-package kernel
+package packages
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
@@ -20,26 +21,25 @@ import (
 // its cache, does not concern them. Nothing is installed, and no key imported.
 type stage struct{ remote node.Remote }
 
+// Stage returns fleetd.kernel.stage.
+func Stage(remote node.Remote) rollout.Module { return stage{remote} }
+
 type stageData struct {
-	Package node.Package `json:"package"`
-	Repo    string       `json:"repo"`
-	With    []string     `json:"with,omitempty"`
+	Transaction
 	// Question is what the answer will be good for, as in node.Staged.
 	Question string `json:"question"`
-	// Transaction is all that yum would do; none = not known.
-	Transaction []node.PackageChange `json:"transaction,omitempty"`
 	// Unsigned tells that the repository's packages are not checked against a key.
 	Unsigned bool `json:"unsigned,omitempty"`
 }
 
 func (stage) About() rollout.About {
-	return rollout.About{Params: wantedParams(rollout.Params{
+	return rollout.About{Params: wanted.Params(rollout.Params{
 		"refresh": {Type: rollout.Bool, Help: "ask the repositories also where packages are staged (default true)"},
 	})}
 }
 
 func (stage) Reads(args rollout.Args) []rollout.Read {
-	reads := packageReads(args)
+	reads := wanted.Reads(args)
 	if refresh, given := args["refresh"].(bool); refresh || !given {
 		reads = append(reads, rollout.Read{Section: node.Section.Name(), Key: node.UnstagedKey})
 	}
@@ -51,11 +51,8 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	choice, err := Choose(host, f, w)
+	w := wanted.Args(args)
+	choice, err := wanted.Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -63,39 +60,32 @@ func (stage) Diff(host string, before rollout.State, args rollout.Args) (rollout
 	if choice.Installed {
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
-	transaction := f.Transactions[w.key()]
-	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: packageFields(f, transaction, p)}
-	if isStaged(f, p, w.Repo) && f.Staged.Question == w.key() {
+	t := Bind(f, w, p)
+	c := rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is staged, since " + f.Staged.Since, Fields: t.fields(f)}
+	if t.isStaged(f) && f.Staged.Question == w.Key() {
 		return c, before, nil
 	}
-	if err := roomToStage(host, f, f.Downloads[w.key()]); err != nil {
+	if err := roomToStage(host, f, f.Downloads[w.Key()]); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	repo, known := f.Repos[w.Repo]
-	c.Data, err = json.Marshal(stageData{
-		Package: p, Repo: w.Repo, With: inStep(f, p, transaction), Question: w.key(), Transaction: transaction, Unsigned: known && !repo.GPGCheck,
-	})
+	c.Data, err = json.Marshal(stageData{Transaction: t, Question: w.Key(), Unsigned: known && !repo.GPGCheck})
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
 	c.Action, c.Summary, c.Reasons = rollout.Create, "download "+p.NEVRA()+", and install nothing", []string{reason(w, p)}
-	c.Note, c.Back = stageNote(f, w, p), "remove "+node.StageDir
+	c.Note, c.Back = t.stageNote(f, w), "remove "+node.StageDir
 	return c, before, nil
 }
 
-// packageFields are the packages of an install.
-func packageFields(f node.Facts, transaction []node.PackageChange, p node.Package) []rollout.Field {
-	return append([]rollout.Field{{Name: "package", After: p.NEVRA()}}, besides(f, transaction, p)...)
-}
-
 // stageNote says what an install has still to download.
-func stageNote(f node.Facts, w Wanted, p node.Package) string {
-	size := f.Downloads[w.key()]
+func (t Transaction) stageNote(f node.Facts, w wanted.Kernel) string {
+	size := f.Downloads[w.Key()]
 	switch day, _, _ := strings.Cut(f.Staged.Since, "T"); {
-	case isStaged(f, p, w.Repo):
+	case t.isStaged(f):
 		return "staged " + day
 	case size > 0:
-		return megabytes(size+1<<20-1) + " to download"
+		return fmt.Sprintf("%d MB to download", (size+1<<20-1)>>20)
 	}
 	return ""
 }
@@ -109,7 +99,7 @@ func roomToStage(host string, f node.Facts, size int64) error {
 		return nil
 	}
 	return &rollout.Problem{
-		Message: fmt.Sprintf("cannot stage packages on %s: %s has %s free, and %s are to stay free beside the %s to download", host, m.Point, megabytes(m.Free), megabytes(stageSpare), megabytes(size)),
+		Message: fmt.Sprintf("cannot stage packages on %s: %s has %d MB free, and %d MB are to stay free beside the %d MB to download", host, m.Point, m.Free>>20, stageSpare>>20, size>>20),
 		Hint:    fmt.Sprintf("on %s: yum clean packages; journalctl --vacuum-size=200M; du -xsh /var/* | sort -h", host),
 	}
 }
@@ -125,14 +115,14 @@ func (m stage) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	// No key gets into rpm's database: signatures are checked here, and by yum when it
 	// installs.
 	args := []string{"--setopt=cachedir=" + node.StageDir, "--setopt=*.gpgcheck=0", "--setopt=metadata_expire=1", "--setopt=*.metadata_expire=1"}
-	ended, out, over := yum(ctx, m.remote, s, append(args, installArgs(d.Repo, d.Package, d.With, false, "-y", "--downloadonly")...)...)
+	ended, out, over := yum(ctx, m.remote, s, append(args, d.args(false, "-y", "--downloadonly")...)...)
 	if !over {
 		return out
 	}
 	// Asked of what is staged alone, yum has the answer that it will have in the window.
-	would, missing, err := yumWould(ctx, m.remote, s, d.Repo, d.Package, d.Transaction, installArgs(d.Repo, d.Package, d.With, true, "--assumeno"))
+	would, missing, err := d.would(ctx, m.remote, s, true)
 	if err == nil && missing > 0 {
-		err = fmt.Errorf("%s are still to be downloaded", megabytes(missing))
+		err = fmt.Errorf("%d bytes are still to be downloaded", missing)
 	}
 	var files []stagedFile
 	if err == nil {
@@ -164,13 +154,13 @@ func (m stage) intend(ctx context.Context, s rollout.Step, d stageData) rollout.
 	switch {
 	case slices.Contains(f.Installed, d.Package):
 		return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
-	case isStaged(f, d.Package, d.Repo) && f.Staged.Question == d.Question:
+	case d.isStaged(f) && f.Staged.Question == d.Question:
 		return rollout.AlreadyDone("%s is staged", d.Package.NEVRA())
 	}
 	if out, ok := waitForLock(s, f); !ok {
 		return out
 	}
-	_, size, err := yumWould(ctx, m.remote, s, d.Repo, d.Package, d.Transaction, installArgs(d.Repo, d.Package, d.With, false, "--assumeno"))
+	_, size, err := d.would(ctx, m.remote, s, false)
 	if err == nil {
 		err = roomToStage(s.Host, f, size)
 	}
@@ -220,7 +210,7 @@ func (m stage) files(ctx context.Context, s rollout.Step) ([]stagedFile, error) 
 		return nil, err
 	}
 	if !res.OK() {
-		return nil, fmt.Errorf("cannot check what is in %s: %s", node.StageDir, said(res))
+		return nil, fmt.Errorf("cannot check what is in %s: %s", node.StageDir, res.Said())
 	}
 	return parseStaged(string(res.Stdout)), nil
 }
@@ -302,7 +292,7 @@ func (m stage) keep(ctx context.Context, s rollout.Step, d stageData, files []st
 		},
 	})
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot write down in %s on %s what is staged: %s", node.StageDir, s.Host, said(res))
+		err = fmt.Errorf("cannot write down in %s on %s what is staged: %s", node.StageDir, s.Host, res.Said())
 	}
 	return err
 }
@@ -323,7 +313,7 @@ func unstage(ctx context.Context, r node.Remote, s rollout.Step) error {
 func removed(ctx context.Context, r node.Remote, s rollout.Step, argv ...string) error {
 	res, err := run(ctx, r, s, 2*time.Minute, argv...)
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot remove %s on %s: %s", argv[len(argv)-1], s.Host, said(res))
+		err = fmt.Errorf("cannot remove %s on %s: %s", argv[len(argv)-1], s.Host, res.Said())
 	}
 	return err
 }
@@ -341,41 +331,4 @@ func (m stage) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 		return rollout.Fail(err)
 	}
 	return rollout.Did("removed %s", node.StageDir)
-}
-
-// Unlike says on which hosts a plan that stages packages has others than a reviewed
-// plan installs.
-func Unlike(reviewed, staging *rollout.Plan) (out []string) {
-	wanted := map[string][]rollout.Field{}
-	reviewed.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if reviewed.Task(id).Module == "fleetd.kernel.package" && s.Change.Action.Writes() {
-			wanted[id.Host] = s.Change.Fields
-		}
-		return true
-	})
-	staging.Each(func(id rollout.StepID, s rollout.PlannedStep) bool {
-		if have := s.Change.Fields; s.Problem == nil && len(have) > 0 && !slices.Equal(have, wanted[id.Host]) {
-			out = append(out, fmt.Sprintf("%s: the plan installs %s, to be had is %s", id.Host, fieldsText(wanted[id.Host]), fieldsText(have)))
-		}
-		return true
-	})
-	return out
-}
-
-func fieldsText(fields []rollout.Field) string {
-	var out []string
-	for _, f := range fields {
-		switch {
-		case f.After == "":
-			out = append(out, "less "+f.Before)
-		case f.Before == "":
-			out = append(out, f.After)
-		default:
-			out = append(out, f.After+" instead of "+f.Before)
-		}
-	}
-	if len(out) == 0 {
-		return "nothing"
-	}
-	return strings.Join(out, ", ")
 }

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"fmt"
@@ -13,9 +13,9 @@ import (
 // journal with it.
 const failedFile = "/var/lib/fleetd/failed-trials"
 
-// failedBefore refuses a kernel that came to no good end on this node: each trial
+// FailedBefore refuses a kernel that came to no good end on this node: each trial
 // takes it out of service for as long as it takes to come back.
-func failedBefore(f node.Facts, release string, retry bool) (wrong, hint string) {
+func FailedBefore(f node.Facts, release string, retry bool) (wrong, hint string) {
 	at, failed := f.FailedTrials[release]
 	if !failed || retry || f.Running == release {
 		return "", ""
@@ -40,13 +40,13 @@ mv -f "$failed.new" "$failed"`
 
 // recordFailed keeps in mind that a kernel failed the trial that was asked for from
 // the boot run; with no run, that it passed.
-func (l loader) recordFailed(release, run string) error {
+func (l Loader) recordFailed(release, run string) error {
 	res, err := l.remote.Run(l.ctx, l.step.Host, sshexec.Command{
 		Script: failedScript, Become: l.step.Become, Timeout: 2 * time.Minute,
 		Env: map[string]string{"LC_ALL": "C", "failed": failedFile, "release": release, "run": run},
 	})
 	if err == nil && !res.OK() {
-		err = fmt.Errorf("cannot write %s on %s: %s", failedFile, l.step.Host, said(res))
+		err = fmt.Errorf("cannot write %s on %s: %s", failedFile, l.step.Host, res.Said())
 	}
 	return err
 }

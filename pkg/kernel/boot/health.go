@@ -1,9 +1,9 @@
-package kernel
+package boot
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +36,7 @@ const (
 )
 
 // healthBefore is what the node is held against after its reboot.
-func (l loader) healthBefore(f node.Facts) (string, error) {
+func (l Loader) healthBefore(f node.Facts) (string, error) {
 	h, err := node.ReadHealth(l.ctx, l.remote, l.step.Host, l.step.Become)
 	if err != nil {
 		return "", err
@@ -45,8 +45,7 @@ func (l loader) healthBefore(f node.Facts) (string, error) {
 		// To a mainline kernel it means nothing, and the plan has said so (notes).
 		h.Failed = append(h.Failed, "kdump.service")
 	}
-	raw, err := json.Marshal(h)
-	return string(raw), err
+	return h.String(), nil
 }
 
 // worse says in what a node is not as well as it was before. coming tells that some of
@@ -54,7 +53,10 @@ func (l loader) healthBefore(f node.Facts) (string, error) {
 func worse(before, now node.Health, ignore []string) (why []string, coming bool) {
 	fresh := func(units, known []string) []string {
 		return slices.DeleteFunc(minus(units, known), func(u string) bool {
-			return slices.ContainsFunc(ignore, func(pattern string) bool { return matchGlob(pattern, u) })
+			return slices.ContainsFunc(ignore, func(pattern string) bool {
+				ok, err := path.Match(pattern, u)
+				return err == nil && ok
+			})
 		})
 	}
 	for _, u := range fresh(now.Failed, before.Failed) {
@@ -88,21 +90,18 @@ func worse(before, now node.Health, ignore []string) (why []string, coming bool)
 // asWell looks whether the node is as well on the kernel on trial as it was before, and
 // stays so; the outcome is what the step comes to until it does. A node that is not in
 // time is to go back: that is durable before anything is done about it.
-func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
+func (j journey) asWell(l Loader, boot string) (o rollout.Outcome, well bool) {
 	s := l.step
-	var before node.Health
 	if !j.trial || s.SoFar[noteHealth] == "" {
 		return o, true
 	}
-	if err := json.Unmarshal([]byte(s.SoFar[noteHealth]), &before); err != nil {
-		return rollout.Fail(fmt.Errorf("cannot read how %s was before: %w", s.Host, err)), false
-	}
+	before := node.ParseHealth(s.SoFar[noteHealth])
 	now, err := node.ReadHealth(l.ctx, l.remote, s.Host, s.Become)
 	why, coming := worse(before, now, j.ignoreUnits)
 	switch {
 	case l.ctx.Err() != nil:
 		return rollout.Fail(context.Cause(l.ctx)), false
-	case passing(err) && since(s, noteAsked) <= j.patience():
+	case passing(err) && s.Since(noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%v", err), false
 	case sshexec.KindOf(err) == sshexec.KindHostKey:
 		return rollout.Fail(err), false
@@ -111,7 +110,7 @@ func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
 	}
 	up := time.Duration(0)
 	if s.SoFar[noteUp] != "" {
-		up = since(s, noteUp)
+		up = s.Since(noteUp)
 	}
 	wait := func(format string, args ...any) rollout.Outcome {
 		return rollout.WaitFor(bootPoll, format, args...).Note(noteUp, (s.Now - up).String())
@@ -119,7 +118,7 @@ func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
 	processes := "of " + now.Processes()
 	same := s.SoFar[noteProcesses] == processes
 	switch {
-	case len(why) == 0 && same && since(s, noteSteady) >= healthSettle:
+	case len(why) == 0 && same && s.Since(noteSteady) >= healthSettle:
 		return o, true
 	case len(why) == 0 && up < j.timeout:
 		o = wait("%s runs %s, as well as before, and has to stay so for %v", s.Host, j.to, healthSettle)
@@ -144,9 +143,9 @@ func (j journey) asWell(l loader, boot string) (o rollout.Outcome, well bool) {
 // goBack takes a node that is not as well as before back to the kernel from before,
 // which is the default, and fails. It writes nothing there: it may be the disk that is
 // not well.
-func (j journey) goBack(l loader, why string) rollout.Outcome {
+func (j journey) goBack(l Loader, why string) rollout.Outcome {
 	s := l.step
-	s.Elapsed = since(s, noteIllAt)
+	s.Elapsed = s.Since(noteIllAt)
 	s.SoFar = map[string]string{noteBootID: s.SoFar[noteIllBoot], noteAsked: s.SoFar[noteAsked]}
 	out := bootInto(l.ctx, l.remote, s, journey{from: j.to, to: j.from, timeout: j.timeout, plain: true})
 	if !out.Final() {
@@ -156,6 +155,9 @@ func (j journey) goBack(l loader, why string) rollout.Outcome {
 		Message: fmt.Sprintf("%s is not as well on kernel %s as it was on %s: %s; it came back on %[3]s", s.Host, j.to, j.from, why),
 		Hint: fmt.Sprintf("If it was drained, it stays cordoned. Why: on %[1]s: journalctl -b -1 -p warning; journalctl -b -1 -u UNIT.\n"+
 			"To give it work again: kubectl uncordon %[1]s. To go on without it: --limit 'all:!%[1]s'. To take the kernel all the same: fleetd apply with -e retry_failed_kernels=true, and -e kernel_ignore_units=UNIT for a unit that need not work on it.", s.Host),
+	}
+	if err := l.forget(); err != nil && !out.Bad() {
+		p.Message += "; " + err.Error()
 	}
 	if out.Bad() {
 		p.Message = fmt.Sprintf("%s is not as well on kernel %s as it was on %s: %s; and it did not go back: %s", s.Host, j.to, j.from, why, out.Message)

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"context"
@@ -18,6 +18,8 @@ type journey struct {
 	// trial boots an entry of its own and makes from the default to fall back to;
 	// retryFailed also where to failed a trial before.
 	trial, retryFailed bool
+	// unproven is a trial whose reboot is behind an earlier run, which was cut off.
+	unproven bool
 	// plain is a reboot into the default, which needs nothing to be prepared.
 	plain bool
 	// ignoreUnits are patterns of units that need not work after a trial.
@@ -46,7 +48,7 @@ const bootPoll = 5 * time.Second
 // answer it is waited for, because the call that asked may have been killed
 // before it could tell.
 func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rollout.Outcome {
-	l := loader{ctx, r, s}
+	l := Loader{ctx, r, s}
 	before := s.SoFar[noteBootID]
 	if before == "" {
 		return j.intend(l)
@@ -73,7 +75,7 @@ func bootInto(ctx context.Context, r node.Remote, s rollout.Step, j journey) rol
 }
 
 // intend looks whether the reboot is to be and can be.
-func (j journey) intend(l loader) rollout.Outcome {
+func (j journey) intend(l Loader) rollout.Outcome {
 	host := l.step.Host
 	f, err := node.Gather(l.ctx, l.remote, host, l.step.Become)
 	if err != nil {
@@ -81,17 +83,24 @@ func (j journey) intend(l loader) rollout.Outcome {
 	}
 	if f.Running == j.to {
 		left, err := l.cleanUp()
+		t, open := unproven(f, j.to)
+		open = open && j.trial && t.From == j.from
+		if err == nil && t.Run != "" && !open {
+			err = l.forget()
+		}
 		switch {
 		case err != nil:
 			return rollout.Fail(err)
+		case open:
+			return rollout.Intend(noteBootID, t.Run).Note(noteHealth, t.Before).Note(noteAsked, l.step.Now.String())
 		case left.none():
 			return rollout.AlreadyDone("%s runs %s", host, j.to)
 		}
 		return rollout.Did("%s runs %s; what a trial had left there is taken away", host, j.to)
 	}
-	if f.Running != j.from {
+	if ran := map[bool]string{true: j.to, false: j.from}[j.unproven]; f.Running != ran {
 		return rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, host, f.Running, j.from),
+			Message: fmt.Sprintf("cannot boot %s on %s: it runs %s now, and ran %s when the plan was made", j.to, host, f.Running, ran),
 			Hint:    "make a new plan: fleetd plan",
 		})
 	}
@@ -115,7 +124,7 @@ func (j journey) intend(l loader) rollout.Outcome {
 }
 
 // ask prepares the reboot and asks for it.
-func (j journey) ask(l loader, before string) rollout.Outcome {
+func (j journey) ask(l Loader, before string) rollout.Outcome {
 	s := l.step
 	f, err := node.Gather(l.ctx, l.remote, s.Host, s.Become)
 	if err == nil && f.BootID != before {
@@ -147,10 +156,18 @@ func (j journey) ask(l loader, before string) rollout.Outcome {
 		return j.await(l, err)
 	}
 	// No reboot comes now, so none later may take the next entry.
-	if _, left := l.cleanUp(); left != nil {
+	if left := l.giveUp(); left != nil {
 		err = fmt.Errorf("%w; %w", err, left)
 	}
 	return rollout.Fail(err)
+}
+
+// giveUp takes away what was prepared for a reboot that does not come.
+func (l Loader) giveUp() error {
+	if _, err := l.cleanUp(); err != nil {
+		return err
+	}
+	return l.forget()
 }
 
 // passing tells an error that a node gives on its way down or up. A command that
@@ -162,7 +179,7 @@ func passing(err error) bool {
 // prepare sets the stage: nothing is left of an earlier trial, there is a default
 // to fall back to, the dead-man switch is armed, and an entry for the trial is
 // the next entry. Each is read back.
-func (j journey) prepare(l loader, f node.Facts, before string) error {
+func (j journey) prepare(l Loader, f node.Facts, before string) error {
 	if err := canTry(l.step.Host, f, j.to); err != nil {
 		return err
 	}
@@ -181,12 +198,12 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 	if !j.trial {
 		return l.bootOnce(entry)
 	}
-	boot, err := l.entries()
+	boot, err := l.Entries()
 	if err != nil {
 		return err
 	}
 	if !ready {
-		if err := l.keepDefault(boot, j.from); err != nil {
+		if err := l.KeepDefault(boot, j.from); err != nil {
 			return err
 		}
 		if entry, err = l.addTrial(boot, j.from, j.to, before, j.timeout); err != nil {
@@ -194,7 +211,10 @@ func (j journey) prepare(l loader, f node.Facts, before string) error {
 		}
 	}
 	// C grubby writes saved_entry anew when it adds an entry.
-	if err := l.keepDefault(boot, j.from); err != nil {
+	if err := l.KeepDefault(boot, j.from); err != nil {
+		return err
+	}
+	if err := l.record(node.Trial{Run: before, From: j.from, To: j.to, Before: l.step.SoFar[noteHealth]}); err != nil {
 		return err
 	}
 	if err := l.arm(before, j.timeout); err != nil {
@@ -219,7 +239,7 @@ func reboot(ctx context.Context, r node.Remote, s rollout.Step, id, why string) 
 	case res.OK(), res.ExitStatus == 75, res.Signal != "":
 		return nil
 	}
-	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, said(res))
+	return fmt.Errorf("cannot reboot %s: init 6: %s", s.Host, res.Said())
 }
 
 // reason is what the node's own log and whoever is logged in there are told.
@@ -239,14 +259,14 @@ func rebootScript(id, why string) string {
 
 // await waits for a node that does not answer, with err, or that answers from
 // the boot that it is to leave. When its time is over it says what that means.
-func (j journey) await(l loader, err error) rollout.Outcome {
+func (j journey) await(l Loader, err error) rollout.Outcome {
 	host := l.step.Host
 	switch {
 	case !j.late(l.step) && err == nil:
 		return rollout.WaitFor(bootPoll, "%s was asked to reboot, and still runs %s", host, j.from)
 	case !j.late(l.step):
 		return rollout.WaitFor(bootPoll, "%s does not answer yet", host)
-	case err != nil && since(l.step, noteAsked) <= j.patience():
+	case err != nil && l.step.Since(noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%s does not answer; its dead-man switch is to bring %s back", host, j.from)
 	case err != nil:
 		was := "was asked"
@@ -263,7 +283,7 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 	// Left there, the next entry would be booted at somebody's next reboot, weeks
 	// from now.
 	cleared := "nothing is left of the attempt"
-	if _, err := l.cleanUp(); err != nil {
+	if err := l.giveUp(); err != nil {
 		cleared = err.Error()
 	}
 	return rollout.Fail(&rollout.Problem{
@@ -273,7 +293,7 @@ func (j journey) await(l loader, err error) rollout.Outcome {
 }
 
 // late tells that the node has had its time, from when it was asked to reboot.
-func (j journey) late(s rollout.Step) bool { return since(s, noteAsked) > j.timeout }
+func (j journey) late(s rollout.Step) bool { return s.Since(noteAsked) > j.timeout }
 
 // patience is how long a node that does not answer is waited for. On a trial the
 // way up may take as long as it may, then the dead-man switch waits as long, and
@@ -287,7 +307,7 @@ func (j journey) patience() time.Duration {
 
 // judge looks at a node that has rebooted: a new boot_id alone proves nothing,
 // because a panicked kernel brings the old one back. boot is the one that it is in.
-func (j journey) judge(l loader, boot string) rollout.Outcome {
+func (j journey) judge(l Loader, boot string) rollout.Outcome {
 	host := l.step.Host
 	running, err := l.running()
 	stuck, left := false, err
@@ -305,7 +325,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 	case errors.As(left, &armed) && armed.goneOff:
 		return rollout.WaitFor(bootPoll, "%v", left)
 	// A node that has only just come up may not let anybody be root yet.
-	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && since(l.step, noteAsked) <= j.patience():
+	case (passing(left) || sshexec.KindOf(left) == sshexec.KindBecome) && l.step.Since(noteAsked) <= j.patience():
 		return rollout.WaitFor(bootPoll, "%s is back, but not ready yet: %v", host, left)
 	case err != nil:
 		return rollout.Fail(err)
@@ -317,6 +337,9 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 	}
 	if j.trial && !stuck {
 		left = errors.Join(left, l.recordFailed(j.to, l.step.SoFar[noteBootID]))
+	}
+	if j.trial {
+		left = errors.Join(left, l.forget())
 	}
 	p := &rollout.Problem{
 		Message: fmt.Sprintf("%s came back on %s: the %skernel %s did not stay up", host, running, map[bool]string{true: "new "}[j.trial], j.to),
@@ -337,7 +360,7 @@ func (j journey) judge(l loader, boot string) rollout.Outcome {
 // settled ends a journey that has led into the right kernel, once the node is as well
 // on it as before. stuck is that GRUB had left next_entry set, left why not all of the
 // trial was taken away.
-func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.Outcome {
+func (j journey) settled(l Loader, boot string, stuck bool, left error) rollout.Outcome {
 	host := l.step.Host
 	if o, well := j.asWell(l, boot); !well {
 		if stuck {
@@ -347,6 +370,17 @@ func (j journey) settled(l loader, boot string, stuck bool, left error) rollout.
 			o = o.Note(noteClean, boot)
 		}
 		return o
+	}
+	if !j.plain {
+		err := l.forget()
+		if passing(err) && l.step.Since(noteAsked) <= j.patience() {
+			o := rollout.WaitFor(bootPoll, "%v", err)
+			if stuck {
+				o = o.Note(noteStuck, "yes")
+			}
+			return o
+		}
+		left = errors.Join(left, err)
 	}
 	if j.retryFailed {
 		left = errors.Join(left, l.recordFailed(j.to, ""))

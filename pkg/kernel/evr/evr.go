@@ -1,12 +1,12 @@
-package kernel
+// Package evr compares the versions of packages and kernels as rpm does: epoch, version,
+// release.
+package evr
 
 import (
 	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/fleetd/fleetd/pkg/node"
 )
 
 // EVR is epoch, version and release of a package.
@@ -15,9 +15,9 @@ type EVR struct {
 	Version, Release string
 }
 
-// ParseEVR reads "[epoch:]version[-release]". The release may be missing, as in
+// Parse reads "[epoch:]version[-release]". The release may be missing, as in
 // a version that a person typed.
-func ParseEVR(s string) (EVR, error) {
+func Parse(s string) (EVR, error) {
 	var e EVR
 	rest := s
 	if epoch, vr, found := strings.Cut(s, ":"); found {
@@ -51,17 +51,6 @@ func isAlnum(c rune) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-func (e EVR) String() string {
-	s := e.Version
-	if e.Release != "" {
-		s += "-" + e.Release
-	}
-	if e.Epoch != 0 {
-		s = strconv.Itoa(e.Epoch) + ":" + s
-	}
-	return s
-}
-
 // Compare orders two EVRs as rpm does: -1, 0 or 1. A release is compared only
 // where both have one, so that 6.1.4 equals every build of it.
 func (e EVR) Compare(o EVR) int {
@@ -74,11 +63,11 @@ func (e EVR) Compare(o EVR) int {
 	return CompareVersions(e.Release, o.Release)
 }
 
-// CompareEVR orders the EVRs of two packages, as written in node.Package. What
+// Compare orders the EVRs of two packages, as written in node.Package. What
 // is no EVR sorts below everything that is one.
-func CompareEVR(a, b string) int {
-	x, errX := ParseEVR(a)
-	y, errY := ParseEVR(b)
+func Compare(a, b string) int {
+	x, errX := Parse(a)
+	y, errY := Parse(b)
 	switch {
 	case errX != nil && errY != nil:
 		return cmp.Compare(a, b)
@@ -95,7 +84,7 @@ func CompareEVR(a, b string) int {
 // than that. Only as much of the release is compared as the person wrote, up
 // to whole numbers: 4.18.0-305.el8.x86_64 is not older than 4.18.0-305.
 func CompareRelease(unameR, minimum string) (int, error) {
-	want, err := ParseEVR(minimum)
+	want, err := Parse(minimum)
 	// A word is a version, too, to rpm; a person who writes one has mistaken the field.
 	if err != nil || !isDigit(minimum[0]) {
 		return 0, fmt.Errorf("%q is no kernel version: give it as 5.10 or 4.18.0-305", minimum)
@@ -197,27 +186,3 @@ func span(s string, in func(byte) bool) (head, rest string) {
 
 func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
-
-// ParseNEVRA reads "name-[epoch:]version-release.arch".
-func ParseNEVRA(s string) (node.Package, error) {
-	fail := func(why string) (node.Package, error) {
-		return node.Package{}, fmt.Errorf("%q is no NEVRA (name-[epoch:]version-release.arch): %s", s, why)
-	}
-	dot := strings.LastIndexByte(s, '.')
-	if dot < 0 || dot == len(s)-1 {
-		return fail("there is no architecture")
-	}
-	rest, arch := s[:dot], s[dot+1:]
-	i := strings.LastIndexByte(rest, '-')
-	if i < 0 {
-		return fail("there is no release")
-	}
-	j := strings.LastIndexByte(rest[:i], '-')
-	if j <= 0 {
-		return fail("there is no version")
-	}
-	if _, err := ParseEVR(rest[j+1:]); err != nil {
-		return fail(err.Error())
-	}
-	return node.Package{Name: rest[:j], EVR: rest[j+1:], Arch: arch}, nil
-}

@@ -1,16 +1,20 @@
-package kernel
+package boot
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // makeDefault is fleetd.kernel.default: the chosen kernel is the default entry.
 type makeDefault struct{ remote node.Remote }
+
+// Default returns fleetd.kernel.default.
+func Default(remote node.Remote) rollout.Module { return makeDefault{remote} }
 
 type defaultData struct {
 	Release string `json:"release"`
@@ -19,21 +23,17 @@ type defaultData struct {
 }
 
 func (makeDefault) About() rollout.About {
-	return rollout.About{Params: wantedParams(nil), Rule: "kernel-default"}
+	return rollout.About{Params: wanted.Params(nil), Rule: "kernel-default"}
 }
 
-func (makeDefault) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (makeDefault) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	release, err := present(host, f, w)
+	release, err := wanted.Present(host, f, wanted.Args(args))
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -42,9 +42,9 @@ func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (r
 		return rollout.Change{Action: rollout.NoOp, Summary: release + " is the default"}, before, nil
 	}
 	if _, ok := f.Boot.Entry(release); !ok {
-		return rollout.Change{}, nil, noEntry(host, release)
+		return rollout.Change{}, nil, NoEntry(host, release)
 	}
-	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+	if wrong, hint := GrubCfgUnfit(f); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot set the default kernel of %s: %s", host, wrong), Hint: hint}
 	}
 	raw, err := json.Marshal(defaultData{Release: release, Previous: previous})
@@ -104,13 +104,13 @@ func (m makeDefault) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 }
 
 func (m makeDefault) set(ctx context.Context, s rollout.Step, release string) rollout.Outcome {
-	l := loader{ctx, m.remote, s}
-	boot, err := l.entries()
+	l := Loader{ctx, m.remote, s}
+	boot, err := l.Entries()
 	if err != nil {
 		return rollout.Fail(err)
 	}
 	if _, ok := boot.Entry(release); !ok {
-		return rollout.Fail(noEntry(s.Host, release))
+		return rollout.Fail(NoEntry(s.Host, release))
 	}
 	if ok, err := l.isDefault(boot, release); err != nil {
 		return rollout.Fail(err)

@@ -1,13 +1,15 @@
-package kernel
+package packages
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/boot"
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -16,13 +18,15 @@ import (
 // boot entry and an initramfs, and the default entry is what it was.
 type install struct{ remote node.Remote }
 
+// Install returns fleetd.kernel.package.
+func Install(remote node.Remote) rollout.Module { return install{remote} }
+
+var _ rollout.Judge = install{}
+
 type installData struct {
-	Package node.Package `json:"package"`
-	Repo    string       `json:"repo"`
+	Transaction
 	// Default is the default kernel's release before, to be kept.
 	Default string `json:"default,omitempty"`
-	// With are the packages that are kept in step with it (stepSuffixes).
-	With []string `json:"with,omitempty"`
 	// Had are the packages of its family that were there before, to be left there
 	// when it is taken back.
 	Had []string `json:"had,omitempty"`
@@ -32,21 +36,18 @@ type installData struct {
 }
 
 func (install) About() rollout.About {
-	return rollout.About{Params: wantedParams(nil), Rule: "kernel-installed"}
+	return rollout.About{Params: wanted.Params(nil), Rule: "kernel-installed"}
 }
 
-func (install) Reads(args rollout.Args) []rollout.Read { return packageReads(args) }
+func (install) Reads(args rollout.Args) []rollout.Read { return wanted.Reads(args) }
 
 func (install) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
 	f, err := node.Section.Get(before)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	w, err := wantedArgs(args)
-	if err != nil {
-		return rollout.Change{}, nil, err
-	}
-	choice, err := Choose(host, f, w)
+	w := wanted.Args(args)
+	choice, err := wanted.Choose(host, f, w)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -56,18 +57,18 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 		// Installed once and without an entry: an earlier transaction was cut off,
 		// or new-kernel-pkg did nothing. Installing again would do nothing either.
 		if _, ok := f.Boot.Entry(release); !ok {
-			return rollout.Change{}, nil, withoutEntry(host, p)
+			return rollout.Change{}, nil, boot.NoEntry(host, release)
 		}
 		return rollout.Change{Action: rollout.NoOp, Summary: p.NEVRA() + " is installed"}, before, nil
 	}
 	// The default is kept where an install moves it, and C grubby breaks a grub.cfg
 	// that has a fixed one.
-	if wrong, hint := grubCfgUnfit(f.Boot); wrong != "" {
+	if wrong, hint := boot.GrubCfgUnfit(f); wrong != "" {
 		return rollout.Change{}, nil, &rollout.Problem{Message: fmt.Sprintf("cannot install %s on %s: %s", p.NEVRA(), host, wrong), Hint: hint}
 	}
-	transaction := f.Transactions[w.key()]
-	with := inStep(f, p, transaction)
-	d := installData{Package: p, Repo: w.Repo, Default: f.Boot.DefaultRelease(), With: with, Had: family(f.Installed, p), Stays: staying(with, transaction)}
+	t := Bind(f, w, p)
+	d := installData{Transaction: t, Default: f.Boot.DefaultRelease(), Had: family(f.Installed, p), Stays: t.staying()}
+	d.Changes = nil // they are the preflight's
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return rollout.Change{}, nil, err
@@ -75,11 +76,11 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	c := rollout.Change{
 		Action:  rollout.Create,
 		Summary: "install " + p.NEVRA(),
-		Fields:  packageFields(f, transaction, p),
+		Fields:  t.fields(f),
 		Reasons: []string{reason(w, p)},
 		Back:    "remove " + p.NEVRA(),
 		Data:    raw,
-		Note:    stageNote(f, w, p),
+		Note:    t.stageNote(f, w),
 	}
 	if len(d.Stays) > 0 {
 		c.Back += "; what cannot be installed twice stays: " + strings.Join(d.Stays, ", ")
@@ -90,18 +91,11 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	return c, after, err
 }
 
-func reason(w Wanted, p node.Package) string {
-	if w.Version == Latest {
+func reason(w wanted.Kernel, p node.Package) string {
+	if w.Version == wanted.Latest {
 		return fmt.Sprintf("%s is the newest %s in %s", p.EVR, p.Name, w.Repo)
 	}
 	return fmt.Sprintf("version %s is asked for", w.Version)
-}
-
-func withoutEntry(host string, p node.Package) *rollout.Problem {
-	return &rollout.Problem{
-		Message: fmt.Sprintf("cannot boot %s on %s: the package is installed, but it has no boot entry", p.Release(), host),
-		Hint:    fmt.Sprintf("on %s: yum reinstall -y %s; then grubby --info=ALL must show /boot/vmlinuz-%s", host, p.NEVRA(), p.Release()),
-	}
 }
 
 func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
@@ -111,11 +105,11 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	}
 	began := s.SoFar[noteYum] != ""
 	if began {
-		ended, out, over := yum(ctx, m.remote, s, installArgs(d.Repo, d.Package, d.With, s.SoFar[noteStaged] != "", "-y")...)
+		ended, out, over := yum(ctx, m.remote, s, d.args(s.SoFar[noteStaged] != "", "-y")...)
 		if !over {
 			return out
 		}
-		there, err := installed(ctx, m.remote, s, d.Package, d.With)
+		there, err := d.installed(ctx, m.remote, s)
 		if err != nil {
 			return rollout.Fail(err)
 		}
@@ -137,21 +131,21 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 		}
 		if !slices.Contains(f.Installed, d.Package) {
 			out := intendYum(s)
-			if isStaged(f, d.Package, d.Repo) {
+			if d.isStaged(f) {
 				out = out.Note(noteStaged, f.Staged.Since)
 			}
 			return out
 		}
 	}
-	l := loader{ctx, m.remote, s}
-	if err := l.flush(); err != nil {
+	l := boot.On(ctx, m.remote, s)
+	if err := l.Flush(); err != nil {
 		return rollout.Fail(err)
 	}
-	boot, err := l.entries()
+	menu, err := l.Entries()
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if err := entryIsThere(l, boot, d.Package); err != nil {
+	if err := l.Complete(menu, d.Package.Release()); err != nil {
 		return rollout.Fail(err)
 	}
 	// Now its modules can be looked at; the next task may drain the node.
@@ -162,7 +156,7 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	// reboots by itself in the middle of the night must not end up in a kernel that
 	// nobody tried.
 	if d.Default != "" {
-		if err := l.keepDefault(boot, d.Default); err != nil {
+		if err := l.KeepDefault(menu, d.Default); err != nil {
 			return rollout.Fail(err)
 		}
 	}
@@ -177,60 +171,19 @@ func (m install) Do(ctx context.Context, s rollout.Step) rollout.Outcome {
 	return rollout.AlreadyDone("%s is installed", d.Package.NEVRA())
 }
 
-// entryIsThere reads back what yum's "Complete!" does not promise: on EL7
-// new-kernel-pkg has been seen to add no entry and end with 0.
-func entryIsThere(l loader, boot node.Boot, p node.Package) error {
-	release := p.Release()
-	entry, ok := boot.Entry(release)
-	if !ok {
-		return withoutEntry(l.step.Host, p)
-	}
-	if entry.Initrd == "" {
-		return &rollout.Problem{
-			Message: fmt.Sprintf("cannot boot %s on %s: its boot entry names no initramfs", release, l.step.Host),
-			Hint:    fmt.Sprintf("on %s: dracut -f /boot/initramfs-%s.img %s; grubby --update-kernel=%s --initrd=/boot/initramfs-%s.img", l.step.Host, release, release, entry.Kernel, release),
-		}
-	}
-	// stat names on standard error what is missing.
-	res, err := l.run("stat", "-L", "-c", "%s %n", entry.Kernel, entry.Initrd)
-	if err != nil {
-		return err
-	}
-	for _, path := range []string{entry.Kernel, entry.Initrd} {
-		if sizeOf(string(res.Stdout), path) == 0 {
-			return &rollout.Problem{
-				Message: fmt.Sprintf("cannot boot %s on %s: %s is missing or empty", release, l.step.Host, path),
-				Hint:    fmt.Sprintf("on %s: df -h /boot; dracut -f /boot/initramfs-%s.img %s; or yum reinstall -y %s", l.step.Host, release, release, p.NEVRA()),
-			}
-		}
-	}
-	return nil
-}
-
 // driversAreThere looks for those of the node's disks and network cards.
 func (m install) driversAreThere(ctx context.Context, s rollout.Step, p node.Package) error {
 	f, err := node.Gather(ctx, m.remote, s.Host, s.Become)
 	if err != nil {
 		return err
 	}
-	if wrong, hint := driversMissing(f, p.Release()); wrong != "" {
+	if wrong, hint := boot.DriversMissing(f, p.Release()); wrong != "" {
 		return &rollout.Problem{
 			Message: fmt.Sprintf("%s is installed on %s and must not be booted there: %s", p.NEVRA(), s.Host, wrong),
 			Hint:    hint + ". To go on without this host: --limit 'all:!" + s.Host + "'",
 		}
 	}
 	return nil
-}
-
-// sizeOf finds a file's size in what stat printed, 0 if it is not there.
-func sizeOf(stat, path string) int64 {
-	for _, l := range strings.Split(stat, "\n") {
-		if size, name, found := strings.Cut(l, " "); found && name == path {
-			n, _ := strconv.ParseInt(size, 10, 64)
-			return n
-		}
-	}
-	return 0
 }
 
 // noteRemove are the packages that an undo removes.
@@ -255,7 +208,7 @@ func (m install) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err != nil {
 		return rollout.Fail(err)
 	}
-	if err := (loader{ctx, m.remote, s}).flush(); err != nil {
+	if err := boot.On(ctx, m.remote, s).Flush(); err != nil {
 		return rollout.Fail(err)
 	}
 	_, entry := f.Boot.Entry(d.Package.Release())
@@ -303,9 +256,9 @@ func (d installData) came(f node.Facts) []string {
 }
 
 // staying are the packages in step that yum does not install beside the old ones.
-func staying(with []string, transaction []node.PackageChange) []string {
-	return slices.DeleteFunc(slices.Clone(with), func(nevra string) bool {
-		return slices.ContainsFunc(transaction, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
+func (t Transaction) staying() []string {
+	return slices.DeleteFunc(slices.Clone(t.With), func(nevra string) bool {
+		return slices.ContainsFunc(t.Changes, func(c node.PackageChange) bool { return c.Action == "install" && c.NEVRA() == nevra })
 	})
 }
 
@@ -319,4 +272,37 @@ func family(all []node.Package, p node.Package) []string {
 		}
 	}
 	return out
+}
+
+// Judge holds the running kernel against the oldest one allowed, if the
+// arguments name one, and the installed ones against the one that is wanted.
+func (m install) Judge(host string, state rollout.State, args rollout.Args) ([]rollout.Finding, error) {
+	f, err := node.Section.Get(state)
+	if err != nil {
+		return nil, err
+	}
+	w := wanted.Args(args)
+	var out []rollout.Finding
+	if w.Minimum != "" {
+		minimum, err := wanted.JudgeMinimum(f.Running, w.Minimum)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, minimum)
+	}
+	change, _, err := m.Diff(host, state, args)
+	var unfit *rollout.Problem
+	if errors.As(err, &unfit) {
+		// The repository may not answer: what runs was judged all the same. Whoever
+		// asks Diff is told the problem.
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := rollout.Finding{Rule: m.About().Rule, Text: change.Summary}
+	if change.Action.Writes() {
+		found.Drift, found.Text, found.Fields = true, "would "+change.Summary, change.Fields[:1]
+	}
+	return append(out, found), nil
 }

@@ -1,4 +1,4 @@
-package kernel
+package packages
 
 import (
 	"context"
@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/kernel/wanted"
 	"github.com/fleetd/fleetd/pkg/node"
+	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -99,33 +101,42 @@ func TestYumOutlivesFleetd(t *testing.T) {
 	want("FOURTH", "ended 3")
 }
 
-// TestOneQuestion: what the facts ask yum is what it is told to do, but for the
-// answer and the version, which is not known yet.
+// TestOneQuestion: what the facts ask yum last is what it is told to do, but for the
+// answer, also where the version is what yum says.
 func TestOneQuestion(t *testing.T) {
-	bin := t.TempDir()
-	for name, script := range map[string]string{
-		"yum": "case \"$*\" in *--assumeno*) echo \"$@\" >>" + bin + "/asked;; esac; echo Transaction Summary; exit 1", "grubby": "",
-		"rpm": "echo 'package kernel is not installed'; for p in '' -devel -headers; do echo kernel-ml$p 0 6.0.1 1.el7.elrepo x86_64; done; exit 1",
-	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-			t.Fatal(err)
+	const evr = "6.1.4-1.el7.elrepo"
+	for _, version := range []string{evr, wanted.Latest} {
+		bin := t.TempDir()
+		for name, script := range map[string]string{
+			"yum":    "case \"$*\" in *--assumeno*) echo \"$@\" >>" + bin + "/asked; echo ' kernel-ml x86_64 " + evr + " elrepo-kernel 93 M';; esac; echo Transaction Summary; exit 1",
+			"grubby": "", "uname": "echo x86_64",
+			"rpm": "echo 'package kernel is not installed'; for p in '' -devel -headers; do echo kernel-ml$p 0 6.0.1 1.el7.elrepo x86_64; done; exit 1",
+		} {
+			if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	server := sshtest.New(t, sshtest.Env("PATH="+bin+":"+os.Getenv("PATH")))
-	pool := sshexec.NewPool(sshexec.Options{})
-	defer pool.Close()
-	w := Wanted{Name: "kernel-ml", Repo: "elrepo-kernel", Version: "6.1.4-1.el7.elrepo"}
-	f, err := node.Gather(t.Context(), node.NewFleet(pool, map[string]sshexec.Target{"node1": server.Target("node1")}), "node1", false, node.InstallKey(w.spec(), w.Repo), node.PackageKey(w.Name, w.Repo))
-	if err != nil || len(f.InstallErrors) > 0 {
-		t.Fatalf("%v, %v", err, f.InstallErrors)
-	}
-	asked, _ := os.ReadFile(filepath.Join(bin, "asked"))
-	// Where the metadata and the log go is the question's own.
-	question := strings.Join(slices.DeleteFunc(strings.Fields(string(asked)), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
-	p := node.Package{Name: w.Name, EVR: w.Version, Arch: "x86_64"}
-	told := strings.Join(installArgs(w.Repo, p, inStep(f, p, nil), false, "-y"), " ")
-	if want := strings.Replace(strings.ReplaceAll(told, ".x86_64", ""), " -y ", " --assumeno ", 1); question != want || !strings.HasSuffix(question, " kernel-ml-headers-"+w.Version) {
-		t.Errorf("the plan asks yum %q, the apply tells it %q", asked, told)
+		server := sshtest.New(t, sshtest.Env("PATH="+bin+":"+os.Getenv("PATH")))
+		pool := sshexec.NewPool(sshexec.Options{})
+		defer pool.Close()
+		args := rollout.Args{"version": version}
+		var keys []string
+		for _, r := range wanted.Reads(args) {
+			keys = append(keys, r.Key)
+		}
+		f, err := node.Gather(t.Context(), node.NewFleet(pool, map[string]sshexec.Target{"node1": server.Target("node1")}), "node1", false, keys[1:]...)
+		if err != nil || len(f.InstallErrors) > 0 {
+			t.Fatalf("%v, %v", err, f.InstallErrors)
+		}
+		raw, _ := os.ReadFile(filepath.Join(bin, "asked"))
+		asked := strings.Split(strings.TrimSpace(string(raw)), "\n")
+		// Where the metadata and the log go is the question's own.
+		question := strings.Join(slices.DeleteFunc(strings.Fields(asked[len(asked)-1]), func(w string) bool { return strings.HasPrefix(w, "--setopt=") }), " ")
+		p := node.Package{Name: "kernel-ml", EVR: evr, Arch: "x86_64"}
+		told := strings.Join(Transaction{Package: p, Repo: "elrepo-kernel", With: inStep(f, p, nil)}.args(false, "-y"), " ")
+		if want := strings.Replace(strings.ReplaceAll(told, ".x86_64", ""), " -y ", " --assumeno ", 1); question != want || !strings.HasSuffix(question, " kernel-ml-headers-"+evr) {
+			t.Errorf("%s: the plan asks yum %q, the apply tells it %q", version, asked, told)
+		}
 	}
 }
 

@@ -1,4 +1,7 @@
-package kernel
+// Package wanted is which kernel a host is to run: the arguments that every module of
+// kernels takes, and the one package that they mean, chosen from what the host has and
+// what its repository offers. It is pure.
+package wanted
 
 import (
 	"fmt"
@@ -6,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fleetd/fleetd/pkg/kernel/evr"
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -14,8 +18,8 @@ import (
 // resolved when the plan is made.
 const Latest = "latest"
 
-// Wanted is which kernel a task asks for.
-type Wanted struct {
+// Kernel is which kernel a task asks for.
+type Kernel struct {
 	// Name is the package, Repo the repository it comes from.
 	Name string `json:"name"`
 	Repo string `json:"repo"`
@@ -36,9 +40,9 @@ type Choice struct {
 
 // Choose picks the one package that a node is to run. The error is a
 // *rollout.Problem when the node or its repository cannot give what is wanted.
-func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
+func Choose(host string, f node.Facts, w Kernel) (Choice, error) {
 	if w.Version != Latest {
-		if _, err := ParseEVR(w.trimArch(f.Arch)); err != nil {
+		if _, err := evr.Parse(w.trimArch(f.Arch)); err != nil {
 			return Choice{}, fmt.Errorf("version %q: %w", w.Version, err)
 		}
 	}
@@ -63,14 +67,14 @@ func Choose(host string, f node.Facts, w Wanted) (Choice, error) {
 	c := Choice{p, slices.Contains(installed, p)}
 	// While somebody else has yum's lock it cannot be told; the preflight asks
 	// again before anything is done.
-	if why := f.InstallErrors[w.key()]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
-		return Choice{}, w.notStaged(f, wouldNot(host, w.Repo, p, why))
+	if why := f.InstallErrors[w.Key()]; why != "" && !c.Installed && f.Yum.LockHolder == "" {
+		return Choice{}, w.notStaged(f, WouldNot(host, w.Repo, p, why))
 	}
 	return w.checked(host, c)
 }
 
 // notStaged adds to why yum cannot do it that it was asked of what is staged.
-func (w Wanted) notStaged(f node.Facts, p *rollout.Problem) *rollout.Problem {
+func (w Kernel) notStaged(f node.Facts, p *rollout.Problem) *rollout.Problem {
 	if f.Staged.Asked {
 		p.Hint = "what is staged there since " + f.Staged.Since + " may no longer fit its repositories: fleetd stage downloads it anew; " + p.Hint
 	}
@@ -78,18 +82,18 @@ func (w Wanted) notStaged(f node.Facts, p *rollout.Problem) *rollout.Problem {
 }
 
 // spec is the package as yum is asked for it when the plan is made.
-func (w Wanted) spec() string {
+func (w Kernel) spec() string {
 	if w.Version == Latest {
 		return w.Name
 	}
 	return w.Name + "-" + w.Version
 }
 
-// key is what the facts have of this question to yum.
-func (w Wanted) key() string { return w.spec() + "@" + w.Repo }
+// Key is what the facts have of this question to yum.
+func (w Kernel) Key() string { return w.spec() + "@" + w.Repo }
 
-// wouldNot says why yum would not install what its repository has.
-func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
+// WouldNot says why yum would not install what its repository has.
+func WouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot install %s on %s: yum would not: %s", p.NEVRA(), host, why),
 		Hint: fmt.Sprintf("on %s, try: yum --enablerepo=%s install --assumeno %s; a repository that is dead and not needed: yum-config-manager --disable ID; CentOS 7's own are at vault.centos.org now",
@@ -97,9 +101,9 @@ func wouldNot(host, repo string, p node.Package, why string) *rollout.Problem {
 	}
 }
 
-// present picks the release for a task that boots a kernel or makes it the
+// Present picks the release for a task that boots a kernel or makes it the
 // default, on a host that has it by then: a task before it has installed it.
-func present(host string, f node.Facts, w Wanted) (string, error) {
+func Present(host string, f node.Facts, w Kernel) (string, error) {
 	choice, err := Choose(host, f, w)
 	if err != nil {
 		return "", err
@@ -114,8 +118,8 @@ func present(host string, f node.Facts, w Wanted) (string, error) {
 }
 
 // nothing says what the repository has instead.
-func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error {
-	if pattern, hidden := w.excludedBy(f); hidden {
+func (w Kernel) nothing(host string, f node.Facts, offered []node.Package) error {
+	if pattern, hidden := w.ExcludedBy(f); hidden {
 		return &rollout.Problem{
 			Message: fmt.Sprintf("cannot install %s on %s: yum is told to exclude %s", w.Name, host, pattern),
 			Hint:    fmt.Sprintf("take %s out of exclude= in /etc/yum.conf, /etc/dnf/dnf.conf or the .repo file on %s", pattern, host),
@@ -141,18 +145,18 @@ func (w Wanted) nothing(host string, f node.Facts, offered []node.Package) error
 	for _, p := range offered {
 		have = append(have, p.EVR)
 	}
-	slices.SortFunc(have, CompareEVR)
+	slices.SortFunc(have, evr.Compare)
 	return &rollout.Problem{
 		Message: fmt.Sprintf("cannot install %s %s on %s: repository %s has %s", w.Name, w.Version, host, w.Repo, strings.Join(have, ", ")),
 		Hint:    "set kernel_version to one of these, or kernel_repo to a site mirror that keeps old versions (ELRepo keeps only the newest)",
 	}
 }
 
-func (w Wanted) checked(host string, c Choice) (Choice, error) {
+func (w Kernel) checked(host string, c Choice) (Choice, error) {
 	if w.Minimum == "" {
 		return c, nil
 	}
-	order, err := CompareRelease(c.Package.Release(), w.Minimum)
+	order, err := evr.CompareRelease(c.Package.Release(), w.Minimum)
 	if err != nil {
 		return Choice{}, fmt.Errorf("minimum: %w", err)
 	}
@@ -167,15 +171,15 @@ func (w Wanted) checked(host string, c Choice) (Choice, error) {
 
 // matching keeps the packages of this name and architecture that the wanted
 // version allows.
-func (w Wanted) matching(packages []node.Package, arch string) []node.Package {
+func (w Kernel) matching(packages []node.Package, arch string) []node.Package {
 	var out []node.Package
-	want, err := ParseEVR(w.trimArch(arch))
+	want, err := evr.Parse(w.trimArch(arch))
 	for _, p := range packages {
 		if p.Name != w.Name || p.Arch != arch {
 			continue
 		}
 		if w.Version != Latest {
-			have, errHave := ParseEVR(p.EVR)
+			have, errHave := evr.Parse(p.EVR)
 			if err != nil || errHave != nil || have.Compare(want) != 0 {
 				continue
 			}
@@ -185,10 +189,10 @@ func (w Wanted) matching(packages []node.Package, arch string) []node.Package {
 	return out
 }
 
-func (w Wanted) trimArch(arch string) string { return strings.TrimSuffix(w.Version, "."+arch) }
+func (w Kernel) trimArch(arch string) string { return strings.TrimSuffix(w.Version, "."+arch) }
 
-// excludedBy returns the pattern that hides the package from yum.
-func (w Wanted) excludedBy(f node.Facts) (string, bool) {
+// ExcludedBy returns the pattern that hides the package from yum.
+func (w Kernel) ExcludedBy(f node.Facts) (string, bool) {
 	for _, pattern := range append(slices.Clone(f.Yum.Excludes), f.Repos[w.Repo].Excludes...) {
 		if matchGlob(pattern, w.Name) {
 			return pattern, true
@@ -203,7 +207,7 @@ var lockEntry = regexp.MustCompile(`^!?(?:\d+:)?(.+)-(?:\d+:)?[^-:]+-[^-:]+$`)
 
 // lockedBy returns versionlock's entry for the package: of a version that is locked
 // yum shows no other, of one that is excluded not that.
-func (w Wanted) lockedBy(f node.Facts) (string, bool) {
+func (w Kernel) lockedBy(f node.Facts) (string, bool) {
 	for _, l := range f.Yum.VersionLocks {
 		if m := lockEntry.FindStringSubmatch(l); m != nil && matchGlob(m[1], w.Name) {
 			return l, true
@@ -213,5 +217,23 @@ func (w Wanted) lockedBy(f node.Facts) (string, bool) {
 }
 
 func newest(packages []node.Package) node.Package {
-	return slices.MaxFunc(packages, func(a, b node.Package) int { return CompareEVR(a.EVR, b.EVR) })
+	return slices.MaxFunc(packages, func(a, b node.Package) int { return evr.Compare(a.EVR, b.EVR) })
+}
+
+// MinimumRule is the rule for the oldest kernel that a host may run, which a
+// newer one satisfies as well.
+const MinimumRule = "kernel-minimum"
+
+func JudgeMinimum(running, minimum string) (rollout.Finding, error) {
+	order, err := evr.CompareRelease(running, minimum)
+	if err != nil {
+		return rollout.Finding{}, fmt.Errorf("minimum: %w", err)
+	}
+	if order < 0 {
+		return rollout.Finding{
+			Rule: MinimumRule, Drift: true, Text: "runs a kernel older than " + minimum,
+			Fields: []rollout.Field{{Name: "running kernel", Before: running, After: ">= " + minimum}},
+		}, nil
+	}
+	return rollout.Finding{Rule: MinimumRule, Text: running + " is at least " + minimum}, nil
 }

@@ -1,4 +1,4 @@
-package kernel
+package boot
 
 import (
 	"os"
@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fleetd/fleetd/pkg/kernel/kerneltest"
-	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
 )
@@ -104,30 +102,5 @@ func TestDeadManUnit(t *testing.T) {
 	}
 	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v: %s", err, out)
-	}
-}
-
-// TestTooLateToDisarm: fleetd comes back as the switch goes off, sooner or later. The
-// node ends where the step says it is, and what goes off late does so never.
-func TestTooLateToDisarm(t *testing.T) {
-	for _, flavour := range flavours {
-		ended := map[rollout.OutcomeKind]int{}
-		for takes := 1; takes <= 12; takes++ {
-			b := newBench(t, flavour)
-			step := b.before(t, wholePlay[2])
-			b.Behave(func(b *kerneltest.Behaviour) { b.DeadManTakes = takes })
-			out := b.do(step)
-			for range 20 {
-				b.up(t)
-			}
-			w := b.World()
-			if good := out.Kind == rollout.Changed; good != (w.Running == b.new) || !good && !strings.Contains(out.Message, "came back on "+b.old) || w.DeadMan != "" {
-				t.Errorf("%s, after %d commands: %s %s, and the node runs %s", flavour, takes, out.Kind, out.Message, w.Running)
-			}
-			ended[out.Kind]++
-		}
-		if ended[rollout.Changed] == 0 || ended[rollout.Failed] == 0 {
-			t.Errorf("%s: the trials ended %v: this test shows nothing", flavour, ended)
-		}
 	}
 }
