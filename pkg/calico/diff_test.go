@@ -7,6 +7,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/cluster/clustertest"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -27,7 +28,18 @@ func TestDiff(t *testing.T) {
 			if err := yaml.Unmarshal([]byte(text("tasks.yaml")), &tasks); err != nil {
 				t.Fatal(err)
 			}
+			seen := func() string {
+				f, err := Section.Get(st)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(cluster.Pack(f))
+			}
+			before := seen()
 			clustertest.Golden(t, file, a, "plan.txt", clustertest.Plan(t, Modules(Deps{}), rollout.Localhost, st, tasks))
+			if seen() != before {
+				t.Error("a Diff changed the state that it was given")
+			}
 		})
 	}
 }

@@ -69,7 +69,7 @@ func withMinimum(args rollout.Args) (rollout.Judgement, error) {
 		return nil, err
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
@@ -101,7 +101,7 @@ func withExact(args rollout.Args) (rollout.Judgement, error) {
 		return nil, fmt.Errorf("versions: name at least one")
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
@@ -116,7 +116,7 @@ func withExact(args rollout.Args) (rollout.Judgement, error) {
 
 // upkeepOf are the facts and what the key upkeep asked for.
 func upkeepOf(l rollout.Look) (node.Facts, *node.Upkeep, error) {
-	f, err := node.Section.Of(l.State)
+	f, err := node.Section.Get(l.State)
 	if err != nil {
 		return f, nil, err
 	}
@@ -194,7 +194,7 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 func judgeCurrent(l rollout.Look) (rollout.Finding, error) {
-	f, err := node.Section.Of(l.State)
+	f, err := node.Section.Get(l.State)
 	if err != nil {
 		return rollout.Finding{}, err
 	}
@@ -338,7 +338,7 @@ func withSupport(args rollout.Args) (rollout.Judgement, error) {
 	// The one that says most of a kernel counts: "6.1" before "*".
 	slices.SortStableFunc(all, func(a, b support) int { return len(b.pattern) - len(a.pattern) })
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
