@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -156,7 +157,7 @@ func (objectModule) Diff(host string, before rollout.State, args rollout.Args) (
 		return rollout.Change{}, nil, fmt.Errorf("cannot encode the change: %w", err)
 	}
 	c := rollout.Change{Action: actionOf(moves), Data: raw}
-	if facts.Files == nil {
+	if facts.Files = maps.Clone(facts.Files); facts.Files == nil {
 		facts.Files = map[string]node.File{}
 	}
 	var names []string
@@ -185,8 +186,7 @@ func (objectModule) Diff(host string, before rollout.State, args rollout.Args) (
 		verb = "remove"
 	}
 	c.Summary, c.Back = verb+" "+nameObjects(names), describeBack(moves)
-	after, err := node.Section.With(before, facts)
-	return c, after, err
+	return c, node.Section.With(before, facts), nil
 }
 
 // planMove says what happens to one object's file on a host.

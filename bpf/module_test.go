@@ -41,11 +41,7 @@ func state(t *testing.T, kernel string, f node.File) rollout.State {
 	if f != (node.File{}) {
 		facts.Files = map[string]node.File{target: f}
 	}
-	s, err := node.Section.With(nil, facts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return node.Section.With(nil, facts)
 }
 
 func module(t *testing.T, h Hosts) rollout.Module {
@@ -86,9 +82,13 @@ func TestDiff(t *testing.T) {
 		{"none asked for", el7, node.File{}, rollout.Args{"objects": []any{}}, rollout.NoOp, "no BPF object is asked for", nil, node.File{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			change, after, err := m.Diff(host, state(t, c.kernel, c.file), c.args)
+			before := state(t, c.kernel, c.file)
+			change, after, err := m.Diff(host, before, c.args)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if given, err := node.Section.Get(before); err != nil || given.Files[target] != c.file {
+				t.Errorf("the state that it was given has become %+v, %v", given.Files[target], err)
 			}
 			if change.Action != c.action || change.Summary != c.summary {
 				t.Errorf("%s, %q; want %s, %q", change.Action, change.Summary, c.action, c.summary)

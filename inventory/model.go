@@ -122,6 +122,9 @@ func (d *data) AddHost(name, groupName string, port int) error {
 	if name == "" {
 		return text.Advise("Give the host a name.", "a host needs a name")
 	}
+	if strings.ContainsAny(name, "\t\n") || text.Printable(name) != name {
+		return text.Advise("Take them out: names stand in the lines of what fleetd writes, and a terminal would obey some.", "the host name %q has control characters", name)
+	}
 	g := d.groups[groupName]
 	if g == nil {
 		return fmt.Errorf("group %s is not known", groupName)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -153,12 +154,12 @@ func (m dataplaneModule) Diff(_ string, before rollout.State, args rollout.Args)
 		f.Installation.HostPorts, f.Installation.HostPortsNoted = hostPortsOf(f.Installation.HostPortsNoted), ""
 	}
 	f.Felix.BPFEnabled, f.Felix.Operator = fmt.Sprint(want == BPF), fmt.Sprint(want == BPF)
+	f.CalicoNode.Env = maps.Clone(f.CalicoNode.Env)
 	delete(f.CalicoNode.Env, envBPFEnabled)
 	if want == Iptables && f.Installation.Automatic() {
 		f.Installation.BPFNetworkBootstrap = "Disabled"
 	}
-	after, err := Section.With(before, f)
-	return c, after, err
+	return c, Section.With(before, f), nil
 }
 
 func (m dataplaneModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {

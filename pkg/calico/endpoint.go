@@ -121,8 +121,7 @@ func (m endpointModule) Diff(_ string, before rollout.State, args rollout.Args) 
 		c.Back = "let Calico reach the API server through the kubernetes service again"
 	}
 	f.Endpoint = want
-	after, err := Section.With(before, f.told(want))
-	return c, after, err
+	return c, Section.With(before, f.told(want)), nil
 }
 
 // endpointTold reports whether the pods' templates carry the address.

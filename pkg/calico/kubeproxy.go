@@ -146,8 +146,7 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	c.Data = cluster.Pack(data)
 	f.KubeProxies = proxies
-	after, err := Section.With(before, f)
-	return c, after, err
+	return c, Section.With(before, f), nil
 }
 
 // differs reports whether a DaemonSet has to change to reach the state. Its

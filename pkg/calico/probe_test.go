@@ -53,7 +53,7 @@ func TestAddressIsProbedFromEveryNode(t *testing.T) {
 					if so.Err != nil {
 						t.Fatal(so.Err)
 					}
-					st[o.Section()] = so.Value
+					st[o.Section()] = rollout.Encoded(so.Value)
 				}
 				return st
 			}

@@ -43,7 +43,7 @@ func withVerified(args rollout.Args) (rollout.Judgement, error) {
 		return nil, err
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := Section.Of(l.Cluster)
+		f, err := Section.Get(l.Cluster)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
@@ -62,7 +62,7 @@ func withVerified(args rollout.Args) (rollout.Judgement, error) {
 }
 
 func judgeProven(l rollout.Look) (rollout.Finding, error) {
-	s, err := FelixSection.Of(l.State)
+	s, err := FelixSection.Get(l.State)
 	if err != nil {
 		return rollout.Finding{}, err
 	}
@@ -73,11 +73,11 @@ func judgeProven(l rollout.Look) (rollout.Finding, error) {
 }
 
 func judgeKernel(l rollout.Look) (rollout.Finding, error) {
-	host, err := node.Section.Of(l.State)
+	host, err := node.Section.Get(l.State)
 	if err != nil {
 		return rollout.Finding{}, err
 	}
-	f, err := Section.Of(l.Cluster)
+	f, err := Section.Get(l.Cluster)
 	if err != nil {
 		return rollout.Finding{}, err
 	}

@@ -69,8 +69,7 @@ func (m serviceModeModule) Diff(_ string, before rollout.State, args rollout.Arg
 	}
 	c.Risks = append(c.Risks, "open connections from outside through another node may break")
 	f.Felix.ExternalServiceMode = want
-	after, err := Section.With(before, f)
-	return c, after, err
+	return c, Section.With(before, f), nil
 }
 
 func (m serviceModeModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {

@@ -119,8 +119,7 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 		n.Unschedulable, n.CordonedBy, n.CordonedElsewhere = true, cordonedByFleetd, false
 	}
 	n.Drained = &o
-	after, err := Kubernetes.With(before, n)
-	return c, after, err
+	return c, Kubernetes.With(before, n), nil
 }
 
 // blockedBy says which budgets will hold the drain up.

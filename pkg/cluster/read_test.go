@@ -78,7 +78,7 @@ func TestObservers(t *testing.T) {
 
 func nodeOf(t *testing.T, so rollout.SectionObservation) Node {
 	t.Helper()
-	n, err := Kubernetes.Get(rollout.State{Kubernetes.Name(): so.Value})
+	n, err := Kubernetes.Get(rollout.State{Kubernetes.Name(): rollout.Encoded(so.Value)})
 	if so.Err != nil || err != nil {
 		t.Fatal(so.Err, err)
 	}
@@ -91,13 +91,7 @@ func TestWithoutACluster(t *testing.T) {
 	modules := Modules(Deps{})
 	diff := func(name string, n Node, f node.Facts) (rollout.Change, error) {
 		t.Helper()
-		state, err := Kubernetes.With(nil, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if state, err = node.Section.With(state, f); err != nil {
-			t.Fatal(err)
-		}
+		state := node.Section.With(Kubernetes.With(nil, n), f)
 		change, _, err := modules["fleetd.cluster."+name].Diff("n7", state, rollout.Args{})
 		return change, err
 	}

@@ -79,7 +79,7 @@ func TestMissingRightsAreFoundByThePlan(t *testing.T) {
 		if so.Err != nil {
 			t.Fatal(so.Err)
 		}
-		return rollout.State{Kubernetes.Name(): so.Value}
+		return rollout.State{Kubernetes.Name(): rollout.Encoded(so.Value)}
 	}
 	st := observe()
 	observe()
@@ -117,7 +117,7 @@ func TestBudgetsThatBlockAreRisksOfThePlan(t *testing.T) {
 	drain := Modules(Deps{Client: f.Client})["fleetd.cluster.drain"]
 	const want = "the drain will not end: pods on the node have PodDisruptionBudget web/web-budget, which lets none go although all are healthy"
 	for _, noEviction := range []bool{false, true} {
-		c, _, err := drain.Diff(drained, rollout.State{Kubernetes.Name(): so.Value}, rollout.Args{"disable_eviction": noEviction})
+		c, _, err := drain.Diff(drained, rollout.State{Kubernetes.Name(): rollout.Encoded(so.Value)}, rollout.Args{"disable_eviction": noEviction})
 		if err != nil || slices.Contains(c.Risks, want) == noEviction {
 			t.Errorf("disable_eviction %v: %q, %v", noEviction, c.Risks, err)
 		}

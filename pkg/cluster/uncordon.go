@@ -77,8 +77,7 @@ func (m uncordonModule) Diff(host string, before rollout.State, args rollout.Arg
 	}
 	c.Data = Pack(data)
 	n.Unschedulable, n.CordonedBy, n.CordonedElsewhere, n.Drained = data.After.On, data.After.By, data.After.Elsewhere, nil
-	after, err := Kubernetes.With(before, n)
-	return c, after, err
+	return c, Kubernetes.With(before, n), nil
 }
 
 func (m uncordonModule) Do(ctx context.Context, s rollout.Step) rollout.Outcome {

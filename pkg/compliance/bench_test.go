@@ -41,11 +41,11 @@ func BenchmarkEvaluate(b *testing.B) {
 		names[i] = fmt.Sprintf("node%05d", i)
 		facts.Hostname = names[i]
 		facts.Upkeep.Uptime = int64(i % 120 * 86400)
-		st, err := node.Section.With(nil, facts)
+		raw, err := json.Marshal(facts)
 		if err != nil {
 			b.Fatal(err)
 		}
-		observed[names[i]] = rollout.Observation{State: st}
+		observed[names[i]] = rollout.Observation{State: rollout.State{node.Section.Name(): rollout.Encoded(raw)}}
 		args[names[i]] = rollout.Args{"version": "6.9.7"}
 	}
 	modules := map[string]rollout.Differ{}

@@ -39,8 +39,7 @@ func (running) Diff(_ string, before rollout.State, args rollout.Args) (rollout.
 	}
 	c := rollout.Change{Action: rollout.Update, Summary: fmt.Sprintf("boot %d", v),
 		Fields: []rollout.Field{{Name: "running", Before: fmt.Sprint(k.Running), After: fmt.Sprint(v)}}}
-	after, err := section.With(before, kernel{v, v})
-	return c, after, err
+	return c, section.With(before, kernel{v, v}), nil
 }
 
 // byDefault wants the default to be the kernel that runs.
@@ -53,8 +52,7 @@ func (byDefault) Diff(_ string, before rollout.State, _ rollout.Args) (rollout.C
 	if err != nil || k.Running == k.Default {
 		return rollout.Change{Action: rollout.NoOp, Summary: "is the default"}, before, err
 	}
-	after, err := section.With(before, kernel{k.Running, k.Running})
-	return rollout.Change{Action: rollout.Update, Summary: "set the default"}, after, err
+	return rollout.Change{Action: rollout.Update, Summary: "set the default"}, section.With(before, kernel{k.Running, k.Running}), nil
 }
 
 // atLeast judges for itself: a newer kernel than the one that Diff would boot is
@@ -100,10 +98,7 @@ func fleet(t *testing.T, args rollout.Args, kernels map[string]kernel, tasks []s
 			obs[h] = rollout.Observation{Problem: &rollout.Problem{Message: "down", Unreachable: true}}
 			continue
 		}
-		st, err := section.With(nil, k)
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := section.With(nil, k)
 		obs[h] = rollout.Observation{State: st}
 	}
 	play := rollout.Play{Batches: [][]string{hosts}}

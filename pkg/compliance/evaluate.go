@@ -31,14 +31,14 @@ func Evaluate(p *Policies, f Fleet, now time.Time) Report {
 	var wg sync.WaitGroup
 	for w := range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			seen := rollout.NewSeen(cluster.State)
 			for i := w; i < len(names); i += runtime.GOMAXPROCS(0) {
 				o := f.Observed[names[i]]
+				o.State = o.State.Unread() // decoded, 10,000 hosts are too much to hold
 				h := Host{Name: names[i], Status: Compliant, Problem: o.Problem, Findings: []Finding{}}
 				if p.playbook {
 					f.declared(&h, o)
 				}
-				look := rollout.Look{Host: h.Name, State: rollout.NewSeen(o.State), Cluster: seen, Now: now}
+				look := rollout.Look{Host: h.Name, State: o.State, Cluster: cluster.State, Now: now}
 				for _, pol := range of[h.Name] {
 					h.Findings = append(h.Findings, pol.hold(look, o, cluster)...)
 				}
@@ -68,7 +68,7 @@ func (f Fleet) declared(h *Host, o rollout.Observation) {
 		for _, task := range play.Tasks {
 			args, here := task.Args[h.Name]
 			m := f.Modules[task.Module]
-			if !here || m == nil || m.About().Rule == "" || !observed(m, state, args) {
+			if !here || m == nil || m.About().Rule == "" || missing(m.Reads(args), state) {
 				continue
 			}
 			findings, after, err := judge(m, h.Name, state, args)
@@ -82,15 +82,6 @@ func (f Fleet) declared(h *Host, o rollout.Observation) {
 			state = after
 		}
 	}
-}
-
-// observed reports whether all that a module has to know was read. Why not is the
-// host's problem.
-func observed(m rollout.Differ, state rollout.State, args rollout.Args) bool {
-	return !slices.ContainsFunc(m.Reads(args), func(r rollout.Read) bool {
-		_, ok := state[r.Section]
-		return !ok
-	})
 }
 
 // judge holds one task against the state of a host. It returns the state that
@@ -152,8 +143,10 @@ func (p *policy) hold(look rollout.Look, o, cluster rollout.Observation) []Findi
 	return out
 }
 
-func missing(reads []rollout.Read, seen *rollout.Seen) bool {
-	return slices.ContainsFunc(reads, func(r rollout.Read) bool { return !seen.Has(r.Section) })
+// missing reports whether something that has to be known was not read. Why not is the
+// host's problem.
+func missing(reads []rollout.Read, state rollout.State) bool {
+	return slices.ContainsFunc(reads, func(r rollout.Read) bool { return !state.Has(r.Section) })
 }
 
 func (p *policy) unknown(err error) Finding {

@@ -15,19 +15,9 @@ import (
 // TestExpressionsAskFacts holds expressions against the facts that fleetd really has:
 // their types are Go's, and CEL has its own idea of some.
 func TestExpressionsAskFacts(t *testing.T) {
-	state := rollout.State{}
-	var err error
 	facts := node.Facts{Running: "6.1.4", Installed: []node.Package{{Name: "kernel-ml"}}, FailedTrials: map[string]string{"6.1.3": "then"}, Mounts: []node.Mount{{Point: "/", Free: 1 << 40}}}
-	if state, err = node.Section.With(state, facts); err != nil {
-		t.Fatal(err)
-	}
-	if state, err = cluster.Kubernetes.With(state, cluster.Node{Name: "n1", Ready: true, Roles: []string{"worker"}}); err != nil {
-		t.Fatal(err)
-	}
-	here, err := calico.Section.With(nil, calico.Facts{Install: calico.Operator, Installation: calico.Installation{LinuxDataplane: calico.BPF}, KubeProxies: []calico.KubeProxy{{Mode: "ipvs"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := cluster.Kubernetes.With(node.Section.With(nil, facts), cluster.Node{Name: "n1", Ready: true, Roles: []string{"worker"}})
+	here := calico.Section.With(nil, calico.Facts{Install: calico.Operator, Installation: calico.Installation{LinuxDataplane: calico.BPF}, KubeProxies: []calico.KubeProxy{{Mode: "ipvs"}}})
 	for expr, want := range map[string]string{
 		`node.running == "6.1.4" && host == "n1"`:                    "compliant",
 		`node.installed.exists(p, p.name.startsWith("kernel-"))`:     "compliant",

@@ -30,7 +30,7 @@ var uptime = rollout.Rule{
 			return nil, err
 		}
 		return func(l rollout.Look) (rollout.Finding, error) {
-			k, err := section.Of(l.State)
+			k, err := section.Get(l.State)
 			switch {
 			case err != nil:
 				return rollout.Finding{}, err
@@ -48,7 +48,7 @@ var clusterwide = rollout.Rule{
 	Name: "clusterwide", Help: "of the cluster", Cluster: true, OfCluster: []rollout.Read{{Section: "cluster"}},
 	With: func(rollout.Args) (rollout.Judgement, error) {
 		return func(l rollout.Look) (rollout.Finding, error) {
-			k, err := clusterSection.Of(l.Cluster)
+			k, err := clusterSection.Get(l.Cluster)
 			return rollout.Finding{Text: "asked", Drift: k.Running != 1}, err
 		}, nil
 	},
@@ -213,16 +213,10 @@ func observed1(t testing.TB, kernels map[string]kernel) map[string]rollout.Obser
 	t.Helper()
 	out := map[string]rollout.Observation{}
 	for h, k := range kernels {
-		st, err := section.With(nil, k)
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := section.With(nil, k)
 		out[h] = rollout.Observation{State: st}
 	}
-	st, err := clusterSection.With(nil, kernel{1, 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := clusterSection.With(nil, kernel{1, 1})
 	out[rollout.Localhost] = rollout.Observation{State: st}
 	return out
 }

@@ -51,7 +51,7 @@ func ofModule(name, module string, m rollout.Differ, facts []Fact) rule {
 	return rule{Name: name, Help: help, Params: m.About().Params, Cluster: cluster, with: func(args rollout.Args) (compiled, error) {
 		reads := m.Reads(args)
 		c := compiled{reads: reads, judge: func(l rollout.Look) ([]rollout.Finding, error) {
-			found, _, err := judge(m, l.Host, l.State.State(), args)
+			found, _, err := judge(m, l.Host, l.State, args)
 			return found, err
 		}}
 		return c, nil

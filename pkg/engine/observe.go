@@ -143,7 +143,7 @@ func merge(out map[string]rollout.Observation, host, section string, so rollout.
 		if ob.State == nil {
 			ob.State = rollout.State{}
 		}
-		ob.State[section] = so.Value
+		ob.State[section] = rollout.Encoded(so.Value)
 	}
 	out[host] = ob
 }

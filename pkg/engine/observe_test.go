@@ -40,10 +40,17 @@ func TestObserve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	level := func(o rollout.Observation) int {
+		n, err := rollout.NewSection[int]("s").Get(o.State)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
 	if fmt.Sprint(o.asked) != "map[a:[1 2] b:[1 2]]" {
 		t.Errorf("asked for %v: each key once, sorted", o.asked)
 	}
-	if string(got["a"].State["s"]) != "1" || got["a"].Problem != nil || got["b"].Problem == nil {
+	if level(got["a"]) != 1 || got["a"].Problem != nil || got["b"].Problem == nil {
 		t.Errorf("observed %+v", got)
 	}
 	if a := got["a"]; a.Identity["machine_id"] != "m" || a.Down == "" || !a.ControlPlane {
@@ -52,7 +59,7 @@ func TestObserve(t *testing.T) {
 	if _, err := Observe(t.Context(), d, mods, nil); err == nil || !strings.Contains(err.Error(), `nobody observes section "s"`) {
 		t.Errorf("no observer: %v", err)
 	}
-	if got, err = Look(t.Context(), map[string][]string{"s": {"a"}}, []rollout.Observer{o}); err != nil || string(got["a"].State["s"]) != "1" || len(got) != 1 {
+	if got, err = Look(t.Context(), map[string][]string{"s": {"a"}}, []rollout.Observer{o}); err != nil || level(got["a"]) != 1 || len(got) != 1 {
 		t.Errorf("looked at %+v, %v", got, err)
 	}
 	if fmt.Sprint(o.asked) != "map[a:[]]" {

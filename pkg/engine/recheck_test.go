@@ -33,8 +33,7 @@ func (level) Diff(_ string, st rollout.State, args rollout.Args) (rollout.Change
 	if is > to {
 		return rollout.Change{}, nil, &rollout.Problem{Message: "it cannot go down"}
 	}
-	st, err = hostSection.With(st, to)
-	return rollout.Change{Action: rollout.Update, Summary: fmt.Sprint("raise to ", to), Fields: []rollout.Field{{Name: "level", Before: fmt.Sprint(is), After: fmt.Sprint(to)}}}, st, err
+	return rollout.Change{Action: rollout.Update, Summary: fmt.Sprint("raise to ", to), Fields: []rollout.Field{{Name: "level", Before: fmt.Sprint(is), After: fmt.Sprint(to)}}}, hostSection.With(st, to), nil
 }
 func (l level) Do(_ context.Context, s rollout.Step) rollout.Outcome {
 	if s.SoFar["half"] == "" {
@@ -140,7 +139,7 @@ func TestNoRecheck(t *testing.T) {
 		{Name: "order", Module: "order", Args: map[string]rollout.Args{"b": {}}},
 		{Name: "again", Module: "level", Args: map[string]rollout.Args{"a": {"to": int64(4)}, "b": {"to": int64(4)}}},
 	}}}}
-	one := rollout.Observation{State: rollout.State{"host": json.RawMessage("1")}}
+	one := rollout.Observation{State: rollout.State{"host": rollout.Encoded([]byte("1"))}}
 	p, err := rollout.Compute(d, map[string]rollout.Observation{"a": one, "b": one}, modules, rollout.Basis{})
 	if err != nil {
 		t.Fatal(err)

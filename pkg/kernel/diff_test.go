@@ -48,7 +48,7 @@ func TestDiff(t *testing.T) {
 			if err := json.Unmarshal([]byte(parts["tasks.json"]), &tasks); err != nil {
 				t.Fatal(err)
 			}
-			state := rollout.State{node.Section.Name(): factsOf(t, strings.TrimSpace(parts["node"]), parts["facts.json"])}
+			state := rollout.State{node.Section.Name(): rollout.Encoded(factsOf(t, strings.TrimSpace(parts["node"]), parts["facts.json"]))}
 			modules := Modules(nil)
 			var plan strings.Builder
 			for _, task := range tasks {
@@ -56,9 +56,9 @@ func TestDiff(t *testing.T) {
 				if !ok {
 					t.Fatalf("there is no module %s", task.Module)
 				}
-				before := string(state[node.Section.Name()])
+				before := sectionJSON(t, state)
 				change, after, err := m.Diff("node2", state, task.Args)
-				if string(state[node.Section.Name()]) != before {
+				if sectionJSON(t, state) != before {
 					t.Errorf("%s changed the state that it was given", task.Module)
 				}
 				fmt.Fprintf(&plan, "%s\n", task.Module)
@@ -178,4 +178,18 @@ func merge(to, patch any) any {
 		}
 	}
 	return m
+}
+
+// sectionJSON is what a state says of the node.
+func sectionJSON(t *testing.T, st rollout.State) string {
+	t.Helper()
+	f, err := node.Section.Get(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }

@@ -3,7 +3,6 @@ package kernel
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -43,7 +42,7 @@ func observe(t tester, f *kerneltest.Fleet, keys ...string) rollout.State {
 	if so.Err != nil {
 		t.Fatal(so.Err)
 	}
-	return rollout.State{node.Section.Name(): json.RawMessage(so.Value)}
+	return rollout.State{node.Section.Name(): rollout.Encoded(so.Value)}
 }
 
 func plan(t tester, f *kerneltest.Fleet, play ...string) []planned {

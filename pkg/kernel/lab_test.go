@@ -127,7 +127,7 @@ func (m *machine) state() rollout.State {
 	if so.Err != nil {
 		m.t.Fatal(so.Err)
 	}
-	return rollout.State{"node": so.Value}
+	return rollout.State{"node": rollout.Encoded(so.Value)}
 }
 
 func (m *machine) facts() node.Facts {

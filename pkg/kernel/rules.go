@@ -72,7 +72,7 @@ func withMinimum(args rollout.Args) (rollout.Judgement, error) {
 		return nil, err
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
@@ -91,7 +91,7 @@ func withExact(args rollout.Args) (rollout.Judgement, error) {
 		return nil, fmt.Errorf("versions: name at least one")
 	}
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}
@@ -106,7 +106,7 @@ func withExact(args rollout.Args) (rollout.Judgement, error) {
 
 // upkeepOf are the facts and what the key upkeep asked for.
 func upkeepOf(l rollout.Look) (node.Facts, *node.Upkeep, error) {
-	f, err := node.Section.Of(l.State)
+	f, err := node.Section.Get(l.State)
 	if err != nil {
 		return f, nil, err
 	}
@@ -184,7 +184,7 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 func judgeCurrent(l rollout.Look) (rollout.Finding, error) {
-	f, err := node.Section.Of(l.State)
+	f, err := node.Section.Get(l.State)
 	if err != nil {
 		return rollout.Finding{}, err
 	}
@@ -329,7 +329,7 @@ func withSupport(args rollout.Args) (rollout.Judgement, error) {
 	// The one that says most of a kernel counts: "6.1" before "*".
 	slices.SortStableFunc(all, func(a, b support) int { return len(b.pattern) - len(a.pattern) })
 	return func(l rollout.Look) (rollout.Finding, error) {
-		f, err := node.Section.Of(l.State)
+		f, err := node.Section.Get(l.State)
 		if err != nil {
 			return rollout.Finding{}, err
 		}

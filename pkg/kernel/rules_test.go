@@ -22,11 +22,8 @@ func ruled(t *testing.T, name string, args rollout.Args, f node.Facts) string {
 		if err != nil {
 			return "refused: " + err.Error()
 		}
-		st, err := node.Section.With(nil, f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found, err := judge(rollout.Look{Host: "n1", State: rollout.NewSeen(st), Now: time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC)})
+		st := node.Section.With(nil, f)
+		found, err := judge(rollout.Look{Host: "n1", State: st, Now: time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC)})
 		var p *rollout.Problem
 		switch {
 		case errors.As(err, &p):

@@ -303,7 +303,7 @@ func touched(f node.Facts, at node.Place) node.Facts {
 
 // unsure are the facts after a step of which nobody knows what it changes.
 func unsure(before rollout.State) (rollout.State, error) {
-	if _, read := before[node.Section.Name()]; !read {
+	if !before.Has(node.Section.Name()) {
 		return before, nil
 	}
 	f, err := node.Section.Get(before)
@@ -316,7 +316,7 @@ func unsure(before rollout.State) (rollout.State, error) {
 		files[p] = x
 	}
 	f.Files = files
-	return node.Section.With(before, f)
+	return node.Section.With(before, f), nil
 }
 
 // lines of the act script for what is to be done.

@@ -77,7 +77,7 @@ func (w wish) foresee(name string, c *rollout.Change, before rollout.State, fact
 	for _, l := range d.lost {
 		c.Risks = append(c.Risks, "nothing brings back "+oneLine(l))
 	}
-	return node.Section.With(before, touched(facts, d.at))
+	return node.Section.With(before, touched(facts, d.at)), nil
 }
 
 // open reports whether anybody may read the file, before and after: what is in

@@ -174,10 +174,7 @@ func TestNothingIsChangedThatIsNotInThePlan(t *testing.T) {
 	}
 	file := f.Files[p]
 	file.Self.Owner = "daemon"
-	state, err := node.Section.With(nil, f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := node.Section.With(nil, f)
 	m := module.Modules(l)["ansible.builtin.file"]
 	change, _, err := m.Diff("a", state, rollout.Args{"path": p, "owner": "daemon"})
 	if err != nil || change.Action != rollout.ReadOnly {

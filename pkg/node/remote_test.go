@@ -284,7 +284,7 @@ func TestObserver(t *testing.T) {
 		case want != "" && (so.Err == nil || so.Err.Error() != want):
 			t.Errorf("%s: %v\nwant %s", host, so.Err, want)
 		case want == "":
-			f, err := Section.Get(rollout.State{"node": so.Value})
+			f, err := Section.Get(rollout.State{"node": rollout.Encoded(so.Value)})
 			if err != nil || f.Running != "3.10.0-1160.80.1.el7.x86_64" {
 				t.Errorf("%s: %+v, %v", host, f, err)
 			}

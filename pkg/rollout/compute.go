@@ -65,7 +65,7 @@ func newPlan(b Basis) Plan {
 func planHost(p *Plan, d Desired, u unsure, host string, observed map[string]Observation, modules map[string]Differ) error {
 	o := observed[host]
 	problem := p.bind(host, o)
-	state := o.State
+	state := o.State.Unread()
 	if problem == nil {
 		problem = p.bindDelegates(d, host, observed)
 	}

@@ -35,46 +35,8 @@ type Judgement func(Look) (Finding, error)
 type Look struct {
 	Host string
 	// Cluster is what was observed on Localhost.
-	State, Cluster *Seen
+	State, Cluster State
 	Now            time.Time
-}
-
-// Seen is a state of which each section is decoded once, however many ask for it. It
-// is for one goroutine, but for one all of whose sections were decoded before.
-type Seen struct {
-	state   State
-	decoded map[string]any
-}
-
-// NewSeen is a state that nobody has asked yet.
-func NewSeen(st State) *Seen { return &Seen{state: st, decoded: map[string]any{}} }
-
-// State is the state as it was observed.
-func (s *Seen) State() State { return s.state }
-
-// Has reports whether a section was observed.
-func (s *Seen) Has(section string) bool {
-	_, ok := s.state[section]
-	return ok
-}
-
-// Of reads the section as Get does, and remembers it. What it returns is shared:
-// nobody changes it.
-func (s Section[T]) Of(seen *Seen) (T, error) {
-	switch v := seen.decoded[s.name].(type) {
-	case T:
-		return v, nil
-	case error:
-		var none T
-		return none, v
-	}
-	v, err := s.Get(seen.state)
-	if err != nil {
-		seen.decoded[s.name] = err
-	} else {
-		seen.decoded[s.name] = v
-	}
-	return v, err
 }
 
 // AnySection is a Section whose type is known to reflection alone, for those who
@@ -83,15 +45,15 @@ type AnySection interface {
 	Name() string
 	// Type is that of the section's value, a struct.
 	Type() reflect.Type
-	// Any is Of.
-	Any(*Seen) (any, error)
+	// Any is Get.
+	Any(State) (any, error)
 }
 
 // Type is the section's.
 func (s Section[T]) Type() reflect.Type { return reflect.TypeFor[T]() }
 
-// Any is Of for those who do not know the type.
-func (s Section[T]) Any(seen *Seen) (any, error) { return s.Of(seen) }
+// Any is Get for those who do not know the type.
+func (s Section[T]) Any(st State) (any, error) { return s.Get(st) }
 
 // Holds is a finding of what holds.
 func Holds(format string, args ...any) Finding { return Finding{Text: fmt.Sprintf(format, args...)} }

@@ -132,19 +132,16 @@ func (m *Machine) Call(mod rollout.Module, host string, c rollout.Change) rollou
 }
 
 // State builds a State of sections.
-func State(t *testing.T, sections ...func(rollout.State) (rollout.State, error)) rollout.State {
+func State(t *testing.T, sections ...func(rollout.State) rollout.State) rollout.State {
 	t.Helper()
 	st := rollout.State{}
 	for _, s := range sections {
-		var err error
-		if st, err = s(st); err != nil {
-			t.Fatal(err)
-		}
+		st = s(st)
 	}
 	return st
 }
 
 // With puts a section into a State.
-func With[T any](sec rollout.Section[T], v T) func(rollout.State) (rollout.State, error) {
-	return func(st rollout.State) (rollout.State, error) { return sec.With(st, v) }
+func With[T any](sec rollout.Section[T], v T) func(rollout.State) rollout.State {
+	return func(st rollout.State) rollout.State { return sec.With(st, v) }
 }

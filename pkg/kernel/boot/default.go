@@ -67,8 +67,7 @@ func (makeDefault) Diff(host string, before rollout.State, args rollout.Args) (r
 		c.Risks = append(c.Risks, fmt.Sprintf("/etc/sysconfig/kernel has DEFAULTKERNEL=%s: the next update of that package makes its kernel the default again", f.Boot.DefaultKernel))
 	}
 	f.Boot.Default = "/boot/vmlinuz-" + release
-	after, err := node.Section.With(before, f)
-	return c, after, err
+	return c, node.Section.With(before, f), nil
 }
 
 func packageOf(f node.Facts, release string) (node.Package, bool) {

@@ -163,8 +163,7 @@ func planTrial(before rollout.State, f node.Facts, d trialData, c rollout.Change
 			}
 		}
 	}
-	after, err := node.Section.With(before, f)
-	return c, after, err
+	return c, node.Section.With(before, f), nil
 }
 
 // canTry refuses a trial from which the node might not come back.

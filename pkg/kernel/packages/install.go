@@ -87,8 +87,7 @@ func (install) Diff(host string, before rollout.State, args rollout.Args) (rollo
 	}
 	f.Installed = append(slices.Clone(f.Installed), p)
 	f.Boot.Entries = append([]node.BootEntry{{Index: -1, Kernel: "/boot/vmlinuz-" + release}}, f.Boot.Entries...)
-	after, err := node.Section.With(before, f)
-	return c, after, err
+	return c, node.Section.With(before, f), nil
 }
 
 func reason(w wanted.Kernel, p node.Package) string {
