@@ -74,7 +74,7 @@ func TestShippedPlaybooks(t *testing.T) {
 
 // shipped are the cases of testdata, and the playbook of each.
 var shipped = map[string]string{
-	"site_plain": "site.yml", "site_all_variables": "site.yml", "disable_safe": "disable_ebpf.yml", "disable_article": "disable_ebpf.yml",
+	"site_plain": "site.yml", "site_all_variables": "site.yml", "site_automatic": "site.yml", "disable_safe": "disable_ebpf.yml", "disable_article": "disable_ebpf.yml",
 }
 
 func compileCase(t *testing.T, name, file string) (rollout.Desired, []text.Warning) {
@@ -235,7 +235,7 @@ func BenchmarkCompileSite(b *testing.B) {
 // anything is touched.
 func TestMisspeltValues(t *testing.T) {
 	for vars, want := range map[string]string{
-		"calico_dataplane_order: saef":               "calico_dataplane_order is either safe or article",
+		"calico_dataplane_order: saef":               "calico_dataplane_order is safe, article or automatic",
 		"calico_external_service_mode: dsr":          `cannot be "dsr": did you mean DSR?`,
 		"kernel_version: 6.10":                       "6.10 is 6.1",
 		"calico_api_host: x, calico_api_port: https": `is "https" where a whole number belongs`,

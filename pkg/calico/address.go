@@ -27,10 +27,7 @@ func (f Facts) badEndpoint(e Endpoint) *rollout.Problem {
 		}
 	}
 	if f.Installation.Automatic() {
-		return &rollout.Problem{
-			Message: "cannot set the API server's address: Installation has bpfNetworkBootstrap Enabled, and the operator calls itself degraded when the ConfigMap exists as well",
-			Hint:    "remove calico_api_host from the inventory: in this mode the operator finds the address itself",
-		}
+		return f.endpointBesides()
 	}
 	if port, err := strconv.Atoi(e.Port); err != nil || port < 1 || port > 65535 {
 		return refuse(fmt.Sprintf("its port %q is no TCP port", e.Port), "set calico_api_port to the API server's port")

@@ -19,7 +19,8 @@
 //   - What Services answer is asked from every node and from the bastion, by scripts
 //     of package probe that run there from fleetd.calico.probe to verify. A path that
 //     answered before and does not any more takes the flip back.
-//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it.
+//   - FelixConfiguration's bpfEnabled is the operator's. Nothing here sets it. In
+//     automatic mode (automatic.go) kube-proxy is, too, but only once nodes are proven.
 //   - Diff is pure and leaves out what moves by itself (pods, readiness), so
 //     that a reviewed plan does not go stale over night.
 //

@@ -83,14 +83,19 @@ type Installation struct {
 	// BPFNetworkBootstrap and KubeProxyManagement exist from operator 1.40 on.
 	BPFNetworkBootstrap string `json:"bpf_network_bootstrap,omitempty"`
 	KubeProxyManagement string `json:"kube_proxy_management,omitempty"`
-	// Computed is status.computed's data plane: what the operator last acted on.
-	Computed   DataPlane   `json:"computed,omitempty"`
-	Conditions []Condition `json:"conditions,omitempty"`
+	// KubeProxyHeld is set where the plan has the operator leave kube-proxy alone
+	// until the nodes are proven, before this point; it is never observed.
+	KubeProxyHeld bool `json:"kube_proxy_held,omitempty"`
+	// Computed is status.computed's data plane, and ComputedKubeProxy its
+	// kubeProxyManagement: what the operator last acted on.
+	Computed          DataPlane   `json:"computed,omitempty"`
+	ComputedKubeProxy string      `json:"computed_kube_proxy,omitempty"`
+	Conditions        []Condition `json:"conditions,omitempty"`
 }
 
-// Automatic reports whether the operator itself sees to the API address and to
-// kube-proxy (Calico 3.31 and later, when asked to).
-func (i Installation) Automatic() bool { return i.BPFNetworkBootstrap == "Enabled" }
+// Automatic reports whether the operator itself finds the API server (Calico 3.31
+// and later, when asked to).
+func (i Installation) Automatic() bool { return i.BPFNetworkBootstrap == enabledSpec }
 
 // DataPlane is the spec's, with the operator's default.
 func (i Installation) DataPlane() DataPlane {

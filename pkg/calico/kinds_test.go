@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -205,44 +204,5 @@ func TestHostPortsComeBack(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// Automatic mode asked for while the data plane is Iptables: the operator is
-// degraded because of that, and the move is what mends it. Going back, it must
-// not be left so.
-func TestAutomaticModeFromIptables(t *testing.T) {
-	f := recorded(t, "iptables")
-	in := f.get(t, "Installation", "default")
-	set(t, in, "Enabled", "spec", "calicoNetwork", "bpfNetworkBootstrap")
-	f.custom(t, set(t, in, "Enabled", "spec", "calicoNetwork", "kubeProxyManagement"))
-	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "bpfNetworkBootstrap is Enabled but the requirements are not met: bpfNetworkBootstrap is enabled but linuxDataplane is not set to BPF"))
-	planned(t, f, "fleetd.calico.preflight", rollout.Args{}) // refuses nothing
-	if _, c := planned(t, f, "fleetd.calico.kube_proxy", rollout.Args{"state": "disabled"}); c.Action != rollout.NoOp {
-		t.Errorf("kube-proxy is the operator's: %+v", c)
-	}
-	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-	m := &clustertest.Machine{Look: func(attempt int) {
-		if attempt > 1 {
-			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "False", ""))
-			f.operate(t)
-		}
-	}}
-	if o := m.Run(t, mod, rollout.Localhost, c); o.Kind != rollout.Changed {
-		t.Fatalf("%+v", o)
-	}
-	(&clustertest.Machine{Undo: true}).Once(mod, rollout.Localhost, c)
-	back := installationFacts(f.get(t, "Installation", "default"))
-	if d := cmp.Diff([]string{"Iptables", "Disabled"}, []string{string(back.DataPlane()), back.BPFNetworkBootstrap}); d != "" {
-		t.Error(d)
-	}
-	// Another reason to be degraded is still a stop.
-	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "something else"))
-	facts, err := f.Facts(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := refusal(t, facts, "fleetd.calico.preflight", nil); !strings.Contains(got, "something else") {
-		t.Errorf("%q", got)
 	}
 }

@@ -1,14 +1,12 @@
 package calico
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
-	"k8s.io/apimachinery/pkg/types"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fleetd/fleetd/pkg/cluster"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -17,8 +15,9 @@ import (
 const (
 	disabled = "disabled"
 	enabled  = "enabled"
-	// enabledSpec is how Installation's fields say it.
-	enabledSpec = "Enabled"
+	// enabledSpec and disabledSpec are how Installation's fields say it.
+	enabledSpec  = "Enabled"
+	disabledSpec = "Disabled"
 )
 
 // kubeProxyModule is fleetd.calico.kube_proxy: kube-proxy away from every node,
@@ -30,33 +29,35 @@ type kubeProxyData struct {
 	State string `json:"state"`
 	// Selectors are what changes: no other DaemonSet is touched, there or back.
 	Selectors []proxySelector `json:"selectors"`
+	// Management is the operator's hand on kube-proxy, where it changes.
+	Management setting `json:"management,omitzero"`
 	// NeedsBPF is set when the plan takes kube-proxy away because the eBPF data
 	// plane serves by then. If it does not, nobody would.
 	NeedsBPF bool   `json:"needs_bpf,omitempty"`
 	Stall    string `json:"stall"`
 }
 
-// proxySelector is the value of the node selector non-calico on one DaemonSet
-// in kube-system; "" = there is none.
+// proxySelector is the value of a node selector on one DaemonSet in kube-system; "" =
+// there is none.
 type proxySelector struct {
-	Name   string `json:"name"`
+	Name string `json:"name"`
+	// Label is the selector's; "" = non-calico.
+	Label  string `json:"label,omitempty"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }
 
-func (d kubeProxyData) selector(name string) (proxySelector, bool) {
-	i := slices.IndexFunc(d.Selectors, func(sel proxySelector) bool { return sel.Name == name })
-	if i < 0 {
-		return proxySelector{}, false
-	}
-	return d.Selectors[i], true
-}
+func (s proxySelector) label() string { return cmp.Or(s.Label, cluster.NonCalicoLabel) }
+
+// theirs reports whether it is the operator that sets it.
+func (s proxySelector) theirs() bool { return s.Label == operatorProxyLabel && s.After != "" }
 
 func (kubeProxyModule) About() rollout.About {
 	return rollout.About{
 		Params: rollout.Params{
-			"state":   {Type: rollout.String, Required: true, Choices: []string{disabled, enabled}, Help: "disabled or enabled"},
-			"timeout": {Type: rollout.Duration, Help: "how long the pods' coming or going may stand still (10m)"},
+			"state":     {Type: rollout.String, Required: true, Choices: []string{disabled, enabled}, Help: "disabled or enabled"},
+			"automatic": {Type: rollout.Bool, Help: "in automatic mode the operator takes it away, once every node is proven (no)"},
+			"timeout":   {Type: rollout.Duration, Help: "how long the pods' coming or going may stand still (10m)"},
 		},
 		Rule: "kube-proxy",
 	}
@@ -70,6 +71,10 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 		return rollout.Change{}, nil, err
 	}
 	stall, err := cluster.ArgTimeout(args, defaultStall)
+	if err != nil {
+		return rollout.Change{}, nil, err
+	}
+	automatic, err := cluster.ArgBool(args, "automatic", false)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
@@ -107,31 +112,54 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	}
 	c := rollout.Change{Action: rollout.Update, Disruptive: true, BackDisruptive: true}
 	data := kubeProxyData{State: state, Stall: stall.String(), NeedsBPF: state == disabled && f.projectedBPF()}
+	byOperator := data.NeedsBPF && (automatic && f.Installation.Automatic() || f.Installation.KubeProxyHeld)
+	switch {
+	case byOperator:
+		var problem *rollout.Problem
+		if data.Management, data.Selectors, problem = f.handOver(state); problem != nil {
+			return rollout.Change{}, nil, problem
+		}
+	case state == enabled:
+		data.Management, data.Selectors = f.takeOver()
+	}
+	c.Fields = data.Management.field(managementField)
 	proxies := make([]KubeProxy, len(f.KubeProxies))
 	for i, k := range f.KubeProxies {
 		proxies[i] = k
 		if !k.differs(state) {
 			continue
 		}
-		proxies[i] = k.projected(state, f.CalicoNode.Desired)
-		sel := proxySelector{Name: k.Name, Before: k.NodeSelector[cluster.NonCalicoLabel]}
-		if state == disabled {
-			sel.After = "true"
+		if !byOperator && (state == disabled || k.NodeSelector[cluster.NonCalicoLabel] != "") {
+			sel := proxySelector{Name: k.Name, Before: k.NodeSelector[cluster.NonCalicoLabel]}
+			if state == disabled {
+				sel.After = "true"
+			}
+			data.Selectors = append(data.Selectors, sel)
 		}
-		data.Selectors = append(data.Selectors, sel)
-		c.Fields = append(c.Fields, rollout.Field{
-			Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", k.Namespace, k.Name, cluster.NonCalicoLabel), Before: sel.Before, After: sel.After,
-		})
+		proxies[i] = k.projected(state, f.CalicoNode.Desired)
 	}
-	if len(data.Selectors) == 0 {
+	for _, sel := range data.Selectors {
+		field := rollout.Field{Name: fmt.Sprintf("DaemonSet %s/%s nodeSelector %s", metav1.NamespaceSystem, sel.Name, sel.label()), Before: sel.Before, After: sel.After}
+		if sel.theirs() {
+			field.Name += " (by the operator)"
+		}
+		c.Fields = append(c.Fields, field)
+	}
+	if len(data.Selectors) == 0 && !data.Management.changes() {
 		return cluster.NoOp("kube-proxy is %s already", state), before, nil
 	}
 	if state == disabled {
 		c.Summary, c.Back = "take kube-proxy away from every node", "run kube-proxy on every node again"
 		c.Reasons = []string{"the eBPF data plane serves Services by itself"}
+		if byOperator {
+			c.Summary = "leave kube-proxy to the operator, which takes it away from every node"
+			c.Back = "take kube-proxy back from the operator, and run it on every node again"
+		}
 		c.Risks = []string{
 			"kube-proxy's iptables rules stay on the nodes and go on answering until Felix or a reboot removes them",
-			"kubeadm upgrade puts the DaemonSet back as it was",
+		}
+		if !byOperator {
+			c.Risks = append(c.Risks, "kubeadm upgrade puts the DaemonSet back as it was")
 		}
 		if !data.NeedsBPF {
 			c.Reasons = []string{"the playbook takes kube-proxy away before the data plane changes"}
@@ -140,12 +168,15 @@ func (m kubeProxyModule) Diff(_ string, before rollout.State, args rollout.Args)
 	} else {
 		c.Summary, c.Back = "run kube-proxy on every node again", "take kube-proxy away from every node again"
 		c.Reasons = []string{"without the eBPF data plane nobody else serves Services"}
+		if data.Management.changes() {
+			c.Reasons = append(c.Reasons, "the operator brings it back only once eBPF is off: Services would be dead until its pods have come")
+		}
 		if f.projectedBPF() {
 			c.Risks = []string{"while both run, eBPF wins; kube-proxy's health port 10256 is taken by Felix, unless it is configured otherwise"}
 		}
 	}
 	c.Data = cluster.Pack(data)
-	f.KubeProxies = proxies
+	f.KubeProxies, f.Installation.KubeProxyManagement, f.Installation.KubeProxyHeld = proxies, cmp.Or(data.Management.After, f.Installation.KubeProxyManagement), false
 	return c, Section.With(before, f), nil
 }
 
@@ -155,8 +186,7 @@ func (k KubeProxy) differs(state string) bool {
 	if state == disabled {
 		return !k.Disabled() && k.Desired > 0
 	}
-	// The operator takes its own selector back by itself.
-	return k.NodeSelector[cluster.NonCalicoLabel] != ""
+	return k.NodeSelector[cluster.NonCalicoLabel] != "" || k.NodeSelector[operatorProxyLabel] != ""
 }
 
 // projected is the DaemonSet in the state; kube-proxy runs where calico-node does.
@@ -170,6 +200,7 @@ func (k KubeProxy) projected(state string, nodes int32) KubeProxy {
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = 0, 0, 0, 0, 0, 0
 	} else {
 		delete(sel, cluster.NonCalicoLabel)
+		delete(sel, operatorProxyLabel)
 		k.Desired, k.Current, k.Updated, k.Ready, k.Available, k.Pods = nodes, nodes, nodes, nodes, nodes, int(nodes)
 	}
 	k.NodeSelector, k.Taken = sel, state == disabled
@@ -195,11 +226,12 @@ func (f Facts) projectedBPF() bool {
 }
 
 // operatorsKubeProxy reports whether the operator brings kube-proxy to the state
-// when the data plane changes. A selector of fleetd's own, from an earlier run,
-// it does not take back.
+// by itself: away while the data plane is BPF, back while it is not. A selector of
+// fleetd's own, from an earlier run, it does not take back.
 func (f Facts) operatorsKubeProxy(state string) bool {
-	return f.Installation.KubeProxyManagement == enabledSpec &&
-		(state == disabled || !slices.ContainsFunc(f.KubeProxies, func(k KubeProxy) bool { return k.differs(state) }))
+	ours := func(k KubeProxy) bool { return k.NodeSelector[cluster.NonCalicoLabel] != "" }
+	return f.Installation.KubeProxyManagement == enabledSpec && f.projectedBPF() == (state == disabled) &&
+		(state == disabled || !slices.ContainsFunc(f.KubeProxies, ours))
 }
 
 // kubeProxyServes reports whether Services would be served without the eBPF
@@ -241,120 +273,10 @@ func (m kubeProxyModule) Undo(ctx context.Context, s rollout.Step) rollout.Outco
 	return cluster.Act(s, func(c *cluster.Call, d kubeProxyData) rollout.Outcome {
 		d.State = map[string]string{disabled: enabled, enabled: disabled}[d.State]
 		d.NeedsBPF = false
+		d.Management = d.Management.back()
 		for i, sel := range d.Selectors {
 			d.Selectors[i].Before, d.Selectors[i].After = sel.After, sel.Before
 		}
 		return m.d.setKubeProxy(ctx, c, d)
 	})
-}
-
-// setKubeProxy sets the node selectors and watches the pods follow.
-func (d Deps) setKubeProxy(ctx context.Context, c *cluster.Call, data kubeProxyData) rollout.Outcome {
-	stall, err := parseStall(data.Stall)
-	if err != nil {
-		return rollout.Fail(err)
-	}
-	f, err := read(ctx, d.Client, readKubeProxies, readInstallation, readFelix, readCalicoNode)
-	if err != nil {
-		return c.Failed(err)
-	}
-	var patch, follow []KubeProxy
-	for _, k := range f.KubeProxies {
-		sel, ok := data.selector(k.Name)
-		if !ok {
-			continue
-		}
-		switch k.NodeSelector[cluster.NonCalicoLabel] {
-		case sel.After:
-			follow = append(follow, k)
-		case sel.Before:
-			patch = append(patch, k)
-		default:
-			return rollout.Fail(&rollout.Problem{
-				Message: fmt.Sprintf("cannot change DaemonSet %s/%s: somebody else has set its nodeSelector %s to %q since the plan was made",
-					k.Namespace, k.Name, cluster.NonCalicoLabel, k.NodeSelector[cluster.NonCalicoLabel]),
-				Hint: "make a new plan, on the cluster as it is now",
-			})
-		}
-	}
-	if on, why := f.BPFOn(); data.NeedsBPF && !on && len(patch) > 0 {
-		return await(c, stall, roll{
-			doing: "kube-proxy stays until the eBPF data plane serves", now: "kube-proxy is untouched: " + why, mark: fmt.Sprint(f.CalicoNode.Updated),
-			hint: "see kubectl -n calico-system rollout status ds/calico-node, then run fleetd again",
-		})
-	}
-	if data.NeedsBPF && len(patch) > 0 {
-		p, err := d.prove(ctx, BPF)
-		if err != nil {
-			return c.Failed(err)
-		}
-		if len(p.Unproven) > 0 {
-			o := await(c, stall, roll{
-				doing: "kube-proxy stays until the eBPF data plane serves on every node", now: "kube-proxy is untouched: " + p.text(BPF), mark: p.Mark,
-				hint: "see the log of calico-node on these nodes; to go back: fleetd undo, or kubectl patch installation default --type merge -p '" + backPatch(BPF, f.Installation.Automatic()) + "'",
-			})
-			if o.Kind == rollout.Waiting {
-				o.After = askAgain(p.Nodes)
-			}
-			return o
-		}
-	}
-	for _, k := range patch {
-		sel, _ := data.selector(k.Name)
-		if err := selectNonCalico(ctx, d.Client, k, sel.After); err != nil {
-			return c.Failed(err)
-		}
-	}
-	if len(patch) > 0 {
-		return rollout.WaitFor(cluster.PollEvery, "DaemonSet kube-proxy is to follow")
-	}
-	return d.proxiesFollow(ctx, c, data.State, follow, stall)
-}
-
-// proxiesFollow watches the pods of kube-proxy go or come.
-func (d Deps) proxiesFollow(ctx context.Context, c *cluster.Call, state string, proxies []KubeProxy, stall time.Duration) rollout.Outcome {
-	var waiting []string
-	var late DaemonSet // the first one that is waited for
-	var mark strings.Builder
-	for _, k := range proxies {
-		fmt.Fprintf(&mark, "%d %d %d;", k.Observed, k.Updated, k.Pods)
-		ok, why := k.gone()
-		if state == enabled {
-			// What the operator keeps off the nodes comes when the operator lets it.
-			ok, why = k.Disabled() || k.Rolled(), k.Progress()
-		}
-		if ok {
-			continue
-		}
-		if len(waiting) == 0 {
-			late = k.DaemonSet
-		}
-		waiting = append(waiting, why)
-	}
-	if len(waiting) > 0 {
-		return await(c, stall, roll{
-			doing: "kube-proxy is " + state, now: strings.Join(waiting, "; "), mark: mark.String(),
-			hint:     "see kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy",
-			laggards: func() string { return laggards(ctx, d.Client, late) },
-		})
-	}
-	if state == disabled {
-		return c.Done("kube-proxy is gone: DESIRED 0, no pods left")
-	}
-	return c.Done("kube-proxy runs on every node")
-}
-
-// selectNonCalico is the article's patch, there and back; "" takes the selector
-// away.
-func selectNonCalico(ctx context.Context, c *cluster.Client, k KubeProxy, value string) error {
-	selector := map[string]any{cluster.NonCalicoLabel: nil}
-	if value != "" {
-		selector[cluster.NonCalicoLabel] = value
-	}
-	body, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"nodeSelector": selector}}}})
-	if err != nil {
-		return fmt.Errorf("cannot encode a patch: %w", err)
-	}
-	_, err = c.Kube.AppsV1().DaemonSets(k.Namespace).Patch(ctx, k.Name, types.MergePatchType, body, cluster.StrictPatch())
-	return c.Explain(err, "change DaemonSet %s/%s", k.Namespace, k.Name)
 }

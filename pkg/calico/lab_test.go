@@ -281,7 +281,7 @@ func TestLabRefusals(t *testing.T) {
 			return patchInstallation(ctx, weak, installationPatch{Network: map[string]any{"linuxDataplane": "BPF"}})
 		}, "kubectl auth can-i patch installations.operator.tigera.io --all-namespaces"},
 		{func() error {
-			return selectNonCalico(ctx, weak, KubeProxy{DaemonSet: DaemonSet{Namespace: "kube-system", Name: "kube-proxy"}}, "true")
+			return selectNodes(ctx, weak, proxySelector{Name: "kube-proxy", After: "true"})
 		}, "kubectl auth can-i patch daemonsets.apps -n kube-system"},
 	} {
 		err := w.do()

@@ -19,6 +19,8 @@ type preflightModule struct{ d Deps }
 type preflightData struct {
 	Want     DataPlane `json:"want"`
 	Endpoint Endpoint  `json:"endpoint"`
+	// Automatic is set where the way is the operator's automatic mode.
+	Automatic bool `json:"automatic,omitempty"`
 }
 
 // settle is how long a roll that is under way before the change may take to end.
@@ -30,6 +32,7 @@ func (preflightModule) About() rollout.About {
 			"linux_dataplane": {Type: rollout.String, Choices: []string{string(BPF), string(Iptables)}, Help: "where the play goes (BPF)"},
 			"api_host":        {Type: rollout.String, Help: "what fleetd.calico.api_endpoint will be told; empty when the ConfigMap exists already or the operator is in automatic mode"},
 			"api_port":        {Type: rollout.Int, Help: "its TCP port (6443)"},
+			"automatic":       {Type: rollout.Bool, Help: "what fleetd.calico.dataplane will be told (no)"},
 		},
 		Guards: rollout.Changes,
 	}
@@ -54,6 +57,9 @@ func preflightOf(args rollout.Args) (preflightData, error) {
 		return preflightData{}, err
 	}
 	d := preflightData{Want: DataPlane(text)}
+	if d.Automatic, err = cluster.ArgBool(args, "automatic", false); err != nil {
+		return d, err
+	}
 	if host := cluster.ArgString(args, "api_host", ""); host != "" {
 		port, err := argPort(args, "api_port", defaultAPIPort)
 		if err != nil {
@@ -73,7 +79,7 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 	if err != nil {
 		return rollout.Change{}, nil, err
 	}
-	if err := join(f.Stops(d.Want, d.Endpoint)); err != nil {
+	if err := join(f.Stops(d.Want, d.Endpoint, d.Automatic)); err != nil {
 		return rollout.Change{}, nil, err
 	}
 	if f.flips(d.Want) && d.Want == BPF {
@@ -109,8 +115,8 @@ func (m preflightModule) Diff(_ string, before rollout.State, args rollout.Args)
 
 // Stops lists what forbids moving the cluster to a data plane, whatever the
 // nodes' kernels are. The endpoint is what the play will set; the zero value
-// means that it sets none.
-func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
+// means that it sets none. Automatic is the way by the operator's automatic mode.
+func (f Facts) Stops(want DataPlane, e Endpoint, automatic bool) []*rollout.Problem {
 	if p := f.notOurs(); p != nil {
 		return []*rollout.Problem{p}
 	}
@@ -132,13 +138,14 @@ func (f Facts) Stops(want DataPlane, e Endpoint) []*rollout.Problem {
 		return out
 	}
 	add(f.foreignKubeProxy())
+	automatic = automatic || f.Installation.Automatic()
+	if automatic {
+		out = append(out, f.automaticBlocked()...)
+	}
 	switch {
-	case f.Installation.Automatic() && f.Endpoint.Exists:
-		add(&rollout.Problem{
-			Message: fmt.Sprintf("cannot move to eBPF: Installation has bpfNetworkBootstrap Enabled and the ConfigMap %s/%s exists, which the operator refuses", operatorNamespace, endpointName),
-			Hint:    fmt.Sprintf("decide for one: kubectl -n %s delete configmap %s, or set bpfNetworkBootstrap to Disabled", operatorNamespace, endpointName),
-		})
-	case f.Installation.Automatic() && !e.Exists:
+	case automatic && e.Exists:
+		add(f.endpointBesides())
+	case automatic:
 		// The operator finds the address.
 	case e.Exists:
 		add(f.badEndpoint(e))
@@ -183,7 +190,7 @@ func (d Deps) preflight(ctx context.Context, c *cluster.Call, data preflightData
 		return c.Failed(err)
 	}
 	var stop *rollout.Problem
-	if err := join(f.Stops(data.Want, data.Endpoint)); errors.As(err, &stop) {
+	if err := join(f.Stops(data.Want, data.Endpoint, data.Automatic)); errors.As(err, &stop) {
 		// A degraded or rolling operator may be so because of the reboots that
 		// have just ended: give it a moment.
 		if f.degradedProblem() != nil && !f.awaitsBPF() && data.Want == BPF && c.Elapsed < settle {

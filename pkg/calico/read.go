@@ -129,6 +129,7 @@ func installationFacts(u *unstructured.Unstructured) Installation {
 		BPFNetworkBootstrap: str(u, "spec", "calicoNetwork", "bpfNetworkBootstrap"),
 		KubeProxyManagement: str(u, "spec", "calicoNetwork", "kubeProxyManagement"),
 		Computed:            DataPlane(str(u, "status", "computed", "calicoNetwork", "linuxDataplane")),
+		ComputedKubeProxy:   str(u, "status", "computed", "calicoNetwork", "kubeProxyManagement"),
 		Conditions:          conditions(u),
 	}
 }

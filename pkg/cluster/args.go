@@ -24,7 +24,8 @@ func ArgString(a rollout.Args, name, absent string) string {
 	}
 }
 
-func argBool(a rollout.Args, name string, absent bool) (bool, error) {
+// ArgBool is an argument that is yes or no.
+func ArgBool(a rollout.Args, name string, absent bool) (bool, error) {
 	switch v := a[name].(type) {
 	case nil:
 		return absent, nil

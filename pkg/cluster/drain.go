@@ -54,11 +54,11 @@ func (m drainModule) Reads(rollout.Args) []rollout.Read {
 func drainOptions(a rollout.Args) (o DrainOptions, err error) {
 	timeout, err1 := ArgTimeout(a, defaultDrainTimeout)
 	grace, err2 := ArgInt(a, "grace_period", -1)
-	noEviction, err3 := argBool(a, "disable_eviction", false)
-	emptyDir, err4 := argBool(a, "delete_emptydir_data", true)
-	force, err5 := argBool(a, "force", false)
-	volumes, err6 := argBool(a, "wait_for_volumes", true)
-	uncordon, err7 := argBool(a, "uncordon_on_failure", false)
+	noEviction, err3 := ArgBool(a, "disable_eviction", false)
+	emptyDir, err4 := ArgBool(a, "delete_emptydir_data", true)
+	force, err5 := ArgBool(a, "force", false)
+	volumes, err6 := ArgBool(a, "wait_for_volumes", true)
+	uncordon, err7 := ArgBool(a, "uncordon_on_failure", false)
 	skip, err8 := argDuration(a, "skip_wait_for_delete_timeout", 0)
 	blocking, err9 := ArgStrings(a, "blocking_pod_selectors")
 	o = DrainOptions{

@@ -318,9 +318,11 @@ func TestWritesIgnoresTheLineBeingWritten(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(lab.dir, "log"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	const log = `{"stage":"RequestReceived","verb":"patch","requestURI":"/api/v1/nodes/a?dryRun=All","user":{"username":"admin"},"objectRef":{"resource":"nodes","name":"a"}}
-{"stage":"ResponseComplete","verb":"patch","requestURI":"/api/v1/nodes/a?dryRun=All","user":{"username":"admin"},"objectRef":{"resource":"nodes","name":"a"}}
-{"stage":"RequestReceived","verb":"create","requestURI":"/api/v1/nodes","user":{"username":"kwok"},"objectRef":{"resource":"nodes"}}
+	const log = `{"auditID":"1","stage":"RequestReceived","verb":"patch","requestURI":"/api/v1/nodes/a?dryRun=All","user":{"username":"admin"},"objectRef":{"resource":"nodes","name":"a"}}
+{"auditID":"2","stage":"RequestReceived","verb":"list","requestURI":"/api/v1/nodes","user":{"username":"admin"},"objectRef":{"resource":"nodes"}}
+{"auditID":"1","stage":"ResponseComplete","verb":"patch","requestURI":"/api/v1/nodes/a?dryRun=All","user":{"username":"admin"},"objectRef":{"resource":"nodes","name":"a"},"requestObject":{"spec":{}}}
+{"auditID":"3","stage":"RequestReceived","verb":"update","user":{"username":"admin"},"objectRef":{"apiGroup":"coordination.k8s.io","resource":"leases","name":"fleetd"}}
+{"auditID":"4","stage":"RequestReceived","verb":"create","requestURI":"/api/v1/nodes","user":{"username":"kwok"},"objectRef":{"resource":"nodes"}}
 {"stage":"RequestRec`
 	if err := os.WriteFile(lab.AuditLog(), []byte(log), 0o644); err != nil {
 		t.Fatal(err)
@@ -330,8 +332,11 @@ func TestWritesIgnoresTheLineBeingWritten(t *testing.T) {
 		t.Fatalf("%v, %v", all, err)
 	}
 	mine, err := lab.Writes("admin")
-	if err != nil || len(mine) != 1 || !mine[0].DryRun || mine[0].Name != "a" {
+	if err != nil || len(mine) != 1 || !mine[0].DryRun || mine[0].Name != "a" || string(mine[0].Body) != `{"spec":{}}` {
 		t.Errorf("%+v, %v", mine, err)
+	}
+	if asked, err := lab.Requests("admin"); err != nil || len(asked) != 3 {
+		t.Errorf("%+v, %v", asked, err)
 	}
 }
 
