@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -71,32 +70,15 @@ func runRequest(c *cobra.Command, f *fleetFlags, args []string, verb rollout.Ver
 	}
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
-	switch answer, err := answerTo(ctx, j, q); {
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. fleetd watch %s follows it.\n", run)
-		return exitCode(exitInterrupted)
+	switch answer, err := j.Await(ctx, q); {
 	case err != nil:
 		return err
+	case answer == journal.Pending:
+		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. fleetd watch %s follows it.\n", run)
+		return exitCode(exitInterrupted)
 	case answer == journal.Missed:
 		return fmt.Errorf("run %s was not %s: it ended before it looked\nfleetd runs show %s tells how", run, verb.Past(), run)
 	}
 	fmt.Fprintf(c.OutOrStdout(), "Run %s starts no other step. It is %s once what was begun has come to its end.\n\nNext: fleetd watch %s    follows it until then\n", run, verb.Past(), run)
 	return nil
-}
-
-// answerTo waits until the run has heard a request, or has ended without.
-func answerTo(ctx context.Context, j *journal.Journal, q journal.Request) (journal.Answer, error) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		answer, err := j.Answer(ctx, q)
-		if err != nil || answer != journal.Pending {
-			return answer, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return "", ctx.Err()
-		}
-	}
 }

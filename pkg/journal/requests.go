@@ -18,6 +18,9 @@ import (
 // asked of it.
 var ErrNotUnderWay = errors.New("it is not under way")
 
+// ErrReason says that the reason of a request is none that can be kept.
+var ErrReason = errors.New("the reason is too long, or not one line of text")
+
 // mostReason bounds why something is asked for, in bytes.
 const mostReason = 500
 
@@ -38,7 +41,7 @@ func (j *Journal) Ask(ctx context.Context, run string, q rollout.Request) (Reque
 		return Request{}, fmt.Errorf("cannot %s run %s: %w", q.Verb, run, err)
 	}
 	if len(q.Reason) > mostReason || !utf8.ValidString(q.Reason) || strings.ContainsFunc(q.Reason, unicode.IsControl) {
-		return cannot(hint(errors.New("the reason is too long, or not one line of text"), fmt.Sprintf("at most %d bytes, without line breaks", mostReason)))
+		return cannot(hint(ErrReason, fmt.Sprintf("at most %d bytes, without line breaks", mostReason)))
 	}
 	if err := j.known(ctx, run); err != nil {
 		return cannot(err)
@@ -133,6 +136,24 @@ func (j *Journal) Answer(ctx context.Context, q Request) (Answer, error) {
 		return Missed, nil
 	}
 	return Pending, nil
+}
+
+// Await waits until something has come of a request, or ctx is done: it is Pending then.
+func (j *Journal) Await(ctx context.Context, q Request) (Answer, error) {
+	const every = 250 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		answer, err := j.Answer(context.WithoutCancel(ctx), q)
+		if err != nil || answer != Pending {
+			return answer, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return Pending, nil
+		}
+	}
 }
 
 // Requests are what was asked of the run since this process is at it, and is not
