@@ -35,7 +35,8 @@ The first interrupt (Ctrl-C) lets running steps come to their end and starts no
 other; the second abandons them. Either way fleetd resume goes on.
 
 Exit status: 0 done or nothing to do; 1 an error, or a host failed or could not
-be reached although no gate halted the run; 3 halted by a gate; 130 interrupted.
+be reached although no gate halted the run; 3 halted by a gate, or aborted; 130
+paused or interrupted.
 With --dry-run or --check it is plan, with plan's exit status.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

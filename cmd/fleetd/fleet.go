@@ -45,7 +45,7 @@ func wire(c *cobra.Command, f *fleetFlags, r reach) (*fleet, error) {
 	fl.looking = view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "looking at the fleet", "read", r.worked(), time.Now)
 	fl.pool = newPool(c, f, fl.looking.Hold)
 	if r.Kubeconfig != "" {
-		o := cluster.Options{UserAgent: "fleetd/" + version, Holder: holder(whoami())}
+		o := cluster.Options{UserAgent: "fleetd/" + version, Holder: whoami().String()}
 		if via := r.KubeVia; via != nil {
 			o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				return fl.pool.DialContext(ctx, *via, network, address)

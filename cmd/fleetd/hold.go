@@ -58,7 +58,7 @@ func (h *hold) takeCluster(ctx context.Context, c *cluster.Client, by rollout.Pe
 	if c == nil {
 		return nil
 	}
-	lease, err := c.AcquireLease(ctx, h.run, holder(by))
+	lease, err := c.AcquireLease(ctx, h.run, by.String())
 	if err != nil {
 		return err
 	}
@@ -100,9 +100,6 @@ func (h *hold) release() error {
 	}
 	return errors.Join(errs...)
 }
-
-// holder names a person to the cluster.
-func holder(p rollout.Person) string { return p.User + "@" + p.Host }
 
 // whoami is who types here. Behind sudo it is who called it: root is nobody.
 func whoami() rollout.Person {

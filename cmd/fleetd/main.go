@@ -78,7 +78,8 @@ boot, reboot, uname) and their Kubernetes cluster to Calico's eBPF data plane.
 
 Exit status: 0 done or nothing to do; 1 error, or a host failed or could not be
 reached although no gate halted the run; 2 plan has changes, compliance found
-drift, or preflight something to mend; 3 halted by a gate; 130 interrupted.`,
+drift, or preflight something to mend; 3 halted by a gate, or aborted; 130 paused
+or interrupted.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -88,7 +89,7 @@ drift, or preflight something to mend; 3 halted by a gate; 130 interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
+	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newPause(), newAbort(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
 	return root
 }
 

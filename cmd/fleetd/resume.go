@@ -16,7 +16,7 @@ func newResume() *cobra.Command {
 	var past bool
 	c := &cobra.Command{
 		Use:   "resume [RUN]",
-		Short: "Go on with a run that was interrupted or cut off",
+		Short: "Go on with a run that was paused, interrupted or cut off",
 		Long: `Resume goes on with a run whose fleetd was interrupted, killed or lost its
 bastion, from the journal alone: what is over is not done again, what was begun is
 brought to its end. Without a name it takes the last run. It needs neither the
@@ -62,6 +62,11 @@ func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error 
 	case r.Status == rollout.Done:
 		fmt.Fprintf(c.OutOrStdout(), "Run %s is done; there is nothing to resume.\n", id)
 		return nil
+	case r.Status == rollout.Halted && r.Asked != nil && r.Asked.Verb == rollout.Abort:
+		return &rollout.Problem{
+			Message: fmt.Sprintf("run %s was %s; nobody goes on with it", id, r.Asked),
+			Hint:    "plan and apply again: " + retryOf(c, r) + "; or take back what it did: " + nextOf(c, id, "").Undo,
+		}
 	case r.Status == rollout.Halted && !past:
 		return &rollout.Problem{
 			Message: fmt.Sprintf("run %s was halted: %s", id, r.Halt.Reason),

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,27 +43,31 @@ over is taken instead.`,
 	c.Flags().StringVar(&config, "config", "", "configuration file (YAML)")
 	c.Flags().BoolVar(&check, "check", false, "only say whether the configuration is right")
 	f.addState(c)
-	var role string
+	var roles []string
 	token := &cobra.Command{
 		Use:   "token NAME",
 		Short: "Make a token, and the lines of it for the configuration",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(c *cobra.Command, args []string) error { return makeToken(c, args[0], role) },
+		RunE:  func(c *cobra.Command, args []string) error { return makeToken(c, args[0], roles) },
 	}
-	token.Flags().StringVar(&role, "role", string(server.Viewer), "what its owner may do: viewer reads")
+	token.Flags().StringSliceVar(&roles, "role", []string{string(server.Viewer)}, "what its owner may do: viewer reads, operator also pauses and aborts runs (repeatable, or a,b)")
 	c.AddCommand(token)
 	return c
 }
 
-func makeToken(c *cobra.Command, name, role string) error {
-	r, err := server.ParseRole(role)
-	if err != nil {
-		return err
+func makeToken(c *cobra.Command, name string, names []string) error {
+	var roles []server.Role
+	for _, n := range names {
+		r, err := server.ParseRole(n)
+		if err != nil {
+			return err
+		}
+		roles = append(roles, r)
 	}
-	secret, t := server.NewToken(name, r)
+	secret, t := server.NewToken(name, roles...)
 	fmt.Fprintf(c.ErrOrStderr(), "The token, for %s alone; it is not shown again:\n", name)
 	fmt.Fprintln(c.OutOrStdout(), secret)
-	fmt.Fprintf(c.ErrOrStderr(), "For tokens in the configuration:\n  - {name: %s, role: %s, sha256: %s}\n", t.Name, t.Role, hex.EncodeToString(t.Sum[:]))
+	fmt.Fprintf(c.ErrOrStderr(), "For tokens in the configuration:\n  - {name: %s, roles: [%s], sha256: %s}\n", t.Name, strings.Join(names, ", "), hex.EncodeToString(t.Sum[:]))
 	return nil
 }
 

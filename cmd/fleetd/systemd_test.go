@@ -20,7 +20,7 @@ func handedOver(t *testing.T, l net.Listener, env string) *exec.Cmd {
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "serve.yaml")
-	text := "state: " + dir + "/state\ntokens: [{name: script, role: viewer, sha256: 646a7172b96a1fcb64878615c71965645e1e9752f6e6e0647a1c3f37ab8a0fc2}]\n"
+	text := "state: " + dir + "/state\ntokens: [{name: script, roles: [viewer], sha256: 646a7172b96a1fcb64878615c71965645e1e9752f6e6e0647a1c3f37ab8a0fc2}]\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,8 @@ func (j *until) Append(_ context.Context, events []rollout.Event) error {
 	return nil
 }
 
+func (*until) Requests(context.Context) ([]rollout.Request, error) { return nil, nil }
+
 // steady is a level that is set once that was intended, however often.
 type steady struct{ level }
 

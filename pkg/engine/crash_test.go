@@ -37,6 +37,8 @@ type process struct {
 	// asks and tells.
 	active int
 	ran    atomic.Int64
+	// asks, if set, is how somebody asks something of the run.
+	asks *asking
 }
 
 func (p *process) Append(ctx context.Context, events []rollout.Event) error {
@@ -64,6 +66,13 @@ func (p *process) Append(ctx context.Context, events []rollout.Event) error {
 		return errDead
 	}
 	return nil
+}
+
+func (p *process) Requests(ctx context.Context) ([]rollout.Request, error) {
+	if p.dead.Load() {
+		return nil, errDead
+	}
+	return p.journal.Requests(ctx)
 }
 
 func (p *process) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
@@ -238,6 +247,9 @@ func (p *process) live(t testing.TB, dir string, plan rollout.Plan) (*rollout.Ru
 	}
 	defer j.Close()
 	e := &engine.Engine{Modules: p.modules(), Journal: p, Clock: p}
+	if p.asks != nil {
+		e.Journal = p.asks
+	}
 	r, err := j.Run(ctx, id)
 	if err != nil { // no run, or one that was killed before its first event
 		w, err := j.Begin(ctx, id, time.Now(), []byte("{}"))
@@ -333,3 +345,5 @@ func TestUndoRestores(t *testing.T) {
 type nowhere struct{}
 
 func (nowhere) Append(context.Context, []rollout.Event) error { return nil }
+
+func (nowhere) Requests(context.Context) ([]rollout.Request, error) { return nil, nil }

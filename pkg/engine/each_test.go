@@ -69,7 +69,9 @@ func (m *oneLife) Append(_ context.Context, events []rollout.Event) error {
 	}
 	return nil
 }
-func (*oneLife) Forget(string) {}
+
+func (*oneLife) Requests(context.Context) ([]rollout.Request, error) { return nil, nil }
+func (*oneLife) Forget(string)                                       {}
 
 func (m *oneLife) Run(_ context.Context, _ string, c sshexec.Command) (sshexec.Result, error) {
 	if m.dead {

@@ -10,9 +10,11 @@ import (
 
 // Journal keeps the events of a run. Append returns when they are written, and,
 // if one of them is durable, when they are on the disk. A failed call has
-// written none of them.
+// written none of them. Requests are those to this run, to the process that is at
+// it now, of which no event is written yet.
 type Journal interface {
 	Append(ctx context.Context, events []rollout.Event) error
+	Requests(ctx context.Context) ([]rollout.Request, error)
 }
 
 // Engine executes plans.
@@ -86,16 +88,21 @@ func (e *Engine) Resume(ctx context.Context, r *rollout.Run, forks int, past boo
 	return e.loop(ctx, r, rollout.Event{Type: rollout.RunResumed, Forks: forks, By: &e.By, Past: past})
 }
 
-// JournalError says that events could not be written. The run was ended as
+// JournalError says that events could not be written, or that what others ask of
+// the run could not be read. The run was ended as
 // gently as it could be: nothing was started any more, and nothing cut off.
 type JournalError struct{ Err error }
 
-func (e *JournalError) Error() string { return "cannot write the journal: " + e.Err.Error() }
+func (e *JournalError) Error() string { return "cannot use the journal: " + e.Err.Error() }
 func (e *JournalError) Unwrap() error { return e.Err }
 
 // retryJournal is how long after a failed write the journal is tried again, while
 // steps that are being executed come to their end.
 const retryJournal = time.Second
+
+// listenEvery is how often a run that starts nothing looks whether somebody asks it
+// to stop. One that does looks before each start.
+const listenEvery = time.Second
 
 // loop is the state of one Execute or Resume.
 type loop struct {
@@ -136,11 +143,21 @@ func (e *Engine) loop(ctx context.Context, r *rollout.Run, first rollout.Event) 
 	defer cancel()
 	ease := e.Ease
 	easing := false
+	listen := time.NewTicker(listenEvery) // by no clock of the run: nothing of it depends on when
+	defer listen.Stop()
+	due := false
 	for {
 		var d rollout.Decision
+		var err error
 		if l.broken == nil && !easing && ctx.Err() == nil {
 			d = rollout.Next(r, l.now())
-			if err := l.start(stepCtx, d.Ready); err != nil {
+			if due || len(d.Ready) > 0 {
+				if d, err = l.listen(d); err != nil {
+					return r, err
+				}
+				due = false
+			}
+			if err = l.start(stepCtx, d.Ready); err != nil {
 				return r, err
 			}
 		}
@@ -158,6 +175,8 @@ func (e *Engine) loop(ctx context.Context, r *rollout.Run, first rollout.Event) 
 				return r, err
 			}
 		case <-l.wake(d):
+		case <-listen.C:
+			due = true
 		case <-ease:
 			easing, ease = true, nil
 		case <-abandoned:
@@ -180,6 +199,28 @@ func (l *loop) wake(d rollout.Decision) <-chan time.Time {
 		return l.clock.After(d.Wake - l.now())
 	}
 	return nil
+}
+
+// listen takes what others ask of the run, and decides anew where somebody does. What
+// cannot be read may be a request to stop: nothing more is started then.
+func (l *loop) listen(d rollout.Decision) (rollout.Decision, error) {
+	requests, err := l.Journal.Requests(context.Background())
+	if err != nil {
+		l.broken = err
+		return rollout.Decision{}, nil
+	}
+	if len(requests) == 0 {
+		return d, nil
+	}
+	for _, q := range requests {
+		if err := l.take(note{event: rollout.Event{Type: rollout.RunRequested, Request: &q}}); err != nil {
+			return d, err
+		}
+	}
+	if l.flush() != nil {
+		return rollout.Decision{}, nil // broken is set
+	}
+	return rollout.Next(l.run, l.now()), nil
 }
 
 // start begins the ready steps. Nothing of it is durable yet: a step that begins
@@ -304,7 +345,7 @@ func (l *loop) flush() error {
 func (l *loop) end(d rollout.Decision, interrupted bool) error {
 	last := rollout.Event{Type: rollout.RunInterrupted}
 	switch {
-	case interrupted:
+	case interrupted, d.Verdict == rollout.Leave:
 	case d.Verdict == rollout.Finish:
 		last = rollout.Event{Type: rollout.RunDone}
 	case d.Verdict == rollout.Stop:

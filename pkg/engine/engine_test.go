@@ -23,6 +23,23 @@ type memory struct {
 	events []rollout.Event
 	writes int
 	fail   func(write int, events []rollout.Event) error
+	// asked are requests that nobody has read; unreadable is why they cannot be.
+	asked      []rollout.Request
+	unreadable error
+}
+
+func (m *memory) Requests(context.Context) ([]rollout.Request, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	asked := m.asked
+	m.asked = nil
+	return asked, m.unreadable
+}
+
+func (m *memory) ask(v rollout.Verb) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, rollout.Request{ID: 1, Verb: v, By: rollout.Person{User: "anna", Host: "bastion1"}, Reason: "the storage is slow"})
 }
 
 func (m *memory) Append(_ context.Context, events []rollout.Event) error {

@@ -99,7 +99,9 @@ func (m *mortal) Append(_ context.Context, events []rollout.Event) error {
 	}
 	return nil
 }
-func (*mortal) Forget(string) {}
+
+func (*mortal) Requests(context.Context) ([]rollout.Request, error) { return nil, nil }
+func (*mortal) Forget(string)                                       {}
 
 func (m *mortal) Run(ctx context.Context, host string, c sshexec.Command) (sshexec.Result, error) {
 	m.mu.Lock()

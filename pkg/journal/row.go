@@ -38,6 +38,7 @@ type body struct {
 	Operation *rollout.Operation `json:"operation,omitempty"`
 	Text      string             `json:"text,omitempty"`
 	Halt      *rollout.Halt      `json:"halt,omitempty"`
+	Request   *rollout.Request   `json:"request,omitempty"`
 }
 
 // newRow is the row of an event, whose plan is stored under sum.
@@ -46,7 +47,7 @@ func newRow(e rollout.Event, sum string) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	b, err := json.Marshal(body{sum, e.Forks, e.By, e.Past, e.Outcome, e.Operation, e.Text, e.Halt})
+	b, err := json.Marshal(body{sum, e.Forks, e.By, e.Past, e.Outcome, e.Operation, e.Text, e.Halt, e.Request})
 	if err != nil {
 		return row{}, err
 	}
@@ -67,7 +68,7 @@ func (r row) event() (e rollout.Event, sum string, err error) {
 	}
 	e = rollout.Event{
 		Seq: r.seq, Clock: time.Duration(r.clock), Type: rollout.EventType(r.kind), Attempt: r.attempt,
-		Forks: b.Forks, By: b.By, Past: b.Past, Outcome: b.Outcome, Operation: b.Operation, Text: b.Text, Halt: b.Halt,
+		Forks: b.Forks, By: b.By, Past: b.Past, Outcome: b.Outcome, Operation: b.Operation, Text: b.Text, Halt: b.Halt, Request: b.Request,
 	}
 	if err := e.At.UnmarshalText([]byte(r.at)); err != nil {
 		return e, "", err
@@ -80,7 +81,8 @@ func (r row) event() (e rollout.Event, sum string, err error) {
 	case e.Type == rollout.RunStarted && b.Plan == "",
 		(e.Type == rollout.StepEnded || e.Type == rollout.StepIntended) && e.Outcome == nil,
 		e.Type == rollout.StepOperation && e.Operation == nil,
-		e.Type == rollout.RunHalted && e.Halt == nil:
+		e.Type == rollout.RunHalted && e.Halt == nil,
+		e.Type == rollout.RunRequested && e.Request == nil:
 		return e, "", fmt.Errorf("%s without what it tells", e.Type)
 	}
 	return e, b.Plan, nil

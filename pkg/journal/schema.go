@@ -82,6 +82,22 @@ var migrations = []string{
 	// What a look was of, and which schedule asked for it.
 	`ALTER TABLE looks ADD COLUMN schedule TEXT NOT NULL DEFAULT '';
 	ALTER TABLE looks ADD COLUMN about TEXT NOT NULL DEFAULT ''; -- JSON; '' = an earlier fleetd's`,
+
+	// What is asked of runs while they are worked on. What a run has heard is among
+	// its events; a row never changes.
+	`CREATE TABLE requests (
+		id     INTEGER PRIMARY KEY AUTOINCREMENT,
+		run    TEXT    NOT NULL,
+		life   INTEGER NOT NULL, -- the event with which the process began that is asked
+		verb   TEXT    NOT NULL CHECK (verb IN ('pause', 'abort')),
+		user   TEXT    NOT NULL,
+		host   TEXT    NOT NULL,
+		at     TEXT    NOT NULL, -- RFC 3339
+		reason TEXT    NOT NULL
+	) STRICT;
+	CREATE INDEX requests_of_run ON requests (run, life, id);
+	-- The events that are of no step: few among very many.
+	CREATE INDEX events_of_run ON events (run, seq) WHERE host IS NULL;`,
 }
 
 // runsSchema is the first schema whose table of runs is today's, looksSchema the first

@@ -19,7 +19,7 @@ var ErrOtherWriter = errors.New("another process writes this run")
 var errReadOnly = errors.New("it was opened for reading")
 
 // statements are what a run executes all the time.
-type statements struct{ begin, commit, insert *sql.Stmt }
+type statements struct{ begin, commit, insert, requests *sql.Stmt }
 
 func (s *statements) prepare(ctx context.Context, c *sql.Conn) (err error) {
 	prepare := func(text string) *sql.Stmt {
@@ -35,13 +35,14 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) (err error) {
 	// The primary key refuses a second writer of the same run.
 	s.insert = prepare(`INSERT INTO events (run, seq, at, clock, type, play, task, host, attempt, body)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	s.requests = prepare(`SELECT id, verb, user, host, at, reason FROM requests WHERE run = ? AND life = ? AND id > ? ORDER BY id`)
 	return err
 }
 
 // close closes the statements, which live as long as the connection. One left open would keep the file open, so that
 // the log would stay beside it.
 func (s *statements) close() (err error) {
-	for _, stmt := range []*sql.Stmt{s.begin, s.commit, s.insert} {
+	for _, stmt := range []*sql.Stmt{s.begin, s.commit, s.insert, s.requests} {
 		if stmt != nil {
 			err = errors.Join(err, stmt.Close())
 		}
@@ -89,6 +90,9 @@ type Writer struct {
 	j    *Journal
 	run  string
 	last int64 // the number of the last event
+	// life is the number of the event with which this process began or went on, heard
+	// the last request that is among the events.
+	life, heard int64
 }
 
 // Begin starts the journal of a new run. reach says how the run reaches its
@@ -140,6 +144,14 @@ func (w *Writer) Append(ctx context.Context, events []rollout.Event) error {
 		return fmt.Errorf("cannot write event %d of run %s: %w", events[0].Seq, w.run, w.j.explain(err))
 	}
 	w.last += int64(len(events))
+	for _, e := range events {
+		switch e.Type {
+		case rollout.RunStarted, rollout.RunResumed:
+			w.life = e.Seq
+		case rollout.RunRequested:
+			w.heard = e.Request.ID
+		}
+	}
 	return nil
 }
 

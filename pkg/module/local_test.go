@@ -101,6 +101,8 @@ func (e *events) Append(_ context.Context, more []rollout.Event) error {
 	return nil
 }
 
+func (*events) Requests(context.Context) ([]rollout.Request, error) { return nil, nil }
+
 // carryOut runs the playbook site.yml of an archive on the hosts a and b, in a
 // folder with the archive's files.
 func carryOut(t *testing.T, a *txtar.Archive) (*rollout.Run, string) {

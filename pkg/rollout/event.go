@@ -11,9 +11,12 @@ const (
 	RunInterrupted EventType = "run.interrupted"
 	RunHalted      EventType = "run.halted"
 	RunDone        EventType = "run.done"
-	StepStarted    EventType = "step.started"
-	StepProgress   EventType = "step.progress"
-	StepOperation  EventType = "step.operation"
+	// RunRequested carries a Request: somebody wants the run to stop, and it has
+	// heard so. No other step begins after it.
+	RunRequested  EventType = "run.requested"
+	StepStarted   EventType = "step.started"
+	StepProgress  EventType = "step.progress"
+	StepOperation EventType = "step.operation"
 	// StepIntended carries an Outcome of the kind Intends: its notes have to be
 	// durable before the step is called again, in the same attempt.
 	StepIntended EventType = "step.intended"
@@ -46,6 +49,8 @@ type Event struct {
 	Operation *Operation `json:"operation,omitempty"`
 	Text      string     `json:"text,omitempty"`
 	Halt      *Halt      `json:"halt,omitempty"`
+	// Request comes with RunRequested.
+	Request *Request `json:"request,omitempty"`
 }
 
 // Durable reports whether the event has to be on the disk before anything
@@ -65,6 +70,53 @@ type Person struct {
 	// Key is the fingerprint of the SSH key with which the nodes let fleetd in,
 	// "" where it was a password, or no node was asked.
 	Key string `json:"key,omitempty"`
+}
+
+// String names the person, as user@host; without the host where it is not known.
+func (p Person) String() string {
+	if p.Host == "" {
+		return p.User
+	}
+	return p.User + "@" + p.Host
+}
+
+// Verb is what is asked of a run.
+type Verb string
+
+const (
+	// Pause ends the run so that a resume goes on with it.
+	Pause Verb = "pause"
+	// Abort ends it for good: it can be undone, and not resumed.
+	Abort Verb = "abort"
+)
+
+// Past is what a run was that heard it: paused, aborted.
+func (v Verb) Past() string {
+	if v == Abort {
+		return "aborted"
+	}
+	return "paused"
+}
+
+// Request is what somebody asks of a run that is being worked on. Steps that have
+// begun come to their end, also those that wait for a node; no other begins.
+type Request struct {
+	// ID is its number in the journal.
+	ID   int64  `json:"id"`
+	Verb Verb   `json:"verb"`
+	By   Person `json:"by"`
+	// At is the clock of the bastion, for people.
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// String says what came of it: "paused by anna@bastion1: the storage is slow".
+func (q Request) String() string {
+	s := q.Verb.Past() + " by " + q.By.String()
+	if q.Reason != "" {
+		s += ": " + q.Reason
+	}
+	return s
 }
 
 // Halt says why a run stopped before its end.

@@ -17,6 +17,8 @@ const (
 	Finish Verdict = "finish"
 	// Stop: a gate says that the run must not go on.
 	Stop Verdict = "stop"
+	// Leave: the run was asked to pause, and nothing that was begun is left.
+	Leave Verdict = "leave"
 )
 
 // Decision is the answer of Next.
@@ -47,6 +49,8 @@ type Decision struct {
 //     out of service before;
 //   - no more steps run at once than there are forks, and no more hosts are in the
 //     middle of a task than its throttle says;
+//   - once somebody has asked the run to pause or to abort, no step begins but those
+//     that have begun already and wait to be called again;
 //   - of the control plane at most one host is taken out of service at a time,
 //     and none whose loss would leave etcd without its quorum.
 func Next(r *Run, now time.Duration) Decision {
@@ -67,12 +71,19 @@ func Next(r *Run, now time.Duration) Decision {
 		p.room = r.Forks - w.running
 	}
 	wake := p.underWay(now)
-	if halt == nil || play.MaxUnavailable == 0 {
+	if r.Asked == nil && (halt == nil || play.MaxUnavailable == 0) {
 		p.fresh(play)
 	}
 	d := Decision{Verdict: Proceed, Ready: p.ready, Wake: wake}
 	if len(d.Ready) > 0 || w.running > 0 || d.Wake > 0 {
 		return d
+	}
+	switch {
+	case r.Asked == nil:
+	case r.Asked.Verb == Abort:
+		return r.stop(Halt{Reason: r.Asked.String()})
+	default:
+		return Decision{Verdict: Leave}
 	}
 	if p.refused != nil && r.linear() && !r.index.plays[w.play].once {
 		if p.ahead(); len(p.ready) > 0 {
@@ -102,7 +113,7 @@ type picker struct {
 }
 
 // underWay picks among the hosts that have begun: those whose waiting time is
-// over, and those whose next step is free to start. It returns when the next
+// over, and, unless the run is to stop, those whose next step is free to start. It returns when the next
 // waiting time is over.
 func (p *picker) underWay(now time.Duration) (wake time.Duration) {
 	w := &p.r.work
@@ -110,6 +121,9 @@ func (p *picker) underWay(now time.Duration) (wake time.Duration) {
 	wake = w.waits.due(now, func(i int) { due = append(due, i) })
 	slices.Sort(due)
 	next := w.ready.next(0)
+	if p.r.Asked != nil {
+		next = -1
+	}
 	for p.room > 0 && (len(due) > 0 || next >= 0) {
 		if len(due) > 0 && (next < 0 || due[0] < next) {
 			p.take(due[0])

@@ -29,6 +29,8 @@ type Run struct {
 	// Clock is how long fleetd has worked at the run.
 	Clock time.Duration
 	Halt  *Halt
+	// Asked is what somebody has asked of the run, until a resume goes on with it.
+	Asked *Request
 	// Seq is the number of the last event.
 	Seq int64
 
@@ -119,6 +121,15 @@ func (r *Run) applyRun(e Event) error {
 		// What was being executed when the process died is asked again.
 		r.each(func(_ StepID, s *StepState) { s.Active = false })
 		r.derive()
+	case RunRequested:
+		switch {
+		case e.Request == nil:
+			return fmt.Errorf("event %d: %s without a request", e.Seq, e.Type)
+		case r.Status != Running:
+			return fmt.Errorf("event %d: %s of a run that is %s", e.Seq, e.Type, r.Status)
+		case r.Asked == nil || e.Request.Verb == Abort && r.Asked.Verb != Abort:
+			r.Asked = e.Request // a pause takes nothing from an abort
+		}
 	case RunInterrupted:
 		r.Status, r.Ended = Interrupted, e.At
 	case RunHalted:
@@ -133,6 +144,9 @@ func (r *Run) applyRun(e Event) error {
 
 func (r *Run) begin(e Event) {
 	r.Status, r.Halt, r.Ended = Running, nil, time.Time{}
+	if r.Asked != nil && r.Asked.Verb == Pause {
+		r.Asked = nil
+	}
 	if e.Forks > 0 {
 		r.Forks = e.Forks
 	}

@@ -21,6 +21,8 @@ type sim struct {
 	pick   func(n int) int
 	// check is called before every decision with the run as it stands.
 	check func(*Run)
+	// asked, if set, is what somebody asks of the run before a decision.
+	asked func(*Run) *Request
 
 	events []Event
 	now    time.Duration
@@ -81,6 +83,16 @@ func (s *sim) drive(r *Run, crashAt int) error {
 		if s.check != nil {
 			s.check(r)
 		}
+		if s.asked != nil {
+			if q := s.asked(r); q != nil {
+				if err := s.emit(r, Event{Type: RunRequested, Request: q}); err != nil {
+					return err
+				}
+				if len(s.events) == crashAt {
+					return errCrash
+				}
+			}
+		}
 		d := Next(r, s.now)
 		for _, id := range d.Ready {
 			attempt := 1
@@ -101,6 +113,8 @@ func (s *sim) drive(r *Run, crashAt int) error {
 				return s.emit(r, Event{Type: RunDone})
 			case d.Verdict == Stop:
 				return s.emit(r, Event{Type: RunHalted, Halt: d.Halt})
+			case d.Verdict == Leave:
+				return s.emit(r, Event{Type: RunInterrupted})
 			case d.Wake == 0:
 				return fmt.Errorf("the run stands still")
 			}

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Clock   time.Duration  `json:"clock"`
 	Seq     int64          `json:"seq"`
 	Halt    *Halt          `json:"halt,omitempty"`
+	Asked   *Request       `json:"asked,omitempty"`
 	Steps   []SnapshotStep `json:"steps,omitempty"`
 	Passed  []PassedHalt   `json:"passed,omitempty"`
 }
@@ -42,7 +43,7 @@ type PassedHalt struct {
 func (r *Run) Snapshot() Snapshot {
 	s := Snapshot{
 		Plan: r.Plan.Digest, Forks: r.Forks, By: r.By, Status: r.Status, Started: r.Started, Ended: r.Ended,
-		Clock: r.Clock, Seq: r.Seq, Halt: r.Halt,
+		Clock: r.Clock, Seq: r.Seq, Halt: r.Halt, Asked: r.Asked,
 	}
 	r.each(func(id StepID, state *StepState) {
 		kept := *state
@@ -68,7 +69,7 @@ func Restore(p Plan, s Snapshot) (*Run, error) {
 	}
 	r := &Run{
 		Plan: p, Forks: s.Forks, By: s.By, Status: s.Status, Started: s.Started, Ended: s.Ended,
-		Clock: s.Clock, Seq: s.Seq, Halt: s.Halt,
+		Clock: s.Clock, Seq: s.Seq, Halt: s.Halt, Asked: s.Asked,
 	}
 	r.prepare()
 	for _, step := range s.Steps {

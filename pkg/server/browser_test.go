@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
 // browser is a Chromium of one test, and what it complained of and asked for.
@@ -176,6 +178,41 @@ func TestBrowserCompliance(t *testing.T) {
 			t.Errorf("at %d pixels it is %v wide", width, wide)
 		}
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.complaints) > 0 {
+		t.Errorf("the browser complains:\n%s", strings.Join(b.complaints, "\n"))
+	}
+}
+
+// TestBrowserPause has an operator pause a run on its page, and the page follow it to
+// where nothing is left to stop.
+func TestBrowserPause(t *testing.T) {
+	b := newBrowser(t)
+	dir := t.TempDir()
+	rec := recordRun(t, dir, runID, fleet(40))
+	rec.play(20, failing("worker03"))
+	base := overNetwork(t, serve(t, dir))
+	b.do(log.Enable(), chromedp.Navigate(base+"/login?to="+url.QueryEscape("/runs/"+runID)+"#"+operatorSecret))
+	b.await("the controls", `document.querySelector("#controls:not([hidden]) button").textContent === "Pause"`)
+	b.do(chromedp.Click("#controls summary", chromedp.ByQuery))
+	for _, width := range []int64{1280, 390} {
+		for _, scheme := range []string{"light", "dark"} {
+			var bad string
+			var wide float64
+			b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}), emulation.SetDeviceMetricsOverride(width, 844, 1, false),
+				chromedp.Evaluate(faint, &bad), chromedp.Evaluate("document.documentElement.scrollWidth", &wide))
+			if bad != "" || wide > float64(width) {
+				t.Errorf("at %d pixels in the %s it is %v wide, and too faint are: %s", width, scheme, wide, bad)
+			}
+		}
+	}
+	done := rec.hear(rec.take)
+	b.do(chromedp.SendKeys("#pause-reason", "the storage is slow"+kb.Enter, chromedp.ByQuery))
+	<-done
+	b.await("that it is asked for", `document.querySelector(".verdict").textContent.includes("A pause was asked for by otto: the storage is slow")`)
+	rec.add(time.Second, rollout.Event{Type: rollout.RunInterrupted})
+	b.await("the end", `document.querySelector(".badge.interrupted") && document.getElementById("controls").hidden`)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.complaints) > 0 {

@@ -147,18 +147,23 @@ func (d *decoder) name(n *yaml.Node, into *string) {
 
 func (d *decoder) token(n *yaml.Node, c *Config) {
 	var t Token
-	var digest, role string
+	var digest string
 	before := len(d.errs)
 	d.mapping(n, map[string]func(*yaml.Node){
 		"name": func(n *yaml.Node) { d.name(n, &t.Name) },
-		"role": func(n *yaml.Node) {
-			if d.text(n, &role) {
-				var err error
-				if t.Role, err = ParseRole(role); err != nil {
+		"roles": func(n *yaml.Node) {
+			d.list(n, func(n *yaml.Node) {
+				var name string
+				if !d.text(n, &name) {
+					return
+				}
+				role, err := ParseRole(name)
+				if err != nil {
 					message, hint, _ := strings.Cut(err.Error(), "\n")
 					d.errorf(n, hint, "%s", message)
 				}
-			}
+				t.Roles = append(t.Roles, role)
+			})
 		},
 		"sha256": func(n *yaml.Node) {
 			if d.text(n, &digest) && !digestForm.MatchString(digest) {
@@ -169,8 +174,8 @@ func (d *decoder) token(n *yaml.Node, c *Config) {
 	if len(d.errs) > before {
 		return
 	}
-	if t.Name == "" || role == "" || digest == "" {
-		d.errorf(n, "fleetd serve token NAME makes a token, and the lines for this file.", "a token needs name, role and sha256")
+	if t.Name == "" || len(t.Roles) == 0 || digest == "" {
+		d.errorf(n, "fleetd serve token NAME makes a token, and the lines for this file.", "a token needs name, roles and sha256")
 		return
 	}
 	raw, _ := hex.DecodeString(digest) // its form is checked

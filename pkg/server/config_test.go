@@ -25,7 +25,7 @@ func TestConfig(t *testing.T) {
 	schema := newSchema(t)
 	// What a schema cannot say.
 	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true, "a day that is not there": true, "no place": true, "a fleet twice": true, "an inventory not there": true, "a playbook not there": true}
-	token := "tokens: [{name: vera, role: viewer, sha256: " + digest + "}]\n"
+	token := "tokens: [{name: vera, roles: [viewer], sha256: " + digest + "}]\n"
 	for name, c := range map[string]struct {
 		text string
 		want []string // of the error; none = it is right
@@ -41,12 +41,12 @@ func TestConfig(t *testing.T) {
 		"a name that others reach": {"listen: bastion:8420\n" + token, []string{"needs tls"}},
 		"every address":            {"listen: ':8420'\n", []string{"listen is address:port"}},
 		"no port":                  {"listen: 127.0.0.1\n", []string{"serve.yaml:1:9: listen is address:port"}},
-		"several at once": {"listne: x\nhosts: y\ntokens:\n- {name: vera, role: root, sha256: abc}\n- name: ../x\n", []string{
+		"several at once": {"listne: x\nhosts: y\ntokens:\n- {name: vera, roles: [root], sha256: abc}\n- name: ../x\n", []string{
 			`serve.yaml:1:1: there is no key "listne" here`, "The keys are fleets, hosts, listen, state, tls, tokens.", "serve.yaml:2:8: a list belongs here",
-			`serve.yaml:4:22: there is no role "root"`, "serve.yaml:4:36: sha256 is the SHA-256 of a token", `serve.yaml:5:9: "../x" is no name`}},
-		"half a token":     {"tokens: [{name: vera}]\n", []string{"serve.yaml:1:10: a token needs name, role and sha256"}},
+			`serve.yaml:4:24: there is no role "root"`, "serve.yaml:4:39: sha256 is the SHA-256 of a token", `serve.yaml:5:9: "../x" is no name`}},
+		"half a token":     {"tokens: [{name: vera}]\n", []string{"serve.yaml:1:10: a token needs name, roles and sha256"}},
 		"a token twice":    {token + "x: 1\n" + strings.Replace(token, "tokens", "tokens ", 1), []string{"serve.yaml:3:1: tokens is there twice"}},
-		"a name twice":     {"tokens:\n- {name: vera, role: viewer, sha256: " + digest + "}\n- {name: vera, role: viewer, sha256: " + digest + "}\n", []string{"serve.yaml:3:3: there are two tokens of the name vera"}},
+		"a name twice":     {"tokens:\n- {name: vera, roles: [viewer], sha256: " + digest + "}\n- {name: vera, roles: [viewer], sha256: " + digest + "}\n", []string{"serve.yaml:3:3: there are two tokens of the name vera"}},
 		"half of tls":      {"tls: {certificate: cert.pem}\n", []string{"serve.yaml:1:6: tls needs certificate and key"}},
 		"a file not there": {"tls: {certificate: gone.pem, key: key.pem}\n", []string{"serve.yaml:1:20: open " + dir + "/gone.pem: no such file"}},
 		"fleets": {"fleets:\n- {name: prod, inventory: cert.pem, playbook: key.pem, policy: key.pem, kubeconfig: key.pem, schedule: 0 6 * * *, time_zone: Europe/Berlin}\n" +
@@ -120,7 +120,7 @@ func (s schema) refuses(text string) bool {
 // FuzzConfig: whatever a file holds, it is read or refused, and what is read
 // listens to others with TLS and tokens alone.
 func FuzzConfig(f *testing.F) {
-	for _, s := range []string{"listen: 0.0.0.0:1", "tokens: [{name: a, role: viewer, sha256: x}]", "a: &a [*a]", "tls: {}", "listen: localhost:1\nhosts: [a]"} {
+	for _, s := range []string{"listen: 0.0.0.0:1", "tokens: [{name: a, roles: [viewer], sha256: x}]", "a: &a [*a]", "tls: {}", "listen: localhost:1\nhosts: [a]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

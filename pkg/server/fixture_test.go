@@ -192,14 +192,18 @@ func failing(hosts ...string) func(rollout.StepID) (rollout.Outcome, string) {
 	}
 }
 
-// viewerSecret is the token that a test server knows.
-const viewerSecret = "viewer-0123456789"
+// The tokens that a test server knows.
+const (
+	viewerSecret   = "viewer-0123456789"
+	operatorSecret = "operator-0123456789"
+)
 
 // serve is a server of a state folder.
 func serve(t testing.TB, dir string) *Server {
 	t.Helper()
 	s, err := New(Options{
-		Config:  Config{Listen: DefaultListen, State: dir, Tokens: []Token{{"olaf", Viewer, sumOf("another")}, {"vera", Viewer, sumOf(viewerSecret)}}},
+		Config: Config{Listen: DefaultListen, State: dir, Tokens: []Token{
+			{"olaf", []Role{Viewer}, sumOf("another")}, {"vera", []Role{Viewer}, sumOf(viewerSecret)}, {"otto", []Role{Operator}, sumOf(operatorSecret)}}},
 		Now:     time.Now,
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Version: "test",
@@ -241,10 +245,12 @@ func get(t testing.TB, s http.Handler, path string) *httptest.ResponseRecorder {
 
 const runID = "20261127-021000-ab12"
 
-// brief is a server whose streams say what is there, and end.
+// brief is a server whose streams say what is there, and end, and that waits for no
+// run.
 func brief(t testing.TB, dir string) *Server {
 	s := serve(t, dir)
 	close(s.stopping)
+	s.patience = time.Millisecond
 	return s
 }
 

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +23,7 @@ const mostBody = 64 << 10
 type route struct {
 	pattern string // as http.ServeMux has it
 	open    bool   // no token is asked for
+	role    Role   // who may; "" = who reads
 	handle  http.HandlerFunc
 }
 
@@ -97,7 +100,7 @@ func (s *Server) admit(rt route) http.HandlerFunc {
 		t, shown, ok := s.identity(r)
 		if !ok {
 			s.metrics.refused.WithLabelValues("token").Inc()
-			if !shown && wantsPage(r) {
+			if !shown && wantsPage(r) && !changes(r.Method) {
 				http.Redirect(w, r, "/login?to="+urlQuery(r.URL.RequestURI()), http.StatusSeeOther)
 				return
 			}
@@ -105,21 +108,49 @@ func (s *Server) admit(rt route) http.HandlerFunc {
 			s.fail(w, r, http.StatusUnauthorized, errors.New("no token, or not a valid one\nsend it as Authorization: Bearer TOKEN"))
 			return
 		}
-		if changes(r.Method) && !s.audited(w, r, t) {
+		if !changes(r.Method) {
+			rt.handle(w, r)
 			return
 		}
-		rt.handle(w, r)
+		if !s.audited(w, r, t) {
+			return
+		}
+		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		if role := cmp.Or(rt.role, Viewer); t.May(role) {
+			rt.handle(sw, r.WithContext(context.WithValue(r.Context(), asker{}, t)))
+		} else {
+			s.metrics.refused.WithLabelValues("role").Inc()
+			s.fail(sw, r, http.StatusForbidden, fmt.Errorf("this takes a token with the role %s\n%s has %v", role, t.Name, t.Roles))
+		}
+		if err := s.audit.write(s.record(r, t, sw.status)); err != nil {
+			s.log.Error("cannot write to the audit log what came of a request", "who", t.Name, "path", r.URL.Path, "status", sw.status, "error", err)
+		}
 	}
+}
+
+// asker is the key of the token of who asks, in the context of what changes something.
+type asker struct{}
+
+// who asks for something that changes something.
+func who(r *http.Request) Token {
+	t, _ := r.Context().Value(asker{}).(Token)
+	return t
 }
 
 // audited writes down who asks for what, before it is done; where that cannot be
 // it answers so, and nothing is to be done.
 func (s *Server) audited(w http.ResponseWriter, r *http.Request, t Token) bool {
-	err := s.audit.write(record{At: s.now().UTC(), Who: t.Name, Role: t.Role, From: r.RemoteAddr, Method: r.Method, Path: r.URL.Path})
+	err := s.audit.write(s.record(r, t, 0))
 	if err != nil {
 		s.fail(w, r, http.StatusServiceUnavailable, fmt.Errorf("the audit log cannot be written, so nothing is done: %w", err))
 	}
 	return err == nil
+}
+
+// record is a line of the audit log about a request; status is that of the answer, 0
+// before there is one.
+func (s *Server) record(r *http.Request, t Token, status int) record {
+	return record{At: s.now().UTC(), Who: t.Name, Roles: t.Roles, From: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Run: r.PathValue("run"), Status: status}
 }
 
 // identity is who asks: by a token in the header, or by the cookie of a browser
@@ -140,23 +171,26 @@ func (s *Server) identity(r *http.Request) (t Token, shown, ok bool) {
 
 func changes(method string) bool { return method != http.MethodGet && method != http.MethodHead }
 
-// wantsPage reports whether a browser asks for a page.
+// wantsPage reports whether a browser asks, which shows a page.
 func wantsPage(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html")
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// record is a line of the audit log: who asked for what that changes something.
+// record is a line of the audit log: who asked for what that changes something, and,
+// in a second line, what the answer was.
 type record struct {
 	At     time.Time `json:"at"`
 	Who    string    `json:"who"`
-	Role   Role      `json:"role"`
+	Roles  []Role    `json:"roles"`
 	From   string    `json:"from"`
 	Method string    `json:"method"`
 	Path   string    `json:"path"`
+	Run    string    `json:"run,omitempty"`
+	Status int       `json:"status,omitempty"`
 }
 
-// auditLog is a file of JSON lines. A line is on the disk before what it tells
-// is done.
+// auditLog is a file of JSON lines. The first line about a request is on the disk
+// before it is done.
 type auditLog struct {
 	mu   sync.Mutex
 	file string

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -41,6 +42,9 @@ func TestEveryRoute(t *testing.T) {
 	}
 	for _, rt := range s.routes() {
 		method, path := pathOf(rt.pattern)
+		if changes(method) && rt.role == "" && path != "/login" && path != "/logout" {
+			t.Errorf("%s is for everybody who reads", rt.pattern)
+		}
 		for name, c := range map[string]struct {
 			header  string
 			allowed bool
@@ -52,7 +56,8 @@ func TestEveryRoute(t *testing.T) {
 			"no bearer":        {viewerSecret, rt.open},
 			"basic":            {"Basic " + viewerSecret, rt.open},
 			"a token and more": {"Bearer " + viewerSecret + "x", rt.open},
-			"viewer":           {"Bearer " + viewerSecret, true},
+			"viewer":           {"Bearer " + viewerSecret, rt.role == ""},
+			"operator":         {"Bearer " + operatorSecret, rt.role == "" || rt.role == Operator},
 		} {
 			r := request(method, path, "", nil)
 			if c.header != "" {
@@ -242,9 +247,9 @@ func TestAudit(t *testing.T) {
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, r.Who+" "+r.Method+" "+r.Path)
+		got = append(got, fmt.Sprintf("%s %s %s %s%d", r.Who, r.Method, r.Path, r.Run, r.Status))
 	}
-	if want := "vera POST /login, olaf POST /logout"; strings.Join(got, ", ") != want {
+	if want := "vera POST /login 0, olaf POST /logout 0, olaf POST /logout 303"; strings.Join(got, ", ") != want {
 		t.Errorf("the audit log has %q, want %q", got, want)
 	}
 

@@ -53,7 +53,8 @@ func TestOpenAPI(t *testing.T) {
 			documented[method+" "+path] = true
 		}
 	}
-	page := regexp.MustCompile(`^(GET /(login|assets/|runs/|compliance$|\{\$\})|POST /(login|logout))`)
+	page := regexp.MustCompile(`^(GET /(login|assets/|runs/|compliance$|\{\$\})|POST /(login|logout|runs/))`)
+	over := "20261127-000000-0001"
 	for _, rt := range s.routes() {
 		if page.MatchString(rt.pattern) {
 			continue
@@ -71,15 +72,23 @@ func TestOpenAPI(t *testing.T) {
 			asked = append(asked, request(method, path, secret, nil))
 		}
 		for _, p := range []string{
-			strings.ReplaceAll(path, runID, "20261127-000000-0001"), strings.ReplaceAll(path, runID, "20261127-010000-0002"), strings.ReplaceAll(path, runID, "none"),
+			strings.ReplaceAll(path, runID, over), strings.ReplaceAll(path, runID, "20261127-010000-0002"), strings.ReplaceAll(path, runID, "none"),
 			path + "?limit=2", path + "?limit=x", path + "?state=lost", path + "?state=x", path + "?after=3", path + "?before=" + runID, path + "?before=x",
 		} {
 			asked = append(asked, request(method, p, viewerSecret, nil))
 		}
+		if method == http.MethodPost {
+			asked = asked[:2] // what follows has no query
+			for _, body := range []string{`{"reason": "the storage is slow"}`, "", `{"reason": "two\nlines"}`, `{"raison": ""}`, "{"} {
+				for _, p := range []string{path, strings.ReplaceAll(path, runID, over), strings.ReplaceAll(path, runID, "none")} {
+					asked = append(asked, request(method, p, operatorSecret, strings.NewReader(body)))
+				}
+			}
+		}
 		if strings.HasSuffix(path, "/events") {
 			stream := request(method, path, viewerSecret, nil)
-			over := request(method, strings.ReplaceAll(path, runID, "20261127-000000-0001")+"?after=99999", viewerSecret, nil)
-			for _, r := range []*http.Request{stream, over} {
+			ended := request(method, strings.ReplaceAll(path, runID, over)+"?after=99999", viewerSecret, nil)
+			for _, r := range []*http.Request{stream, ended} {
 				r.Header.Set("Accept", "text/event-stream")
 				asked = append(asked, r)
 			}

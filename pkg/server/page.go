@@ -233,9 +233,11 @@ var liveParts = []string{"head", "verdict", "lost", "work", "tasks", "next"}
 // liveMessage is what a page is told of how its run stands.
 func (p *pages) liveMessage(st view.Standing) ([]byte, error) {
 	out := struct {
+		// Live tells whether a process is at the run, which can be asked to stop.
+		Live  bool              `json:"live"`
 		Cells []string          `json:"cells"`
 		Parts map[string]string `json:"parts"`
-	}{Parts: map[string]string{}}
+	}{Live: st.Status == rollout.Running, Parts: map[string]string{}}
 	for _, name := range liveParts {
 		var b bytes.Buffer
 		if err := p.templates.ExecuteTemplate(&b, "run-"+name, runBody{Standing: st}); err != nil {

@@ -60,6 +60,7 @@ type Server struct {
 	look     func(context.Context, Fleet) error
 	fleets   []*scheduled
 	streams  atomic.Int64
+	patience time.Duration // for how long is waited for a run to hear what is asked of it
 	stopping chan struct{} // closed when no stream is to go on
 	handler  http.Handler
 }
@@ -68,7 +69,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	s := &Server{
 		address: o.Address, names: namesOf(o.Config), tokens: o.Config.Tokens, cookie: "fleetd_session", version: o.Version,
-		now: o.Now, log: o.Log, audit: newAuditLog(o.Config.State), stopping: make(chan struct{}),
+		now: o.Now, log: o.Log, audit: newAuditLog(o.Config.State), stopping: make(chan struct{}), patience: 5 * time.Second, // it looks every second
 		store: &store{dir: o.Config.State, now: o.Now, next: o.Next, mend: o.Mend},
 	}
 	if s.address == "" {
@@ -112,6 +113,9 @@ func (s *Server) routes() []route {
 		{pattern: "GET /api/v1/runs/{run}/hosts", handle: s.apiHosts},
 		{pattern: "GET /api/v1/runs/{run}/events", handle: s.apiEvents},
 
+		{pattern: "POST /api/v1/runs/{run}/pause", role: Operator, handle: s.apiRequest(rollout.Pause)},
+		{pattern: "POST /api/v1/runs/{run}/abort", role: Operator, handle: s.apiRequest(rollout.Abort)},
+
 		{pattern: "GET /api/v1/compliance", handle: s.apiCompliance},
 
 		{pattern: "GET /login", open: true, handle: s.loginForm},
@@ -122,6 +126,8 @@ func (s *Server) routes() []route {
 		{pattern: "GET /compliance", handle: s.pageCompliance},
 		{pattern: "GET /runs/{run}", handle: s.pageRun},
 		{pattern: "GET /runs/{run}/live", handle: s.live},
+		{pattern: "POST /runs/{run}/pause", role: Operator, handle: s.pageRequest(rollout.Pause)},
+		{pattern: "POST /runs/{run}/abort", role: Operator, handle: s.pageRequest(rollout.Abort)},
 		{pattern: "GET /runs/{run}/plan", handle: s.pagePlan},
 		{pattern: "GET /runs/{run}/hosts/{host}", handle: s.pageHost},
 	}

@@ -13,28 +13,35 @@ import (
 	"github.com/fleetd/fleetd/pkg/text"
 )
 
-// Role is what somebody may do. There is one: what changes something has its own
-// when it comes, and no token of today has it then.
+// Role is what somebody may do. Each is for itself: who may ask for something need
+// not be who allows it. Every role reads.
 type Role string
 
-// Viewer reads.
-const Viewer Role = "viewer"
+const (
+	// Viewer reads, and no more.
+	Viewer Role = "viewer"
+	// Operator pauses and aborts runs.
+	Operator Role = "operator"
+)
 
-var roles = []Role{Viewer}
+var roles = []Role{Viewer, Operator}
 
 // Token lets somebody in. What is kept of it is its SHA-256: it is 256 random
 // bits, which nobody finds by trying, so a slow hash would gain nothing.
 type Token struct {
-	Name string
-	Role Role
-	Sum  [sha256.Size]byte
+	Name  string
+	Roles []Role
+	Sum   [sha256.Size]byte
 }
 
-// NewToken makes a token of that name and role, and the text that is shown to
+// May reports whether the owner may do what is for that role.
+func (t Token) May(r Role) bool { return r == Viewer || slices.Contains(t.Roles, r) }
+
+// NewToken makes a token of that name and those roles, and the text that is shown to
 // its owner once.
-func NewToken(name string, role Role) (secret string, t Token) {
+func NewToken(name string, roles ...Role) (secret string, t Token) {
 	secret = random()
-	return secret, Token{name, role, sumOf(secret)}
+	return secret, Token{name, roles, sumOf(secret)}
 }
 
 // random is 256 random bits as text.

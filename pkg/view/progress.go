@@ -80,6 +80,8 @@ func (p *Progress) Watch(r *rollout.Run, e rollout.Event) {
 	switch e.Type {
 	case rollout.RunStarted, rollout.RunResumed:
 		p.begin(r, e)
+	case rollout.RunRequested:
+		p.out.Line(clock(e.At)+"  "+p.st.yellow(toStop(e.Request)), true)
 	case rollout.StepStarted:
 		p.heading(r, *e.Step, e.At)
 		if _, known := p.active[*e.Step]; !known {
@@ -237,6 +239,15 @@ func (p *Progress) status() string {
 	}
 	return fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s: %s", p.over, p.total, count(len(p.active), "host"),
 		hostNames([]string{oldest.Host}), (now - since).Truncate(time.Second), doing)
+}
+
+// toStop says that somebody has asked the run to stop, and what follows.
+func toStop(q *rollout.Request) string {
+	what := "A pause"
+	if q.Verb == rollout.Abort {
+		what = "An abort"
+	}
+	return what + " was asked for " + asker(q) + ". No other step starts, and what was begun comes to its end"
 }
 
 // taskName is a task as a run shows it.

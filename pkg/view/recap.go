@@ -24,6 +24,7 @@ type recap struct {
 	Hosts   map[string]tally `json:"hosts"`
 	Lost    []lostHost       `json:"lost,omitempty"`
 	Halt    *rollout.Halt    `json:"halt,omitempty"`
+	Asked   *rollout.Request `json:"asked,omitempty"`
 	Error   string           `json:"error,omitempty"`
 
 	plan    *rollout.Plan
@@ -65,7 +66,7 @@ func recapOf(id string, r *rollout.Run, failed error) recap {
 		return c
 	}
 	c.plan = &r.Plan
-	c.Status, c.Halt, c.Seconds, c.order = r.Status, r.Halt, r.Clock.Seconds(), r.Plan.Hosts()
+	c.Status, c.Halt, c.Asked, c.Seconds, c.order = r.Status, r.Halt, r.Asked, r.Clock.Seconds(), r.Plan.Hosts()
 	for _, h := range c.order {
 		c.Hosts[h] = tally{}
 	}
@@ -285,6 +286,8 @@ func (c *recap) verdict(w io.Writer, st Style, r *rollout.Run) {
 		fmt.Fprintf(w, "%s: %s. In %s: %s.\n", st.red(fmt.Sprintf("Done, but %s %s lost", count(len(names), "host"), were)), namesOf(c.named(names)), worked, did)
 	case c.Status == rollout.Done:
 		fmt.Fprintf(w, "%s in %s: %s.\n", st.green("Done"), worked, did)
+	case c.Status == rollout.Interrupted && c.Asked != nil && c.Asked.Verb == rollout.Pause:
+		fmt.Fprintf(w, "%s after %s, %s.\nWhat was begun has come to its end or is in the journal: %s.\n", st.red("Paused"), worked, asker(c.Asked), did)
 	case c.Status == rollout.Interrupted:
 		fmt.Fprintf(w, "%s after %s: %s. What was begun has come to its end or is in the journal.\n", st.red("Interrupted"), worked, did)
 	case c.Halt != nil:
@@ -295,6 +298,11 @@ func (c *recap) verdict(w io.Writer, st Style, r *rollout.Run) {
 		}
 		fmt.Fprintf(w, "%s%s: %s.\nIn %s: %s.\n", st.red("Halted"), where, sshexec.Printable(c.Halt.Reason), worked, did)
 	}
+}
+
+// asker says who asked for something, and why: "by anna@bastion1: the storage is slow".
+func asker(q *rollout.Request) string {
+	return sshexec.Printable(strings.ReplaceAll(strings.TrimPrefix(q.String(), q.Verb.Past()+" "), "\n", " "))
 }
 
 // did says what was done: "140 changes made on 28 hosts".
@@ -329,7 +337,11 @@ func (c *recap) commands(next Next) (lines []Command) {
 	case c.Status == rollout.Done && len(c.Lost) > 0:
 		lines = []Command{{next.Show, "tells every command"}, {next.Again, "does what is left, once the cause is mended"}, undo}
 	case c.Status == rollout.Halted:
-		lines = []Command{{next.Show, "tells every command"}, {next.Again, "goes on, once the cause is mended"}}
+		goesOn := "goes on, once the cause is mended"
+		if c.Asked != nil && c.Asked.Verb == rollout.Abort {
+			goesOn = "plans what is left anew"
+		}
+		lines = []Command{{next.Show, "tells every command"}, {next.Again, goesOn}}
 		if c.Halt != nil && c.Halt.Gate {
 			lines = append(lines, Command{next.Past, "goes on without them"})
 		}

@@ -28,10 +28,19 @@ func TestProgressAndEnd(t *testing.T) {
 }
 
 func TestEnds(t *testing.T) {
-	full := errors.New("cannot write the journal: no space left on device")
+	full := errors.New("cannot use the journal: no space left on device")
 	all := 1 << 30
 	interrupted := record(t, fleet(), nil).play(31, well)
 	interrupted.add(0, rollout.Event{Type: rollout.RunInterrupted})
+	asked := func(v rollout.Verb) *rollout.Request {
+		return &rollout.Request{ID: 7, Verb: v, By: rollout.Person{User: "anna", Host: "bastion1"}, Reason: "the storage\x1b[2J is slow"}
+	}
+	paused := record(t, fleet(), nil).play(31, well)
+	paused.add(0, rollout.Event{Type: rollout.RunRequested, Request: asked(rollout.Pause)})
+	paused.add(0, rollout.Event{Type: rollout.RunInterrupted})
+	aborted := record(t, fleet(), nil).play(31, well)
+	aborted.add(0, rollout.Event{Type: rollout.RunRequested, Request: asked(rollout.Abort)})
+	aborted.add(0, rollout.Event{Type: rollout.RunHalted, Halt: &rollout.Halt{Reason: asked(rollout.Abort).String()}})
 	undo, err := rollout.Reverse(runID, record(t, fleet(), nil).play(all, losing).run, []string{"worker01", "worker02", "n3"}, nil, rollout.Basis{})
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +57,8 @@ func TestEnds(t *testing.T) {
 		"recap-halted.txt":      ended(record(t, example(), nil).play(all, well).run, nil),
 		"recap-quorum.txt":      ended(quorum.run, nil),
 		"recap-interrupted.txt": ended(interrupted.run, nil),
+		"recap-paused.txt":      ended(paused.run, nil),
+		"recap-aborted.txt":     ended(aborted.run, nil),
 		"recap-journal.txt":     ended(record(t, fleet(), nil).play(31, losing).run, full),
 		"recap-undo.txt":        ended(record(t, undo, nil).play(all, well).run, nil),
 		"recap-nothing.txt":     append(ended(nil, full), ended(&rollout.Run{}, full)...),

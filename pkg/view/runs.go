@@ -49,7 +49,7 @@ func rowOf(id string, r *rollout.Run, held bool, c *recap) RunRow {
 		row.Ended = &r.Ended
 	}
 	if r.By.User != "" {
-		row.By = r.By.User + "@" + r.By.Host
+		row.By = r.By.String()
 	}
 	return row
 }

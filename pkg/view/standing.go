@@ -47,6 +47,8 @@ type Standing struct {
 	AtWork []Activity `json:"at_work,omitempty"`
 	Causes []LostTo   `json:"causes,omitempty"`
 	Halt   *HaltOf    `json:"halt,omitempty"`
+	// Asked is what somebody has asked of the run.
+	Asked *rollout.Request `json:"asked,omitempty"`
 	// Next are the command lines that fit how it ended.
 	Next []Command `json:"next,omitempty"`
 	// Each is every host, in the plan's order. Local is what localhost is called.
@@ -138,6 +140,7 @@ type HostOfRun struct {
 func StandingOf(id string, r *rollout.Run, held bool, since time.Duration, next Next) Standing {
 	c := recapOf(id, r, nil)
 	s := Standing{RunRow: rowOf(id, r, held, &c), Hosts: map[HostState]int{}, Local: hostNames(named(&r.Plan, []string{rollout.Localhost})), plan: &r.Plan}
+	s.Asked = r.Asked
 	if h := r.Halt; h != nil {
 		s.Halt = &HaltOf{h.Play + 1, h.Batch + 1, h.Reason}
 	}
@@ -169,6 +172,9 @@ func (s *Standing) verdict(r *rollout.Run, c *recap) string {
 	switch {
 	case s.Status == rollout.Running:
 		var parts []string
+		if r.Asked != nil {
+			parts = append(parts, toStop(r.Asked)+".")
+		}
 		for pi, p := range s.Plays {
 			if !p.Current {
 				continue
@@ -198,6 +204,8 @@ func (s *Standing) verdict(r *rollout.Run, c *recap) string {
 			hosts += fmt.Sprintf(", %d lost", n)
 		}
 		return strings.Join(append(parts, hosts+", "+Took(time.Duration(s.Seconds*float64(time.Second)))+" so far."), " ")
+	case r.Status == rollout.Running && r.Asked != nil && r.Asked.Verb == rollout.Abort:
+		return fmt.Sprintf("Cut off after %s, while it was being aborted %s: %s. A resume brings to its end what was begun, and ends it.", worked, asker(r.Asked), c.did(r.Plan.Undoes != ""))
 	case r.Status == rollout.Running:
 		return fmt.Sprintf("Cut off after %s: %s. The fleetd that was at it is gone; what was begun is in the journal.", worked, c.did(r.Plan.Undoes != ""))
 	}

@@ -143,7 +143,7 @@ func (t *tale) tellRun(e rollout.Event) {
 	r, st, at := t.run, t.st, clock(e.At)
 	by := ""
 	if e.By != nil {
-		by = ", by " + sshexec.Printable(e.By.User+"@"+e.By.Host)
+		by = ", by " + sshexec.Printable(e.By.String())
 		if e.By.Key != "" {
 			by += " with key " + sshexec.Printable(e.By.Key)
 		}
@@ -157,6 +157,8 @@ func (t *tale) tellRun(e rollout.Event) {
 			past = ", in spite of the halt"
 		}
 		fmt.Fprintf(t.w, "%s  %s on %s%s%s\n", at, st.bold("resumed"), e.At.Local().Format("2006-01-02"), past, by)
+	case rollout.RunRequested:
+		fmt.Fprintf(t.w, "%s  %s\n", at, st.bold(toStop(e.Request)))
 	case rollout.RunHalted:
 		fmt.Fprintf(t.w, "%s  %s: %s\n", at, st.red("halted"), sshexec.Printable(e.Halt.Reason))
 	default:

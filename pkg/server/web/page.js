@@ -14,6 +14,8 @@ const words = {};
 for (const o of document.querySelectorAll("#state option[data-letter]")) words[o.dataset.letter] = o.textContent;
 
 const run = document.getElementById("run");
+// What stops a run is there for who may, and as long as there is something to stop.
+const controls = document.getElementById("controls");
 const plays = run ? [...run.querySelectorAll(".play")].map((p) => [...p.querySelectorAll(".cells > a")]) : [];
 
 // follow keeps the page as the run stands.
@@ -38,6 +40,7 @@ function follow() {
         c.title = c.title.slice(0, c.title.lastIndexOf(": ")) + ": " + words[letters[i]];
       }
     });
+    if (controls) controls.hidden = !now.live;
     document.body.classList.remove("stale");
     find();
   });
