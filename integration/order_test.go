@@ -39,6 +39,9 @@ func TestOrderOfTheFlip(t *testing.T) {
 		}
 	}
 
+	// This operator has no automatic mode: it is said before anything is touched.
+	c.want(1, []string{"it needs Calico 3.31 with operator 1.40"}, "plan", "hosts", "--playbook", enable, "-e", "calico_dataplane_order=automatic")
+
 	c.behaves(slow)
 	writes := apply(enable, 0)
 	inOrder(writes, "create kubernetes-services-endpoint", "data plane BPF", "kube-proxy off", "external services DSR")

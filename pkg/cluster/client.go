@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,6 +56,16 @@ type Client struct {
 	by     signature
 	views  views
 	rights reviewed
+	alerts struct {
+		once sync.Once
+		book *alertBook
+	}
+}
+
+// alertBook is what is known of alerts, for the steps of all hosts.
+func (c *Client) alertBook() *alertBook {
+	c.alerts.once.Do(func() { c.alerts.book = newAlertBook() })
+	return c.alerts.book
 }
 
 // cordonOf is how a Node stands towards new pods.

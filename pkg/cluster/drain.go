@@ -36,6 +36,10 @@ func (drainModule) About() rollout.About {
 			"blocking_pod_selectors":       {Type: rollout.Strings, Help: "label selectors; while a pod of the node matches one of them, the node is left alone, up to the timeout (none)"},
 			"skip_wait_for_delete_timeout": {Type: rollout.Duration, Help: "pods that are being deleted are not waited for any longer, once nothing else is left and nothing has moved for so long (as long as it takes)"},
 			"wait_for_volumes":             {Type: rollout.Bool, Help: "wait until the volumes of the pods are detached (yes)"},
+			"prometheus_url":               {Type: rollout.String, Help: "a Prometheus; while it tells of alerts, or does not answer, no drain begins, up to the timeout (none)"},
+			"alert_filter_regexp":          {Type: rollout.String, Help: "names of alerts that hold nothing (none); those of the node's own absence belong here"},
+			"alert_filter_match_only":      {Type: rollout.Bool, Help: "only the alerts of alert_filter_regexp hold (no)"},
+			"alert_firing_only":            {Type: rollout.Bool, Help: "alerts that are pending hold nothing (no)"},
 			"uncordon_on_failure":          {Type: rollout.Bool, Help: "let the node take work again if it cannot be drained (no)"},
 		},
 		Guards: rollout.Disruptions,
@@ -61,16 +65,18 @@ func drainOptions(a rollout.Args) (o DrainOptions, err error) {
 	uncordon, err7 := ArgBool(a, "uncordon_on_failure", false)
 	skip, err8 := argDuration(a, "skip_wait_for_delete_timeout", 0)
 	blocking, err9 := ArgStrings(a, "blocking_pod_selectors")
+	alerts, err12 := alertOptions(a)
 	o = DrainOptions{
 		Timeout: timeout.String(), GracePeriod: grace, DisableEviction: noEviction, DeleteEmptyDirData: emptyDir, Force: force,
 		PodSelector: ArgString(a, "pod_selector", ""), BlockingPodSelectors: blocking, LeaveVolumes: !volumes, UncordonOnFailure: uncordon,
+		AlertOptions: alerts,
 	}
 	if skip > 0 {
 		o.SkipWait = skip.String()
 	}
 	_, err10 := o.selector()
 	_, err11 := o.blockers(nil)
-	return o, errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, err11)
+	return o, errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, err11, err12)
 }
 
 func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) (rollout.Change, rollout.State, error) {
@@ -117,6 +123,9 @@ func (m drainModule) Diff(host string, before rollout.State, args rollout.Args) 
 		c.Fields = []rollout.Field{{Name: "unschedulable", Before: "false", After: "true"}}
 		c.Back = fmt.Sprintf("uncordon Node %s once it is Ready in its present boot", n.Name)
 		n.Unschedulable, n.CordonedBy, n.CordonedElsewhere = true, cordonedByFleetd, false
+	}
+	if held := o.AlertOptions.text(); held != "" {
+		c.Reasons = append(c.Reasons, held)
 	}
 	n.Drained = &o
 	return c, Kubernetes.With(before, n), nil

@@ -90,14 +90,24 @@ func (d Deps) mayBegin(ctx context.Context, c *Call, data drainData, n *corev1.N
 		o := rollout.Fail(err)
 		return &o
 	}
-	if len(blockers) == 0 {
+	why, hint := "", "wait until these pods have done their work (blocking_pod_selectors)"
+	if len(blockers) > 0 {
+		why = "it runs " + Few(blockers)
+	} else {
+		if why, err = d.alerted(ctx, c, data.AlertOptions); err != nil {
+			o := rollout.Fail(err)
+			return &o
+		}
+		hint = "see to what is named, or have alert_filter_regexp match alerts that do not matter here"
+	}
+	if why == "" {
 		return nil
 	}
-	o := rollout.WaitFor(askAgain, "Node %s is not drained yet: it runs %s", data.Node, Few(blockers))
+	o := rollout.WaitFor(askAgain, "Node %s is not drained yet: %s", data.Node, why)
 	if c.Elapsed >= timeout {
 		o = rollout.Fail(&rollout.Problem{
-			Message: fmt.Sprintf("cannot drain Node %s: it has run %s for %s", data.Node, Few(blockers), timeout),
-			Hint:    "wait until these pods have done their work (blocking_pod_selectors), then apply again; Node " + data.Node + " was not touched",
+			Message: fmt.Sprintf("cannot drain Node %s within %s: %s", data.Node, timeout, why),
+			Hint:    hint + ", then apply again; Node " + data.Node + " was not touched",
 		})
 	}
 	return &o

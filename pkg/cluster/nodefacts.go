@@ -98,4 +98,5 @@ type DrainOptions struct {
 	LeaveVolumes bool `json:"leave_volumes,omitempty"`
 	// UncordonOnFailure gives the node work again when it could not be drained.
 	UncordonOnFailure bool `json:"uncordon_on_failure,omitempty"`
+	AlertOptions
 }
