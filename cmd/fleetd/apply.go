@@ -46,6 +46,9 @@ With --dry-run or --check it is plan, with plan's exit status.`,
 			if a.out != "" {
 				return errors.New("--out goes with plan or --dry-run")
 			}
+			if a.approved != 0 {
+				return runApproved(c, f, args, a)
+			}
 			return runApply(c, f, args, a)
 		},
 	}
@@ -58,6 +61,7 @@ With --dry-run or --check it is plan, with plan's exit status.`,
 	fs := c.Flags()
 	fs.BoolVarP(&a.yes, "yes", "y", false, "do not ask before the first change")
 	fs.StringVar(&a.expect, "expect", "", "digest of the plan that was reviewed; another one is refused, this one is not asked about")
+	fs.Int64Var(&a.approved, "approved", 0, "the number of an approved proposal of fleetd serve, in place of a plan")
 	fs.BoolVar(&a.dryRun, "dry-run", false, "only plan")
 	fs.BoolVarP(&a.dryRun, "check", "C", false, "only plan (Ansible's name)")
 	fs.StringVar(&a.out, "out", "", "with --dry-run: save the plan in this file")
@@ -68,6 +72,7 @@ type applyFlags struct {
 	yes, dryRun bool
 	expect      string
 	out         string
+	approved    int64
 }
 
 func runApply(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) error {
@@ -106,6 +111,8 @@ type order struct {
 	check func(*rollout.Plan) error
 	// retry is the command line that does what a run has left.
 	retry func(*rollout.Plan) string
+	// approved is the proposal whose plan it is; 0 = none.
+	approved int64
 	// idle is what to say where there is nothing to do.
 	idle string
 }
@@ -135,7 +142,7 @@ func carryOut(c *cobra.Command, f *fleetFlags, o order) error {
 			return err
 		}
 	}
-	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by}
+	x := &execution{c: c, f: f, hold: h, fl: p.fleet, by: by, approved: o.approved}
 	if !o.shown && f.output != "json" {
 		x.show(&plan)
 	}
@@ -170,16 +177,24 @@ func reviewedPlan(c *cobra.Command, sources []string) (*rollout.Plan, error) {
 	if err != nil || !rollout.IsPlan(raw) {
 		return nil, nil // not one of ours; if it is not there, reading the inventory says so
 	}
-	for _, name := range append([]string{"limit", "extra-vars", "playbook", "kubeconfig", "kube-via"}, tagFlags...) {
-		if c.Flags().Changed(name) {
-			return nil, fmt.Errorf("--%s cannot be changed for a saved plan: it is part of what was reviewed", name)
-		}
+	if err := unchanged(c); err != nil {
+		return nil, err
 	}
 	p, err := rollout.ReadPlan(raw)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the plan %s: %w", sources[0], err)
 	}
 	return &p, nil
+}
+
+// unchanged refuses flags that would make another plan of a saved one.
+func unchanged(c *cobra.Command) error {
+	for _, name := range append([]string{"limit", "extra-vars", "playbook", "kubeconfig", "kube-via"}, tagFlags...) {
+		if c.Flags().Changed(name) {
+			return fmt.Errorf("--%s cannot be changed for a saved plan: it is part of what was reviewed", name)
+		}
+	}
+	return nil
 }
 
 // adopt takes over what the plan was made with.

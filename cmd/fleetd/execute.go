@@ -29,6 +29,8 @@ type execution struct {
 	by   rollout.Person
 	// retry is the command line that does what is left.
 	retry string
+	// approved is the proposal whose plan it is; 0 = none.
+	approved int64
 	// preface is what is to be read before the run.
 	preface bytes.Buffer
 }
@@ -58,7 +60,12 @@ func (x *execution) begin(plan rollout.Plan) error {
 	if err != nil {
 		return fmt.Errorf("cannot write down how the hosts are reached: %w", err)
 	}
-	w, err := x.hold.journal.Begin(x.c.Context(), x.hold.run, time.Now(), raw)
+	var w *journal.Writer
+	if x.approved != 0 {
+		w, err = x.hold.journal.BeginApproved(x.c.Context(), x.hold.run, time.Now(), raw, x.approved, plan.Digest)
+	} else {
+		w, err = x.hold.journal.Begin(x.c.Context(), x.hold.run, time.Now(), raw)
+	}
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func TestRunScript(t *testing.T) {
 			return mounts(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "fetch": fetch, "running": running, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
+			"await": await, "fetch": fetch, "send": send, "running": running, "counts": counts, "behave": behave, "swap": swap, "remember": remember, "await-reboot": awaitReboot, "await-done": awaitDone, "ran": ran,
 		},
 	})
 }

@@ -29,8 +29,10 @@ func newServe() *cobra.Command {
 		Short: "Show runs and compliance on a page and by an API",
 		Long: `Serve answers a browser, and programs, with what was run and what is being run on
 this machine, and where fleets are not as they should be, read from the journal
-beside the fleetd that writes it. It starts no run and changes no node; fleets of
-the configuration it looks at, as fleetd compliance does, at their times.
+beside the fleetd that writes it. Fleets of the configuration it looks at, as fleetd
+compliance does, at their times. A plan that one person has proposed and another one
+approved it has carried out by a fleetd apply of its own, and no other; that goes on
+when this process ends.
 
 It listens on ` + server.DefaultListen + `, which this machine alone reaches; from
 elsewhere: ssh -L 8420:` + server.DefaultListen + ` BASTION. Any other address takes TLS
@@ -50,7 +52,7 @@ over is taken instead.`,
 		Args:  cobra.ExactArgs(1),
 		RunE:  func(c *cobra.Command, args []string) error { return makeToken(c, args[0], roles) },
 	}
-	token.Flags().StringSliceVar(&roles, "role", []string{string(server.Viewer)}, "what its owner may do: viewer reads, operator also pauses and aborts runs (repeatable, or a,b)")
+	token.Flags().StringSliceVar(&roles, "role", []string{string(server.Viewer)}, "what its owner may do: all read; operator also pauses and aborts runs and proposes plans, approver approves them (repeatable, or a,b)")
 	c.AddCommand(token)
 	return c
 }
@@ -130,7 +132,9 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 			}
 			return mendOf(c, r, "")
 		},
-		Log: log,
+		Start:    func(proposal int64) (<-chan struct{}, error) { return startApproved(config.State, proposal) },
+		Playbook: defaultPlaybook,
+		Log:      log,
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -35,4 +36,25 @@ func fetch(ts *testscript.TestScript, _ bool, args []string) {
 		last = string(body)
 		return err == nil && want.Match(body)
 	})
+}
+
+// send asks the server for something that changes something, once, and compares the
+// answer: send TOKEN PATH BODY 'regexp'. @FILE is what is in a file.
+func send(ts *testscript.TestScript, _ bool, args []string) {
+	address := regexp.MustCompile(`http://[0-9.:]+`).FindString(ts.ReadFile("serve.log"))
+	body := args[2]
+	if file, is := strings.CutPrefix(body, "@"); is {
+		body = ts.ReadFile(file)
+	}
+	r, err := http.NewRequest(http.MethodPost, address+args[1], strings.NewReader(body))
+	ts.Check(err)
+	r.Header.Set("Authorization", "Bearer "+args[0])
+	res, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if !regexp.MustCompile(args[3]).Match(answer) {
+		ts.Fatalf("%d: %s", res.StatusCode, answer)
+	}
 }

@@ -98,6 +98,21 @@ var migrations = []string{
 	CREATE INDEX requests_of_run ON requests (run, life, id);
 	-- The events that are of no step: few among very many.
 	CREATE INDEX events_of_run ON events (run, seq) WHERE host IS NULL;`,
+
+	// Plans that wait for an approval. Times are Unix nanoseconds.
+	`CREATE TABLE proposals (
+		id     INTEGER PRIMARY KEY AUTOINCREMENT,
+		digest TEXT    NOT NULL,
+		plan   BLOB    NOT NULL, -- rollout.Plan as JSON, compressed
+		by     TEXT    NOT NULL,
+		at     INTEGER NOT NULL,
+		until  INTEGER NOT NULL,
+		approved       TEXT    NOT NULL DEFAULT '', -- by whom
+		approved_at    INTEGER NOT NULL DEFAULT 0,
+		approved_until INTEGER NOT NULL DEFAULT 0,
+		run     TEXT NOT NULL DEFAULT '', -- that has begun it
+		refused TEXT NOT NULL DEFAULT ''  -- why it was not begun
+	) STRICT;`,
 }
 
 // runsSchema is the first schema whose table of runs is today's, looksSchema the first
@@ -106,6 +121,8 @@ const (
 	runsSchema  = 2
 	looksSchema = 3
 	aboutSchema = 4
+	// proposalsSchema is the first with proposals.
+	proposalsSchema = 6
 )
 
 var errNewer = hint(errors.New("it was written by a newer fleetd"), "use that one, or another --state")

@@ -98,6 +98,11 @@ type Writer struct {
 // Begin starts the journal of a new run. reach says how the run reaches its
 // hosts, so that a resume needs no inventory; it is JSON.
 func (j *Journal) Begin(ctx context.Context, run string, now time.Time, reach []byte) (*Writer, error) {
+	return j.begin(ctx, run, now, reach, func(context.Context) error { return nil })
+}
+
+// begin is Begin; what has to be so for the run to begin is done in the same moment.
+func (j *Journal) begin(ctx context.Context, run string, now time.Time, reach []byte, claim func(context.Context) error) (*Writer, error) {
 	packed, _, err := pack(json.RawMessage(reach))
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin run %s: how it reaches its hosts is not JSON: %w", run, err)
@@ -107,6 +112,9 @@ func (j *Journal) Begin(ctx context.Context, run string, now time.Time, reach []
 	}
 	// On the disk with the first event.
 	err = j.write(false, func(ctx context.Context) error {
+		if err := claim(ctx); err != nil {
+			return err
+		}
 		_, err := j.conn.ExecContext(ctx, `INSERT INTO runs (id, started, plan_schema, reach) VALUES (?, ?, ?, ?)`,
 			run, now.UnixNano(), rollout.PlanSchema, packed)
 		if taken(err) {

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -64,7 +65,12 @@ func TestAccessible(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, dir)
-	s.fleets = []*scheduled{{Fleet: Fleet{Name: "prod", Times: times}}, {Fleet: Fleet{Name: "edge", Times: times}, failed: &failure{At: began, Error: "cannot read the inventory", Hint: "mend it"}}}
+	s.fleets = []*scheduled{{Fleet: Fleet{Name: "prod", Inventory: "inventory.yaml", Times: times}}, {Fleet: Fleet{Name: "edge", Times: times}, failed: &failure{At: began, Error: "cannot read the inventory", Hint: "mend it"}}}
+	for _, n := range []int{3, 4} {
+		if w := post(s, "/api/v1/proposals", []string{operatorSecret, bothSecret}[n-3], planFile(t, fleet(n))); w.Code != http.StatusCreated {
+			t.Fatalf("%d, %s", w.Code, w.Body)
+		}
+	}
 	base := overNetwork(t, s)
 
 	check := func(path, there string) {
@@ -84,9 +90,9 @@ func TestAccessible(t *testing.T) {
 	}
 	b.do(chromedp.Navigate(base + "/login"))
 	check("/login", `document.querySelector("input")`)
-	b.do(chromedp.Navigate(base + "/login?to=" + url.QueryEscape("/") + "#" + viewerSecret))
+	b.do(chromedp.Navigate(base + "/login?to=" + url.QueryEscape("/") + "#" + bothSecret))
 	check("/", `location.pathname === "/" && document.querySelector("table")`)
-	for _, path := range []string{"/runs/" + runID, "/runs/" + runID + "/plan", "/runs/" + runID + "/hosts/worker03", "/compliance", "/runs/gone"} {
+	for _, path := range []string{"/runs/" + runID, "/runs/" + runID + "/plan", "/runs/" + runID + "/hosts/worker03", "/proposals", "/proposals/1", "/proposals/2", "/compliance", "/runs/gone"} {
 		b.do(chromedp.Navigate(base + path))
 		check(path, `location.pathname === "`+path+`"`)
 	}

@@ -2,8 +2,9 @@
 // how fleets stand against their policies, as a page and as JSON, read from the
 // journal beside the processes that write it.
 //
-// It starts no run. Fleets of its configuration it has looked at, at their times, by
-// what it is handed: the report goes into the journal. Whoever asks has to show a
+// What it is handed looks at fleets of its configuration at their times, and begins
+// plans that one person has proposed and another one approved. A run that is under way
+// it asks to stop, through the journal. Whoever asks has to show a
 // token, also from this machine: a journal names every host of the fleet, and
 // what their commands printed.
 package server

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -196,6 +197,8 @@ func failing(hosts ...string) func(rollout.StepID) (rollout.Outcome, string) {
 const (
 	viewerSecret   = "viewer-0123456789"
 	operatorSecret = "operator-0123456789"
+	approverSecret = "approver-0123456789"
+	bothSecret     = "operator-and-approver-0123456789"
 )
 
 // serve is a server of a state folder.
@@ -203,13 +206,16 @@ func serve(t testing.TB, dir string) *Server {
 	t.Helper()
 	s, err := New(Options{
 		Config: Config{Listen: DefaultListen, State: dir, Tokens: []Token{
-			{"olaf", []Role{Viewer}, sumOf("another")}, {"vera", []Role{Viewer}, sumOf(viewerSecret)}, {"otto", []Role{Operator}, sumOf(operatorSecret)}}},
+			{"olaf", []Role{Viewer}, sumOf("another")}, {"vera", []Role{Viewer}, sumOf(viewerSecret)}, {"otto", []Role{Operator}, sumOf(operatorSecret)},
+			{"arno", []Role{Approver}, sumOf(approverSecret)}, {"petra", []Role{Operator, Approver}, sumOf(bothSecret)}}},
 		Now:     time.Now,
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Version: "test",
 		Next: func(id string, r *rollout.Run) view.Next {
 			return view.Next{Show: "fleetd runs show " + id, Resume: "fleetd resume " + id, Past: "fleetd resume " + id + " --past-halt", Undo: "fleetd undo " + id, Again: "fleetd apply inventory.yaml"}
 		},
+		Start:    func(int64) (<-chan struct{}, error) { return nil, errors.New("nothing is to be started") },
+		Playbook: "playbooks/site.yml",
 		Mend: func(schedule string, r *compliance.Report) view.ComplianceNext {
 			inv := strings.Join(r.Inventories, " -i ")
 			return view.ComplianceNext{Plan: "fleetd plan " + inv, Look: "fleetd compliance " + inv}

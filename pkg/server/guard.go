@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// mostBody bounds what a request may bring: the longest is a form with a token.
+// mostBody bounds what a request may bring, but for a plan: the longest is a form with
+// a token.
 const mostBody = 64 << 10
 
 // route is one path of the server.
@@ -24,6 +25,7 @@ type route struct {
 	pattern string // as http.ServeMux has it
 	open    bool   // no token is asked for
 	role    Role   // who may; "" = who reads
+	most    int64  // bytes that it takes; 0 = mostBody
 	handle  http.HandlerFunc
 }
 
@@ -62,7 +64,6 @@ func (s *Server) guard(mux http.Handler) http.Handler {
 			s.fail(w, r, http.StatusForbidden, errors.New("the request comes from a page of another site"))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, mostBody)
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -93,6 +94,7 @@ func namesOf(c Config) []string {
 // admit asks for a token before a route is gone.
 func (s *Server) admit(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(rt.most, mostBody))
 		if rt.open {
 			rt.handle(w, r)
 			return

@@ -21,7 +21,7 @@ import (
 // pathOf fills in the wildcards of a pattern.
 func pathOf(pattern string) (method, path string) {
 	method, path, _ = strings.Cut(pattern, " ")
-	return method, strings.NewReplacer("{run}", runID, "{host}", "worker01", "{file}", "style.css", "{$}", "").Replace(path)
+	return method, strings.NewReplacer("{run}", runID, "{host}", "worker01", "{proposal}", "1", "{file}", "style.css", "{$}", "").Replace(path)
 }
 
 // TestEveryRoute asks for every route without a token, with wrong ones, and with
@@ -58,6 +58,7 @@ func TestEveryRoute(t *testing.T) {
 			"a token and more": {"Bearer " + viewerSecret + "x", rt.open},
 			"viewer":           {"Bearer " + viewerSecret, rt.role == ""},
 			"operator":         {"Bearer " + operatorSecret, rt.role == "" || rt.role == Operator},
+			"approver":         {"Bearer " + approverSecret, rt.role == "" || rt.role == Approver},
 		} {
 			r := request(method, path, "", nil)
 			if c.header != "" {

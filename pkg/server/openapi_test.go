@@ -46,6 +46,12 @@ func TestOpenAPI(t *testing.T) {
 	recordRun(t, dir, runID, fleet(8)).play(17, nil)
 	recordLook(t, dir, look{})
 	s := brief(t, dir)
+	s.fleets = []*scheduled{prod(t)}
+	plan := planFile(t, fleet(3))
+	if w := post(s, "/api/v1/proposals", operatorSecret, plan); w.Code != http.StatusCreated {
+		t.Fatalf("%d, %s", w.Code, w.Body)
+	}
+	digest := `{"digest": "` + digestOf(t, plan) + `"}`
 
 	documented := map[string]bool{}
 	for path, item := range doc.Paths.Map() {
@@ -53,7 +59,7 @@ func TestOpenAPI(t *testing.T) {
 			documented[method+" "+path] = true
 		}
 	}
-	page := regexp.MustCompile(`^(GET /(login|assets/|runs/|compliance$|\{\$\})|POST /(login|logout|runs/))`)
+	page := regexp.MustCompile(`^(GET /(login|assets/|runs/|compliance$|proposals|\{\$\})|POST /(login|logout|runs/|proposals/))`)
 	over := "20261127-000000-0001"
 	for _, rt := range s.routes() {
 		if page.MatchString(rt.pattern) {
@@ -79,9 +85,11 @@ func TestOpenAPI(t *testing.T) {
 		}
 		if method == http.MethodPost {
 			asked = asked[:2] // what follows has no query
-			for _, body := range []string{`{"reason": "the storage is slow"}`, "", `{"reason": "two\nlines"}`, `{"raison": ""}`, "{"} {
-				for _, p := range []string{path, strings.ReplaceAll(path, runID, over), strings.ReplaceAll(path, runID, "none")} {
-					asked = append(asked, request(method, p, operatorSecret, strings.NewReader(body)))
+			for _, body := range []string{`{"reason": "the storage is slow"}`, "", `{"reason": "two\nlines"}`, `{"raison": ""}`, "{", plan, `{"digest": "abc"}`, digest, digest} {
+				for _, p := range []string{path, strings.ReplaceAll(path, runID, over), strings.ReplaceAll(path, runID, "none"), strings.ReplaceAll(path, "/1", "/99")} {
+					for _, secret := range []string{operatorSecret, bothSecret} {
+						asked = append(asked, request(method, p, secret, strings.NewReader(body)))
+					}
 				}
 			}
 		}

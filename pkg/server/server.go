@@ -34,6 +34,11 @@ type Options struct {
 	// Mend says what can be typed about a fleet of which a report is remembered; schedule
 	// is the one that asked for the report, or "".
 	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
+	// Start starts a fleetd that carries out the plan of an approved proposal, and goes on
+	// when this process ends. The channel is closed when it has ended.
+	Start func(proposal int64) (ended <-chan struct{}, err error)
+	// Playbook is that of a fleet that names none.
+	Playbook string
 	// Now is the clock.
 	Now func() time.Time
 	// Log takes what concerns no request.
@@ -58,6 +63,8 @@ type Server struct {
 	metrics  *metrics
 	pages    *pages
 	look     func(context.Context, Fleet) error
+	start    func(proposal int64) (<-chan struct{}, error)
+	playbook string
 	fleets   []*scheduled
 	streams  atomic.Int64
 	patience time.Duration // for how long is waited for a run to hear what is asked of it
@@ -82,7 +89,7 @@ func New(o Options) (*Server, error) {
 		// A browser takes a cookie of that name from this very host alone, by TLS.
 		s.cookie, s.secure = "__Host-fleetd_session", true
 	}
-	s.look = o.Look
+	s.look, s.start, s.playbook = o.Look, o.Start, o.Playbook
 	for _, f := range o.Config.Fleets {
 		s.fleets = append(s.fleets, &scheduled{Fleet: f})
 	}
@@ -116,6 +123,11 @@ func (s *Server) routes() []route {
 		{pattern: "POST /api/v1/runs/{run}/pause", role: Operator, handle: s.apiRequest(rollout.Pause)},
 		{pattern: "POST /api/v1/runs/{run}/abort", role: Operator, handle: s.apiRequest(rollout.Abort)},
 
+		{pattern: "GET /api/v1/proposals", handle: s.apiProposals},
+		{pattern: "POST /api/v1/proposals", role: Operator, most: mostPlan, handle: s.apiPropose},
+		{pattern: "GET /api/v1/proposals/{proposal}", handle: s.apiProposal},
+		{pattern: "POST /api/v1/proposals/{proposal}/approve", role: Approver, handle: s.apiApprove},
+
 		{pattern: "GET /api/v1/compliance", handle: s.apiCompliance},
 
 		{pattern: "GET /login", open: true, handle: s.loginForm},
@@ -124,6 +136,9 @@ func (s *Server) routes() []route {
 		{pattern: "GET /assets/{file}", open: true, handle: s.asset},
 		{pattern: "GET /{$}", handle: s.pageRuns},
 		{pattern: "GET /compliance", handle: s.pageCompliance},
+		{pattern: "GET /proposals", handle: s.pageProposals},
+		{pattern: "GET /proposals/{proposal}", handle: s.pageProposal},
+		{pattern: "POST /proposals/{proposal}/approve", role: Approver, handle: s.pageApprove},
 		{pattern: "GET /runs/{run}", handle: s.pageRun},
 		{pattern: "GET /runs/{run}/live", handle: s.live},
 		{pattern: "POST /runs/{run}/pause", role: Operator, handle: s.pageRequest(rollout.Pause)},
@@ -188,6 +203,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 			s.log.Warn("cannot read the runs yet", "error", err)
 		}
 	})
+	looks.Go(func() { s.begin(looking) })
 	defer func() { // nobody reads any more
 		stopLooking()
 		looks.Wait()

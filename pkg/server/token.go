@@ -20,11 +20,13 @@ type Role string
 const (
 	// Viewer reads, and no more.
 	Viewer Role = "viewer"
-	// Operator pauses and aborts runs.
+	// Operator pauses and aborts runs, and proposes plans.
 	Operator Role = "operator"
+	// Approver approves plans that somebody else has proposed.
+	Approver Role = "approver"
 )
 
-var roles = []Role{Viewer, Operator}
+var roles = []Role{Viewer, Operator, Approver}
 
 // Token lets somebody in. What is kept of it is its SHA-256: it is 256 random
 // bits, which nobody finds by trying, so a slow hash would gain nothing.

@@ -1,0 +1,303 @@
+package server
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fleetd/fleetd/pkg/journal"
+	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/view"
+)
+
+const (
+	// mostPlan bounds a plan that is proposed, in bytes: one of 5,000 hosts takes 30 MB.
+	mostPlan = 64 << 20
+	// proposalLasts is for how long a plan waits, approvalLasts for how long an approval
+	// holds before the run has begun: who approves means now.
+	proposalLasts = 7 * 24 * time.Hour
+	approvalLasts = time.Hour
+	mostProposals = 100
+)
+
+// proposalStanding is how a proposal stands.
+type proposalStanding struct {
+	ID     int64     `json:"id"`
+	State  string    `json:"state"` // waiting, approved, begun or expired
+	Digest string    `json:"digest"`
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+	Until  time.Time `json:"until"`
+	// Approved is who has approved it, ApprovedUntil until when that holds.
+	Approved      string     `json:"approved_by,omitempty"`
+	ApprovedUntil *time.Time `json:"approved_until,omitempty"`
+	Run           string     `json:"run,omitempty"`
+	Refused       string     `json:"refused,omitempty"`
+}
+
+func standingOf(p journal.Proposal, now time.Time) proposalStanding {
+	out := proposalStanding{ID: p.ID, State: "expired", Digest: p.Digest, By: p.By, At: p.At.UTC(), Until: p.Until.UTC(), Approved: p.Approved, Run: p.Run, Refused: p.Refused}
+	switch {
+	case p.Run != "":
+		out.State = "begun"
+	case p.Ready(now):
+		out.State = "approved"
+	case p.Open(now):
+		out.State = "waiting"
+	}
+	if p.Approved != "" {
+		until := p.ApprovedUntil.UTC()
+		out.ApprovedUntil = &until
+	}
+	return out
+}
+
+// errProposal is for a plan that cannot be proposed.
+var errProposal = errors.New("the plan cannot be proposed")
+
+func badPlan(hint, format string, args ...any) error {
+	return fmt.Errorf("%w: %s\n%s", errProposal, fmt.Sprintf(format, args...), hint)
+}
+
+// notProposal answers with why a proposal is not so.
+func (s *Server) notProposal(w http.ResponseWriter, r *http.Request, err error) {
+	status := 0
+	switch {
+	case errors.Is(err, errProposal):
+		status = http.StatusBadRequest
+	case errors.Is(err, journal.ErrNoProposal):
+		status = http.StatusNotFound
+	case errors.Is(err, journal.ErrOwnProposal):
+		status = http.StatusForbidden
+	case errors.Is(err, journal.ErrNotOpen), errors.Is(err, journal.ErrOtherDigest):
+		status = http.StatusConflict
+	default:
+		s.failed(w, r, err)
+		return
+	}
+	s.fail(w, r, status, err)
+}
+
+// apiPropose keeps a plan, as plan --out has saved it, until somebody approves it.
+func (s *Server) apiPropose(w http.ResponseWriter, r *http.Request) {
+	raw, err := io.ReadAll(r.Body)
+	var plan rollout.Plan
+	if err == nil {
+		plan, err = rollout.ReadPlan(raw)
+	}
+	switch {
+	case err != nil:
+		err = badPlan("send the file that fleetd plan --out has written", "%v", err)
+	case plan.Steps() == 0:
+		err = badPlan("there is nothing to approve", "nothing in it is to be done")
+	case !slices.ContainsFunc(s.fleets, func(f *scheduled) bool { return s.isOf(plan.Source, f.Fleet) }):
+		err = badPlan("plan it as the configuration has the fleet: "+strings.Join(s.ways(), "; or "), "it is of no fleet of the configuration")
+	}
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	p, err := s.change(func(j *journal.Journal) (journal.Proposal, error) {
+		now := s.now()
+		return j.Propose(r.Context(), &plan, who(r).Name, now, now.Add(proposalLasts))
+	})
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, standingOf(p, s.now()))
+}
+
+// isOf reports whether a plan was made of a fleet of the configuration. No other is
+// taken: to plan anew, apply reads inventory and playbook, and an inventory may be a
+// program.
+func (s *Server) isOf(src rollout.Source, f Fleet) bool {
+	return len(src.Inventories) == 1 && src.Inventories[0] == f.Inventory && src.Playbook == cmp.Or(f.Playbook, s.playbook) && src.Kubeconfig == f.Kubeconfig && src.KubeVia == ""
+}
+
+// ways are the command lines that plan the fleets of the configuration.
+func (s *Server) ways() (out []string) {
+	for _, f := range s.fleets {
+		words := []string{"fleetd", "plan", f.Inventory}
+		if f.Playbook != "" {
+			words = append(words, "--playbook", f.Playbook)
+		}
+		if f.Kubeconfig != "" {
+			words = append(words, "--kubeconfig", f.Kubeconfig)
+		}
+		out = append(out, sshexec.QuoteArgv(append(words, "--out", "change.plan")))
+	}
+	return out
+}
+
+// change does something in the journal that others write as well.
+func (s *Server) change(f func(*journal.Journal) (journal.Proposal, error)) (journal.Proposal, error) {
+	j, err := journal.Open(s.store.dir)
+	if err != nil {
+		return journal.Proposal{}, err
+	}
+	p, err := f(j)
+	return p, errors.Join(err, j.Close())
+}
+
+// proposals are those that there are, the newest first.
+func (s *Server) proposals(ctx context.Context) ([]journal.Proposal, error) {
+	j, err := s.store.open()
+	if err != nil || j == nil {
+		return nil, err
+	}
+	return j.Proposals(ctx)
+}
+
+// proposalList are proposals, the newest first.
+type proposalList struct {
+	Proposals []proposalStanding `json:"proposals"`
+}
+
+func (s *Server) proposalList(ctx context.Context) (proposalList, error) {
+	out := proposalList{[]proposalStanding{}}
+	all, err := s.proposals(ctx)
+	for _, p := range all[:min(len(all), mostProposals)] {
+		out.Proposals = append(out.Proposals, standingOf(p, s.now()))
+	}
+	return out, err
+}
+
+func (s *Server) apiProposals(w http.ResponseWriter, r *http.Request) {
+	out, err := s.proposalList(r.Context())
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// proposal is the one that a request names, with its plan.
+func (s *Server) proposal(r *http.Request) (journal.Proposal, *rollout.Plan, error) {
+	id, err := number64(r)
+	if err != nil {
+		return journal.Proposal{}, nil, err
+	}
+	j, err := s.store.open()
+	if err == nil && j == nil {
+		err = journal.ErrNoProposal
+	}
+	if err != nil {
+		return journal.Proposal{}, nil, err
+	}
+	return j.Proposal(r.Context(), id)
+}
+
+func number64(r *http.Request) (int64, error) {
+	id, err := strconv.ParseInt(r.PathValue("proposal"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q", journal.ErrNoProposal, clip(r.PathValue("proposal")))
+	}
+	return id, nil
+}
+
+// proposed is a proposal with its plan.
+type proposed struct {
+	proposalStanding
+	Plan *rollout.Plan `json:"plan"`
+}
+
+func (s *Server) apiProposal(w http.ResponseWriter, r *http.Request) {
+	p, plan, err := s.proposal(r)
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, proposed{standingOf(p, s.now()), plan})
+}
+
+// approve approves what a request names, as the plan of that digest.
+func (s *Server) approve(r *http.Request, digest string) (journal.Proposal, error) {
+	id, err := number64(r)
+	if err != nil {
+		return journal.Proposal{}, err
+	}
+	if !journal.Exists(s.store.dir) {
+		return journal.Proposal{}, journal.ErrNoProposal
+	}
+	p, err := s.change(func(j *journal.Journal) (journal.Proposal, error) {
+		now := s.now()
+		return j.Approve(r.Context(), id, digest, who(r).Name, now, now.Add(approvalLasts))
+	})
+	if err == nil {
+		s.log.Info("a plan is approved", "proposal", id, "digest", digest, "proposed_by", p.By, "approved_by", p.Approved)
+	}
+	return p, err
+}
+
+func (s *Server) apiApprove(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Digest string `json:"digest"`
+	}
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil || body.Digest == "" {
+		s.fail(w, r, http.StatusBadRequest, errors.New("the body does not say what was read\nsend {\"digest\": \"…\"}, that of the plan"))
+		return
+	}
+	p, err := s.approve(r, body.Digest)
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, standingOf(p, s.now()))
+}
+
+func (s *Server) pageProposals(w http.ResponseWriter, r *http.Request) {
+	out, err := s.proposalList(r.Context())
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	s.pages.write(w, http.StatusOK, "proposals", s.page(r, "Plans", out))
+}
+
+// proposalBody is a proposal on its page.
+type proposalBody struct {
+	proposalStanding
+	Source rollout.Source
+	Text   template.HTML
+	// Yours tells that who looks has proposed it.
+	Yours bool
+}
+
+func (s *Server) pageProposal(w http.ResponseWriter, r *http.Request) {
+	p, plan, err := s.proposal(r)
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	var b bytes.Buffer
+	view.Plan(&b, view.Style{Colour: true}, plan)
+	t, _, _ := s.identity(r)
+	s.pages.write(w, http.StatusOK, "proposal", s.page(r, fmt.Sprintf("Plan %d", p.ID), proposalBody{standingOf(p, s.now()), plan.Source, terminal(b.String()), t.Name == p.By}))
+}
+
+func (s *Server) pageApprove(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		s.fail(w, r, http.StatusBadRequest, err)
+		return
+	}
+	p, err := s.approve(r, r.PostForm.Get("digest"))
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	http.Redirect(w, r, fmt.Sprintf("/proposals/%d", p.ID), http.StatusSeeOther)
+}
