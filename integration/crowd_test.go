@@ -118,7 +118,7 @@ func (c *crowd) listen() {
 	key := ""
 	for _, n := range c.Nodes() {
 		address := net.JoinHostPort(n.InternalIP, fmt.Sprint(sshPort))
-		dir := filepath.Join(c.dir, "hosts", n.Name)
+		dir := filepath.Join(c.dir, "ssh", n.Name)
 		options := []sshtest.Option{
 			sshtest.Listen(address), sshtest.HostKey(hostKey), sshtest.HandlesBootID(), sshtest.Sudo(sshtest.SudoPolicy{}), sshtest.Handler(c.answer(n.Name)),
 		}
@@ -280,7 +280,7 @@ func (c *crowd) want(code int, words []string, args ...string) cost {
 	return r
 }
 
-// since are the requests that fleetd has made from then on.
+// requests are those that fleetd has made from then on.
 func (c *crowd) requests(from time.Time) []controlplane.Request {
 	c.t.Helper()
 	all, err := c.Requests(controlplane.AdminUser)
@@ -335,6 +335,5 @@ func saying(r controlplane.Request) string {
 		}
 		return "kube-proxy on"
 	}
-	return r.Verb + " " + r.Name
+	return r.Verb + " " + r.Resource // a create does not name what it is to make
 }
-

@@ -44,7 +44,7 @@ func TestOrderOfTheFlip(t *testing.T) {
 
 	c.behaves(slow)
 	writes := apply(enable, 0)
-	inOrder(writes, "create kubernetes-services-endpoint", "data plane BPF", "kube-proxy off", "external services DSR")
+	inOrder(writes, "create configmaps", "data plane BPF", "kube-proxy off", "external services DSR")
 	last, nodes := c.provenAll()
 	if nodes != 3 || !writes[2].Time.After(last) {
 		t.Errorf("kube-proxy was taken away at %s; the last of %d nodes was proven at %s", writes[2].Time, nodes, last)
