@@ -452,9 +452,9 @@ const flipOnly = `
 // nodeWithoutBPF flips a cluster in which Felix of one node goes on without BPF:
 // the node is named, kube-proxy stays, and the data plane goes back by itself.
 func nodeWithoutBPF(t *testing.T, b *bastion) {
-	b.on(2, "touch "+fleet.NoBPF)
+	b.fault(2, fleet.NoBPF)
 	b.want(3, []string{"node2 (Felix goes on without BPF", "the data plane was taken back to Iptables"},
 		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", flipOnly), "--yes")
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "Tunnel", endpoint: true})
-	b.on(2, "rm "+fleet.NoBPF)
+	b.mend(2)
 }

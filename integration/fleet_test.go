@@ -180,6 +180,22 @@ func (b *bastion) on(i int, command string) string {
 	return out
 }
 
+// fault makes machine i's Felix fail.
+func (b *bastion) fault(i int, f fleet.Fault) {
+	b.t.Helper()
+	if err := b.SetFault(b.t.Context(), i, f, 0); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// mend takes every fault of machine i's Felix away.
+func (b *bastion) mend(i int) {
+	b.t.Helper()
+	if err := b.ClearFaults(b.t.Context(), i); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // runs lists what was run, the newest first.
 func (b *bastion) runs() []view.RunRow {
 	b.t.Helper()

@@ -279,10 +279,11 @@ func (f Facts) InForce(want DataPlane) (bool, string) {
 		return false, "Calico is not installed"
 	case f.Install == Operator && f.Installation.DataPlane() != want:
 		return false, fmt.Sprintf("Installation asks for linuxDataplane %s", f.Installation.DataPlane())
+	case !f.CalicoNode.Rolled():
+		// Before what the operator says of itself: that comes when the roll is over.
+		return false, f.CalicoNode.Progress()
 	case f.Install == Operator && f.Installation.Computed != "" && f.Installation.Computed != want:
 		return false, "the operator has not acted on the Installation yet"
-	case !f.CalicoNode.Rolled():
-		return false, f.CalicoNode.Progress()
 	case f.bpfEnabled() != (want == BPF):
 		return false, fmt.Sprintf("FelixConfiguration bpfEnabled is %s", cmp.Or(f.Felix.BPFEnabled, "not set"))
 	}

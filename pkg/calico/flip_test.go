@@ -27,7 +27,7 @@ func TestFlip(t *testing.T) {
 		case 3: // the operator has acted; hostPorts is back, the roll begins
 			u := f.get(t, "Installation", "default")
 			set(t, u, "Enabled", "spec", "calicoNetwork", "hostPorts")
-			f.custom(t, set(t, u, "BPF", "status", "computed", "calicoNetwork", "linuxDataplane"))
+			f.custom(t, u)
 			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) { ds.Generation++ })
 		case 4:
 			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) {
@@ -38,7 +38,8 @@ func TestFlip(t *testing.T) {
 			u := f.get(t, "FelixConfiguration", "default")
 			u.SetAnnotations(map[string]string{bpfAnnotation: "true"})
 			f.custom(t, set(t, u, true, "spec", "bpfEnabled"))
-		case 6:
+		case 6: // on real kubelets the operator says only now that it has computed it
+			f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "status", "computed", "calicoNetwork", "linuxDataplane"))
 			f.mutate(t, "calico-system", "calico-node", func(ds *appsv1.DaemonSet) {
 				ds.Status.UpdatedNumberScheduled, ds.Status.NumberReady, ds.Status.NumberAvailable = 6, 6, 6
 			})

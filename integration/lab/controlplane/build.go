@@ -50,7 +50,7 @@ var tools = []tool{
 	{name: "kube-scheduler", module: "tools-k8s", pkg: "k8s.io/kubernetes/cmd/kube-scheduler", ldflags: kubernetesFlags},
 	{name: "kwok", module: "tools-kwok", pkg: "sigs.k8s.io/kwok/cmd/kwok", ldflags: "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=" + kwokVersion},
 	{name: "tigera-operator", module: "tools-operator", pkg: "github.com/tigera/operator", ldflags: "-s -w -X github.com/tigera/operator/version.VERSION=" + operatorVersion},
-	{name: "calico-node", module: ".", pkg: "./standin/calico-node", ldflags: "-s -w", sources: []string{"standin/calico-node/main.go", "standin/calico-node/felix.go"}},
+	{name: "calico-node", module: ".", pkg: "./standin/calico-node", ldflags: "-s -w", sources: calicoNodeSources},
 }
 
 // nodeTools are what the machines of real nodes have.
@@ -58,6 +58,11 @@ var nodeTools = []tool{
 	{name: "kubelet", module: "tools-k8s", pkg: "k8s.io/kubernetes/cmd/kubelet", ldflags: kubernetesFlags},
 	{name: "kube-proxy", module: "tools-k8s", pkg: "k8s.io/kubernetes/cmd/kube-proxy", ldflags: kubernetesFlags},
 	{name: "pod", module: ".", pkg: "./standin/pod", ldflags: "-s -w", sources: []string{"standin/pod/main.go"}},
+}
+
+var calicoNodeSources = []string{
+	"standin/calico-node/main.go", "standin/calico-node/api.go", "standin/calico-node/answers.go",
+	"standin/calico-node/felix.go", "standin/calico-node/faults.go", "standin/calico-node/services.go",
 }
 
 var buildFlags = []string{"-trimpath", "-buildvcs=false", "-mod=readonly"}

@@ -49,7 +49,19 @@ func (l *Lab) installCalico(ctx context.Context, c *connection, cfg Config) erro
 	if err := l.launch(operator(cfg.BinDir, l.dir)); err != nil {
 		return err
 	}
-	if err := c.applyManifest(ctx, "installation.yaml"); err != nil {
+	installation, err := manifest("installation.yaml")
+	if err != nil {
+		return err
+	}
+	if cfg.Machines != nil {
+		// Two drivers for volumes, of which a real node has no images.
+		for _, path := range []string{"flexVolumePath", "kubeletVolumePluginPath"} {
+			if err := unstructured.SetNestedField(installation[0].Object, "None", "spec", path); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.apply(ctx, installation); err != nil {
 		return err
 	}
 	l.say("operator started, Installation created")

@@ -58,8 +58,7 @@ type Config struct {
 	// at once; 3 s makes a roll of calico-node take about 4 s a node.
 	ReadyDelay time.Duration
 	// Machines starts what the Real nodes run on. It is called when the API server
-	// answers; Start then waits for them as for all others. Calico's pods have no
-	// images there.
+	// answers; Start then waits for them as for all others.
 	Machines func(context.Context, *Lab) error
 	// AdvertiseAddress is the endpoint of the Service "kubernetes". Empty: an
 	// address that only answers inside the namespace, of no use to Real nodes.
@@ -105,9 +104,6 @@ func (cfg *Config) complete() error {
 	// Labels and addresses are filled in on a copy: the caller's slice is not ours.
 	cfg.Nodes = slices.Clone(cfg.Nodes)
 	names, addresses := map[string]bool{}, map[string]bool{}
-	if cfg.Machines != nil && cfg.Calico {
-		return errors.New("Config.Calico with real nodes: they have no images of Calico's")
-	}
 	for i := range cfg.Nodes {
 		n := &cfg.Nodes[i]
 		n.Labels = maps.Clone(n.Labels)

@@ -53,7 +53,6 @@ func TestConfigComplete(t *testing.T) {
 		"real, nowhere":    {func(c *Config) { realNode(c); c.Nodes[1].InternalIP = "" }, "a worker with an address"},
 		"real, no worker":  {func(c *Config) { realNode(c); c.Nodes[1].ControlPlane = true }, "a worker with an address"},
 		"real, twice":      {func(c *Config) { realNode(c); c.Nodes = append(c.Nodes, c.Nodes[1]) }, "there twice"},
-		"real, Calico":     {func(c *Config) { realNode(c); c.Calico = true }, "no images of Calico's"},
 		"IPv6 is not ours": {func(c *Config) { c.Nodes[1].InternalIP = "fd00::1" }, "not in 10.0.0.0/8"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -76,13 +76,20 @@ func (c NodeCredentials) KubeletConfig(node string) ([]byte, error) {
 
 // Images are the container images that the lab's pods name, each with the program
 // that it starts on a real node: but for kube-proxy, one of the lab's stand-ins.
+// Calico's are those of CalicoVersion's operator, without what an Installation for
+// real nodes leaves out.
 func Images() map[string][]string {
 	return map[string][]string{
-		"registry.k8s.io/kube-proxy:" + kubernetesVersion: {"/usr/local/bin/kube-proxy"},
-		"registry.k8s.io/pause:3.10":                      {"/usr/bin/pod"},
-		"registry.k8s.io/coredns/coredns:v1.12.1":         {"/usr/bin/pod"},
-		"registry.example/web:1":                          {"/usr/bin/pod", "web"},
-		"registry.example/worker:1":                       {"/usr/bin/pod"},
+		"registry.k8s.io/kube-proxy:" + kubernetesVersion:    {"/usr/local/bin/kube-proxy"},
+		"registry.k8s.io/pause:3.10":                         {"/usr/bin/pod"},
+		"registry.k8s.io/coredns/coredns:v1.12.1":            {"/usr/bin/pod"},
+		"registry.example/web:1":                             {"/usr/bin/pod", "web"},
+		"quay.io/tigera/operator:" + operatorVersion:         {"/usr/bin/operator"},
+		"registry.example/worker:1":                          {"/usr/bin/pod"},
+		"docker.io/calico/node:" + CalicoVersion:             {"/usr/bin/calico-node"},
+		"docker.io/calico/cni:" + CalicoVersion:              {"/opt/cni/bin/install"},
+		"docker.io/calico/typha:" + CalicoVersion:            {"/usr/bin/pod", "health", "127.0.0.1:9098"},
+		"docker.io/calico/kube-controllers:" + CalicoVersion: {"/usr/bin/pod"},
 	}
 }
 

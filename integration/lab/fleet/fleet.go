@@ -34,8 +34,8 @@ type Config struct {
 	// ReadyDelay is how long a pod takes to become Ready.
 	ReadyDelay time.Duration
 	// Kubernetes makes the machines real nodes, all of them workers: with a
-	// kubelet, pods that run, and kube-proxy's rules. There is no Calico, and
-	// controlplane.BuildNodes has to have built what runs on them.
+	// kubelet, pods that run, and kube-proxy's rules. controlplane.BuildNodes has to
+	// have built what runs on them.
 	Kubernetes bool
 	// Log is told what happens. nil: nothing.
 	Log io.Writer
@@ -121,10 +121,6 @@ func Start(ctx context.Context, c Config) (f *Fleet, err error) {
 	}
 	return f, f.writeInventory(1)
 }
-
-// NoBPF is the file whose presence on a machine makes its stand-in for Felix
-// find no BPF support in the kernel.
-const NoBPF = "/etc/fleetd-lab/no-bpf"
 
 // felixFiles are the stand-in for each machine's Felix and its service.
 func felixFiles() (map[string]nodes.File, error) {

@@ -58,7 +58,7 @@ func (f *Fleet) startKubernetes(ctx context.Context, c Config) error {
 	}
 	f.ControlPlane, err = controlplane.Start(ctx, controlplane.Config{
 		Dir: filepath.Join(c.Dir, "controlplane"), Netns: c.Netns, Nodes: specs, Machines: machines, AdvertiseAddress: nodes.ClusterGateway,
-		Workloads: true, ReadyDelay: c.ReadyDelay, Log: c.Log,
+		Calico: true, Workloads: true, ReadyDelay: c.ReadyDelay, Log: c.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot start the control plane: %w", err)

@@ -16,7 +16,7 @@ import (
 // Kubernetes makes machines real nodes: their image has containerd, a kubelet and container images, and the
 // machines see each other. What runs in the pods is the lab's stand-in, but for kube-proxy.
 type Kubernetes struct {
-	// Programs is the folder with kubelet, kube-proxy and pod, linked statically.
+	// Programs is the folder with kubelet, kube-proxy, pod and calico-node, linked statically.
 	Programs string
 	// Images are the container images by reference, each with the program that it starts. A node knows no
 	// others and pulls none.
@@ -35,7 +35,7 @@ type KubeletConfig struct {
 }
 
 var (
-	kubernetesPrograms = []string{"kubelet", "kube-proxy", "pod"}
+	kubernetesPrograms = []string{"kubelet", "kube-proxy", "pod", "calico-node"}
 	kubernetesPackages = []string{"containerd", "runc", "containernetworking-plugins", "iptables", "conntrack"}
 )
 

@@ -1,8 +1,8 @@
 # mkkubernetes.sh: sourced by mkimage.sh. Makes the root file system $R a node of Kubernetes: containerd, a
 # kubelet, and every container image, because a node has no registry.
 #
-# $programs holds kubelet, kube-proxy and pod, static, and the file "images" with a line for each container image:
-# REFERENCE PROGRAM [ARGUMENT]... All images but kube-proxy's are one layer, the lab's stand-in.
+# $programs holds kubelet, kube-proxy, pod and calico-node, static, and the file "images" with a line for each
+# container image: REFERENCE PROGRAM [ARGUMENT]... All images are one layer: the programs, and the node's own iptables.
 # containerd of the image itself imports them here: under emulation that would take minutes.
 K=$G/kubernetes
 install -m 755 "$programs/kubelet" "$R/usr/local/bin/kubelet"
@@ -16,16 +16,14 @@ chroot "$R" systemctl -q enable cluster-network kubelet containerd
 rm -f "$R"/usr/bin/containerd-{stress,shim,shim-runc-v1}
 (cd "$R/usr/lib/cni"; for f in *; do case $f in bridge|host-local|loopback) ;; *) rm "$f";; esac; done)
 
-oci=$out/oci; rm -rf "$oci"; mkdir -p "$oci/pod/usr/bin" "$oci/proxy"
-layer=$oci/pod
-install -m 755 "$programs/pod" "$layer/usr/bin/"
-mkdir -p "$layer"/{etc,proc,sys,dev,tmp,run,var}; echo root:x:0:0::/:/bin/pod > "$layer/etc/passwd"
-
-# kube-proxy runs the node's own iptables.
-layer=$oci/proxy
-mkdir -p "$layer"/{etc,tmp,run,proc,sys,dev,var/run,var/lib,usr/sbin,usr/bin,usr/lib/x86_64-linux-gnu,usr/lib64,usr/local/bin}
+oci=$out/oci; rm -rf "$oci"; mkdir -p "$oci/archive"
+layer=$oci/layer
+mkdir -p "$layer"/{etc,tmp,run,proc,sys,dev,var/run,var/lib,opt/cni/bin,usr/sbin,usr/bin,usr/lib/x86_64-linux-gnu,usr/lib64,usr/local/bin}
 for d in bin sbin lib lib64; do ln -s usr/$d "$layer/$d"; done
 install -m 755 "$programs/kube-proxy" "$layer/usr/local/bin/"
+install -m 755 "$programs/pod" "$programs/calico-node" "$layer/usr/bin/"
+# Calico's installer of CNI plugins, the probe of its controllers, and the operator, which runs elsewhere.
+ln -s /usr/bin/pod "$layer/opt/cni/bin/install"; ln -s pod "$layer/usr/bin/check-status"; ln -s pod "$layer/usr/bin/operator"
 cp -a "$R/usr/lib/x86_64-linux-gnu/xtables" "$layer/usr/lib/x86_64-linux-gnu/"
 for b in /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/bin/kmod /usr/bin/dash $(cd "$R"; printf '/%s\n' usr/lib/x86_64-linux-gnu/xtables/*.so); do
   cp -a "$R$b" "$layer$b"
@@ -34,20 +32,16 @@ done
 for n in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do ln -s xtables-nft-multi "$layer/usr/sbin/$n"; done
 ln -s ../bin/kmod "$layer/usr/sbin/modprobe"; ln -s dash "$layer/usr/bin/sh"; echo root:x:0:0::/:/bin/sh > "$layer/etc/passwd"
 
-# A Docker archive: layers, a configuration for each image, a manifest of all.
+# A Docker archive: the layer, a configuration for each image, a manifest of all.
 sum() { sha256sum | cut -d' ' -f1; }
-mkdir "$oci/archive"
-for l in pod proxy; do
-  tar --owner=0 --group=0 --mtime=@0 --sort=name -C "$oci/$l" -cf "$oci/$l.tar" .
-  sum < "$oci/$l.tar" > "$oci/$l.diff"; gzip -1 -n < "$oci/$l.tar" > "$oci/archive/$l.tar.gz"
-done
+tar --owner=0 --group=0 --mtime=@0 --sort=name -C "$layer" -cf "$oci/layer.tar" .
+diff=$(sum < "$oci/layer.tar"); gzip -1 -n < "$oci/layer.tar" > "$oci/archive/layer.tar.gz"
 manifest=
 while read -r ref entry; do
-  l=pod; [ "${entry%% *}" != /usr/local/bin/kube-proxy ] || l=proxy
   printf '{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["%s"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created":"1970-01-01T00:00:00Z"}]}' \
-    "${entry// /\",\"}" "$(cat "$oci/$l.diff")" > "$oci/config"
+    "${entry// /\",\"}" "$diff" > "$oci/config"
   name=$(sum < "$oci/config").json; mv "$oci/config" "$oci/archive/$name"
-  manifest+=${manifest:+,}'{"Config":"'$name'","RepoTags":["'$ref'"],"Layers":["'$l'.tar.gz"]}'
+  manifest+=${manifest:+,}'{"Config":"'$name'","RepoTags":["'$ref'"],"Layers":["layer.tar.gz"]}'
 done < "$programs/images"
 echo "[$manifest]" > "$oci/archive/manifest.json"
 mkdir "$R/oci"; tar -C "$oci/archive" -cf "$R/oci/images.tar" .

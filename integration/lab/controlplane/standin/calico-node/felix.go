@@ -1,28 +1,33 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log"
+	"net"
+	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
-	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 )
 
 const (
-	credentials = "/etc/kubelet-standin"
-	bpffs       = "/sys/fs/bpf"
-	// noBPF is the file that makes it find no BPF support.
-	noBPF = "/etc/fleetd-lab/no-bpf"
-	// podLog is where a container runtime keeps calico-node's log.
+	bpffs = "/sys/fs/bpf"
+	// podLog is where a container runtime would keep calico-node's log, on a machine
+	// that has none.
 	podLog = "/var/log/pods/calico-system_calico-node-standin_0/calico-node/0.log"
 	// modeChanged is the status that Felix exits with when its mode has changed.
 	modeChanged = 129
+	// lookEvery is how often it looks at bpfEnabled, for want of a watch.
+	lookEvery = time.Second
 )
 
 // pins are the maps of Services under the names of Felix 3.29, and the place of
@@ -34,87 +39,185 @@ var pins = []string{
 	filepath.Join(bpffs, "tcx/eth0_ingress"),
 }
 
-// felix is a STAND-IN for a machine's Felix. As Felix does, it follows
-// bpfEnabled, exits when that changes and is started again, holds its BPF maps
-// open while it is in BPF mode, pins them, takes the pins away in the other
-// mode, and logs which mode it is in. With the file noBPF it does what Felix
-// does on a kernel without BPF support: it says so and goes on without. What it
-// does not show: no program is loaded or attached (a map stands where the link
-// of one is pinned), no packet is touched, and the maps are empty.
+// felix is a STAND-IN for a node's Felix. As Felix does, it follows bpfEnabled,
+// exits when that changes and is started again, holds its BPF maps open while it
+// is in BPF mode, pins them, takes the pins away in the other mode, and logs which
+// mode it is in; in a pod it serves /liveness and /readiness and carries Services.
+// It fails by name (faults.go). What it does not show: no program is loaded or
+// attached (a map stands where the link of one is pinned), and the maps are empty.
 func felix() error {
-	server, err := os.ReadFile(filepath.Join(credentials, "server"))
+	api, err := connect()
 	if err != nil {
 		return err
 	}
-	api, err := connect(strings.TrimSpace(string(server)), filepath.Join(credentials, "ca"), filepath.Join(credentials, "cert"), filepath.Join(credentials, "key"))
+	f := &felixProcess{api: api, faults: faultsDir}
+	if inPod() {
+		if err := f.serveHealth(); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return f.run(ctx)
+}
+
+type felixProcess struct {
+	api    *client
+	faults faults
+	// synced is set when it has done what its mode asks for.
+	synced atomic.Bool
+	maps   []*ebpf.Map
+	carried
+}
+
+func (f *felixProcess) run(ctx context.Context) error {
+	mode, err := f.waitMode(ctx)
 	if err != nil {
 		return err
 	}
-	mode := waitMode(api)
-	if err := unpin(); err != nil {
+	if err := f.enter(ctx, mode); err != nil {
 		return err
 	}
-	_, err = os.Stat(noBPF)
-	switch refused := err == nil; {
-	case mode && refused:
-		err = say("[ERROR][1] felix/daemon.go 409: BPF dataplane mode enabled but not supported by the kernel.  Disabling BPF mode.")
-	case mode:
-		maps, perr := pin()
-		defer func() {
-			for _, m := range maps {
-				_ = m.Close()
+	f.synced.Store(true)
+	for {
+		if err := pause(ctx, lookEvery); err != nil {
+			return f.end()
+		}
+		now, err := f.waitMode(ctx)
+		if err != nil {
+			return f.end()
+		}
+		if now != mode {
+			os.Exit(modeChanged)
+		}
+		if mode && f.maps != nil && inPod() {
+			if err := f.carry(f.api); err != nil {
+				log.Printf("stand-in for Felix: %v", err)
 			}
-		}()
-		err = errors.Join(perr, say("[INFO][1] felix/int_dataplane.go 760: BPF enabled, starting BPF endpoint manager and map manager."))
-	default:
-		err = nil
+		}
 	}
-	if err != nil {
-		return err
+}
+
+// end is what it does when it is told to. With eBPF on, all stays as it is: traffic
+// goes on. Where that has been turned off, a pod that comes after this one has no BPF
+// file system to clear; what the real one leaves behind in that race is not known here.
+func (f *felixProcess) end() error {
+	if on, err := f.api.bpfEnabled(); err == nil && !on {
+		return f.leave()
 	}
-	for waitMode(api) == mode {
-		time.Sleep(2 * time.Second)
-	}
-	os.Exit(modeChanged)
 	return nil
 }
 
-// waitMode asks until the API server answers: it may be away, as its machine is.
-func waitMode(api *client) bool {
-	for ; ; time.Sleep(2 * time.Second) {
-		on, err := api.bpfEnabled()
+// enter does what the mode asks for.
+func (f *felixProcess) enter(ctx context.Context, mode bool) error {
+	if mode {
+		if err := pause(ctx, f.faults.time(slow)); err != nil {
+			return err
+		}
+	}
+	if !mode || f.faults.set(noBPF) {
+		if err := f.leave(); err != nil || !mode {
+			return err
+		}
+		return say("[ERROR][1] felix/daemon.go 409: BPF dataplane mode enabled but not supported by the kernel.  Disabling BPF mode.")
+	}
+	// What an earlier one has pinned is of no use.
+	if err := errors.Join(unpin(), f.pin()); err != nil {
+		return err
+	}
+	if err := say("[INFO][1] felix/int_dataplane.go 760: BPF enabled, starting BPF endpoint manager and map manager."); err != nil {
+		return err
+	}
+	if inPod() {
+		if gap := f.faults.time(gap); gap > 0 {
+			if err := f.carryNowhere(f.api); err != nil {
+				return err
+			}
+			if err := pause(ctx, gap); err != nil {
+				return err
+			}
+		}
+		if err := f.carry(f.api); err != nil {
+			return err
+		}
+		return pause(ctx, f.faults.time(dip))
+	}
+	return nil
+}
+
+// leave takes away what the BPF mode has put there.
+func (f *felixProcess) leave() error {
+	if !inPod() {
+		return unpin()
+	}
+	return errors.Join(unpin(), f.carryNoMore())
+}
+
+// waitMode asks until the API server answers: it may be away, as its machine is. The
+// error is that it was told to end.
+func (f *felixProcess) waitMode(ctx context.Context) (bool, error) {
+	for {
+		on, err := f.api.bpfEnabled()
 		if err == nil {
-			return on
+			return on, nil
 		}
 		log.Printf("stand-in for Felix: %v", err)
+		if err := pause(ctx, lookEvery); err != nil {
+			return false, err
+		}
 	}
 }
 
-func pin() ([]*ebpf.Map, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, err
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(bpffs, &st); err != nil || st.Type != unix.BPF_FS_MAGIC {
-		if err := unix.Mount("bpffs", bpffs, "bpf", 0, ""); err != nil {
-			return nil, fmt.Errorf("cannot mount %s: %w", bpffs, err)
+}
+
+func healthAddress() string {
+	return net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("FELIX_HEALTHPORT"), "9099"))
+}
+
+func (f *felixProcess) serveHealth() error {
+	l, err := net.Listen("tcp", healthAddress())
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/liveness", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/readiness", func(w http.ResponseWriter, _ *http.Request) {
+		if !f.synced.Load() || f.faults.set(neverReady) {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
 		}
+	})
+	go func() { log.Fatal(http.Serve(l, mux)) }()
+	return nil
+}
+
+func (f *felixProcess) pin() error {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return err
 	}
-	var maps []*ebpf.Map
+	if err := mountBPF(); err != nil {
+		return err
+	}
 	for _, file := range pins {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return maps, err
+			return err
 		}
 		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 16, ValueSize: 16, MaxEntries: 16})
 		if err != nil {
-			return maps, err
+			return err
 		}
-		maps = append(maps, m)
+		f.maps = append(f.maps, m)
 		if err := m.Pin(file); err != nil {
-			return maps, err
+			return err
 		}
 	}
-	return maps, nil
+	return nil
 }
 
 func unpin() error {
@@ -127,7 +230,12 @@ func unpin() error {
 	return errors.Join(errs...)
 }
 
+// say writes a line of Felix's log.
 func say(line string) error {
+	if inPod() {
+		fmt.Println(line)
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(podLog), 0o755); err != nil {
 		return err
 	}

@@ -1,179 +1,109 @@
 // A STAND-IN for calico-node, not calico-node.
 //
-// kwok runs it when somebody execs `calico-node -bpf …` in a calico-node pod of
-// the lab. It answers the three questions that fleetd asks about the eBPF data
-// plane (counters, conntrack, routes) in the layout of calico-node 3.29, with
-// invented numbers: there is no data plane on a kwok node. What is true in its
-// answers: it refuses while FelixConfiguration says that eBPF is off, and its
-// routes name the cluster's nodes. It shows nothing about a real data plane and
-// is no measure for a parser of the real output.
+// It is three things, told apart by its arguments as the real program's parts are:
 //
-// `calico-node -felix` is a machine's Felix (felix.go).
+//   - without any, the container calico-node on a real kubelet: it runs Felix and starts
+//     it again when it ends, as runit does there. -init, -felix-ready and -shutdown are
+//     what the operator's DaemonSet calls besides. `calico-node -felix` is Felix itself
+//     (felix.go), in such a pod or as a service of a machine without a kubelet.
+//   - what kwok runs when somebody execs `calico-node -bpf …` in a pod of its nodes
+//     (answers.go).
+//
+// What it does not show: there is no BIRD, no confd and no CNI plugin, nothing is
+// encapsulated, no policy is in force and no BPF program runs. In BPF mode a pod's Felix
+// carries Services with rules of iptables (services.go).
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"os/signal"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "stand-in calico-node:", err)
 		os.Exit(1)
 	}
 }
 
 func run(args []string) error {
 	question := strings.Join(args, " ")
-	if question == "-felix" {
+	switch {
+	case question == "":
+		return supervise()
+	case question == "-felix":
 		return felix()
+	case question == "-init":
+		return mountBPF()
+	case question == "-shutdown":
+		return nil // the real one says why the network goes in the Node's conditions
+	case slices.Contains(args, "-felix-ready"):
+		return felixReady()
+	case strings.HasPrefix(question, "-bpf "):
+		return answer(question)
 	}
-	if !strings.HasPrefix(question, "-bpf ") {
-		return fmt.Errorf("stand-in calico-node: cannot answer %q: only -bpf counters, conntrack and routes", question)
-	}
-	dir := os.Getenv("FLEETD_LAB_DIR")
-	if dir == "" {
-		return fmt.Errorf("stand-in calico-node: FLEETD_LAB_DIR is not set: it runs inside a lab only")
-	}
-	pki := filepath.Join(dir, "pki")
-	api, err := connect("https://127.0.0.1:16443", filepath.Join(pki, "ca.crt"), filepath.Join(pki, "calico-node.crt"), filepath.Join(pki, "calico-node.key"))
+	return fmt.Errorf("cannot answer %q", question)
+}
+
+// supervise runs Felix for as long as the container lives.
+func supervise() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	program, err := os.Executable() // /proc/self/exe would be the process's name
 	if err != nil {
-		return fmt.Errorf("stand-in calico-node: %w", err)
+		return err
 	}
-	on, err := api.bpfEnabled()
-	if err != nil {
-		return fmt.Errorf("stand-in calico-node: %w", err)
-	}
-	if !on {
-		return fmt.Errorf("stand-in calico-node: no BPF maps: bpfEnabled is not true in FelixConfiguration default")
-	}
-	switch words := strings.Fields(question); {
-	case strings.HasPrefix(question, "-bpf counters dump"):
-		iface := ""
-		for i, w := range words {
-			if v, ok := strings.CutPrefix(w, "--iface="); ok {
-				iface = v
-			} else if w == "--iface" && i+1 < len(words) {
-				iface = words[i+1]
-			}
+	for {
+		felix := exec.CommandContext(ctx, program, "-felix")
+		felix.Args[0] = "calico-node"
+		felix.Cancel = func() error { return felix.Process.Signal(syscall.SIGTERM) }
+		felix.Stdout, felix.Stderr = os.Stdout, os.Stderr
+		err := felix.Run()
+		if ctx.Err() != nil {
+			return nil
 		}
-		counters(iface)
-	case strings.HasPrefix(question, "-bpf conntrack dump"):
-		fmt.Println("TCP 10.0.0.4:43240 -> 10.96.0.1:443 -> 10.0.0.3:6443  external client, service forwarded  Age: 12.5s Active ago 1.5s ESTABLISHED")
-		fmt.Println("UDP 10.244.1.5:52758 -> 10.244.2.3:53  Age: 3.1s Active ago 3.1s")
-	case strings.HasPrefix(question, "-bpf routes dump"):
-		return api.routes()
-	default:
-		return fmt.Errorf("stand-in calico-node: cannot answer %q", question)
+		fmt.Println("Felix has ended and is started again:", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// mountBPF is the init container mount-bpffs.
+func mountBPF() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(bpffs, &st); err == nil && st.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpffs", bpffs, "bpf", 0, ""); err != nil {
+		return fmt.Errorf("cannot mount %s: %w", bpffs, err)
 	}
 	return nil
 }
 
-func counters(iface string) {
-	if iface == "" {
-		fmt.Println("===== Interface: eth0 =====")
-	}
-	const line = "+----------+--------------------------------+---------+--------+-----+"
-	fmt.Println(line)
-	fmt.Println("| CATEGORY |              TYPE              | INGRESS | EGRESS | XDP |")
-	fmt.Println(line)
-	for _, r := range []struct {
-		category, kind string
-		in, out, xdp   int
-	}{
-		{"Accepted", "by another program", 0, 0, 0},
-		{"", "by failsafe", 0, 2, 23},
-		{"", "by policy", 1, 0, 0},
-		{"Dropped", "by policy", 0, 0, 0},
-		{"", "failed decapsulation", 0, 0, 0},
-		{"", "failed encapsulation", 0, 0, 0},
-		{"", "incorrect checksum", 0, 0, 0},
-		{"", "malformed IP packets", 0, 0, 0},
-		{"", "packets with unknown route", 0, 0, 0},
-		{"", "packets with unknown source", 0, 0, 0},
-		{"", "too short packets", 0, 0, 0},
-		{"Total", "packets", 1593, 1162, 23},
-	} {
-		fmt.Printf("| %-8s | %-30s | %7d | %6d | %3d |\n", r.category, r.kind, r.in, r.out, r.xdp)
-	}
-	fmt.Println(line)
-}
-
-type client struct {
-	http   *http.Client
-	server string
-}
-
-func connect(server, caFile, cert, key string) (*client, error) {
-	ca, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	return &client{
-		server: server,
-		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
-		}},
-	}, nil
-}
-
-func (c *client) get(path string, into any) error {
-	resp, err := c.http.Get(c.server + path)
+// felixReady is the readiness probe.
+func felixReady() error {
+	c := http.Client{Timeout: 8 * time.Second}
+	resp, err := c.Get("http://" + healthAddress() + "/readiness")
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, resp.Status)
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
-}
-
-func (c *client) bpfEnabled() (bool, error) {
-	var felix struct {
-		Spec struct {
-			BPFEnabled bool `json:"bpfEnabled"`
-		} `json:"spec"`
-	}
-	err := c.get("/apis/crd.projectcalico.org/v1/felixconfigurations/default", &felix)
-	return felix.Spec.BPFEnabled, err
-}
-
-func (c *client) routes() error {
-	var nodes struct {
-		Items []struct {
-			Spec   struct{ PodCIDR string }
-			Status struct {
-				Addresses []struct{ Type, Address string }
-			}
-		}
-	}
-	if err := c.get("/api/v1/nodes", &nodes); err != nil {
-		return err
-	}
-	for _, n := range nodes.Items {
-		for _, a := range n.Status.Addresses {
-			if a.Type != "InternalIP" {
-				continue
-			}
-			fmt.Printf("%18s: remote host\n", a.Address+"/32")
-			if n.Spec.PodCIDR != "" {
-				fmt.Printf("%18s: remote workload in-pool nat-out tunneled nh %s\n", n.Spec.PodCIDR, a.Address)
-			}
-		}
+		return errors.New("felix is not ready: " + resp.Status)
 	}
 	return nil
 }
