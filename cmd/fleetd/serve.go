@@ -30,7 +30,7 @@ func newServe() *cobra.Command {
 		Long: `Serve answers a browser, and programs, with what was run and what is being run on
 this machine, and where fleets are not as they should be, read from the journal
 beside the fleetd that writes it. Fleets of the configuration it looks at, as fleetd
-compliance does, at their times. A plan that one person has proposed and another one
+compliance does, at their times, and webhooks it tells what happens. A plan that one person has proposed and another one
 approved it has carried out by a fleetd apply of its own, and no other; that goes on
 when this process ends.
 

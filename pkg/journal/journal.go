@@ -41,7 +41,7 @@ type Journal struct {
 	db   *sql.DB
 	// runs is what a query reads the table of runs from.
 	runs string
-	info fs.FileInfo // of the file, where it was opened for reading
+	info fs.FileInfo // of the file, as it was opened
 
 	mu sync.Mutex // one transaction at a time
 	// conn is the connection that writes; nil in a journal opened for reading. It
@@ -72,6 +72,10 @@ func open(dir string, patience time.Duration) (*Journal, error) {
 		return nil, err
 	}
 	if err := j.prepare(context.Background()); err != nil {
+		return nil, errors.Join(j.cannot("open", err), j.Close())
+	}
+	var err error
+	if j.info, err = os.Stat(j.file); err != nil {
 		return nil, errors.Join(j.cannot("open", err), j.Close())
 	}
 	return j, nil
@@ -139,7 +143,7 @@ func OpenBeside(dir string) (*Journal, error) {
 	return openTo(filepath.Join(dir, fileName), []url.Values{beside})
 }
 
-// Outdated reports whether a journal that was opened for reading has to be opened
+// Outdated reports whether a journal has to be opened
 // anew to see what is written from now on: its file was moved away, or it was not
 // up to date, and who writes to it makes it so.
 func (j *Journal) Outdated() bool {

@@ -113,6 +113,25 @@ var migrations = []string{
 		run     TEXT NOT NULL DEFAULT '', -- that has begun it
 		refused TEXT NOT NULL DEFAULT ''  -- why it was not begun
 	) STRICT;`,
+
+	// What webhooks are to be told, and up to where they were.
+	`CREATE TABLE notices (
+		id      INTEGER PRIMARY KEY AUTOINCREMENT,
+		webhook TEXT    NOT NULL,
+		body    TEXT    NOT NULL, -- JSON
+		tries   INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	CREATE INDEX notices_of_webhook ON notices (webhook, id);
+	CREATE TABLE marks (
+		source TEXT PRIMARY KEY,
+		seq    INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE dropped (
+		webhook TEXT PRIMARY KEY,
+		n       INTEGER NOT NULL,
+		at      INTEGER NOT NULL, -- Unix nanoseconds of the last
+		why     TEXT    NOT NULL
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // runsSchema is the first schema whose table of runs is today's, looksSchema the first

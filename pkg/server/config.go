@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fleetd/fleetd/pkg/notify"
 	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/yaml"
 )
@@ -33,6 +34,8 @@ type Config struct {
 	Certificate, Key, ClientAuthority string
 	Tokens                            []Token
 	Fleets                            []Fleet
+	// Webhooks are told of what happens.
+	Webhooks []notify.Webhook
 }
 
 // DefaultListen is where the server listens if nothing else is said.
@@ -81,6 +84,8 @@ func (c *Config) fields(d *decoder) map[string]func(*yaml.Node) {
 		},
 		"tokens": func(n *yaml.Node) { d.list(n, func(n *yaml.Node) { d.token(n, c) }) },
 		"fleets": func(n *yaml.Node) { d.list(n, func(n *yaml.Node) { d.fleet(n, c) }) },
+
+		"webhooks": func(n *yaml.Node) { d.list(n, func(n *yaml.Node) { d.webhook(n, c) }) },
 	}
 }
 

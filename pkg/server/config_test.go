@@ -20,11 +20,20 @@ func TestConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{"secret": {"https://hooks.example.org/T0/B0/XYZ\n", 0o600}, "good.tmpl": {`{"text": {{json .Title}}}`, 0o644}, "bad.tmpl": {"{{.Titel}}", 0o644}} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(c.text), c.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, vera := NewToken("vera", Viewer)
 	digest := hex.EncodeToString(vera.Sum[:])
 	schema := newSchema(t)
 	// What a schema cannot say.
-	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true, "a day that is not there": true, "no place": true, "a fleet twice": true, "an inventory not there": true, "a playbook not there": true}
+	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true, "a day that is not there": true, "no place": true, "a fleet twice": true, "an inventory not there": true, "a playbook not there": true,
+		"a token in the clear": true, "a template that fails": true, "a secret for all": true, "no secret": true, "no authority": true, "a webhook twice": true}
 	token := "tokens: [{name: vera, roles: [viewer], sha256: " + digest + "}]\n"
 	for name, c := range map[string]struct {
 		text string
@@ -42,7 +51,7 @@ func TestConfig(t *testing.T) {
 		"every address":            {"listen: ':8420'\n", []string{"listen is address:port"}},
 		"no port":                  {"listen: 127.0.0.1\n", []string{"serve.yaml:1:9: listen is address:port"}},
 		"several at once": {"listne: x\nhosts: y\ntokens:\n- {name: vera, roles: [root], sha256: abc}\n- name: ../x\n", []string{
-			`serve.yaml:1:1: there is no key "listne" here`, "The keys are fleets, hosts, listen, state, tls, tokens.", "serve.yaml:2:8: a list belongs here",
+			`serve.yaml:1:1: there is no key "listne" here`, "The keys are fleets, hosts, listen, state, tls, tokens, webhooks.", "serve.yaml:2:8: a list belongs here",
 			`serve.yaml:4:24: there is no role "root"`, "serve.yaml:4:39: sha256 is the SHA-256 of a token", `serve.yaml:5:9: "../x" is no name`}},
 		"half a token":     {"tokens: [{name: vera}]\n", []string{"serve.yaml:1:10: a token needs name, roles and sha256"}},
 		"a token twice":    {token + "x: 1\n" + strings.Replace(token, "tokens", "tokens ", 1), []string{"serve.yaml:3:1: tokens is there twice"}},
@@ -59,6 +68,20 @@ func TestConfig(t *testing.T) {
 		"a fleet twice":           {"fleets:\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n", []string{"serve.yaml:3:3: there are two fleets of the name a"}},
 		"an inventory not there":  {"fleets: [{name: a, inventory: gone, schedule: '@daily'}]\n", []string{"serve.yaml:1:31: open " + dir + "/gone: no such file"}},
 		"a playbook not there":    {"fleets: [{name: a, inventory: cert.pem, playbook: playbooks/gone.yml, schedule: '@daily'}]\n", []string{"serve.yaml:1:51: open " + dir + "/playbooks/gone.yml: no such file"}},
+		"webhooks":                {"webhooks:\n- {name: chat, url_file: secret, format: slack, events: [run.halted, node.lost]}\n- {name: own, url: 'https://example.org/x', template: good.tmpl, token_file: secret}\n- {name: am, url: 'http://am:9093/', format: alertmanager}\n", nil},
+		"half a webhook":          {"webhooks: [{name: a}]\n", []string{"serve.yaml:1:12: a webhook needs name, and either url or url_file"}},
+		"two addresses":           {"webhooks: [{name: a, url: 'https://x/', url_file: secret}]\n", []string{"either url or url_file"}},
+		"two forms":               {"webhooks: [{name: a, url: 'https://x/', format: json, template: good.tmpl}]\n", []string{"serve.yaml:1:65: a webhook has format or template"}},
+		"no such form":            {"webhooks: [{name: a, url: 'https://x/', format: xml}]\n", []string{`serve.yaml:1:49: there is no format "xml"`}},
+		"no such event":           {"webhooks: [{name: a, url: 'https://x/', events: [run.paused]}]\n", []string{`serve.yaml:1:50: there is no event "run.paused"`, "There are run.started, "}},
+		"no address":              {"webhooks: [{name: a, url: example.org}]\n", []string{"serve.yaml:1:27: the address cannot be used: it is no https:// or http:// address"}},
+		"a password in it":        {"webhooks: [{name: a, url: 'https://me:pw@x/'}]\n", []string{"name or password"}},
+		"a token in the clear":    {"webhooks: [{name: a, url: 'http://am/', token_file: secret}]\n", []string{"a token would be read on the way"}},
+		"a template that fails":   {"webhooks: [{name: a, url: 'https://x/', template: bad.tmpl}]\n", []string{"serve.yaml:1:51: the template does not work: ", "can't evaluate field Titel"}},
+		"a secret for all":        {"webhooks: [{name: a, url_file: good.tmpl}]\n", []string{"others may read ", "chmod 600"}},
+		"no secret":               {"webhooks: [{name: a, url_file: cert.pem}]\n", []string{"does not hold one line"}},
+		"no authority":            {"webhooks: [{name: a, url: 'https://x/', authority: key.pem}]\n", []string{"holds no certificate in PEM"}},
+		"a webhook twice":         {"webhooks: [{name: a, url: 'https://x/'}, {name: a, url: 'https://x/'}]\n", []string{"there are two webhooks of the name a"}},
 		"no mapping":              {"- listen\n", []string{"serve.yaml:1:1: a mapping belongs here"}},
 		"no value":                {"state:\n", []string{"serve.yaml:1:7: a text belongs here"}},
 		"no YAML":                 {"listen: [\n", []string{"serve.yaml:"}},

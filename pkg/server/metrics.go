@@ -30,7 +30,7 @@ func newMetrics(s *Server) *metrics {
 		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetd_http_refused_total", Help: "Requests that were refused, by what was wrong: host, cross-site, token."}, []string{"reason"}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, lastReports{s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, lastReports{s.store}, toldMetrics{s.notifier}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fleetd_http_streams", Help: "Pages and programs that follow a run now."}, func() float64 { return float64(s.streams.Load()) }))
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	return m

@@ -70,13 +70,15 @@ type pageData struct {
 	Who     *Token // nil: nobody is logged in
 	Assets  string
 	Version string
-	Body    any
+	// Untold is what webhooks were not told.
+	Untold []string
+	Body   any
 }
 
 func (s *Server) page(r *http.Request, title string, body any) pageData {
 	d := pageData{Title: title, Assets: s.pages.version, Version: s.version, Body: body}
 	if t, _, ok := s.identity(r); ok {
-		d.Who = &t
+		d.Who, d.Untold = &t, s.notifier.untold(r.Context())
 	}
 	return d
 }

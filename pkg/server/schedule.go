@@ -139,6 +139,7 @@ func (s *Server) unable(f *scheduled, err error) {
 	defer f.mu.Unlock()
 	if f.failed == nil || f.failed.Error != text || f.failed.Hint != hint { // not every minute
 		s.log.Error("cannot look at a fleet", "fleet", f.Name, "error", err)
+		s.notifier.lookFailed(f.Name, s.now())
 	}
 	f.failed = &failure{At: s.now().UTC(), Error: text, Hint: hint}
 }

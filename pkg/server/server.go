@@ -66,6 +66,7 @@ type Server struct {
 	start    func(proposal int64) (<-chan struct{}, error)
 	playbook string
 	fleets   []*scheduled
+	notifier *notifier
 	streams  atomic.Int64
 	patience time.Duration // for how long is waited for a run to hear what is asked of it
 	stopping chan struct{} // closed when no stream is to go on
@@ -93,9 +94,12 @@ func New(o Options) (*Server, error) {
 	for _, f := range o.Config.Fleets {
 		s.fleets = append(s.fleets, &scheduled{Fleet: f})
 	}
+	var err error
+	if s.notifier, err = newNotifier(o); err != nil {
+		return nil, err
+	}
 	s.sessions = &sessions{now: o.Now, by: map[[32]byte]session{}}
 	s.metrics = newMetrics(s)
-	var err error
 	if s.pages, err = newPages(); err != nil {
 		return nil, err
 	}
@@ -185,7 +189,7 @@ const (
 	mostHeaders = 16 << 10
 )
 
-// Run answers what comes to l, and looks at fleets at their times, until ctx is done.
+// Run answers what comes to l, looks at fleets at their times and tells webhooks, until ctx is done.
 // Requests that are being answered come to their end then.
 func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 	h := &http.Server{
@@ -204,6 +208,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) (err error) {
 		}
 	})
 	looks.Go(func() { s.begin(looking) })
+	looks.Go(func() { s.notifier.run(looking) })
 	defer func() { // nobody reads any more
 		stopLooking()
 		looks.Wait()
