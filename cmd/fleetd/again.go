@@ -9,8 +9,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // again is the command line that does verb with what source was made with, and
@@ -18,60 +18,60 @@ import (
 // --limit or --playbook that it forgot would change other hosts, or do other
 // things to them.
 func again(c *cobra.Command, verb string, s rollout.Source) string {
-	words := []string{"fleetd", verb}
+	argv := []string{"fleetd", verb}
 	for i, inv := range s.Inventories {
 		if i > 0 {
-			words = append(words, "-i")
+			argv = append(argv, "-i")
 		}
-		words = append(words, inv)
+		argv = append(argv, inv)
 	}
 	if s.Playbook != "" && s.Playbook != defaultPlaybook {
-		words = append(words, "--playbook", s.Playbook)
+		argv = append(argv, "--playbook", s.Playbook)
 	}
 	for _, l := range s.Limit {
-		words = append(words, "--limit", l)
+		argv = append(argv, "--limit", l)
 	}
 	for _, t := range s.Tags {
-		words = append(words, "--tags", t)
+		argv = append(argv, "--tags", t)
 	}
 	for _, t := range s.SkipTags {
-		words = append(words, "--skip-tags", t)
+		argv = append(argv, "--skip-tags", t)
 	}
 	if s.StartAtTask != "" {
-		words = append(words, "--start-at-task", s.StartAtTask)
+		argv = append(argv, "--start-at-task", s.StartAtTask)
 	}
 	for _, e := range s.ExtraVars {
-		words = append(words, "-e", e)
+		argv = append(argv, "-e", e)
 	}
 	if s.Kubeconfig != "" {
-		words = append(words, "--kubeconfig", s.Kubeconfig)
+		argv = append(argv, "--kubeconfig", s.Kubeconfig)
 	}
 	if s.KubeVia != "" {
-		words = append(words, "--kube-via", s.KubeVia)
+		argv = append(argv, "--kube-via", s.KubeVia)
 	}
-	words = append(words, access(c)...)
+	argv = append(argv, access(c)...)
 	if verb != "plan" {
-		words = append(words, repeated(c, "state")...)
+		argv = append(argv, repeated(c, "state")...)
 	}
-	return sshexec.QuoteArgv(words)
+	return words.Quote(argv...)
 }
 
 // againUndo is the command line that takes a run back.
 func againUndo(c *cobra.Command, run string, limit []string) string {
-	words := []string{"fleetd", "undo", run}
+	argv := []string{"fleetd", "undo", run}
 	for _, l := range limit {
-		words = append(words, "--limit", l)
+		argv = append(argv, "--limit", l)
 	}
-	return sshexec.QuoteArgv(slices.Concat(words, access(c), repeated(c, "state")))
+	return words.Quote(slices.Concat(argv, access(c), repeated(c, "state"))...)
 }
 
 // nextOf is what can be typed when a run has ended.
 func nextOf(c *cobra.Command, id, again string) view.Next {
 	state := repeated(c, "state")
 	return view.Next{
-		Show:   sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "runs", "show", id}, state)),
-		Resume: sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)),
-		Past:   sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "resume", id, "--past-halt"}, access(c), state)),
+		Show:   words.Quote(slices.Concat([]string{"fleetd", "runs", "show", id}, state)...),
+		Resume: words.Quote(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)...),
+		Past:   words.Quote(slices.Concat([]string{"fleetd", "resume", id, "--past-halt"}, access(c), state)...),
 		Undo:   againUndo(c, id, nil),
 		Again:  again,
 	}
@@ -82,7 +82,7 @@ func mendOf(c *cobra.Command, r *compliance.Report, kubeconfig string) view.Comp
 	source := rollout.Source{Inventories: r.Inventories, Playbook: r.Playbook, Kubeconfig: kubeconfig}
 	look := again(c, "compliance", source)
 	if r.PolicyFile != "" && r.PolicyFile != besideInventory(r.Inventories) {
-		look += " " + sshexec.QuoteArgv([]string{"--policy", r.PolicyFile})
+		look += " " + words.Quote("--policy", r.PolicyFile)
 	}
 	return view.ComplianceNext{Plan: again(c, "plan", source), Look: look}
 }

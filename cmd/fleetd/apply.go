@@ -13,8 +13,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 func newApply() *cobra.Command {
@@ -221,7 +221,7 @@ func stale(c *cobra.Command, file string, old, now *rollout.Plan) error {
 	for _, d := range view.Differences(old, now) {
 		fmt.Fprintln(w, "  "+d)
 	}
-	fmt.Fprintf(w, "Next: %s --out %s    and have it reviewed again\n", again(c, "plan", old.Source), sshexec.QuoteArgv([]string{file}))
+	fmt.Fprintf(w, "Next: %s --out %s    and have it reviewed again\n", again(c, "plan", old.Source), words.Quote(file))
 	return exitCode(exitError)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/config"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/value"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -117,7 +118,7 @@ func newPool(c *cobra.Command, f *fleetFlags, hold func() (release func())) *ssh
 		Algorithms: f.sshAlgorithms,
 		Passphrase: func(ctx context.Context, file string) (sshexec.Secret, error) {
 			defer hold()()
-			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", sshexec.Printable(file)), false)
+			return askSecretUntil(ctx, c, fmt.Sprintf("Passphrase of %s: ", text.Printable(file)), false)
 		},
 	}
 	if in, ok := c.InOrStdin().(*os.File); ok && isTerminal(in) {
@@ -174,7 +175,7 @@ func targetsOf(c *cobra.Command, f *fleetFlags, inv *inventory.Inventory, vars *
 		}
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", view.HostRange(warned[w]), sshexec.Printable(w))
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", view.HostRange(warned[w]), text.Printable(w))
 	}
 	return out, view.FleetError(errs...)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/server"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // lookAt looks at a fleet at its time, as fleetd compliance does, and leaves the report
@@ -59,8 +59,8 @@ func (l *logLines) Write(p []byte) (int, error) {
 }
 
 func (l *logLines) say(line []byte) {
-	if text := strings.TrimSpace(string(line)); text != "" {
-		l.log.Warn(sshexec.Printable(strings.TrimPrefix(text, "warning: ")))
+	if said := strings.TrimSpace(string(line)); said != "" {
+		l.log.Warn(text.Printable(strings.TrimPrefix(said, "warning: ")))
 	}
 }
 

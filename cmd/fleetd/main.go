@@ -17,6 +17,7 @@ import (
 	_ "github.com/fleetd/fleetd/cmd/fleetd/collect" // first, while the others initialise
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // The exit codes, which others script against.
@@ -47,13 +48,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(stderr, sshexec.Printable("fleetd: "+err.Error()))
+	fmt.Fprintln(stderr, text.Printable("fleetd: "+err.Error()))
 	hint := sshexec.HintOf(err)
 	if hint == "" {
 		hint = rollout.AsProblem(err).Hint
 	}
 	if !strings.Contains(err.Error(), hint) { // a list of errors has each one's hint in it
-		fmt.Fprintln(stderr, sshexec.Printable("  "+hint))
+		fmt.Fprintln(stderr, text.Printable("  "+hint))
 	}
 	return exitError
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 func newPlan() *cobra.Command {
@@ -87,7 +87,7 @@ func nextAfterPlan(c *cobra.Command, plan *rollout.Plan, out string) {
 	switch {
 	case plan.Steps() == 0:
 	case out != "":
-		apply := sshexec.QuoteArgv(append([]string{"fleetd", "apply", out}, access(c)...))
+		apply := words.Quote(append([]string{"fleetd", "apply", out}, access(c)...)...)
 		fmt.Fprintf(w, "Next: %s    does exactly this\n", apply)
 	default:
 		fmt.Fprintf(w, "Next: %s    plans again and asks before it starts\n", again(c, "apply", plan.Source))

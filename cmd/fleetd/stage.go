@@ -8,7 +8,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/kernel"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 const stagePlaybook = "playbooks/stage.yml"
@@ -57,7 +58,7 @@ func runStage(c *cobra.Command, f *fleetFlags, args []string) error {
 		o.sources = reviewed.Source.Inventories
 		o.check = func(p *rollout.Plan) error { return unlike(c, args[0], reviewed, p) }
 		o.retry = func(*rollout.Plan) string {
-			return sshexec.QuoteArgv(slices.Concat([]string{"fleetd", "stage", args[0]}, access(c), repeated(c, "state")))
+			return words.Quote(slices.Concat([]string{"fleetd", "stage", args[0]}, access(c), repeated(c, "state"))...)
 		}
 	}
 	return carryOut(c, f, o)
@@ -77,8 +78,8 @@ func unlike(c *cobra.Command, file string, reviewed, now *rollout.Plan) error {
 			fmt.Fprintf(w, "  and %d more\n", len(differences)-most)
 			break
 		}
-		fmt.Fprintln(w, "  "+sshexec.Printable(d))
+		fmt.Fprintln(w, "  "+text.Printable(d))
 	}
-	fmt.Fprintf(w, "Next: %s --out %s    and have it reviewed again\n", again(c, "plan", reviewed.Source), sshexec.QuoteArgv([]string{file}))
+	fmt.Fprintf(w, "Next: %s --out %s    and have it reviewed again\n", again(c, "plan", reviewed.Source), words.Quote(file))
 	return exitCode(exitError)
 }

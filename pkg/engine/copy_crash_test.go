@@ -23,6 +23,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // copyPlay writes files in steps that are known, open and in a loop.
@@ -83,7 +84,7 @@ func (f *folder) Observe(ctx context.Context, keys map[string][]string) map[stri
 		facts := node.Facts{Files: map[string]node.File{}}
 		for _, k := range list {
 			if p, ok := strings.CutPrefix(k, "file="); ok {
-				res, err := f.Run(ctx, h, sshexec.Command{Script: node.LookScript([]string{sshexec.QuoteArgv([]string{p})}, "") + "sees\n"})
+				res, err := f.Run(ctx, h, sshexec.Command{Script: node.LookScript([]string{words.Quote(p)}, "") + "sees\n"})
 				seen, perr := node.ParseLook(res)
 				if err = errors.Join(err, perr); err != nil {
 					out[h] = rollout.SectionObservation{Err: err}

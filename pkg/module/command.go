@@ -13,6 +13,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Hosts reaches nodes by their inventory names; a node.Fleet does.
@@ -186,17 +187,17 @@ func (m command) call(args rollout.Args) (call, error) {
 			exe = "/bin/sh"
 		}
 		if exe != "/bin/sh" || text(args, "chdir") != "" {
-			run = "exec " + sshexec.QuoteArgv([]string{exe, "-c", c.Line})
+			run = "exec " + words.Quote(exe, "-c", c.Line)
 		}
 	case len(argv) > 0 && c.Line != "":
 		return c, errors.New("it takes cmd or argv, not both")
 	case len(argv) > 0:
-		words := make([]string, len(argv))
+		given := make([]string, len(argv))
 		for i, w := range argv {
-			words[i], _ = w.(string) // the compiler has made them texts
+			given[i], _ = w.(string) // the compiler has made them texts
 		}
-		c.Line, c.Words = sshexec.QuoteArgv(words), words
-		run = program(words)
+		c.Line, c.Words = words.Quote(given...), given
+		run = program(given)
 	default:
 		var err error
 		if c.Words, err = split(c.Line); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 //go:embed act.sh
@@ -47,16 +48,16 @@ type took struct {
 
 // look is the script that looks at what the wish depends on.
 func (w wish) look() string {
-	var words []string
+	var argv []string
 	for _, a := range w.asks() {
-		words = append(words, a.word)
+		argv = append(argv, a.word)
 	}
 	var more strings.Builder
 	if w.Owner != "" {
-		fmt.Fprintf(&more, "printf 'note uid %%s\\n' \"$(id -u -- %s 2>/dev/null)\"\n", sshexec.QuoteArgv([]string{w.Owner}))
+		fmt.Fprintf(&more, "printf 'note uid %%s\\n' \"$(id -u -- %s 2>/dev/null)\"\n", words.Quote(w.Owner))
 	}
 	if w.Group != "" {
-		fmt.Fprintf(&more, "printf 'note gid %%s\\n' \"$(getent group %s 2>/dev/null | cut -d : -f 3)\"\n", sshexec.QuoteArgv([]string{w.Group}))
+		fmt.Fprintf(&more, "printf 'note gid %%s\\n' \"$(getent group %s 2>/dev/null | cut -d : -f 3)\"\n", words.Quote(w.Group))
 	}
 	p := expanded(w.Path)
 	if w.Recurse {
@@ -75,7 +76,7 @@ func (w wish) look() string {
 		src := expanded(w.Src)
 		more.WriteString("[ -f " + src + " ] && printf 'note md5 %s\\n' \"$(md5sum <" + src + " | cut -c 1-32)\"\n")
 	}
-	return node.LookScript(words, more.String())
+	return node.LookScript(argv, more.String())
 }
 
 // seen is what the node answered.

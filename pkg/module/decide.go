@@ -9,7 +9,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // wish is what a task asks for at one path. All that Do needs is in it.
@@ -223,7 +223,7 @@ func (w wish) asks() []ask {
 	out := []ask{asking("path", w.Path, "")}
 	if w.Name != "" {
 		inner := asking("inner", w.Path, "/"+w.Name)
-		inner.word = expanded(w.Path) + sshexec.QuoteArgv([]string{"/" + w.Name}) // a name is no path: nothing in it is expanded
+		inner.word = expanded(w.Path) + words.Quote("/"+w.Name) // a name is no path: nothing in it is expanded
 		out = append(out, inner)
 	}
 	if w.State == contentState || w.State == node.Directory {
@@ -342,7 +342,7 @@ func (d *decision) script() string {
 		b.WriteString("valid() { " + strings.Join(words, " ") + "; }\n")
 	}
 	for _, o := range d.ops {
-		b.WriteString(sshexec.QuoteArgv(o) + "\n")
+		b.WriteString(words.Quote(o...) + "\n")
 	}
 	return b.String()
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // local are hosts that are all this machine: scripts run in one folder, in the
@@ -80,7 +81,7 @@ func (l local) facts(ctx context.Context, keys []string) (node.Facts, error) {
 		if !ok {
 			continue
 		}
-		res, err := l.Run(ctx, "", sshexec.Command{Script: node.LookScript([]string{sshexec.QuoteArgv([]string{p})}, "") + "sees\n"})
+		res, err := l.Run(ctx, "", sshexec.Command{Script: node.LookScript([]string{words.Quote(p)}, "") + "sees\n"})
 		if err != nil {
 			return f, err
 		}

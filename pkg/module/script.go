@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/words"
 )
 
@@ -43,7 +42,7 @@ var name = regexp.MustCompile(`^[A-Za-z_]\w*$`)
 // expanded quotes a word for the shell but for the variables in it: one that is
 // not set stays as it is written (Python's os.path.expandvars).
 func expanded(w string) string {
-	return expand(w, `"`, func(plain string) string { return sshexec.QuoteArgv([]string{plain}) })
+	return expand(w, `"`, func(plain string) string { return words.Quote(plain) })
 }
 
 // expand is a word for the shell with its variables between marks, and all else as
@@ -104,7 +103,7 @@ func guard(mark, pattern string) string {
 			case i < 0:
 				i = len(plain)
 			}
-			b.WriteString(sshexec.QuoteArgv([]string{plain[:i]}))
+			b.WriteString(words.Quote(plain[:i]))
 			plain = plain[i:]
 		}
 		return b.String()

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // script is ansible.builtin.script: a program of the bastion that runs on the node,
@@ -35,7 +35,7 @@ func (m script) Diff(host string, before rollout.State, args rollout.Args) (roll
 		Bare: true, KeepEnds: true,
 	}
 	c.Guard = guard("c", c.Creates) + guard("r", c.Removes)
-	name := sshexec.QuoteArgv([]string{path.Base(file.Path)})
+	name := words.Quote(path.Base(file.Path))
 	run := strings.TrimSpace(text(args, "executable") + ` "$d"/` + name + " " + file.Args)
 	if dir != "" {
 		run = "CDPATH= cd -- " + expanded(dir) + " && " + run

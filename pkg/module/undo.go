@@ -9,6 +9,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Undo puts back what was there. What somebody else has changed since is left
@@ -21,7 +22,7 @@ func (m converger) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	if err := json.Unmarshal(s.Change.Was, &was); err != nil {
 		return rollout.Fail(fmt.Errorf("cannot read what was there before on %s: %w", s.Host, err))
 	}
-	word := sshexec.QuoteArgv([]string{was.Path})
+	word := words.Quote(was.Path)
 	look := node.LookScript([]string{word}, "")
 	now, err := m.lookAt(ctx, s, look+"sees\n")
 	if err != nil {
@@ -46,7 +47,7 @@ func (m converger) Undo(ctx context.Context, s rollout.Step) rollout.Outcome {
 	ops := was.back(now.Path)
 	var b strings.Builder
 	for _, o := range ops {
-		b.WriteString(sshexec.QuoteArgv(o) + "\n")
+		b.WriteString(words.Quote(o...) + "\n")
 	}
 	now, err = m.lookAt(ctx, s, look+actFunctions+backFunctions+b.String()+"sees\n")
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // waited is how long an item of a step has waited, by the run's clock, and the note
@@ -123,12 +124,12 @@ func (c condition) script(left int64) string {
 		return node.LookScript([]string{p}, "[ ! -e "+p+" ] || echo note holds y\n") + "sees\n"
 	default:
 		// Python's expressions are nearer to Perl's than to those of POSIX.
-		pattern := sshexec.QuoteArgv([]string{c.Regex})
+		pattern := words.Quote(c.Regex)
 		return node.LookScript([]string{p}, "if printf x | grep -qP x 2>/dev/null; then kind=-P; else kind=-E; fi\n"+
 			"[ ! -f "+p+" ] || ! grep -qa $kind -e "+pattern+" <"+p+" || { echo note holds y; printf 'note said %s\\n' \"$(grep -a -m 1 $kind -e "+pattern+" <"+p+" | head -c 65536 | hex)\"; }\n") + "sees\n"
 	}
 	// A shell that is no bash cannot talk to a port.
-	host, port := sshexec.QuoteArgv([]string{c.Host}), strconv.FormatInt(c.Port, 10)
+	host, port := words.Quote(c.Host), strconv.FormatInt(c.Port, 10)
 	connect := max(min(c.Connect, left), 1)
 	talk := "exec 3<>\"/dev/tcp/$1/$2\" || exit 1; [ -z \"$3\" ] || head -c 65536 <&3"
 	read := ""
@@ -136,8 +137,8 @@ func (c condition) script(left int64) string {
 		read = "y"
 	}
 	return node.LookScript(nil, "command -v bash >/dev/null && command -v timeout >/dev/null || echo note unable y\n"+
-		fmt.Sprintf("said=$(timeout %d bash -c %s bash %s %s %s 2>/dev/null | hex)\n", connect, sshexec.QuoteArgv([]string{talk}), host, port, sshexec.QuoteArgv([]string{read}))+
-		fmt.Sprintf("timeout %d bash -c %s bash %s %s '' 2>/dev/null && echo note holds y\n", connect, sshexec.QuoteArgv([]string{talk}), host, port)+
+		fmt.Sprintf("said=$(timeout %d bash -c %s bash %s %s %s 2>/dev/null | hex)\n", connect, words.Quote(talk), host, port, words.Quote(read))+
+		fmt.Sprintf("timeout %d bash -c %s bash %s %s '' 2>/dev/null && echo note holds y\n", connect, words.Quote(talk), host, port)+
 		"printf 'note said %s\\n' \"$said\"\n") + "sees\n"
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // File is what is at a path on the node.
@@ -218,9 +219,9 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // ParseLook reads what sees of a LookScript printed.
 func ParseLook(res sshexec.Result) (Seen, error) {
 	s := Seen{Notes: map[string]string{}}
-	text, whole := bytes.CutSuffix(bytes.TrimRight(res.Stdout, "\n"), []byte("looked"))
+	answer, whole := bytes.CutSuffix(bytes.TrimRight(res.Stdout, "\n"), []byte("looked"))
 	if !whole || res.Truncated || !res.OK() {
-		said := strings.TrimSpace(firstLine(sshexec.Printable(string(res.Stderr))))
+		said := strings.TrimSpace(firstLine(text.Printable(string(res.Stderr))))
 		if said == "" {
 			said = "its answer breaks off"
 		}
@@ -233,7 +234,7 @@ func ParseLook(res sshexec.Result) (Seen, error) {
 		}
 		body = nil
 	}
-	for _, l := range strings.Split(string(text), "\n") {
+	for _, l := range strings.Split(string(answer), "\n") {
 		word, rest, _ := strings.Cut(l, " ")
 		switch word {
 		case "path":

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 //go:embed health.sh
@@ -41,9 +42,9 @@ func ReadHealth(ctx context.Context, r Runner, host string, become bool) (Health
 		return Health{}, fmt.Errorf("cannot look at the health of %s: %w", host, err)
 	}
 	if !res.OK() {
-		return Health{}, fmt.Errorf("cannot look at the health of %s: exit status %d: %s", host, res.ExitStatus, sshexec.Printable(firstLine(string(res.Stderr))))
+		return Health{}, fmt.Errorf("cannot look at the health of %s: exit status %d: %s", host, res.ExitStatus, text.Printable(firstLine(string(res.Stderr))))
 	}
-	return ParseHealth(sshexec.Printable(string(res.Stdout))), nil
+	return ParseHealth(text.Printable(string(res.Stdout))), nil
 }
 
 // String is the health as it is printed there, for [ParseHealth]. Of a node that has

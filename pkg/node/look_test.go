@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // What is at a path, whatever it and the ends of links are called.
@@ -27,11 +28,11 @@ func TestLook(t *testing.T) {
 				t.Fatal(err)
 			}
 			paths := []string{hostile, link, over, dir, filepath.Join(dir, "none")}
-			var words []string
+			var argv []string
 			for _, p := range paths {
-				words = append(words, sshexec.QuoteArgv([]string{p}))
+				argv = append(argv, words.Quote(p))
 			}
-			out := scriptOutput(t, shell, t.TempDir(), t.TempDir(), LookScript(words, "echo note done y")+"sees\n")
+			out := scriptOutput(t, shell, t.TempDir(), t.TempDir(), LookScript(argv, "echo note done y")+"sees\n")
 			seen, err := ParseLook(sshexec.Result{Stdout: out})
 			if err != nil {
 				t.Fatal(err)

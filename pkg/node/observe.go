@@ -14,6 +14,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 //go:embed facts.sh
@@ -173,7 +175,7 @@ func gather(ctx context.Context, r Remote, host string, become bool, timeout tim
 		return Facts{}, &rollout.Problem{Message: fmt.Sprintf("cannot read the facts of %s: %s", host, err), Hint: "on " + host + ": " + unfit.Hint}
 	}
 	if err != nil {
-		said := strings.TrimSpace(firstLine(sshexec.Printable(string(res.Stderr))))
+		said := strings.TrimSpace(firstLine(text.Printable(string(res.Stderr))))
 		if said != "" {
 			said = " (" + said + ")"
 		}
@@ -192,7 +194,7 @@ func programFor(keys []string) string {
 		}
 	}
 	title := strings.TrimSpace("# read the facts " + strings.Join(argv[2:], " "))
-	return title + "\n" + sshexec.QuoteArgv(argv) + "\n" + fileFunction + script
+	return title + "\n" + words.Quote(argv...) + "\n" + fileFunction + script
 }
 
 // brief stands for the keys of GatherPackages. No module may read it: half the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // The journal keeps the end of what a command printed: of one that failed more,
@@ -48,7 +49,7 @@ func outputOf(c sshexec.Command, r sshexec.Result, ended bool, hide secrets) str
 		}
 		most = mostWhenOK
 	}
-	var text string
+	var shown string
 	var cut bool
 	for _, stream := range [][]byte{r.Stdout, r.Stderr} {
 		part := string(stream)
@@ -58,13 +59,13 @@ func outputOf(c sshexec.Command, r sshexec.Result, ended bool, hide secrets) str
 			cut = cut || missing
 		}
 		// Not before it is printable: a colour may stand within a secret.
-		part = hide.redact(sshexec.Printable(part))
-		if text != "" && !strings.HasSuffix(text, "\n") && part != "" {
-			text += "\n"
+		part = hide.redact(text.Printable(part))
+		if shown != "" && !strings.HasSuffix(shown, "\n") && part != "" {
+			shown += "\n"
 		}
-		text += part
+		shown += part
 	}
-	return lastLines(strings.TrimRight(text, "\n"), most, cut)
+	return lastLines(strings.TrimRight(shown, "\n"), most, cut)
 }
 
 // gap is what stands for the middle of a long output.

@@ -13,6 +13,8 @@ import (
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/sshtest"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // genSecret draws from few letters, so that secrets overlap, hold each other and
@@ -72,11 +74,11 @@ func TestNoSecretInAnOperation(t *testing.T) {
 			Password: sshexec.Secret(all[0]), Become: sshexec.Become{Password: sshexec.Secret(all[1])},
 			ProxyJump: []sshexec.Target{{Password: sshexec.Secret(all[2])}, {Become: sshexec.Become{Password: sshexec.Secret(all[3])}}},
 		}
-		words := all
+		argv := all
 		for _, s := range all {
-			words = append(words, s[:len(s)/2], s[len(s)/2:], sshexec.QuoteArgv([]string{s}))
+			argv = append(argv, s[:len(s)/2], s[len(s)/2:], words.Quote(s))
 		}
-		run := genRun(words...).Draw(t, "run")
+		run := genRun(argv...).Draw(t, "run")
 		run.command.Secrets = []sshexec.Secret{sshexec.Secret(all[4])}
 		op := describe(rollout.Operation{}, target, run.command, run.result, run.err)
 		for _, s := range all {
@@ -84,7 +86,7 @@ func TestNoSecretInAnOperation(t *testing.T) {
 				if strings.Contains(text, s) {
 					t.Fatalf("secret %q is in %q", s, text)
 				}
-				if quoted := sshexec.QuoteArgv([]string{s}); strings.ContainsAny(s, "'") && strings.Contains(text, quoted) {
+				if quoted := words.Quote(s); strings.ContainsAny(s, "'") && strings.Contains(text, quoted) {
 					t.Fatalf("secret %s is in %q", quoted, text)
 				}
 			}
@@ -115,7 +117,7 @@ func TestOperationIsAsItWas(t *testing.T) {
 			t.Fatalf("-without +with secrets:\n%s", diff)
 		}
 		// The lines are those at the end of what was printed.
-		all, rest := sshexec.Printable(string(run.result.Stdout)), sshexec.Printable(string(run.result.Stderr))
+		all, rest := text.Printable(string(run.result.Stdout)), text.Printable(string(run.result.Stderr))
 		if all != "" && !strings.HasSuffix(all, "\n") && rest != "" {
 			all += "\n"
 		}

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 const header = "fleetd-facts 1 "
@@ -125,7 +125,7 @@ func split(output []byte) (sections, error) {
 		case "begin":
 			// The script puts a newline before each end marker, so a section that
 			// printed nothing has one, too.
-			text, after, found := strings.Cut(rest, "\n"+nonce+" end ")
+			body, after, found := strings.Cut(rest, "\n"+nonce+" end ")
 			if !found {
 				return nil, fmt.Errorf("the facts script's output breaks off in section %q", arg)
 			}
@@ -135,7 +135,7 @@ func split(output []byte) (sections, error) {
 				return nil, fmt.Errorf("section %q of the facts ends with %q, which is no exit status", arg, status)
 			}
 			// What a repository or a boot entry says comes to a terminal.
-			out = append(out, section{name: arg, text: sshexec.Printable(strings.Trim(text, "\n")), status: code})
+			out = append(out, section{name: arg, text: text.Printable(strings.Trim(body, "\n")), status: code})
 			rest = after
 		}
 	}

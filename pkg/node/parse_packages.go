@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // parseRPM reads the lines of packages; those of another shape say that one is not
@@ -155,35 +155,35 @@ func parseRepos(s sections, f *Facts) {
 // printed about one repository, and its exit status. why says why the
 // repository could not be asked; a repository that has no such package has
 // nothing available, and no why.
-func ParseAvailable(text string, status int, name, repo string) (packages []Package, why string) {
-	text = sshexec.Printable(text)
-	packages, listed := parseYumList(text, name, repo)
-	if listed || status == 0 || nothingMatches(text) {
+func ParseAvailable(said string, status int, name, repo string) (packages []Package, why string) {
+	said = text.Printable(said)
+	packages, listed := parseYumList(said, name, repo)
+	if listed || status == 0 || nothingMatches(said) {
 		return packages, ""
 	}
-	return nil, repoError(text, status)
+	return nil, repoError(said, status)
 }
 
 // WouldInstall reads what `yum --assumeno install` of yum 3 or dnf 4 printed, and
 // its exit status, which is 1 where all is well, too. It returns what would be
 // done, or why nothing would be installed; neither if it is there already.
-func WouldInstall(text string, status int) (would []PackageChange, why string) {
-	text = sshexec.Printable(text)
-	if table, _, found := strings.Cut(text, "Transaction Summary"); found {
+func WouldInstall(said string, status int) (would []PackageChange, why string) {
+	said = text.Printable(said)
+	if table, _, found := strings.Cut(said, "Transaction Summary"); found {
 		return parseTransaction(table), ""
 	}
-	if strings.Contains(text, "Nothing to do") {
+	if strings.Contains(said, "Nothing to do") {
 		return nil, ""
 	}
 	// What a package lacks stands below "Error:", on a line of its own.
 	for _, mark := range []string{"nothing provides", "Requires: "} {
-		for _, l := range lines(text) {
+		for _, l := range lines(said) {
 			if strings.Contains(l, mark) {
 				return nil, strings.TrimLeft(strings.TrimSpace(l), "- ")
 			}
 		}
 	}
-	return nil, repoError(text, status)
+	return nil, repoError(said, status)
 }
 
 var downloadSize = regexp.MustCompile(`(?m)^Total download size: ([0-9.]+) ?([kMG]?)\b`)

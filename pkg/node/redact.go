@@ -6,6 +6,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // secrets are texts that must not be written down.
@@ -22,7 +23,7 @@ func secretsOf(t sshexec.Target, more []sshexec.Secret) secrets {
 		plain := s.Reveal()
 		quoted := strings.ReplaceAll(plain, `'`, `'\''`) // as in a shell's word
 		bare := strings.TrimSpace(plain)                 // a file's newline is not printed with it
-		for _, form := range []string{plain, quoted, bare, sshexec.Printable(plain)} {
+		for _, form := range []string{plain, quoted, bare, text.Printable(plain)} {
 			// Two or three asterisks are no secret that this could keep.
 			if !strings.HasPrefix(redacted, form) && !slices.Contains(out, form) {
 				out = append(out, form)

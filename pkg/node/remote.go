@@ -9,6 +9,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // Remote reaches nodes by their inventory names. An error means that the node
@@ -113,14 +114,14 @@ func (f *Fleet) target(host string) (sshexec.Target, error) {
 // Typed is a command line as a person would type it: quotes only where a shell
 // needs them.
 func Typed(argv ...string) string {
-	words := make([]string, len(argv))
+	typed := make([]string, len(argv))
 	for i, a := range argv {
-		words[i] = a
+		typed[i] = a
 		if a == "" || !madeOf(a, "_@%+=:,./-") {
-			words[i] = sshexec.QuoteArgv([]string{a})
+			typed[i] = words.Quote(a)
 		}
 	}
-	return strings.Join(words, " ")
+	return strings.Join(typed, " ")
 }
 
 // commandText is a command as it would be typed.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
@@ -38,16 +38,16 @@ type apiError struct {
 
 // fail answers with an error, as a page to a browser.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, err error) {
-	text, hint, _ := strings.Cut(err.Error(), "\n")
+	message, hint, _ := strings.Cut(err.Error(), "\n")
 	if hint == "" {
 		hint = rollout.AsProblem(err).Hint
 	}
-	text, hint = sshexec.Printable(text), sshexec.Printable(hint)
+	message, hint = text.Printable(message), text.Printable(hint)
 	if wantsPage(r) {
-		s.pages.write(w, status, "error", s.page(r, http.StatusText(status), apiError{text, hint}))
+		s.pages.write(w, status, "error", s.page(r, http.StatusText(status), apiError{message, hint}))
 		return
 	}
-	writeJSON(w, status, apiError{text, hint})
+	writeJSON(w, status, apiError{message, hint})
 }
 
 // failed answers with an error of the store.

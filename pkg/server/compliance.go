@@ -9,7 +9,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/journal"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
@@ -40,7 +40,7 @@ func (f judged) title() string {
 }
 
 // anchor names its place on the page.
-func (f judged) anchor() string { return "fleet-" + sshexec.Printable(cmp.Or(f.Name, f.Fleet)) }
+func (f judged) anchor() string { return "fleet-" + text.Printable(cmp.Or(f.Name, f.Fleet)) }
 
 // judgedList are fleets.
 type judgedList struct {

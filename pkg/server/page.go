@@ -21,8 +21,9 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/view"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 //go:embed web
@@ -325,7 +326,7 @@ func (s *Server) pageHost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if tale.full {
-		body.Cut = "fleetd runs show " + f.id + " --host " + sshexec.QuoteArgv([]string{name})
+		body.Cut = "fleetd runs show " + f.id + " --host " + words.Quote(name)
 	}
 	body.Text = terminal(tale.String())
 	s.pages.write(w, http.StatusOK, "host", s.page(r, name+" in run "+f.id, body))
@@ -350,7 +351,7 @@ var functions = template.FuncMap{
 	"letter":  letter,
 	"word":    func(s view.HostState) string { return s.Word() },
 	"states":  view.HostStates,
-	"safe":    sshexec.Printable,
+	"safe":    text.Printable,
 	"time":    func(t time.Time) string { return t.Local().Format(time.DateTime) },
 	"stamp":   view.Stamp,
 	"rfc":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -392,7 +393,7 @@ func cells(run, local string, named bool, hosts []view.Cell) template.HTML {
 	var b strings.Builder
 	base := html.EscapeString("/runs/" + url.PathEscape(run) + "/hosts/")
 	for i, c := range hosts {
-		name := html.EscapeString(sshexec.Printable(c.Host))
+		name := html.EscapeString(text.Printable(c.Host))
 		b.WriteString(`<a class="` + letter(c.State) + `" href="` + base + html.EscapeString(url.PathEscape(c.Host)) + `" title="` + name + ": " + c.State.Word() + `"`)
 		if i > 0 {
 			b.WriteString(` tabindex="-1"`)

@@ -17,8 +17,8 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 const (
@@ -129,14 +129,14 @@ func (s *Server) isOf(src rollout.Source, f Fleet) bool {
 // ways are the command lines that plan the fleets of the configuration.
 func (s *Server) ways() (out []string) {
 	for _, f := range s.fleets {
-		words := []string{"fleetd", "plan", f.Inventory}
+		argv := []string{"fleetd", "plan", f.Inventory}
 		if f.Playbook != "" {
-			words = append(words, "--playbook", f.Playbook)
+			argv = append(argv, "--playbook", f.Playbook)
 		}
 		if f.Kubeconfig != "" {
-			words = append(words, "--kubeconfig", f.Kubeconfig)
+			argv = append(argv, "--kubeconfig", f.Kubeconfig)
 		}
-		out = append(out, sshexec.QuoteArgv(append(words, "--out", "change.plan")))
+		out = append(out, words.Quote(append(argv, "--out", "change.plan")...))
 	}
 	return out
 }

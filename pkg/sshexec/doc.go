@@ -79,7 +79,7 @@
 // Bytes of a node are data: none reaches a terminal, a log or a shell as it is. They
 // are in
 //   - [Result.Stdout] and [Result.Stderr], as they came: who shows them calls
-//     [Printable], as package view does;
+//     text.Printable, as package view does;
 //   - [Result.Signal], a name of RFC 4254's form, or "unknown";
 //   - [Error.Error] and [Error.Cause], printable, one line, whatever the cause's text
 //     is: a refused channel, a version, sudo's words, an SFTP server's, a

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A Kind says what sort of failure an [*Error] is. Errors of a fleet are
@@ -73,7 +75,7 @@ type Error struct {
 }
 
 // Error returns "cannot OP on HOST: CAUSE" ("cannot connect to HOST: CAUSE"),
-// passed through [Printable]; one line, unless the request itself was wrong. The hint
+// passed through text.Printable; one line, unless the request itself was wrong. The hint
 // is apart, so that it is printed once for many hosts: see [HintOf].
 func (e *Error) Error() string {
 	if e.Host == "" {
@@ -103,7 +105,7 @@ func (e *Error) cause() string {
 		return ""
 	}
 	if e.Kind == KindUsage {
-		return ": " + Printable(e.Err.Error())
+		return ": " + text.Printable(e.Err.Error())
 	}
 	return ": " + oneLine(e.Err.Error())
 }
@@ -117,7 +119,7 @@ func oneLine(s string) string {
 	if len(s) > maxShown {
 		s = s[:maxShown] + " …"
 	}
-	s = Printable(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s))
+	s = text.Printable(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s))
 	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 }
 

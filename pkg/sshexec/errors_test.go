@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/words"
 )
 
@@ -53,7 +54,7 @@ func FuzzPeersWords(f *testing.F) {
 			return // longer than a command may be
 		}
 		word := words.Copyable(said)
-		if out, err := exec.Command("/bin/sh", "-c", "printf '%s.' "+word).Output(); err != nil || string(out) != Printable(said)+"." {
+		if out, err := exec.Command("/bin/sh", "-c", "printf '%s.' "+word).Output(); err != nil || string(out) != text.Printable(said)+"." {
 			t.Fatalf("a shell reads %q of %s: %v", out, word, err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec/auth"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A lead reads standard error up to the marker line, and tells of the marker
@@ -116,17 +117,17 @@ func (l *lead) question() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	line := string(l.held[bytes.LastIndexByte(l.held, '\n')+1:])
-	return strings.TrimSpace(Printable(strings.ReplaceAll(line, l.line.Prompt(), "")))
+	return strings.TrimSpace(text.Printable(strings.ReplaceAll(line, l.line.Prompt(), "")))
 }
 
 // text returns what was said before the marker, without prompts, for an error.
 func (l *lead) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text := strings.NewReplacer(l.line.Prompt(), "", wire.SuPrefix(l.line.Nonce), "").Replace(string(l.held))
+	said := strings.NewReplacer(l.line.Prompt(), "", wire.SuPrefix(l.line.Nonce), "").Replace(string(l.held))
 	var lines []string
-	for _, s := range strings.Split(text, "\n") {
-		if s = strings.TrimSpace(Printable(s)); s != "" {
+	for _, s := range strings.Split(said, "\n") {
+		if s = strings.TrimSpace(text.Printable(s)); s != "" {
 			lines = append(lines, s)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A remote is the far end, "host:port", of a stream that has no deadlines. x/crypto's
@@ -90,7 +91,7 @@ func (c *proxyConn) Close() error {
 // said returns the command's complaints, for an error.
 func (c *proxyConn) said() string {
 	b, _ := c.stderr.end()
-	return Printable(strings.ReplaceAll(string(bytes.TrimSpace(b)), "\n", "; "))
+	return text.Printable(strings.ReplaceAll(string(bytes.TrimSpace(b)), "\n", "; "))
 }
 
 // Expand replaces the percent tokens that OpenSSH has for ProxyCommand.

@@ -50,10 +50,10 @@ func FuzzQuoteArgv(f *testing.F) {
 			t.Skip("no argument can hold NUL")
 		}
 		argv := []string{"printf", "%s\x01%s", a, b}
-		line := QuoteArgv(argv)
-		words, err := words.Fields(line)
-		if err != nil || len(words) != 4 || words[2] != a || words[3] != b {
-			t.Fatalf("Split(%q) = %q, %v", line, words, err)
+		line := words.Quote(argv...)
+		back, err := words.Fields(line)
+		if err != nil || len(back) != 4 || back[2] != a || back[3] != b {
+			t.Fatalf("Fields(%q) = %q, %v", line, back, err)
 		}
 		for _, sh := range shells() {
 			if got := runShell(t, sh, line, ""); got != a+"\x01"+b {

@@ -11,15 +11,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
 	"github.com/fleetd/fleetd/pkg/text"
-	"github.com/fleetd/fleetd/pkg/words"
 )
-
-// QuoteArgv quotes argv for a POSIX shell: see [words.Quote]. NUL bytes, which no argv
-// can hold, are kept as they are; Run refuses them.
-func QuoteArgv(argv []string) string { return words.Quote(argv...) }
-
-// Printable makes text of a node safe to print on a terminal: see [text.Printable].
-func Printable(s string) string { return text.Printable(s) }
 
 // BootIDFile is where Linux tells the ID of the boot, new at each.
 const BootIDFile = "/proc/sys/kernel/random/boot_id"
@@ -87,11 +79,11 @@ func (r Result) OK() bool { return r.ExitStatus == 0 && r.Signal == "" }
 
 // Said is how a command that failed ended, and the first line of what it said of it.
 func (r Result) Said() string {
-	text := strings.TrimSpace(string(r.Stderr))
-	if text == "" {
-		text = strings.TrimSpace(string(r.Stdout))
+	said := strings.TrimSpace(string(r.Stderr))
+	if said == "" {
+		said = strings.TrimSpace(string(r.Stdout))
 	}
-	first, _, _ := strings.Cut(Printable(text), "\n")
+	first, _, _ := strings.Cut(text.Printable(said), "\n")
 	if first == "" {
 		return fmt.Sprintf("exit status %d", r.ExitStatus)
 	}
@@ -112,7 +104,7 @@ func (c Command) validate() error {
 // script, which may hold secrets.
 func (c Command) op() string {
 	if len(c.Argv) > 0 {
-		return "run " + Printable(c.Argv[0])
+		return "run " + text.Printable(c.Argv[0])
 	}
 	return "run a script"
 }

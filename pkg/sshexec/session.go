@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // A session is one program on one channel, from the exec request to the exit
@@ -312,7 +313,7 @@ func (s *session) firstOutput() string {
 	got := make(chan string, 1)
 	s.conn.pool.work.Go(func() {
 		b, _ := io.ReadAll(io.LimitReader(s.ch, 512))
-		got <- Printable(strings.TrimSpace(string(b)))
+		got <- text.Printable(strings.TrimSpace(string(b)))
 	})
 	select {
 	case text := <-got:

@@ -18,6 +18,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/wire"
+	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/words"
 )
 
@@ -47,7 +48,7 @@ type Upload struct {
 // Upload writes a file atomically: see the package comment. When it fails, the
 // target is as it was.
 func (p *Pool) Upload(ctx context.Context, t Target, u Upload) error {
-	return wrap(t, "write "+Printable(u.Path), p.upload(ctx, t, u))
+	return wrap(t, "write "+text.Printable(u.Path), p.upload(ctx, t, u))
 }
 
 func (u Upload) validate() error {
@@ -361,7 +362,7 @@ func (t *uploadTalk) Write(b []byte) (int, error) {
 func (t *uploadTalk) result() (said, digest string) {
 	out, _ := t.end()
 	var lines []string
-	for line := range strings.Lines(Printable(string(out))) {
+	for line := range strings.Lines(text.Printable(string(out))) {
 		line = strings.TrimRight(line, "\n")
 		word, ours := strings.CutPrefix(line, t.prefix)
 		if d, is := strings.CutPrefix(word, "digest "); ours && is {

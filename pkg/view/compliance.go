@@ -10,14 +10,14 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/compliance"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Compliance writes a report: each trouble once, with its hosts, what is and what
 // should be, and what mends it; then one line of verdict. What is as it should be is
 // only counted.
 func Compliance(w io.Writer, st Style, r *compliance.Report) {
-	fmt.Fprintf(w, "%s  %s\n", st.bold("fleetd compliance"), sshexec.Printable(lookedAt(r)))
+	fmt.Fprintf(w, "%s  %s\n", st.bold("fleetd compliance"), text.Printable(lookedAt(r)))
 	title := compliance.Status("")
 	for _, t := range compliance.Fold(r) {
 		if t.Status != title {
@@ -135,10 +135,10 @@ func trouble(w io.Writer, st Style, r *compliance.Report, t compliance.Trouble) 
 		}
 		hosts := hostNames(k.Hosts)
 		if len(hosts) > most {
-			fmt.Fprintf(w, "      %s\n", sshexec.Printable(hosts))
+			fmt.Fprintf(w, "      %s\n", text.Printable(hosts))
 			hosts = ""
 		}
-		pad := fmt.Sprintf("      %-*s  ", width, sshexec.Printable(hosts))
+		pad := fmt.Sprintf("      %-*s  ", width, text.Printable(hosts))
 		for i, l := range lines {
 			if i > 0 {
 				pad = fmt.Sprintf("      %*s  ", width, "")

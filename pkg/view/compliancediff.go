@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/compliance"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // ComplianceDiff writes what has changed between two reports.
@@ -38,7 +38,7 @@ func ComplianceDiff(w io.Writer, st Style, d *compliance.Diff) {
 		} else if c.Policy != "" {
 			name = c.Policy + " (" + c.Rule + ")"
 		}
-		fmt.Fprintf(w, "  %s: %s, was %s\n", sshexec.Printable(hostNames(c.Hosts)), sshexec.Printable(name), cmp.Or(string(c.Was), "not asked"))
+		fmt.Fprintf(w, "  %s: %s, was %s\n", text.Printable(hostNames(c.Hosts)), text.Printable(name), cmp.Or(string(c.Was), "not asked"))
 		if c.Text != "" {
 			indent(w, "      ", c.Text)
 		}
@@ -78,7 +78,7 @@ func ComplianceHistory(w io.Writer, rows []Reported) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "REPORT\tAT\tSTATUS\tHOSTS\tOF")
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\n", r.ID, Stamp(r.At), r.Status, r.Hosts, sshexec.Printable(r.Of))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\n", r.ID, Stamp(r.At), r.Status, r.Hosts, text.Printable(r.Of))
 	}
 	return tw.Flush()
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/compliance"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 //go:embed compliance.html.tmpl
@@ -79,7 +79,7 @@ func reportPageOf(r *compliance.Report) reportPage {
 	sum := sha256.Sum256([]byte(complianceStyle))
 	p := reportPage{
 		CSS: template.CSS(complianceStyle), Policy: ("default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"),
-		Title: "Compliance", Word: "Compliant", At: Stamp(r.At), Of: sshexec.Printable(lookedAt(r)), Status: r.Status, Notes: printables(r.Notes),
+		Title: "Compliance", Word: "Compliant", At: Stamp(r.At), Of: text.Printable(lookedAt(r)), Status: r.Status, Notes: printables(r.Notes),
 		Compliant: r.Count(compliance.Compliant), Drift: r.Count(compliance.Drift), Waived: r.Count(compliance.Waived), NotJudged: r.Count(compliance.Unknown),
 		Total: count(len(r.Hosts), "host"),
 	}
@@ -96,22 +96,22 @@ func reportPageOf(r *compliance.Report) reportPage {
 		last.Troubles = append(last.Troubles, pageTroubleOf(r, t))
 	}
 	for _, c := range causes(unreadable(r)) {
-		p.Unreadable = append(p.Unreadable, pageRow{Hosts: sshexec.Printable(namesOf(c.hosts)), Count: several(len(c.hosts)), Lines: printables([]string{c.Message, c.Hint, asOf(c.hosts[0], c.same)})})
+		p.Unreadable = append(p.Unreadable, pageRow{Hosts: text.Printable(namesOf(c.hosts)), Count: several(len(c.hosts)), Lines: printables([]string{c.Message, c.Hint, asOf(c.hosts[0], c.same)})})
 	}
 	return p
 }
 
 func pageTroubleOf(r *compliance.Report, t compliance.Trouble) pageTrouble {
-	out := pageTrouble{Name: sshexec.Printable(troubleName(t)), Kind: troubleKind(t), Fix: sshexec.Printable(t.Fix)}
+	out := pageTrouble{Name: text.Printable(troubleName(t)), Kind: troubleKind(t), Fix: text.Printable(t.Fix)}
 	if t.Status != compliance.Drift {
 		out.Fix = ""
 	}
-	text, same := sameText(t)
+	said, same := sameText(t)
 	if same {
-		out.Said = sshexec.Printable(text)
+		out.Said = text.Printable(said)
 	}
 	for _, k := range few(t.Kinds) {
-		out.Rows = append(out.Rows, pageRow{Hosts: sshexec.Printable(namesOf(k.Hosts)), Count: several(len(k.Hosts)), Lines: printables(kindLines(k, !same)), Since: since(k, r)})
+		out.Rows = append(out.Rows, pageRow{Hosts: text.Printable(namesOf(k.Hosts)), Count: several(len(k.Hosts)), Lines: printables(kindLines(k, !same)), Since: since(k, r)})
 	}
 	return out
 }
@@ -138,7 +138,7 @@ func policyRows(r *compliance.Report) (out []pagePolicy) {
 				continue
 			}
 			n := counts[k]
-			row := pagePolicy{Name: sshexec.Printable(p.Name), Rule: k.rule, Severity: string(p.Severity), Status: compliance.Compliant,
+			row := pagePolicy{Name: text.Printable(p.Name), Rule: k.rule, Severity: string(p.Severity), Status: compliance.Compliant,
 				Bar: barOf(n[compliance.Compliant], n[compliance.Waived], n[compliance.Unknown], n[compliance.Drift])}
 			var parts []string
 			for _, s := range []compliance.Status{compliance.Compliant, compliance.Waived, compliance.Unknown, compliance.Drift} {
@@ -186,7 +186,7 @@ func several(n int) string {
 func printables(all []string) (out []string) {
 	for _, s := range all {
 		if s != "" {
-			out = append(out, sshexec.Printable(s))
+			out = append(out, text.Printable(s))
 		}
 	}
 	return out

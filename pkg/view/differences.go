@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Differences says how the plan of now differs from the one that was reviewed:
@@ -102,7 +102,7 @@ func serving(down string) string {
 	if down == "" {
 		return "in service"
 	}
-	return strings.TrimPrefix(sshexec.Printable(down), "is ")
+	return strings.TrimPrefix(text.Printable(down), "is ")
 }
 
 func controlPlaneDifferences(was, is rollout.ControlPlane) (out []string) {
@@ -183,7 +183,7 @@ func noteText(raw, other string) string {
 	var own []string
 	for _, n := range append(slices.Clone(a.Change.Reasons), a.Change.Risks...) {
 		if !slices.Contains(theirs, n) {
-			own = append(own, sshexec.Printable(n))
+			own = append(own, text.Printable(n))
 		}
 	}
 	if len(own) == 0 {
@@ -201,7 +201,7 @@ func stepText(raw string) string {
 		return raw
 	}
 	if s.Problem != nil {
-		return "a problem (" + sshexec.Printable(s.Problem.Message) + ")"
+		return "a problem (" + text.Printable(s.Problem.Message) + ")"
 	}
 	text := fmt.Sprintf("%q", s.Change.Summary)
 	for _, f := range s.Change.Fields {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/probe"
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // evidence is a run as a change ticket wants it.
@@ -268,6 +268,6 @@ func orNone(names []string) string {
 
 // cell is a text in a table of Markdown: what a node or a cluster says must not be
 // able to draw anything there.
-func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "`", "'", "<", "&lt;", "[", `\[`, "*", `\*`, "_", `\_`, "\n", " ").Replace(sshexec.Printable(text))
+func cell(s string) string {
+	return strings.NewReplacer("|", `\|`, "`", "'", "<", "&lt;", "[", `\[`, "*", `\*`, "_", `\_`, "\n", " ").Replace(text.Printable(s))
 }

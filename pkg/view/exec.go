@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Text writes what the command printed on the hosts, equal outputs as one block,
@@ -50,7 +51,7 @@ func (x *ExecResults) Text(w io.Writer, st Style, hosts []string) error {
 		}
 	}
 	if len(errs) > 0 {
-		fmt.Fprintln(w, sshexec.Printable(FormatErrors(errs)))
+		fmt.Fprintln(w, text.Printable(FormatErrors(errs)))
 	}
 	return x.failure()
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // symbols are Terraform's marks for an action.
@@ -99,7 +99,7 @@ func controlPlane(p *rollout.Plan) string {
 	var down []string
 	for _, m := range members {
 		if m.Down != "" {
-			down = append(down, m.Name+" "+sshexec.Printable(m.Down))
+			down = append(down, m.Name+" "+text.Printable(m.Down))
 		}
 	}
 	n := len(members)
@@ -390,7 +390,7 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 	default:
 		mark = st.dim(mark)
 	}
-	summary := sshexec.Printable(c.Summary)
+	summary := text.Printable(c.Summary)
 	if t.NoLog {
 		summary = strings.TrimPrefix(t.Module, builtin) + ": (hidden: no_log)"
 	}
@@ -398,18 +398,18 @@ func planStep(w io.Writer, st Style, t rollout.PlannedTask, s rollout.PlannedSte
 		summary += "  " + st.yellow("[out of service]")
 	}
 	if c.Note != "" {
-		summary += "  [" + sshexec.Printable(c.Note) + "]"
+		summary += "  [" + text.Printable(c.Note) + "]"
 	}
 	fmt.Fprintf(w, "    %s %s  %s\n", mark, summary, st.dim("("+t.Name+")"))
 	width := 0
 	for _, f := range c.Fields {
-		width = max(width, len(sshexec.Printable(f.Name)))
+		width = max(width, len(text.Printable(f.Name)))
 	}
 	for _, f := range c.Fields {
-		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, sshexec.Printable(f.Name), value(f.Before), value(f.After))
+		fmt.Fprintf(w, "        %-*s  %s → %s\n", width, text.Printable(f.Name), value(f.Before), value(f.After))
 	}
 	for _, l := range c.Diff {
-		fmt.Fprintf(w, "        %s\n", sshexec.Printable(l))
+		fmt.Fprintf(w, "        %s\n", text.Printable(l))
 	}
 	for _, r := range c.Reasons {
 		indent(w, "        "+st.dim("because")+" ", r)
@@ -447,7 +447,7 @@ func becomeText(b rollout.BecomeAs) string {
 	out := "where it becomes another user:"
 	for _, x := range [][2]string{{" ", b.User}, {" by ", b.Method}, {" with the program ", b.Exe}, {" with the options ", b.Flags}} {
 		if x[1] != "" {
-			out += x[0] + sshexec.Printable(x[1])
+			out += x[0] + text.Printable(x[1])
 		}
 	}
 	return out
@@ -490,5 +490,5 @@ func value(s string) string {
 	if s == "" {
 		return "(absent)"
 	}
-	return sshexec.Printable(s)
+	return text.Printable(s)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Progress shows a run while it happens. Every line it prints stays true and
@@ -206,10 +206,10 @@ func (p *Progress) ended(r *rollout.Run, e rollout.Event) {
 	p.out.Line(text, true)
 }
 
-func (p *Progress) line(r *rollout.Run, at time.Time, id rollout.StepID, task, word, text string, d time.Duration) string {
+func (p *Progress) line(r *rollout.Run, at time.Time, id rollout.StepID, task, word, message string, d time.Duration) string {
 	s := fmt.Sprintf("%s  %s  %s: %s", clock(at), p.st.bold(shortName(&r.Plan, id)), task, word)
-	if text != "" {
-		s += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
+	if message != "" {
+		s += "  " + text.Printable(strings.ReplaceAll(message, "\n", " "))
 	}
 	if d >= time.Second {
 		s += "  " + p.st.dim("("+took(d)+")")
@@ -235,7 +235,7 @@ func (p *Progress) status() string {
 	a := p.active[oldest]
 	doing := a.task
 	if a.text != "" {
-		doing += ": " + sshexec.Printable(strings.ReplaceAll(a.text, "\n", " "))
+		doing += ": " + text.Printable(strings.ReplaceAll(a.text, "\n", " "))
 	}
 	return fmt.Sprintf("%d/%d steps, %s at work, longest %s for %s: %s", p.over, p.total, count(len(p.active), "host"),
 		hostNames([]string{oldest.Host}), (now - since).Truncate(time.Second), doing)

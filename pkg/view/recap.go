@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // recap is what came of a run, host by host; its JSON form is the last line of
@@ -151,7 +151,7 @@ func End(w io.Writer, st Style, r *rollout.Run, next Next, failed error) {
 	c := recapOf("", r, failed)
 	begun := r != nil && r.Status != ""
 	if failed != nil {
-		fmt.Fprintf(&b, "\n%s: %s.\n", st.red("The run could not go on"), sshexec.Printable(failed.Error()))
+		fmt.Fprintf(&b, "\n%s: %s.\n", st.red("The run could not go on"), text.Printable(failed.Error()))
 		if begun {
 			fmt.Fprintln(&b, "Not all that is shown here is in the journal. A resume looks again at what it does not have.")
 		}
@@ -296,13 +296,13 @@ func (c *recap) verdict(w io.Writer, st Style, r *rollout.Run) {
 			play := r.Plan.Plays[h.Play]
 			where = fmt.Sprintf(" in play %q, batch %d of %d", play.Name, h.Batch+1, len(play.Batches))
 		}
-		fmt.Fprintf(w, "%s%s: %s.\nIn %s: %s.\n", st.red("Halted"), where, sshexec.Printable(c.Halt.Reason), worked, did)
+		fmt.Fprintf(w, "%s%s: %s.\nIn %s: %s.\n", st.red("Halted"), where, text.Printable(c.Halt.Reason), worked, did)
 	}
 }
 
 // asker says who asked for something, and why: "by anna@bastion1: the storage is slow".
 func asker(q *rollout.Request) string {
-	return sshexec.Printable(strings.ReplaceAll(strings.TrimPrefix(q.String(), q.Verb.Past()+" "), "\n", " "))
+	return text.Printable(strings.ReplaceAll(strings.TrimPrefix(q.String(), q.Verb.Past()+" "), "\n", " "))
 }
 
 // did says what was done: "140 changes made on 28 hosts".

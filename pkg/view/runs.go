@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // RunRow is one run in a list.
@@ -65,7 +65,7 @@ func Runs(w io.Writer, rows []RunRow) error {
 	fmt.Fprintln(tw, "RUN\tSTARTED\tTOOK\tSTATUS\tCHANGES\tLOST HOSTS\tBY\tPLAYBOOK")
 	for _, r := range rows {
 		if r.Error != "" {
-			fmt.Fprintf(tw, "%s\t-\t-\tunreadable\t-\t-\t-\t%s\n", r.ID, sshexec.Printable(r.Error))
+			fmt.Fprintf(tw, "%s\t-\t-\tunreadable\t-\t-\t-\t%s\n", r.ID, text.Printable(r.Error))
 			continue
 		}
 		lost, by, what := "-", "-", r.Playbook
@@ -73,7 +73,7 @@ func Runs(w io.Writer, rows []RunRow) error {
 			lost = hostNames(r.Lost)
 		}
 		if r.By != "" {
-			by = sshexec.Printable(r.By)
+			by = text.Printable(r.By)
 		}
 		if r.Undoes != "" {
 			what = "undo of " + r.Undoes

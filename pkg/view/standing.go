@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // HostState is where a host of a run stands.
@@ -392,10 +392,10 @@ func (h HostState) Word() string { return hostWords[h] }
 func (s *Standing) write(w io.Writer, st Style) {
 	by := ""
 	if s.By != "" {
-		by = ", by " + sshexec.Printable(s.By)
+		by = ", by " + text.Printable(s.By)
 	}
-	fmt.Fprintf(w, "run %s: %s%s\n%s\n\n", st.bold(s.ID), s.Status, by, sshexec.Printable(s.Verdict))
-	line := func(state HostState, hosts, text string) {
+	fmt.Fprintf(w, "run %s: %s%s\n%s\n\n", st.bold(s.ID), s.Status, by, text.Printable(s.Verdict))
+	line := func(state HostState, hosts, what string) {
 		word := fmt.Sprintf("%-14s", state.Word())
 		switch state {
 		case HostLost:
@@ -405,8 +405,8 @@ func (s *Standing) write(w io.Writer, st Style) {
 		case HostThrough:
 			word = st.green(word)
 		}
-		if text != "" {
-			hosts += "  " + sshexec.Printable(strings.ReplaceAll(text, "\n", " "))
+		if what != "" {
+			hosts += "  " + text.Printable(strings.ReplaceAll(what, "\n", " "))
 		}
 		fmt.Fprintf(w, "  %s%s\n", word, hosts)
 	}
@@ -421,11 +421,11 @@ func (s *Standing) write(w io.Writer, st Style) {
 			if a.State != state {
 				continue
 			}
-			text := a.Task
+			what := a.Task
 			if a.Message != "" {
-				text += ": " + a.Message
+				what += ": " + a.Message
 			}
-			line(state, st.bold(a.Hosts), text+"  ("+Took(time.Duration(a.Seconds*float64(time.Second)))+")")
+			line(state, st.bold(a.Hosts), what+"  ("+Took(time.Duration(a.Seconds*float64(time.Second)))+")")
 		}
 	}
 	for _, state := range []HostState{HostBetween, HostAhead, HostThrough, HostIdle} {

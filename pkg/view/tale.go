@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // TaleOptions say of what a tale tells. With any of them set it tells what the
@@ -100,9 +100,9 @@ func (t *tale) tell(e rollout.Event) error {
 		o := e.Operation
 		pad := strings.Repeat(" ", 16+len(who))
 		indent(w, fmt.Sprintf("%s  %s    %s ", clock(o.Started), who, prompt(o.Kind)), o.Text)
-		fmt.Fprintf(w, "%s%s\n", pad, st.dim(fmt.Sprintf("%s, %s", sshexec.Printable(o.Result), took(o.Took))))
+		fmt.Fprintf(w, "%s%s\n", pad, st.dim(fmt.Sprintf("%s, %s", text.Printable(o.Result), took(o.Took))))
 		if t.output && o.Output != "" {
-			for _, line := range strings.Split(strings.TrimRight(sshexec.Printable(o.Output), "\n"), "\n") {
+			for _, line := range strings.Split(strings.TrimRight(text.Printable(o.Output), "\n"), "\n") {
 				fmt.Fprintf(w, "%s  %s\n", pad, st.dim(line))
 			}
 		}
@@ -110,7 +110,7 @@ func (t *tale) tell(e rollout.Event) error {
 		indent(w, fmt.Sprintf("%s  %s    ", at, who), e.Text)
 	case rollout.StepIntended:
 		for _, k := range slices.Sorted(maps.Keys(e.Outcome.Notes)) {
-			fmt.Fprintf(w, "%s  %s    %s\n", at, who, st.dim(fmt.Sprintf("remembered %s = %s", k, sshexec.Printable(e.Outcome.Notes[k]))))
+			fmt.Fprintf(w, "%s  %s    %s\n", at, who, st.dim(fmt.Sprintf("remembered %s = %s", k, text.Printable(e.Outcome.Notes[k]))))
 		}
 	case rollout.StepEnded:
 		o := e.Outcome
@@ -143,9 +143,9 @@ func (t *tale) tellRun(e rollout.Event) {
 	r, st, at := t.run, t.st, clock(e.At)
 	by := ""
 	if e.By != nil {
-		by = ", by " + sshexec.Printable(e.By.String())
+		by = ", by " + text.Printable(e.By.String())
 		if e.By.Key != "" {
-			by += " with key " + sshexec.Printable(e.By.Key)
+			by += " with key " + text.Printable(e.By.Key)
 		}
 	}
 	switch e.Type {
@@ -160,7 +160,7 @@ func (t *tale) tellRun(e rollout.Event) {
 	case rollout.RunRequested:
 		fmt.Fprintf(t.w, "%s  %s\n", at, st.bold(toStop(e.Request)))
 	case rollout.RunHalted:
-		fmt.Fprintf(t.w, "%s  %s: %s\n", at, st.red("halted"), sshexec.Printable(e.Halt.Reason))
+		fmt.Fprintf(t.w, "%s  %s: %s\n", at, st.red("halted"), text.Printable(e.Halt.Reason))
 	default:
 		fmt.Fprintf(t.w, "%s  %s\n", at, st.bold(strings.TrimPrefix(string(e.Type), "run.")))
 	}

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // Style turns emphasis on or off.
@@ -107,8 +107,8 @@ func indent(w io.Writer, prefix, text string) { fmt.Fprintln(w, indented(prefix,
 
 // indented is a text with every line after prefix; the lines after the first get
 // as many spaces.
-func indented(prefix, text string) string {
-	pad := strings.Repeat(" ", len([]rune(sshexec.Printable(prefix)))) // without its colours
-	lines := strings.Split(strings.TrimRight(sshexec.Printable(text), "\n"), "\n")
+func indented(prefix, s string) string {
+	pad := strings.Repeat(" ", len([]rune(text.Printable(prefix)))) // without its colours
+	lines := strings.Split(strings.TrimRight(text.Printable(s), "\n"), "\n")
 	return prefix + strings.Join(lines, "\n"+pad)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 // journey is one reboot from one kernel into another.
@@ -252,9 +253,9 @@ func (j journey) reason() string {
 
 // rebootScript waits for nobody's terminal.
 func rebootScript(id, why string) string {
-	why = sshexec.QuoteArgv([]string{why})
+	why = words.Quote(why)
 	return fmt.Sprintf("[ \"$(cat %s)\" = %s ] || exit 75\nlogger -t fleetd -p daemon.notice %[3]s 2>/dev/null\n"+
-		"echo %[3]s | wall >/dev/null 2>&1 &\nsync\ninit 6", sshexec.BootIDFile, sshexec.QuoteArgv([]string{id}), why)
+		"echo %[3]s | wall >/dev/null 2>&1 &\nsync\ninit 6", sshexec.BootIDFile, words.Quote(id), why)
 }
 
 // await waits for a node that does not answer, with err, or that answers from

@@ -12,6 +12,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // stage is fleetd.kernel.stage: all packages of a later install are on the node, and
@@ -215,8 +216,8 @@ func (m stage) files(ctx context.Context, s rollout.Step) ([]stagedFile, error) 
 	return parseStaged(string(res.Stdout)), nil
 }
 
-func parseStaged(text string) (files []stagedFile) {
-	for _, l := range strings.Split(sshexec.Printable(text), "\n") {
+func parseStaged(said string) (files []stagedFile) {
+	for _, l := range strings.Split(text.Printable(said), "\n") {
 		if path, found := strings.CutPrefix(l, "file ./"); found {
 			files = append(files, stagedFile{path: path})
 			continue
@@ -225,8 +226,8 @@ func parseStaged(text string) (files []stagedFile) {
 			continue
 		}
 		f := &files[len(files)-1]
-		if text, found := strings.CutPrefix(l, "package "); found {
-			f.Package, _ = node.ParsePackage(text)
+		if said, found := strings.CutPrefix(l, "package "); found {
+			f.Package, _ = node.ParsePackage(said)
 			continue
 		}
 		switch l = strings.TrimSpace(l); {

@@ -11,6 +11,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/node"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/sshexec"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // lockPatience is how long another yum may take before the step gives up.
@@ -152,7 +153,7 @@ func yumSaid(ctx context.Context, r node.Remote, s rollout.Step) string {
 	if err != nil || !res.OK() {
 		return "see " + yumLog + " there"
 	}
-	lines := strings.Split(strings.TrimSpace(sshexec.Printable(string(res.Stdout))), "\n")
+	lines := strings.Split(strings.TrimSpace(text.Printable(string(res.Stdout))), "\n")
 	for _, l := range lines {
 		if strings.Contains(l, "rror") {
 			return strings.TrimSpace(l)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/sshexec/internal/account"
+	"github.com/fleetd/fleetd/pkg/text"
 )
 
 // askSSH has ssh itself evaluate its configuration (ssh -G), which needs no
@@ -40,7 +41,7 @@ func (o *sshOptions) askSSH(files []string, dest, why string) error {
 		if e, ok := errors.AsType[*exec.ExitError](err); ok {
 			said = ": " + strings.TrimSpace(string(e.Stderr))
 		}
-		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, sshexec.Printable(said))
+		return fmt.Errorf("%s, and ssh -G fails: %w%s", why, err, text.Printable(said))
 	}
 	return o.addAnswer(string(out), dest)
 }
