@@ -20,8 +20,9 @@ func TestOrderOfTheFlip(t *testing.T) {
 		Workloads: true, Nodes: []controlplane.NodeSpec{{Name: "node1", ControlPlane: true}, {Name: "node2"}, {Name: "node3"}},
 	})
 	const enable, disable = "playbooks/enable_ebpf.yml", "playbooks/disable_ebpf.yml"
-	// Long enough for whoever does not wait for it to be seen.
-	slow := map[string]time.Duration{"node3": 15 * time.Second}
+	// Longer than a flip is watched once it is called proven (20 s): whoever does not
+	// wait for this node is seen.
+	slow := map[string]time.Duration{"node3": 45 * time.Second}
 	vars := []string{"-e", "calico_api_host=10.0.2.101", "-e", "calico_external_service_mode=DSR", "--yes"}
 	apply := func(book string, code int, more ...string) []controlplane.Request {
 		t.Helper()
