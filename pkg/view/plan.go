@@ -6,7 +6,9 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/text"
@@ -23,16 +25,20 @@ var symbols = map[rollout.Action]string{
 func Plan(w io.Writer, st Style, p *rollout.Plan) {
 	fmt.Fprintf(w, "%s  %s\n", st.bold(title(p)), madeFrom(p))
 	if len(p.Source.Limit) > 0 {
-		fmt.Fprintf(w, "limited to %s\n", strings.Join(p.Source.Limit, ", "))
+		fmt.Fprintf(w, "limited to %s\n", givenAll(p.Source.Limit, ", "))
+	}
+	if len(p.Source.ExtraVars) > 0 {
+		// They reach what no change shows: how hosts are connected to.
+		fmt.Fprintf(w, "with the variables %s\n", givenAll(p.Source.ExtraVars, ", "))
 	}
 	if len(p.Source.Tags) > 0 {
-		fmt.Fprintf(w, "only tasks tagged %s\n", strings.Join(p.Source.Tags, ", "))
+		fmt.Fprintf(w, "only tasks tagged %s\n", givenAll(p.Source.Tags, ", "))
 	}
 	if p.Source.StartAtTask != "" {
 		fmt.Fprintf(w, "%s no task before %q\n", st.yellow("!"), p.Source.StartAtTask)
 	}
 	if len(p.Source.SkipTags) > 0 {
-		fmt.Fprintf(w, "%s no task tagged %s\n", st.yellow("!"), strings.Join(p.Source.SkipTags, ", "))
+		fmt.Fprintf(w, "%s no task tagged %s\n", st.yellow("!"), givenAll(p.Source.SkipTags, ", "))
 	}
 	planDown(w, st, p)
 	if line := controlPlane(p); line != "" {
@@ -58,13 +64,30 @@ func Plan(w io.Writer, st Style, p *rollout.Plan) {
 
 func title(p *rollout.Plan) string {
 	if p.Undoes != "" {
-		return "fleetd undo of run " + p.Undoes
+		return "fleetd undo of run " + given(p.Undoes)
 	}
 	return "fleetd plan"
 }
 
+// given is a word of the command line that a plan was made with. The plan may be of
+// somebody else: what would hide in it, as a carriage return does, is written out.
+func given(word string) string {
+	if strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(word)
+	}
+	return word
+}
+
+func givenAll(all []string, between string) string {
+	var out []string
+	for _, word := range all {
+		out = append(out, given(word))
+	}
+	return strings.Join(out, between)
+}
+
 func madeFrom(p *rollout.Plan) string {
-	return fmt.Sprintf("inventory %s, playbook %s", strings.Join(p.Source.Inventories, " + "), p.Source.Playbook)
+	return fmt.Sprintf("inventory %s, playbook %s", givenAll(p.Source.Inventories, " + "), given(p.Source.Playbook))
 }
 
 // planDown writes the hosts that are out of service as it stands, with the same
@@ -134,7 +157,7 @@ func Summary(p *rollout.Plan) string {
 	case changes == 0 && p.Steps() > 0 && len(bad) == 0:
 		return fmt.Sprintf("No changes; %s on %s.", count(p.Steps(), "check"), places(p, checked(p)))
 	case changes == 0 && len(bad) == 0 && p.Undoes != "":
-		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", p.Undoes)
+		return fmt.Sprintf("Nothing to take back: run %s changed nothing.", given(p.Undoes))
 	case changes == 0 && len(bad) == 0:
 		return fmt.Sprintf("No changes. %s as the playbook wants.", hostsAre(p))
 	case changes == 0:

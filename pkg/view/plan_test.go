@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
@@ -142,5 +143,29 @@ func TestProblems(t *testing.T) {
 `
 	if b.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}
+
+// TestPlanOfSomebodyElse: a plan comes as a file, or from who proposes it, and what it
+// says of where it comes from is shown, all of it, and writes over nothing.
+func TestPlanOfSomebodyElse(t *testing.T) {
+	bad := "x\x1b[2J\rn1"
+	var out strings.Builder
+	Plan(&out, Style{}, &rollout.Plan{Undoes: bad, Source: rollout.Source{
+		Inventories: []string{bad + "1"}, Playbook: bad + "2", Limit: []string{bad + "3"}, Tags: []string{bad + "4"}, SkipTags: []string{bad + "5"},
+		StartAtTask: bad + "6", ExtraVars: []string{"kernel_version=" + bad + "7"},
+	}})
+	got := out.String()
+	if strings.ContainsFunc(got, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }) {
+		t.Errorf("%q", got)
+	}
+	hidden := `"x\x1b[2J\rn1`
+	for _, want := range []string{
+		"undo of run " + hidden + `"`, "inventory " + hidden + `1"`, "playbook " + hidden + `2"`, "limited to " + hidden + `3"`, "tagged " + hidden + `4"`,
+		"tagged " + hidden + `5"`, "before " + hidden + `6"`, `with the variables "kernel_version=x\x1b[2J\rn17"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
+		}
 	}
 }
