@@ -14,17 +14,18 @@ const (
 	RunStarted       Kind = "run.started"
 	RunResumed       Kind = "run.resumed"
 	RunHalted        Kind = "run.halted"
-	RunInterrupted   Kind = "run.interrupted" // by a person, or its fleetd died
+	RunInterrupted   Kind = "run.interrupted" // paused, by Ctrl-C, or its fleetd died
 	RunDone          Kind = "run.done"
 	NodeLost         Kind = "node.lost"
 	ComplianceWorse  Kind = "compliance.worse"
 	ComplianceBetter Kind = "compliance.better"
 	LookFailed       Kind = "compliance.failed" // a fleet could not be looked at
+	PlanWaiting      Kind = "plan.waiting"      // for somebody's approval
 )
 
 // Kinds are all of them.
 func Kinds() []Kind {
-	return []Kind{RunStarted, RunResumed, RunHalted, RunInterrupted, RunDone, NodeLost, ComplianceWorse, ComplianceBetter, LookFailed}
+	return []Kind{RunStarted, RunResumed, RunHalted, RunInterrupted, RunDone, NodeLost, ComplianceWorse, ComplianceBetter, LookFailed, PlanWaiting}
 }
 
 // Event is what a template is given. It holds names and numbers of fleetd's own: no
@@ -39,7 +40,7 @@ type Event struct {
 	Severity string `json:"severity"`
 	// Title is one line for a person.
 	Title string `json:"title"`
-	// Run is the run that it is about, Fleet the fleet: one of them is "".
+	// Run is the run that it is about, Fleet the fleet: at most one of them is set.
 	Run   string `json:"run,omitempty"`
 	Fleet string `json:"fleet,omitempty"`
 	// Hosts are those that it is about, at most MostHosts of HostCount.
@@ -61,7 +62,7 @@ func (e Event) About(hosts []string) Event {
 // severities of the kinds that do not differ from time to time.
 var severities = map[Kind]string{
 	RunStarted: "info", RunResumed: "info", RunHalted: "critical", RunInterrupted: "warning", NodeLost: "critical",
-	ComplianceWorse: "warning", ComplianceBetter: "info", LookFailed: "warning",
+	ComplianceWorse: "warning", ComplianceBetter: "info", LookFailed: "warning", PlanWaiting: "info",
 }
 
 // New is an event of a kind. A run that is done is of severity info; who knows that it
@@ -91,6 +92,7 @@ func samples() (out []Event) {
 		switch k {
 		case ComplianceWorse, ComplianceBetter, LookFailed:
 			e.Fleet = "prod"
+		case PlanWaiting:
 		default:
 			e.Run = "20261127-021000-abcd"
 		}

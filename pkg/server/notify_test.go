@@ -372,3 +372,82 @@ func TestNotifyCompliance(t *testing.T) {
 		}
 	})
 }
+
+// TestNotifyAsked: who has paused a run, or ended it for good, is told, and not why.
+func TestNotifyAsked(t *testing.T) {
+	for verb, c := range map[rollout.Verb]struct {
+		end  rollout.Event
+		want string
+	}{
+		rollout.Pause: {rollout.Event{Type: rollout.RunInterrupted}, "was paused by otto@bastion2, and can be resumed"},
+		rollout.Abort: {rollout.Event{Type: rollout.RunHalted, Halt: &rollout.Halt{Reason: "hunter2"}}, "was aborted by otto@bastion2 in play 1, batch 1"},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			r := &receiver{}
+			_, stop := notifying(t, dir, r)
+			soon()
+			rec := recordRun(t, dir, runID, fleet(4))
+			rec.add(time.Second, rollout.Event{Type: rollout.RunRequested, Request: &rollout.Request{ID: 1, Verb: verb, By: rollout.Person{User: "otto", Host: "bastion2"}, Reason: "hunter2"}})
+			rec.add(time.Second, c.end)
+			soon()
+			stop()
+			if e := r.last(); e.Title != "Run "+runID+" "+c.want {
+				t.Errorf("%s: %+v", verb, e)
+			}
+			if all := fmt.Sprintf("%+v", r.got); strings.Contains(all, "hunter2") {
+				t.Errorf("the reason is told: %s", all)
+			}
+		})
+	}
+}
+
+// TestNotifyPlan: that a plan waits for an approval is told once, and again where it
+// was approved and could not be begun.
+func TestNotifyPlan(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j, err := journal.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		propose := func(hosts int) journal.Proposal {
+			plan := fleet(hosts)
+			if err := plan.Seal(); err != nil {
+				t.Fatal(err)
+			}
+			p, err := j.Propose(t.Context(), &plan, "otto", time.Now(), time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		propose(2) // before anybody was to be told
+		r := &receiver{}
+		_, stop := notifying(t, dir, r)
+		soon()
+		p := propose(3)
+		soon()
+		soon()
+		if e := r.last(); len(r.got) != 1 || e.Kind != notify.PlanWaiting || e.Title != "Plan 2, proposed by otto, waits for an approval" || e.See != "/proposals/2 of fleetd serve" {
+			t.Errorf("%+v", r.got)
+		}
+		if _, err := j.Approve(t.Context(), p.ID, p.Digest, "anna", time.Now(), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		soon()
+		stop()
+		if err := j.Refuse(t.Context(), p.ID, "worker01 has moved"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second has nothing to tell
+			_, stop = notifying(t, dir, r)
+			soon()
+			stop()
+		}
+		if e := r.last(); len(r.got) != 2 || e.ID == r.got[0].ID || e.Title != "Plan 2, proposed by otto, could not be begun, and waits for an approval again" {
+			t.Errorf("%+v", r.got)
+		}
+	})
+}

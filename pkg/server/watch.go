@@ -46,6 +46,7 @@ const begun = "begun"
 func runSource(id string) string     { return "run/" + id }
 func cutSource(id string) string     { return "cut/" + id }
 func lookSource(fleet string) string { return "look/" + fleet }
+func planSource(id int64) string     { return "plan/" + strconv.FormatInt(id, 10) }
 
 // look puts what has happened into the queues.
 func (w *watcher) look(ctx context.Context) error {
@@ -55,6 +56,10 @@ func (w *watcher) look(ctx context.Context) error {
 		return err
 	}
 	looks, err := w.journal.LastLooks(ctx)
+	if err != nil {
+		return err
+	}
+	proposals, err := w.journal.Proposals(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,6 +73,9 @@ func (w *watcher) look(ctx context.Context) error {
 		for _, l := range looks {
 			marks = append(marks, journal.Mark{Source: lookSource(l.Fleet), Seq: l.At.UnixNano()})
 		}
+		for _, p := range proposals {
+			marks = append(marks, journal.Mark{Source: planSource(p.ID), Seq: asked(p)})
+		}
 		return w.tell(ctx, marks, nil)
 	}
 	for _, h := range slices.Backward(heads) { // what began first is told first
@@ -77,6 +85,11 @@ func (w *watcher) look(ctx context.Context) error {
 	}
 	for _, l := range slices.Backward(looks) {
 		if err := w.judged(ctx, l); err != nil {
+			return err
+		}
+	}
+	for _, p := range slices.Backward(proposals) {
+		if err := w.proposed(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -248,10 +261,18 @@ func (w *watcher) happened(id string, r *rollout.Run, events []rollout.Event) (o
 			out = append(out, event(notify.RunResumed, "goes on"))
 		case rollout.RunInterrupted:
 			losses()
-			out = append(out, event(notify.RunInterrupted, "was interrupted, and can be resumed"))
+			how := "was interrupted"
+			if r.Asked != nil && r.Asked.Verb == rollout.Pause {
+				how = "was paused by " + r.Asked.By.String()
+			}
+			out = append(out, event(notify.RunInterrupted, how+", and can be resumed"))
 		case rollout.RunHalted:
 			losses()
-			h := event(notify.RunHalted, fmt.Sprintf("was halted in play %d, batch %d", e.Halt.Play+1, e.Halt.Batch+1))
+			how := "halted"
+			if r.Asked != nil && r.Asked.Verb == rollout.Abort && !e.Halt.Gate {
+				how = "aborted by " + r.Asked.By.String()
+			}
+			h := event(notify.RunHalted, fmt.Sprintf("was %s in play %d, batch %d", how, e.Halt.Play+1, e.Halt.Batch+1))
 			out = append(out, h.About(e.Halt.Hosts))
 		case rollout.RunDone:
 			losses()
@@ -295,6 +316,34 @@ func (w *watcher) ended(ctx context.Context, id string, r *rollout.Run, under fu
 		told = append(told, e)
 	}
 	return w.tell(ctx, []journal.Mark{{Source: cutSource(id), Seq: r.Seq}}, told)
+}
+
+// asked tells one time that a plan waits for an approval from the next: it waits again
+// where it was approved and could not be begun.
+func asked(p journal.Proposal) int64 {
+	if p.Refused != "" {
+		return p.ApprovedAt.UnixNano()
+	}
+	return p.At.UnixNano()
+}
+
+// proposed tells that a plan waits for somebody's approval.
+func (w *watcher) proposed(ctx context.Context, p journal.Proposal) error {
+	seq := asked(p)
+	told, known, err := w.mark(ctx, planSource(p.ID))
+	if err != nil || known && told == seq {
+		return err
+	}
+	var events []notify.Event
+	if p.Open(w.now()) {
+		title := fmt.Sprintf("Plan %d, proposed by %s, waits for an approval", p.ID, p.By)
+		if p.Refused != "" {
+			title = fmt.Sprintf("Plan %d, proposed by %s, could not be begun, and waits for an approval again", p.ID, p.By)
+		}
+		id := fmt.Sprintf("%s/%d/%d", notify.PlanWaiting, p.ID, seq)
+		events = append(events, notify.New(notify.PlanWaiting, id, time.Unix(0, seq), title, fmt.Sprintf("/proposals/%d of fleetd serve", p.ID)))
+	}
+	return w.tell(ctx, []journal.Mark{{Source: planSource(p.ID), Seq: seq}}, events)
 }
 
 // judged tells what a look at a fleet has changed.
