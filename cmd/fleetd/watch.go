@@ -113,7 +113,11 @@ func (w *watching) follow(ctx context.Context, out *view.Output, asJSON bool) er
 		view.End(out, st, r, next(), nil)
 		return nil
 	}
-	standing := view.StandingOf(w.id, r, held, time.Since(seen), next())
+	earlier, err := w.journal.Earlier(ctx, w.id, r.Plan.Source.Playbook)
+	if err != nil {
+		return err
+	}
+	standing := view.StandingOf(w.id, r, held, time.Since(seen), rollout.UsualOf(earlier), next())
 	p := view.NewProgress(out, st, w.id, time.Now)
 	p.Join(r, &standing, seen)
 	cutOff, err := w.toTheEnd(ctx, p.Watch)

@@ -331,6 +331,40 @@ func TestRuns(t *testing.T) {
 }
 
 // Several processes may be the first.
+// TestEarlier: the last runs of the same playbook before a run, without undos and what
+// cannot be read.
+func TestEarlier(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	for _, run := range []string{"oldest", "second", "other", "third", "undo", "broken", "fourth", "now", "later"} {
+		p := newPlan(t, 3, 2)
+		p.Source.Playbook = "site.yml"
+		switch run {
+		case "other":
+			p.Source.Playbook = "other.yml"
+		case "undo":
+			p.Undoes = "third"
+		}
+		if err := p.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, begin(t, j, run), wholeRun(t, p)...)
+	}
+	change(t, j, `DELETE FROM events WHERE run = 'broken' AND seq = 4`)
+	got, err := j.Earlier(t.Context(), "now", "site.yml")
+	if err != nil || len(got) != 3 {
+		t.Fatalf("%d, %v", len(got), err)
+	}
+	for i, run := range []string{"fourth", "third", "second"} {
+		same(t, fold(t, mustRead(t, j, run)), got[i])
+	}
+	if got, err := j.Earlier(t.Context(), "oldest", "site.yml"); err != nil || len(got) != 0 {
+		t.Errorf("before the first: %d, %v", len(got), err)
+	}
+	if _, err := j.Earlier(t.Context(), "none", "site.yml"); !errors.Is(err, ErrNoRun) {
+		t.Errorf("before a run that there is not: %v", err)
+	}
+}
+
 func TestOpenAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup

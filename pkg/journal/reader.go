@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -235,6 +236,34 @@ func (j *Journal) Runs(ctx context.Context) ([]Listed, error) {
 		out[i].Run, out[i].Err = j.Run(ctx, h.ID)
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Earlier are at most three runs of the same playbook that were begun before a run, the
+// last first, and no undo: how long things usually take. What cannot be read is left out.
+func (j *Journal) Earlier(ctx context.Context, run, playbook string) ([]*rollout.Run, error) {
+	const most, back = 3, 10 // a big run takes a second to read
+	heads, err := j.Heads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(heads, func(h Head) bool { return h.ID == run })
+	if i < 0 {
+		return nil, j.cannotRead(run, ErrNoRun)
+	}
+	var out []*rollout.Run
+	for _, h := range heads[i+1 : min(len(heads), i+1+back)] {
+		r, err := j.Run(ctx, h.ID)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err == nil && r.Plan.Undoes == "" && r.Plan.Source.Playbook == playbook {
+			out = append(out, r)
+		}
+		if len(out) == most {
+			break
 		}
 	}
 	return out, nil

@@ -20,6 +20,7 @@ type follower struct {
 
 	mu    sync.Mutex
 	run   *rollout.Run
+	usual rollout.Usual
 	last  time.Time // when the last event came about
 	asked time.Time // when the journal was read
 	standing
@@ -74,12 +75,19 @@ func (f *follower) refresh(ctx context.Context) error {
 			break
 		}
 	}
+	if f.usual == nil && f.run.Status == rollout.Running {
+		earlier, err := f.journal.Earlier(ctx, f.id, f.run.Plan.Source.Playbook)
+		if err != nil {
+			return err
+		}
+		f.usual = rollout.UsualOf(earlier)
+	}
 	held, err := holder(f.id)
 	if err != nil {
 		return err
 	}
 	f.asked = now
-	f.standing = standing{seq: f.run.Seq, view: view.StandingOf(f.id, f.run, held, now.Sub(f.last), f.next(f.id, f.run))}
+	f.standing = standing{seq: f.run.Seq, view: view.StandingOf(f.id, f.run, held, now.Sub(f.last), f.usual, f.next(f.id, f.run))}
 	return nil
 }
 

@@ -27,7 +27,7 @@ func TestAskedToStop(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "# %s\n%s\n", verb, screen.Bytes())
 		for _, held := range []bool{true, false} {
-			fmt.Fprintf(&b, "# %s, held %t\n%s\n\n", verb, held, StandingOf(runID, rec.run, held, time.Second, next).Verdict)
+			fmt.Fprintf(&b, "# %s, held %t\n%s\n\n", verb, held, StandingOf(runID, rec.run, held, time.Second, nil, next).Verdict)
 		}
 		fmt.Fprintf(&b, "# %s, told\n", verb)
 		if err := Tale(&b, Style{}, runID, rec.stream(), TaleOptions{}); err != nil {

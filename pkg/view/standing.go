@@ -102,9 +102,20 @@ type Activity struct {
 	Task    string    `json:"task"`
 	State   HostState `json:"state"`
 	Message string    `json:"message,omitempty"`
-	// Seconds is how long the longest has been at it.
+	// Seconds is how long the longest has been at it, Usual how long it took in earlier
+	// runs; 0 = that is not known.
 	Seconds float64 `json:"seconds"`
+	Usual   float64 `json:"usual_seconds,omitempty"`
 	names   []string
+}
+
+// Took is how long it has been going on, and how long it usually does.
+func (a Activity) Took() string {
+	s := Took(time.Duration(a.Seconds * float64(time.Second)))
+	if a.Usual >= 1 {
+		s += ", usually " + Took(time.Duration(a.Usual*float64(time.Second)))
+	}
+	return s
 }
 
 // LostTo is a cause, and the hosts that the run lost to it.
@@ -136,8 +147,9 @@ type HostOfRun struct {
 }
 
 // StandingOf sums up how a run stands. held says whether a process holds the lock
-// for it; since is how long ago its last event came about.
-func StandingOf(id string, r *rollout.Run, held bool, since time.Duration, next Next) Standing {
+// for it; since is how long ago its last event came about; usual is what earlier runs
+// have shown, if there were any.
+func StandingOf(id string, r *rollout.Run, held bool, since time.Duration, usual rollout.Usual, next Next) Standing {
 	c := recapOf(id, r, nil)
 	s := Standing{RunRow: rowOf(id, r, held, &c), Hosts: map[HostState]int{}, Local: hostNames(named(&r.Plan, []string{rollout.Localhost})), plan: &r.Plan}
 	s.Asked = r.Asked
@@ -150,7 +162,7 @@ func StandingOf(id string, r *rollout.Run, held bool, since time.Duration, next 
 		now += max(0, since)
 		s.Seconds = now.Seconds()
 	}
-	b := boardOf(r, live, now)
+	b := boardOf(r, live, now, usual)
 	s.Plays, s.Each, s.AtWork, s.Steps, s.StepsOver = b.plays, b.each, b.activities(&r.Plan), b.steps, b.over
 	for _, h := range s.Each {
 		s.Hosts[h.State]++
@@ -221,6 +233,7 @@ type board struct {
 	steps int
 	over  int
 	work  []Activity // one for each host
+	usual rollout.Usual
 }
 
 // hostInPlay counts the steps of one host in one play.
@@ -233,8 +246,8 @@ type hostInPlay struct {
 
 // boardOf looks at every step. live is set where a process is at the run, whose
 // clock is at now.
-func boardOf(r *rollout.Run, live bool, now time.Duration) board {
-	var b board
+func boardOf(r *rollout.Run, live bool, now time.Duration, usual rollout.Usual) board {
+	b := board{usual: usual}
 	hosts := map[string]*HostOfRun{}
 	for _, h := range r.Plan.Hosts() {
 		b.each = append(b.each, HostOfRun{Host: h, State: HostIdle})
@@ -350,7 +363,7 @@ func (b *board) host(r *rollout.Run, h *HostOfRun, in hostInPlay, state HostStat
 	case state == HostWorking || state == HostWaiting:
 		s := r.Step(in.at)
 		h.Task, h.Message, h.Seconds = taskName(r.Plan.Task(in.at)), s.Outcome.Message, (now - s.First).Seconds()
-		b.work = append(b.work, Activity{First: h.Host, Task: h.Task, State: state, Message: h.Message, Seconds: h.Seconds})
+		b.work = append(b.work, Activity{First: h.Host, Task: h.Task, State: state, Message: h.Message, Seconds: h.Seconds, Usual: b.usual.Of(r.Plan.Task(in.at)).Seconds()})
 	}
 }
 
@@ -425,7 +438,7 @@ func (s *Standing) write(w io.Writer, st Style) {
 			if a.Message != "" {
 				what += ": " + a.Message
 			}
-			line(state, st.bold(a.Hosts), what+"  ("+Took(time.Duration(a.Seconds*float64(time.Second)))+")")
+			line(state, st.bold(a.Hosts), what+"  ("+a.Took()+")")
 		}
 	}
 	for _, state := range []HostState{HostBetween, HostAhead, HostThrough, HostIdle} {

@@ -18,15 +18,32 @@ func TestStanding(t *testing.T) {
 	rec := record(t, fleet(), nil)
 	rec.play(40, losing)
 	for name, s := range map[string]Standing{
-		"standing-running.json": StandingOf(runID, rec.run, true, 90*time.Second, next),
-		"standing-cut-off.json": StandingOf(runID, rec.run, false, 90*time.Second, next),
-		"standing-halted.json":  StandingOf(runID, halted(t, nil).run, true, 0, next),
+		"standing-running.json": StandingOf(runID, rec.run, true, 90*time.Second, nil, next),
+		"standing-cut-off.json": StandingOf(runID, rec.run, false, 90*time.Second, nil, next),
+		"standing-halted.json":  StandingOf(runID, halted(t, nil).run, true, 0, nil, next),
 	} {
 		raw, err := json.MarshalIndent(s, "", " ")
 		if err != nil {
 			t.Fatal(err)
 		}
 		golden(t, name, append(raw, '\n'))
+	}
+}
+
+// TestStandingUsual: how long a step takes is held against how long it took before.
+func TestStandingUsual(t *testing.T) {
+	before := record(t, fleet(), nil).play(1<<30, losing)
+	rec := record(t, fleet(), nil).play(40, losing)
+	s := StandingOf(runID, rec.run, true, 90*time.Second, rollout.UsualOf([]*rollout.Run{before.run}), next)
+	var out strings.Builder
+	s.write(&out, Style{})
+	if len(s.AtWork) == 0 || s.AtWork[0].Usual == 0 || !strings.Contains(out.String(), ", usually ") {
+		t.Errorf("%+v\n%s", s.AtWork, &out)
+	}
+	for usual, want := range map[float64]string{0: "1m30s", 0.4: "1m30s", 200: "1m30s, usually 3m20s"} {
+		if got := (Activity{Seconds: 90, Usual: usual}).Took(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
@@ -46,7 +63,7 @@ func TestStandingAtEveryEvent(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, held := range []bool{true, false} {
-				s := StandingOf(runID, r, held, time.Second, next)
+				s := StandingOf(runID, r, held, time.Second, nil, next)
 				sum := 0
 				for _, n := range s.Hosts {
 					sum += n
@@ -77,7 +94,7 @@ func TestStandingAtEveryEvent(t *testing.T) {
 				}
 			}
 		}
-		if s := StandingOf(runID, r, false, 0, next); r.Status == rollout.Done && s.Hosts[HostAhead]+s.Hosts[HostBetween] > 0 {
+		if s := StandingOf(runID, r, false, 0, nil, next); r.Status == rollout.Done && s.Hosts[HostAhead]+s.Hosts[HostBetween] > 0 {
 			t.Errorf("done, and %v", s.Hosts)
 		}
 	}
@@ -89,7 +106,7 @@ func TestJoin(t *testing.T) {
 	out := NewOutput(&screen)
 	rec := record(t, fleet(), nil).play(40, losing)
 	waits := rollout.WaitFor(time.Hour, "3 pods are being evicted")
-	for _, a := range StandingOf(runID, rec.run, true, 0, next).Each {
+	for _, a := range StandingOf(runID, rec.run, true, 0, nil, next).Each {
 		if a.State == HostWorking {
 			id := rollout.StepID{Host: a.Host, Task: slices.IndexFunc(rec.run.Plan.Plays[0].Tasks, func(t rollout.PlannedTask) bool { return t.Name == a.Task })}
 			rec.add(time.Second, rollout.Event{Type: rollout.StepEnded, Step: &id, Outcome: &waits})
@@ -97,7 +114,7 @@ func TestJoin(t *testing.T) {
 		}
 	}
 	p := NewProgress(out, Style{}, runID, func() time.Time { return rec.at })
-	s := StandingOf(runID, rec.run, true, time.Second, next)
+	s := StandingOf(runID, rec.run, true, time.Second, nil, next)
 	p.Join(rec.run, &s, rec.at.Add(-time.Second))
 	rec.watch = p.Watch
 	if got, want := p.status(), "40/151 steps, 2 hosts at work, longest"; !strings.HasPrefix(got, want) {
