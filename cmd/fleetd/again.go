@@ -92,6 +92,11 @@ func access(c *cobra.Command) []string {
 	return append(repeated(c, vaultFlags...), repeated(c, connectionFlags...)...)
 }
 
+// whereRuns repeats the flags that say where runs are told of.
+func whereRuns(c *cobra.Command) []string {
+	return append(repeated(c, "state"), repeated(c, serverFlagNames...)...)
+}
+
 // repeated are those of the named flags that the command was given, as words.
 func repeated(c *cobra.Command, names ...string) []string {
 	var words []string

@@ -227,10 +227,30 @@ func stale(c *cobra.Command, file string, old, now *rollout.Plan) error {
 
 // confirm asks; anything but yes is no, and so is a signal.
 func confirm(c *cobra.Command, interrupted context.Context) error {
-	if in, ok := c.InOrStdin().(*os.File); ok && in == os.Stdin && !isTerminal(in) {
-		return errors.New("there is nobody to ask: standard input is no terminal. Review the plan, then apply it with --yes, or apply a saved plan")
+	answer, err := ask(interrupted, c, "\nDo you want to make these changes? Only \"yes\" is taken as yes: ",
+		"Review the plan, then apply it with --yes, or apply a saved plan")
+	switch {
+	case errors.Is(err, errInterrupted):
+		fmt.Fprintln(c.OutOrStdout(), "\nNothing was changed.")
+		return exitCode(exitInterrupted)
+	case err != nil:
+		return err
+	case answer != "yes":
+		fmt.Fprintln(c.OutOrStdout(), "Nothing was changed.")
+		return exitCode(exitError)
 	}
-	fmt.Fprint(c.OutOrStdout(), "\nDo you want to make these changes? Only \"yes\" is taken as yes: ")
+	return nil
+}
+
+// errInterrupted says that a question was not answered but interrupted.
+var errInterrupted = errors.New("interrupted")
+
+// ask asks the person for a line. instead is what to do where nobody is there.
+func ask(interrupted context.Context, c *cobra.Command, question, instead string) (string, error) {
+	if in, ok := c.InOrStdin().(*os.File); ok && in == os.Stdin && !isTerminal(in) {
+		return "", errors.New("there is nobody to ask: standard input is no terminal. " + instead)
+	}
+	fmt.Fprint(c.OutOrStdout(), question)
 	type reply struct {
 		line string
 		err  error
@@ -242,16 +262,11 @@ func confirm(c *cobra.Command, interrupted context.Context) error {
 	}()
 	select {
 	case <-interrupted.Done():
-		fmt.Fprintln(c.OutOrStdout(), "\nNothing was changed.")
-		return exitCode(exitInterrupted)
+		return "", errInterrupted
 	case r := <-answered:
 		if r.err != nil && !errors.Is(r.err, io.EOF) {
-			return fmt.Errorf("cannot read the answer: %w", r.err)
+			return "", fmt.Errorf("cannot read the answer: %w", r.err)
 		}
-		if strings.TrimSpace(r.line) != "yes" {
-			fmt.Fprintln(c.OutOrStdout(), "Nothing was changed.")
-			return exitCode(exitError)
-		}
+		return strings.TrimSpace(r.line), nil
 	}
-	return nil
 }

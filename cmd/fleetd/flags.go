@@ -36,6 +36,7 @@ type fleetFlags struct {
 	vaultIDs       []string
 	acceptNewHosts bool
 	sshAlgorithms  sshexec.AlgorithmPolicy
+	server         serverFlags
 }
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {

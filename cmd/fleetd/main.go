@@ -90,7 +90,7 @@ or interrupted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w\n%s --help lists the flags", err, c.CommandPath())
 	})
-	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newPause(), newAbort(), newResume(), newUndo(), newUnlock(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
+	root.AddCommand(newPreflight(), newPlan(), newStage(), newApply(), newPause(), newAbort(), newResume(), newUndo(), newUnlock(), newPropose(), newApprove(), newCompliance(), newExec(), newInventory(), newRuns(), newWatch(), newServe())
 	return root
 }
 

@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 func newPause() *cobra.Command {
@@ -46,39 +46,31 @@ through stay as they are until undo takes the run back, or another apply goes on
 func newRequest(verb rollout.Verb) (*cobra.Command, *fleetFlags, *string) {
 	c, f, reason := &cobra.Command{}, &fleetFlags{}, new(string)
 	f.addState(c)
+	f.server.add(c, ", in place of the journal")
 	c.Flags().StringVar(reason, "reason", "", "why, for the recap and the journal: the run was "+verb.Past()+" by you: REASON")
 	return c, f, reason
 }
 
 func runRequest(c *cobra.Command, f *fleetFlags, args []string, verb rollout.Verb, reason string) error {
-	run, err := f.runNamed(c.Context(), args)
-	if err != nil {
-		return err
-	}
-	dir, err := f.stateDir()
-	if err != nil {
-		return err
-	}
-	j, err := journal.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	q, err := j.Ask(c.Context(), run, rollout.Request{Verb: verb, By: whoami(), At: time.Now(), Reason: reason})
+	source, err := f.runSource(c)
 	if err != nil {
 		return err
 	}
 	ctx, stop := cancelOnInterrupt(c)
 	defer stop()
-	switch answer, err := j.Await(ctx, q); {
-	case err != nil:
+	run, err := runOf(ctx, source, args)
+	if err != nil {
 		return err
-	case answer == journal.Pending:
-		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. fleetd watch %s follows it.\n", run)
-		return exitCode(exitInterrupted)
-	case answer == journal.Missed:
-		return fmt.Errorf("run %s was not %s: it ended before it looked\nfleetd runs show %s tells how", run, verb.Past(), run)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "Run %s starts no other step. It is %s once what was begun has come to its end.\n\nNext: fleetd watch %s    follows it until then\n", run, verb.Past(), run)
+	watch := words.Quote(append([]string{"fleetd", "watch", run}, whereRuns(c)...)...)
+	heard, err := source.Request(ctx, run, verb, reason)
+	if err != nil {
+		return err
+	}
+	if !heard {
+		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. %s follows it.\n", watch)
+		return exitCode(exitInterrupted)
+	}
+	fmt.Fprintf(c.OutOrStdout(), "Run %s starts no other step. It is %s once what was begun has come to its end.\n\nNext: %s    follows it until then\n", text.Printable(run), verb.Past(), watch)
 	return nil
 }

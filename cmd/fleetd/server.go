@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fleetd/fleetd/pkg/client"
+	"github.com/fleetd/fleetd/pkg/journal"
+	"github.com/fleetd/fleetd/pkg/rollout"
+)
+
+// serverFlags name a fleetd serve that is asked, and in whose name.
+type serverFlags struct {
+	url, tokenFile, authority string
+}
+
+// serverFlagNames are the names of what add adds that leads there again.
+var serverFlagNames = []string{"server", "token-file", "server-authority"}
+
+func (s *serverFlags) add(c *cobra.Command, otherwise string) {
+	fs := c.Flags()
+	fs.StringVar(&s.url, "server", "", "address of a fleetd serve that is asked"+otherwise+" (default FLEETD_SERVER)")
+	fs.StringVar(&s.tokenFile, "token-file", "", "file with the token for the server, that only you can read (default: the token is FLEETD_TOKEN)")
+	fs.StringVar(&s.authority, "server-authority", "", "file in PEM with the authority that has signed the server's certificate")
+}
+
+// client is that of the server to ask; nil if none is named. --state names a journal,
+// which is stronger than the environment.
+func (s *serverFlags) client(c *cobra.Command) (*client.Client, error) {
+	address, state := s.url, c.Flags().Changed("state")
+	switch {
+	case c.Flags().Changed("server") && state:
+		return nil, errors.New("--server and --state: the journal of the server, or one of this machine?\ngive one of them")
+	case !c.Flags().Changed("server") && !state:
+		address = os.Getenv("FLEETD_SERVER")
+	}
+	if address == "" {
+		for _, name := range serverFlagNames {
+			if c.Flags().Changed(name) {
+				return nil, fmt.Errorf("--%s goes with --server URL, or FLEETD_SERVER", name)
+			}
+		}
+		return nil, nil
+	}
+	token, err := s.token()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Options{URL: address, Token: token, Authority: s.authority})
+}
+
+// needed is client for a verb that no journal can stand in for.
+func (s *serverFlags) needed(c *cobra.Command) (*client.Client, error) {
+	asked, err := s.client(c)
+	if err == nil && asked == nil {
+		err = fmt.Errorf("%s asks a fleetd serve: which?\ngive --server URL, or FLEETD_SERVER", c.CommandPath())
+	}
+	return asked, err
+}
+
+// token is what the server knows the person by. It is no argument: everybody on this
+// machine sees those.
+func (s *serverFlags) token() (string, error) {
+	if s.tokenFile == "" {
+		return os.Getenv("FLEETD_TOKEN"), nil
+	}
+	f, err := os.Open(s.tokenFile)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the token: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot read the token: %w", err)
+	case info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0:
+		return "", fmt.Errorf("others can read the token in %s (mode %04o)\nchmod 600 it, and have a new token made if somebody may have read it", s.tokenFile, info.Mode().Perm())
+	}
+	const most = 4 << 10
+	raw, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return "", fmt.Errorf("cannot read the token: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// runSource is where runs are told of, and asked to stop: the journal of this machine,
+// or a server.
+type runSource interface {
+	// Last is the newest run.
+	Last(ctx context.Context) (string, error)
+	// Request asks the process that is at a run to stop, and waits for it to look.
+	Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error)
+}
+
+// runSource is the server that the flags name, or the journal.
+func (f *fleetFlags) runSource(c *cobra.Command) (runSource, error) {
+	asked, err := f.server.client(c)
+	if err != nil {
+		return nil, err
+	}
+	if asked != nil {
+		return asked, nil
+	}
+	return journalSource{f}, nil
+}
+
+// runOf is the run that the arguments name, or the newest.
+func runOf(ctx context.Context, s runSource, args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	return s.Last(ctx)
+}
+
+// journalSource is the journal of this machine.
+type journalSource struct{ f *fleetFlags }
+
+func (s journalSource) Last(ctx context.Context) (string, error) { return s.f.runNamed(ctx, nil) }
+
+// Request waits until the run has looked, or ctx is done.
+func (s journalSource) Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error) {
+	if _, err := s.f.runNamed(ctx, []string{run}); err != nil { // there has to be a journal
+		return false, err
+	}
+	dir, err := s.f.stateDir()
+	if err != nil {
+		return false, err
+	}
+	j, err := journal.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer j.Close()
+	q, err := j.Ask(context.WithoutCancel(ctx), run, rollout.Request{Verb: verb, By: whoami(), At: time.Now(), Reason: reason})
+	if err != nil {
+		return false, err
+	}
+	answer, err := j.Await(ctx, q)
+	if err == nil && answer == journal.Missed {
+		err = fmt.Errorf("run %s was not %s: it ended before it looked\nfleetd runs show %s tells how", run, verb.Past(), run)
+	}
+	return answer == journal.Heard, err
+}
