@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +38,7 @@ func newRuns() *cobra.Command {
 	}
 	for _, c := range []*cobra.Command{c, show, evidence} {
 		f.addState(c)
+		f.server.add(c, ", in place of the journal")
 		f.addOutput(c)
 	}
 	c.AddCommand(show, evidence)
@@ -49,7 +49,11 @@ func listRuns(c *cobra.Command, f *fleetFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	rows, err := f.runRows(c.Context())
+	source, err := f.runSource(c)
+	if err != nil {
+		return err
+	}
+	rows, err := source.Rows(c.Context())
 	if err != nil {
 		return err
 	}
@@ -118,60 +122,42 @@ func showRun(c *cobra.Command, f *fleetFlags, args []string, o view.TaleOptions)
 	if o.Failed && f.output == "json" {
 		return errors.New("--failed goes with the text: in JSON, choose by outcome.kind")
 	}
-	id, err := f.runNamed(c.Context(), args)
+	source, err := f.runSource(c)
 	if err != nil {
 		return err
 	}
-	j, err := f.readJournal()
+	id, err := runOf(c.Context(), source, args)
 	if err != nil {
 		return err
 	}
-	defer j.Close()
 	out := c.OutOrStdout()
 	if f.output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetEscapeHTML(false)
-		return j.Each(c.Context(), id, func(e rollout.Event) error {
-			if o.Host != "" && e.Step != nil && e.Step.Host != o.Host {
-				return nil
+		for e, err := range source.Events(c.Context(), id) {
+			if err == nil && (o.Host == "" || e.Step == nil || e.Step.Host == o.Host) {
+				err = enc.Encode(e)
 			}
-			return enc.Encode(e)
-		})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return view.Tale(out, view.StyleFor(out), id, eventsOf(c.Context(), j, id), o)
+	return view.Tale(out, view.StyleFor(out), id, source.Events(c.Context(), id), o)
 }
 
 func showEvidence(c *cobra.Command, f *fleetFlags, args []string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	id, err := f.runNamed(c.Context(), args)
+	source, err := f.runSource(c)
 	if err != nil {
 		return err
 	}
-	j, err := f.readJournal()
+	id, err := runOf(c.Context(), source, args)
 	if err != nil {
 		return err
 	}
-	defer j.Close()
-	return view.Evidence(c.OutOrStdout(), id, eventsOf(c.Context(), j, id), f.output == "json")
-}
-
-// errEnough ends the reading of events early.
-var errEnough = errors.New("enough")
-
-// eventsOf are the events of a run, one at a time: a big one need not fit into
-// memory.
-func eventsOf(ctx context.Context, j *journal.Journal, run string) iter.Seq2[rollout.Event, error] {
-	return func(yield func(rollout.Event, error) bool) {
-		err := j.Each(ctx, run, func(e rollout.Event) error {
-			if !yield(e, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(rollout.Event{}, err)
-		}
-	}
+	return view.Evidence(c.OutOrStdout(), id, source.Events(c.Context(), id), f.output == "json")
 }

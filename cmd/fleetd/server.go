@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/fleetd/fleetd/pkg/client"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // serverFlags name a fleetd serve that is asked, and in whose name.
@@ -96,6 +98,10 @@ func (s *serverFlags) token() (string, error) {
 type runSource interface {
 	// Last is the newest run.
 	Last(ctx context.Context) (string, error)
+	// Rows are all runs, the newest first.
+	Rows(ctx context.Context) ([]view.RunRow, error)
+	// Events are the events of a run, one at a time: a big one need not fit into memory.
+	Events(ctx context.Context, run string) iter.Seq2[rollout.Event, error]
 	// Request asks the process that is at a run to stop, and waits for it to look.
 	Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error)
 }
@@ -124,6 +130,31 @@ func runOf(ctx context.Context, s runSource, args []string) (string, error) {
 type journalSource struct{ f *fleetFlags }
 
 func (s journalSource) Last(ctx context.Context) (string, error) { return s.f.runNamed(ctx, nil) }
+
+func (s journalSource) Rows(ctx context.Context) ([]view.RunRow, error) { return s.f.runRows(ctx) }
+
+func (s journalSource) Events(ctx context.Context, run string) iter.Seq2[rollout.Event, error] {
+	return func(yield func(rollout.Event, error) bool) {
+		j, err := s.f.readJournal()
+		if err != nil {
+			yield(rollout.Event{}, err)
+			return
+		}
+		defer j.Close()
+		err = j.Each(ctx, run, func(e rollout.Event) error {
+			if !yield(e, nil) {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(rollout.Event{}, err)
+		}
+	}
+}
+
+// errEnough ends the reading of events early.
+var errEnough = errors.New("enough")
 
 // Request waits until the run has looked, or ctx is done.
 func (s journalSource) Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error) {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -17,10 +19,35 @@ import (
 // ErrNoRun says that the server knows no run at all.
 var ErrNoRun = errors.New("the journal of the server holds no run")
 
-// Runs are the runs that the server knows, older than the one named before ("" = from
-// the newest on), the newest first; more says whether older ones follow. limit is at
-// most 200.
-func (c *Client) Runs(ctx context.Context, before string, limit int) (rows []view.RunRow, more bool, err error) {
+const (
+	// pageOfRuns is how many runs are asked for at once, mostRuns how many are taken.
+	pageOfRuns = 200
+	mostRuns   = 100_000
+	// pageOfEvents is how many events are asked for at once: each may hold the output of
+	// a command.
+	pageOfEvents = 500
+)
+
+// Rows are all runs that the server knows, the newest first.
+func (c *Client) Rows(ctx context.Context) ([]view.RunRow, error) {
+	rows, before := []view.RunRow{}, ""
+	for len(rows) < mostRuns {
+		page, more, err := c.page(ctx, before, pageOfRuns)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, page...)
+		if !more || len(page) == 0 {
+			return rows, nil
+		}
+		before = page[len(page)-1].ID
+	}
+	return nil, fmt.Errorf("%s tells of more than %d runs", c.base, mostRuns)
+}
+
+// page are runs older than the one named before ("" = from the newest on), the newest
+// first; more says whether older ones follow.
+func (c *Client) page(ctx context.Context, before string, limit int) (rows []view.RunRow, more bool, err error) {
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
 	if before != "" {
 		q.Set("before", before)
@@ -29,13 +56,27 @@ func (c *Client) Runs(ctx context.Context, before string, limit int) (rows []vie
 		Runs []view.RunRow
 		More bool
 	}
-	err = c.call(ctx, http.MethodGet, q, nil, mostAnswer, &out, "runs")
-	return out.Runs, out.More, err
+	if err := c.call(ctx, http.MethodGet, q, nil, mostAnswer, &out, "runs"); err != nil {
+		return nil, false, err
+	}
+	for _, r := range out.Runs {
+		if !isID(r.ID) {
+			return nil, false, c.strange(fmt.Sprintf("with a run named %q", r.ID))
+		}
+	}
+	return out.Runs, out.More, nil
+}
+
+// isID reports whether a run may be called so. It is typed again as it stands.
+func isID(id string) bool {
+	return id != "" && len(id) <= 100 && !strings.ContainsFunc(id, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // Last is the newest run.
 func (c *Client) Last(ctx context.Context) (string, error) {
-	rows, _, err := c.Runs(ctx, "", 1)
+	rows, _, err := c.page(ctx, "", 1)
 	if err == nil && len(rows) == 0 {
 		err = ErrNoRun
 	}
@@ -43,6 +84,72 @@ func (c *Client) Last(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return rows[0].ID, nil
+}
+
+// plan is the plan of a run, which has to have that digest.
+func (c *Client) plan(ctx context.Context, run, digest string) (*rollout.Plan, error) {
+	var raw json.RawMessage
+	if err := c.call(ctx, http.MethodGet, nil, nil, mostPlan, &raw, "runs", run, "plan"); err != nil {
+		return nil, err
+	}
+	p, err := rollout.ReadPlan(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the plan of run %s: %w", run, err)
+	case p.Digest != digest:
+		return nil, fmt.Errorf("%s answers with another plan than that of run %s", c.base, run)
+	}
+	return &p, nil
+}
+
+// after are the next events of a run after that number, as the journal has them.
+func (c *Client) after(ctx context.Context, run string, seq int64) ([]rollout.Event, error) {
+	q := url.Values{"after": {strconv.FormatInt(seq, 10)}, "limit": {strconv.Itoa(pageOfEvents)}}
+	var page struct {
+		Events []struct {
+			rollout.Event
+			Plan string `json:"plan"` // its digest
+		}
+	}
+	if err := c.call(ctx, http.MethodGet, q, nil, mostPlan, &page, "runs", run, "events"); err != nil {
+		return nil, err
+	}
+	var out []rollout.Event
+	for _, e := range page.Events {
+		if e.Seq != seq+1 {
+			return nil, fmt.Errorf("%s answers with event %d of run %s after event %d", c.base, e.Seq, run, seq)
+		}
+		if seq = e.Seq; e.Plan != "" {
+			p, err := c.plan(ctx, run, e.Plan)
+			if err != nil {
+				return nil, err
+			}
+			e.Event.Plan = p
+		}
+		out = append(out, e.Event)
+	}
+	return out, nil
+}
+
+// Events are the events of a run that there are, in order.
+func (c *Client) Events(ctx context.Context, run string) iter.Seq2[rollout.Event, error] {
+	return func(yield func(rollout.Event, error) bool) {
+		for seq := int64(0); ; {
+			events, err := c.after(ctx, run, seq)
+			if err != nil {
+				yield(rollout.Event{}, err)
+				return
+			}
+			for _, e := range events {
+				if seq = e.Seq; !yield(e, nil) {
+					return
+				}
+			}
+			if len(events) < pageOfEvents {
+				return
+			}
+		}
+	}
 }
 
 // Request asks the process that is at a run to stop, and waits some seconds for it to

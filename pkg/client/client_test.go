@@ -18,6 +18,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/server"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // TestAddress: the token goes over TLS, or stays on this machine, and no error shows a
@@ -119,6 +120,96 @@ func TestProposal(t *testing.T) {
 	}
 }
 
+// TestEvents: the events of a run come as the journal has them, with the plan, however
+// many there are.
+func TestEvents(t *testing.T) {
+	dir := t.TempDir()
+	w := recordRun(t, dir)
+	id := rollout.StepID{Host: "n1"}
+	events := []rollout.Event{{Seq: 2, Type: rollout.StepStarted, Step: &id, Attempt: 1}}
+	for i := range 2 * pageOfEvents {
+		events = append(events, rollout.Event{Seq: int64(3 + i), Type: rollout.StepOperation, Step: &id, Attempt: 1, Operation: &rollout.Operation{Kind: "ssh", Host: "n1", Text: fmt.Sprint("echo ", i)}})
+	}
+	add(t, w, events...)
+	c := serving(t, dir)(server.Viewer)
+	run, n := rollout.Run{}, 0
+	for e, err := range c.Events(t.Context(), runID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.Apply(e); err != nil {
+			t.Fatal(err)
+		}
+		if n++; n > 2 && e.Operation.Text != fmt.Sprint("echo ", n-3) {
+			t.Fatalf("event %d is %+v", n, e)
+		}
+	}
+	if n != len(events)+1 || run.Plan.Digest != plan(t, "install kernel-ml").Digest || run.By.User != "anna" {
+		t.Errorf("%d events, plan %s by %s", n, run.Plan.Digest, run.By)
+	}
+	for range c.Events(t.Context(), runID) {
+		break
+	}
+	for _, err := range c.Events(t.Context(), "nothing") {
+		if err == nil || !strings.Contains(err.Error(), "no such run") {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOtherEvents: a server that leaves events out, or shows another plan than the one
+// that was carried out, is found out.
+func TestOtherEvents(t *testing.T) {
+	shown, meant := plan(t, "harmless"), plan(t, "not so")
+	for name, events := range map[string]string{
+		"another plan": fmt.Sprintf(`{"seq": 1, "type": "run.started", "plan": %q}`, meant.Digest),
+		"one left out": fmt.Sprintf(`{"seq": 1, "type": "run.started", "plan": %q}, {"seq": 3, "type": "run.done"}`, shown.Digest),
+		"the same":     fmt.Sprintf(`{"seq": 1, "type": "run.started", "plan": %q}, {"seq": 1, "type": "run.done"}`, shown.Digest),
+	} {
+		c := unkind(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if strings.HasSuffix(r.URL.Path, "/plan") {
+				_, _ = w.Write(encoded(t, shown))
+				return
+			}
+			_, _ = io.WriteString(w, `{"events": [`+events+`]}`)
+		})
+		var last error
+		for _, err := range c.Events(t.Context(), runID) {
+			last = err
+		}
+		if last == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
+
+// TestRows: runs come page by page to the last, and not without an end.
+func TestRows(t *testing.T) {
+	rows := func(next func(before string) string) ([]view.RunRow, error) {
+		return unkind(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, next(r.URL.Query().Get("before")))
+		}).Rows(t.Context())
+	}
+	got, err := rows(func(before string) string {
+		return map[string]string{"": `{"runs": [{"id": "c"}, {"id": "b"}], "more": true}`, "b": `{"runs": [{"id": "a"}], "more": false}`}[before]
+	})
+	if err != nil || len(got) != 3 || got[0].ID != "c" || got[2].ID != "a" {
+		t.Error(got, err)
+	}
+	if got, err := rows(func(string) string { return `{"runs": [], "more": true}` }); got == nil || len(got) > 0 || err != nil {
+		t.Error(got, err)
+	}
+	many := `{"runs": [` + strings.Repeat(`{"id": "a"},`, 20_000) + `{"id": "a"}], "more": true}`
+	if _, err := rows(func(string) string { return many }); err == nil || !strings.Contains(err.Error(), "more than 100000 runs") {
+		t.Error(err)
+	}
+	if _, err := rows(func(string) string { return `{"runs": [{"id": "a\u001b[2J b"}]}` }); err == nil || !strings.Contains(err.Error(), `with a run named "a\x1b[2J b"`) {
+		t.Error(err)
+	}
+}
+
 // TestOtherPlan: a server that shows one plan and has another approved is found out.
 func TestOtherPlan(t *testing.T) {
 	shown, meant := plan(t, "harmless"), plan(t, "not so")
@@ -186,7 +277,7 @@ func TestUnkind(t *testing.T) {
 			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
 		}, "elsewhere (http://127.0.0.1:"},
 	} {
-		_, _, err := unkind(t, c.answer).Runs(t.Context(), "", 50)
+		_, _, err := unkind(t, c.answer).page(t.Context(), "", 50)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\x1b") || len(err.Error()) > 5000 {
 			t.Errorf("%s: %.300v, expected %q", name, err, c.want)
 		}
@@ -206,7 +297,7 @@ func TestSlow(t *testing.T) {
 	})
 	defer close(let)
 	c.within = 10 * time.Millisecond
-	if _, _, err := c.Runs(t.Context(), "", 1); err == nil || !strings.Contains(err.Error(), "no answer within 10ms") || strings.Contains(err.Error(), "done all the same") {
+	if _, _, err := c.page(t.Context(), "", 1); err == nil || !strings.Contains(err.Error(), "no answer within 10ms") || strings.Contains(err.Error(), "done all the same") {
 		t.Error(err)
 	}
 	if _, err := c.Approve(t.Context(), 1, "0123"); err == nil || !strings.Contains(err.Error(), "it may have been done all the same") {
@@ -214,7 +305,7 @@ func TestSlow(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, _, err := c.Runs(ctx, "", 1); !errors.Is(err, context.Canceled) {
+	if _, _, err := c.page(ctx, "", 1); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -228,7 +319,7 @@ func TestAuthority(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of who does not trust it
 	s.StartTLS()
 	defer s.Close()
-	if _, _, err := to(t, s.URL, "token").Runs(t.Context(), "", 1); err == nil || !strings.Contains(err.Error(), "--server-authority FILE names it") {
+	if _, _, err := to(t, s.URL, "token").page(t.Context(), "", 1); err == nil || !strings.Contains(err.Error(), "--server-authority FILE names it") {
 		t.Error(err)
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -243,7 +334,7 @@ func TestAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.http.CloseIdleConnections()
-	if _, _, err := c.Runs(t.Context(), "", 1); err != nil {
+	if _, _, err := c.page(t.Context(), "", 1); err != nil {
 		t.Error(err)
 	}
 	if _, err := c.Last(t.Context()); !errors.Is(err, ErrNoRun) {

@@ -112,6 +112,16 @@ func (s *Server) apiRun(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, f.stands())
 }
 
+// apiPlan tells the plan that a run carries out, of which its events tell the digest.
+func (s *Server) apiPlan(w http.ResponseWriter, r *http.Request) {
+	f, err := s.store.follow(r.Context(), r.PathValue("run"))
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, f.plan())
+}
+
 // hostList are hosts of a run.
 type hostList struct {
 	Hosts []view.HostOfRun `json:"hosts"`

@@ -123,6 +123,7 @@ func (s *Server) routes() []route {
 		{pattern: "GET /api/v1/runs/{run}", handle: s.apiRun},
 		{pattern: "GET /api/v1/runs/{run}/hosts", handle: s.apiHosts},
 		{pattern: "GET /api/v1/runs/{run}/events", handle: s.apiEvents},
+		{pattern: "GET /api/v1/runs/{run}/plan", handle: s.apiPlan},
 
 		{pattern: "POST /api/v1/runs/{run}/pause", role: Operator, handle: s.apiRequest(rollout.Pause)},
 		{pattern: "POST /api/v1/runs/{run}/abort", role: Operator, handle: s.apiRequest(rollout.Abort)},

@@ -68,18 +68,18 @@ func Runs(w io.Writer, rows []RunRow) error {
 			fmt.Fprintf(tw, "%s\t-\t-\tunreadable\t-\t-\t-\t%s\n", r.ID, text.Printable(r.Error))
 			continue
 		}
-		lost, by, what := "-", "-", r.Playbook
+		lost, by, what := "-", "-", text.Printable(r.Playbook)
 		if len(r.Lost) > 0 {
-			lost = hostNames(r.Lost)
+			lost = text.Printable(hostNames(r.Lost))
 		}
 		if r.By != "" {
 			by = text.Printable(r.By)
 		}
 		if r.Undoes != "" {
-			what = "undo of " + r.Undoes
+			what = "undo of " + text.Printable(r.Undoes)
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d/%d\t%s\t%s\t%s\n", r.ID, r.Started.Local().Format(time.DateTime),
-			took(time.Duration(r.Seconds*float64(time.Second))), r.Status, r.Made, r.Changes, lost, by, what)
+			took(time.Duration(r.Seconds*float64(time.Second))), text.Printable(string(r.Status)), r.Made, r.Changes, lost, by, what)
 	}
 	return tw.Flush()
 }
