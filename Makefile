@@ -33,7 +33,7 @@ test: setup ## All tests, with real sshd, virtual machines and a real control pl
 	# A virtual machine keeps one core busy, so two packages at a time. One
 	# distribution for the kernel modules, without the faults that take minutes; the
 	# end-to-end test has more machines, and kernel-lab the rest.
-	FLEETD_LAB_FLAVOURS=el8 go test -short -tags lab -timeout 45m -p 2 ./integration ./pkg/kernel ./integration/lab/controlplane/...
+	FLEETD_LAB_FLAVOURS=el8 go test -short -tags lab -timeout 55m -p 2 ./integration ./pkg/kernel ./integration/lab/controlplane/...
 
 .PHONY: kernel-lab
 kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL8 and EL9 (FLAVOURS="el7 el9", SHORT=-short without the faults that take minutes)
