@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +42,10 @@ func newBrowser(t *testing.T) *browser {
 		t.Skip("no chromium here: make setup installs it")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 900),
-		chromedp.WSURLReadTimeout(2*time.Minute))
+		chromedp.WSURLReadTimeout(2*time.Minute), chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+			t.Cleanup(func() { endGroup(t, cmd) })
+		}))
 	ctx, stop := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewExecAllocator(ctx, opts...)
@@ -59,6 +66,40 @@ func newBrowser(t *testing.T) *browser {
 		}
 	})
 	return b
+}
+
+// endGroup ends what a browser has started. Its processes outlive it for a moment, and
+// write into the profile that is then being removed.
+func endGroup(t *testing.T, cmd *exec.Cmd) {
+	if cmd.Process == nil {
+		return
+	}
+	group := cmd.Process.Pid
+	_ = syscall.Kill(-group, syscall.SIGKILL) // it is gone already, or the look below tells
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		stats, err := filepath.Glob("/proc/[0-9]*/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive := 0
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				continue // it ended meanwhile
+			}
+			// proc(5): pid (comm) state ppid pgrp; whoever is init here may not reap.
+			f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+			if f[0] != "Z" && f[2] == strconv.Itoa(group) {
+				alive++
+			}
+		}
+		if alive == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d processes of the browser are still there", alive)
+		}
+	}
 }
 
 func (b *browser) do(actions ...chromedp.Action) {
