@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/cmd/fleetd/collect"
 	"github.com/fleetd/fleetd/pkg/playbook"
 	"github.com/fleetd/fleetd/pkg/sshexec"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -91,6 +92,7 @@ func runExec(c *cobra.Command, f *fleetFlags, sources []string, pattern, command
 	for _, h := range hosts {
 		targets = append(targets, byName[h])
 	}
+	collect.ForOutput(len(targets), f.forks)
 	waiting := view.NewWaiting(c.ErrOrStderr(), view.StyleFor(c.ErrOrStderr()), "running the command", "done", hosts, time.Now)
 	pool := newPool(c, f, waiting.Hold)
 	defer pool.Close()

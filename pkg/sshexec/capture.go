@@ -2,6 +2,7 @@ package sshexec
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -48,12 +49,16 @@ func (c *capture) end() (out []byte, truncated bool) {
 	defer c.mu.Unlock()
 	c.ended = true
 	tail := c.tail[max(len(c.tail)-c.limit, 0):]
-	out = c.head
 	cut := c.total - int64(len(c.head)) - int64(len(tail))
-	if cut > 0 {
-		out = fmt.Appendf(out, "\n[... %d bytes left out ...]\n", cut)
+	if len(tail) == 0 {
+		return c.head, cut > 0
 	}
-	return append(out, tail...), cut > 0
+	var gap []byte
+	if cut > 0 {
+		gap = fmt.Appendf(nil, "\n[... %d bytes left out ...]\n", cut)
+	}
+	// One allocation of the size: what many hosts have printed is held at once.
+	return slices.Concat(c.head, gap, tail), cut > 0
 }
 
 func (c *capture) size() int64 {

@@ -27,31 +27,37 @@ func (p *Pool) RunAll(ctx context.Context, targets []Target, cmd Command, forks 
 	for _, t := range targets {
 		wg.Go(func() {
 			r := HostResult{Host: t.name()}
-			r.Result, r.Err = p.runInTurn(ctx, t, cmd, places)
+			var leave func()
+			r.Result, leave, r.Err = p.runInTurn(ctx, t, cmd, places)
 			turn.Lock()
 			defer turn.Unlock()
+			// The place is free once the output is handed over: what commands print
+			// must not pile up before a caller who is slow.
+			defer leave()
 			each(r)
 		})
 	}
 	wg.Wait()
 }
 
-func (p *Pool) runInTurn(ctx context.Context, t Target, cmd Command, places chan struct{}) (Result, error) {
+// runInTurn runs cmd once there is a place for it, and returns how to leave that.
+func (p *Pool) runInTurn(ctx context.Context, t Target, cmd Command, places chan struct{}) (Result, func(), error) {
+	none := func() {}
 	if cmd.Stdin != nil {
-		return Result{}, wrap(t, cmd.op(), &Error{Kind: KindUsage, Err: errors.New("standard input cannot be shared by many hosts")})
+		return Result{}, none, wrap(t, cmd.op(), &Error{Kind: KindUsage, Err: errors.New("standard input cannot be shared by many hosts")})
 	}
 	c, _, err := p.acquire(ctx, t)
 	if err != nil {
-		return Result{}, wrap(t, cmd.op(), err)
+		return Result{}, none, wrap(t, cmd.op(), err)
 	}
 	defer p.retire(c)
 	select {
 	case places <- struct{}{}:
-		defer func() { <-places }()
 	case <-ctx.Done():
-		return Result{}, wrap(t, cmd.op(), context.Cause(ctx))
+		return Result{}, none, wrap(t, cmd.op(), context.Cause(ctx))
 	}
-	return p.Run(ctx, t, cmd)
+	res, err := p.Run(ctx, t, cmd)
+	return res, func() { <-places }, err
 }
 
 // Connect makes sure that there is a connection to t: it dials and logs in, if

@@ -163,6 +163,33 @@ func compareWithHanging(t *testing.T, hosts int, good, dead func(i int) sshexec.
 	}
 }
 
+// TestRunAllHoldsNoMoreThanForks: while a slow caller takes one result, no others pile
+// up. What each holds is a mebibyte.
+func TestRunAllHoldsNoMoreThanForks(t *testing.T) {
+	const forks = 2
+	var started atomic.Int64
+	srv := sshtest.New(t, sshtest.Handler(func(*sshtest.Request) sshtest.Response {
+		started.Add(1)
+		return sshtest.Response{}
+	}))
+	p := newPool(t, sshexec.Options{})
+	var targets []sshexec.Target
+	for i := range 20 {
+		targets = append(targets, aliasTarget(t, srv, i))
+	}
+	taken := 0
+	p.RunAll(testContext(t), targets, sshexec.Command{Argv: []string{"true"}}, forks, func(r sshexec.HostResult) {
+		time.Sleep(20 * time.Millisecond) // in which the others would end, had they begun
+		if held := int(started.Load()) - taken; r.Err != nil || held > forks {
+			t.Errorf("%d commands began that are not taken, %v", held, r.Err)
+		}
+		taken++
+	})
+	if taken != len(targets) {
+		t.Errorf("%d results of %d", taken, len(targets))
+	}
+}
+
 // TestRunAllClosesWhatItUsed: connections end with their commands, so that the
 // nodes' logouts are not all left to the end; one that somebody else uses stays.
 func TestRunAllClosesWhatItUsed(t *testing.T) {

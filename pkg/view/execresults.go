@@ -11,7 +11,7 @@ import (
 
 // maxHeld bounds the output that is kept in memory; what comes after it goes to a
 // file. A thousand hosts may print gigabytes.
-const maxHeld = 32 << 20
+const maxHeld = 8 << 20
 
 // ExecResults holds what a command did on many hosts until all are there: equal
 // outputs once, and large ones on disk. Close it when done.
