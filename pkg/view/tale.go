@@ -75,6 +75,8 @@ type tale struct {
 	end  *rollout.Run // as it ended; nil if that does not matter
 	// output is set where what commands printed is told, too.
 	output bool
+	// waits is what each step that goes on was last said to wait for.
+	waits map[rollout.StepID]string
 }
 
 // tell tells one event.
@@ -118,6 +120,19 @@ func (t *tale) tell(e rollout.Event) error {
 			return nil // called again at once
 		}
 		word := string(o.Kind)
+		if o.Final() {
+			delete(t.waits, *e.Step)
+		} else {
+			// It is looked at every few seconds, for many minutes.
+			said := word + o.Message
+			if t.waits[*e.Step] == said {
+				return nil
+			}
+			if t.waits == nil {
+				t.waits = map[rollout.StepID]string{}
+			}
+			t.waits[*e.Step] = said
+		}
 		if o.Bad() {
 			word = st.red(word)
 		}
