@@ -40,7 +40,7 @@ func TestOnlyTheRunsClockCounts(t *testing.T) {
 		"dataplane: a degraded operator": func(t *testing.T) waiting {
 			f := recorded(t, "iptables")
 			endpointDone(t, f)
-			mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
+			mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF", "on_failure": "wait"})
 			f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "spec", "calicoNetwork", "linuxDataplane"))
 			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "a conflict"))
 			return waiting{mod, rollout.Localhost, c, degradedPatience}

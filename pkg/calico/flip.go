@@ -85,7 +85,7 @@ func (d Deps) flip(ctx context.Context, c *cluster.Call, m move) rollout.Outcome
 	r := roll{
 		doing: fmt.Sprintf("the data plane moves to %s", want), now: why,
 		mark:     fmt.Sprintf("%s %s %d %s", want, f.Installation.Computed, f.CalicoNode.Updated, f.Felix.BPFEnabled),
-		degraded: f.degraded(),
+		degraded: f.degraded(), back: want != BPF,
 		hint:     "see kubectl -n calico-system get pods -o wide, and kubectl get tigerastatus; to go back: kubectl patch installation default --type merge -p '" + backPatch(want, f.Installation.Automatic()) + "'",
 		laggards: func() string { return laggards(ctx, d.Client, f.CalicoNode) },
 		giveUp:   m.giveUp,

@@ -107,28 +107,53 @@ func TestFlipIsNotDoneOnTornReads(t *testing.T) {
 	}
 }
 
+// A pod that crashes again and again in BPF mode makes the operator call itself
+// degraded: that takes the flip back, unless that is not wanted.
 func TestDegradedOperatorEndsTheFlip(t *testing.T) {
-	f := recorded(t, "iptables")
-	endpointDone(t, f)
-	mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF"})
-	m := &clustertest.Machine{}
-	m.Once(mod, rollout.Localhost, c)
-	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "bpfNetworkBootstrap is Enabled but …"))
-	o := m.Once(mod, rollout.Localhost, c)
-	if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the operator is degraded: ") {
-		t.Fatalf("at once: %+v", o)
-	}
-	m.Now += degradedPatience
-	o = m.Once(mod, rollout.Localhost, c)
-	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "bpfNetworkBootstrap is Enabled but …") || o.Hint == "" {
-		t.Fatalf("after a while: %+v", o)
-	}
-	// It was a moment's trouble: the clock starts anew.
-	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "False", ""))
-	m.Once(mod, rollout.Localhost, c)
-	f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", "True", "again"))
-	if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
-		t.Errorf("%+v", o)
+	for _, onFailure := range []string{"revert", "wait"} {
+		f := recorded(t, "iptables")
+		endpointDone(t, f)
+		mod, c := planned(t, f, "fleetd.calico.dataplane", rollout.Args{"linux_dataplane": "BPF", "on_failure": onFailure})
+		m := &clustertest.Machine{}
+		m.Once(mod, rollout.Localhost, c)
+		f.custom(t, set(t, f.get(t, "Installation", "default"), "BPF", "status", "computed", "calicoNetwork", "linuxDataplane"))
+		degraded := func(why string) {
+			f.custom(t, conditionsOf(t, f.get(t, "TigeraStatus", "calico"), "Degraded", map[bool]string{true: "True", false: "False"}[why != ""], why))
+		}
+		const crashes = "Pod calico-system/calico-node-abcde has crash looping container: calico-node"
+		degraded(crashes)
+		o := m.Once(mod, rollout.Localhost, c)
+		if o.Kind != rollout.Waiting || !strings.Contains(o.Message, "the operator is degraded: ") {
+			t.Fatalf("at once: %+v", o)
+		}
+		// It was a moment's trouble: the clock starts anew.
+		m.Now += degradedPatience - time.Second
+		degraded("")
+		m.Once(mod, rollout.Localhost, c)
+		degraded(crashes)
+		if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Waiting {
+			t.Errorf("%+v", o)
+		}
+		m.Now += degradedPatience
+		o = m.Once(mod, rollout.Localhost, c)
+		if onFailure == "wait" {
+			if o.Kind != rollout.Failed || !strings.Contains(o.Message, crashes) || planeOf(t, f) != BPF {
+				t.Errorf("after a while: %s, %+v", planeOf(t, f), o)
+			}
+			continue
+		}
+		// On the way back it goes on being so, for as long as that pod is not replaced.
+		for range 5 {
+			m.Now += degradedPatience
+			o = m.Once(mod, rollout.Localhost, c)
+		}
+		if o.Kind != rollout.Waiting || !strings.HasPrefix(o.Message, "taking the data plane back: ") || planeOf(t, f) != Iptables {
+			t.Fatalf("on the way back: %s, %+v", planeOf(t, f), o)
+		}
+		m.Now += defaultStall
+		if o = m.Once(mod, rollout.Localhost, c); o.Kind != rollout.Failed || !strings.Contains(o.Message, "the data plane could not be taken back") || strings.Count(o.Message, crashes) != 2 {
+			t.Errorf("a way back that stands still: %+v", o)
+		}
 	}
 }
 
@@ -183,4 +208,14 @@ func TestHandSetBPFIsNotOverridden(t *testing.T) {
 	if o.Kind != rollout.Failed || !strings.Contains(o.Message, "by hand") || len(clustertest.Only(f.writes(), "installations")) > 0 {
 		t.Errorf("%+v %q", o, f.writes())
 	}
+}
+
+// planeOf is the data plane that is asked for.
+func planeOf(t *testing.T, f fakes) DataPlane {
+	t.Helper()
+	facts, err := f.Facts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facts.Installation.DataPlane()
 }
