@@ -109,9 +109,18 @@ func assess(c *cobra.Command, f *fleetFlags, sources []string, file string) (com
 	if err != nil {
 		return fail(err)
 	}
-	r := compliance.Evaluate(policies, compliance.Fleet{Desired: fl.desired, Modules: fl.differs(), Observed: observed}, time.Now())
+	r := compliance.Evaluate(policies, compliance.Fleet{Desired: fl.desired, Modules: fl.differs(), Observed: observed, Kernel: kernelOf}, time.Now())
 	r.Inventories, r.Playbook = fl.source.Inventories, fl.source.Playbook
 	return r, fl.source, nil
+}
+
+// kernelOf is the kernel that a host runs, "" where it was not asked.
+func kernelOf(st rollout.State) string {
+	facts, err := node.Section.Get(st)
+	if err != nil {
+		return ""
+	}
+	return facts.Running
 }
 
 // policyOptions are what policies can ask.
@@ -224,6 +233,10 @@ func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report, schedul
 		there.Inventories = append(there.Inventories, fromAnywhere(file))
 	}
 	there.Playbook, there.PolicyFile = fromAnywhere(r.Playbook), fromAnywhere(r.PolicyFile)
+	limited := len(f.limit) > 0
+	if limited {
+		there.Kernels = nil // a part of the fleet does not go into the history of all of it
+	}
 	about, err := compliance.About(&there)
 	if err != nil {
 		return err
@@ -232,7 +245,6 @@ func (f *fleetFlags) remember(ctx context.Context, r *compliance.Report, schedul
 	if err != nil {
 		return err
 	}
-	limited := len(f.limit) > 0
 	rulings, over := compliance.Rulings(r, limited)
 	look := journal.Look{
 		Name: journal.NewID(r.At), Fleet: fleetOf(&there), At: r.At, Status: string(r.Status), Hosts: len(r.Hosts),

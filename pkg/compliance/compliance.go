@@ -69,6 +69,9 @@ type Report struct {
 	// playbook's first.
 	Policies []Policy `json:"policies"`
 	Hosts    []Host   `json:"hosts"`
+	// Kernels is how many hosts run which kernel, as uname -r; of those under "" it is
+	// not known. The cluster runs none.
+	Kernels map[string]int `json:"kernels,omitempty"`
 	// Notes are what should be known of waivers: expired, about to be, of no use.
 	Notes []string `json:"notes,omitempty"`
 }

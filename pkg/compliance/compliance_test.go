@@ -110,7 +110,7 @@ func fleet(t *testing.T, args rollout.Args, kernels map[string]kernel, tasks []s
 
 // check holds a fleet against what the playbook wants alone.
 func check(d rollout.Desired, obs map[string]rollout.Observation) Report {
-	return Evaluate(&Policies{playbook: true}, Fleet{Desired: d, Modules: modules, Observed: obs}, time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC))
+	return Evaluate(&Policies{playbook: true}, Fleet{Desired: d, Modules: modules, Observed: obs, Kernel: func(rollout.State) string { return "5.14.0-427" }}, time.Date(2026, 11, 27, 6, 0, 0, 0, time.UTC))
 }
 
 func TestDeclared(t *testing.T) {

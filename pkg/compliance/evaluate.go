@@ -19,6 +19,9 @@ type Fleet struct {
 	Modules map[string]rollout.Differ
 	// Observed is what was read of each host, and of the cluster under Localhost.
 	Observed map[string]rollout.Observation
+	// Kernel is what a host runs, as uname -r; "" if that was not read. nil: the report
+	// does not tell.
+	Kernel func(rollout.State) string
 }
 
 // Evaluate holds every host of the policies and of the playbook against them.
@@ -26,7 +29,8 @@ func Evaluate(p *Policies, f Fleet, now time.Time) Report {
 	r := Report{Schema: Schema, At: now.UTC(), PolicyFile: p.file, Status: Compliant, Policies: p.shown()}
 	names := p.hosts(f.Desired)
 	of := p.byHost()
-	r.Hosts = make([]Host, len(names))
+	r.Hosts, r.Kernels = make([]Host, len(names)), map[string]int{}
+	kernels := make([]string, len(names)) // of each host
 	cluster := f.Observed[rollout.Localhost]
 	var wg sync.WaitGroup
 	for w := range runtime.GOMAXPROCS(0) {
@@ -49,13 +53,19 @@ func Evaluate(p *Policies, f Fleet, now time.Time) Report {
 				if h.Problem != nil {
 					h.Status = worse(h.Status, Unknown)
 				}
+				if f.Kernel != nil {
+					kernels[i] = f.Kernel(o.State)
+				}
 				r.Hosts[i] = h
 			}
 		})
 	}
 	wg.Wait()
-	for _, h := range r.Hosts {
+	for i, h := range r.Hosts {
 		r.Status = worse(r.Status, h.Status)
+		if h.Name != rollout.Localhost && f.Kernel != nil {
+			r.Kernels[kernels[i]]++
+		}
 	}
 	r.Notes = p.notes(r.Hosts, now)
 	return r

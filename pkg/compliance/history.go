@@ -100,6 +100,18 @@ func Remembered(about []byte, rulings []rollout.Ruling) (*Report, error) {
 	return r, nil
 }
 
+// KernelsOf are the kernels of the report of which about is remembered; nil if it does
+// not tell.
+func KernelsOf(about []byte) map[string]int {
+	var r struct {
+		Kernels map[string]int `json:"kernels"`
+	}
+	if json.Unmarshal(about, &r) != nil {
+		return nil // an earlier fleetd's, or none
+	}
+	return r.Kernels
+}
+
 // Diff is what has changed from one report to another.
 type Diff struct {
 	From    string    `json:"from"`

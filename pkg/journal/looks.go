@@ -192,6 +192,13 @@ func (j *Journal) LastLooks(ctx context.Context) ([]Look, error) {
 	return j.looks(ctx, `id IN (SELECT max(id) FROM looks GROUP BY fleet) ORDER BY id DESC`)
 }
 
+// DailyLooks are the last look at a fleet on each day (of UTC) since then whose About
+// holds a text, the oldest first.
+func (j *Journal) DailyLooks(ctx context.Context, fleet string, since time.Time, about string) ([]Look, error) {
+	return j.looks(ctx, `id IN (SELECT max(id) FROM looks WHERE fleet = ? AND at >= ? AND instr(about, ?) > 0 GROUP BY at / ?) ORDER BY id`,
+		fleet, since.UnixNano(), about, int64(24*time.Hour))
+}
+
 // LastScheduled is the last look that a schedule has asked for; nil if there is none.
 func (j *Journal) LastScheduled(ctx context.Context, schedule string) (*Look, error) {
 	out, err := j.looks(ctx, `schedule = ? ORDER BY id DESC LIMIT 1`, schedule)

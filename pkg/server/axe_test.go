@@ -58,7 +58,8 @@ func TestAccessible(t *testing.T) {
 	dir := t.TempDir()
 	rec := recordRun(t, dir, runID, fleet(40))
 	rec.play(100, failing("worker03"))
-	recordLook(t, dir, look{schedule: "prod", inventory: "prod.yaml"})
+	recordLook(t, dir, look{schedule: "prod", inventory: "prod.yaml", kernels: map[string]int{"6.1.4-1.el8.elrepo.x86_64": 2, "": 1}, at: began.Add(-24 * time.Hour)})
+	recordLook(t, dir, look{schedule: "prod", inventory: "prod.yaml", kernels: map[string]int{"6.1.4-1.el8.elrepo.x86_64": 1, "6.1.9-1.el8.elrepo.x86_64": 1, "": 1}})
 	recordLook(t, dir, look{inventory: "other.yaml", hosts: map[string]string{"n1": "compliant", "n2": "unknown", "n3": "waived"}, at: time.Now()})
 	times, err := ParseTimes("0 6 * * *", time.UTC)
 	if err != nil {

@@ -25,6 +25,8 @@ type judged struct {
 	// Age is that of the last report, Old that it is not to be relied upon.
 	Age float64 `json:"age_seconds,omitempty"`
 	Old bool    `json:"old,omitempty"`
+	// Kernels are what its hosts ran on each day that it was looked at, the oldest first.
+	Kernels []kernelDay `json:"kernels,omitempty"`
 	// Schedule is when it is looked at; nil if only when somebody does.
 	Schedule *scheduleStanding `json:"schedule,omitempty"`
 	// Ago is Age in words.
@@ -61,7 +63,7 @@ func (s *Server) judged(ctx context.Context) (judgedList, error) {
 	}
 	stood := func(k keptStanding) judged {
 		return judged{
-			Fleet: k.look.Fleet, Last: &k.standing, Age: max(0, now.Sub(k.look.At)).Seconds(), Ago: k.standing.Ago(now), Old: now.Sub(k.look.At) > staleAfter,
+			Fleet: k.look.Fleet, Last: &k.standing, Kernels: k.kernels, Age: max(0, now.Sub(k.look.At)).Seconds(), Ago: k.standing.Ago(now), Old: now.Sub(k.look.At) > staleAfter,
 		}
 	}
 	named := map[string]bool{}
@@ -108,10 +110,12 @@ func (s *Server) pageCompliance(w http.ResponseWriter, r *http.Request) {
 	s.pages.write(w, http.StatusOK, "compliance", s.page(r, "Compliance", all))
 }
 
-// keptStanding is how a fleet stood at a look. No look changes.
+// keptStanding is how a fleet stood at a look, and what it ran until then. No look
+// changes.
 type keptStanding struct {
 	look     journal.Look
 	standing view.FleetStanding
+	kernels  []kernelDay
 }
 
 // standings are how each fleet stood when it was looked at last, the last looked at
@@ -158,5 +162,9 @@ func (s *store) stood(ctx context.Context, j *journal.Journal, l journal.Look) (
 	if len(r.Inventories) == 0 {
 		r.Inventories = []string{l.Title} // an earlier fleetd kept no more
 	}
-	return keptStanding{l, view.FleetStandingOf(l.Name, l.At, l.Hosts, r, s.mend(l.Schedule, r))}, nil
+	kernels, err := kernelDays(ctx, j, l)
+	if err != nil {
+		return keptStanding{}, err
+	}
+	return keptStanding{l, view.FleetStandingOf(l.Name, l.At, l.Hosts, r, s.mend(l.Schedule, r)), kernels}, nil
 }

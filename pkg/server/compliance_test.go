@@ -22,6 +22,7 @@ type look struct {
 	at        time.Time
 	hosts     map[string]string // and how each stands against the policy "up"
 	asked     []string          // of them; nil = all
+	kernels   map[string]int
 	text      string
 }
 
@@ -38,6 +39,7 @@ func recordLook(t testing.TB, dir string, l look) {
 		At: l.at, Inventories: []string{cmp.Or(l.inventory, "inventory.yaml")}, Playbook: "playbooks/site.yml", PolicyFile: "compliance.yaml",
 		Policies: []compliance.Policy{{Name: compliance.PlaybookPolicy, Severity: compliance.High}, {Name: "up", Rule: "uptime", Severity: compliance.Low, Fix: "reboot " + l.text}},
 	}
+	r.Kernels = l.kernels
 	for _, h := range slices.Sorted(maps.Keys(l.hosts)) {
 		if l.asked != nil && !slices.Contains(l.asked, h) {
 			continue

@@ -119,11 +119,13 @@ type lastReports struct{ store *store }
 
 var (
 	judgedDesc   = prometheus.NewDesc("fleetd_compliance_hosts", "Hosts of a fleet, by how they stand against its policies.", []string{"fleet", "of", "status"}, nil)
+	kernelsDesc  = prometheus.NewDesc("fleetd_compliance_kernel_hosts", "Hosts of a fleet, by the kernel that they ran when it was looked at last; where it was not read, kernel is empty.", []string{"fleet", "of", "kernel"}, nil)
 	judgedAtDesc = prometheus.NewDesc("fleetd_compliance_report_timestamp_seconds", "When the fleet was looked at last, in Unix time.", []string{"fleet", "of"}, nil)
 )
 
 func (lastReports) Describe(ch chan<- *prometheus.Desc) {
 	ch <- judgedDesc
+	ch <- kernelsDesc
 	ch <- judgedAtDesc
 }
 
@@ -141,6 +143,11 @@ func (c lastReports) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(judgedAtDesc, prometheus.GaugeValue, float64(k.look.At.UnixMilli())/1000, fleet, of)
 		for _, status := range []compliance.Status{compliance.Compliant, compliance.Waived, compliance.Unknown, compliance.Drift} {
 			ch <- prometheus.MustNewConstMetric(judgedDesc, prometheus.GaugeValue, float64(k.standing.Hosts[status]), fleet, of, string(status))
+		}
+		if n := len(k.kernels); n > 0 {
+			for kernel, hosts := range k.kernels[n-1].Hosts {
+				ch <- prometheus.MustNewConstMetric(kernelsDesc, prometheus.GaugeValue, float64(hosts), fleet, of, valid(kernel))
+			}
 		}
 	}
 }

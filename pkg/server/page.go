@@ -377,6 +377,11 @@ var functions = template.FuncMap{
 	"statusbar": func(hosts map[compliance.Status]int) template.HTML {
 		return bar([]piece{{"t", hosts[compliance.Compliant]}, {"i", hosts[compliance.Waived]}, {"w", hosts[compliance.Unknown]}, {"l", hosts[compliance.Drift]}}, "wide")
 	},
+	"kernelchart": kernelChart,
+	"kernelrows": func(days []kernelDay) []kernelRow {
+		rows, _ := kernelLegend(days)
+		return rows
+	},
 	"small": func(p view.PlayStanding) bool {
 		n := 0
 		for _, b := range p.Batches {
