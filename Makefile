@@ -40,8 +40,12 @@ kernel-lab: setup ## The node lab's own tests, and the kernel modules on EL7, EL
 	FLEETD_LAB_FLAVOURS='$(FLAVOURS)' go test $(SHORT) -tags lab -timeout 120m -p 2 ./integration/lab/nodes ./pkg/kernel
 
 .PHONY: realnodes-lab
-realnodes-lab: setup ## Two machines with real kubelets: pods run, and Services lead to them
-	go test -tags lab -timeout 60m -v -run 'TestRealNodes$$' ./integration
+realnodes-lab: setup ## Two machines with real kubelets: Services, the flip and back, a drain of real pods
+	go test -tags lab -timeout 120m -v -run 'TestRealNodes$$' ./integration
+
+.PHONY: crowd-lab
+crowd-lab: setup ## A thousand nodes of kwok's: what a plan costs, a drain of all of them within its budgets
+	go test -tags lab -timeout 60m -v -run 'TestThousandNodes$$' ./integration
 
 .PHONY: setup
 setup: ## Install the Debian packages that tests and labs need (root)

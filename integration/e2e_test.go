@@ -26,10 +26,7 @@ import (
 // after everything that can go wrong went wrong; then it is taken back.
 func TestEndToEnd(t *testing.T) {
 	b := startFleet(t, nodes.NodeConfig{Flavour: nodes.EL7}, nodes.NodeConfig{Flavour: nodes.EL7}, nodes.NodeConfig{Flavour: nodes.EL8})
-	for _, step := range []struct {
-		name string
-		test func(*testing.T, *bastion)
-	}{
+	b.inTurn([]step{
 		{"plan writes nothing", planWritesNothing},
 		{"hosts that fail", hostsThatFail},
 		{"a kernel that panics", kernelThatPanics},
@@ -39,16 +36,7 @@ func TestEndToEnd(t *testing.T) {
 		{"compliance", complianceReport},
 		{"the way back", wayBack},
 		{"a node without BPF", nodeWithoutBPF},
-	} {
-		ok := t.Run(step.name, func(t *testing.T) {
-			here := *b
-			here.t = t
-			step.test(t, &here)
-		})
-		if !ok {
-			t.Fatalf("%q failed; what follows stands on it", step.name)
-		}
-	}
+	})
 }
 
 // writesNothing calls a verb of which neither a node nor the API server may have
@@ -430,10 +418,10 @@ func wayBack(t *testing.T, b *bastion) {
 	// The bastion dies while the data plane changes.
 	b.killAt(func(e rollout.Event) bool {
 		return e.Operation != nil && strings.Contains(e.Operation.Text, `"linuxDataplane":"Iptables"`)
-	}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	}, "apply", "inventory.yaml", "--playbook", disableBPF, "--yes")
 	b.want(0, []string{"Done"}, "resume")
 	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "Tunnel", endpoint: true})
-	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", "playbooks/disable_ebpf.yml", "--yes")
+	b.want(0, []string{"No changes."}, "apply", "inventory.yaml", "--playbook", disableBPF, "--yes")
 	b.want(2, []string{"data-plane"}, "compliance", "inventory.yaml")
 }
 

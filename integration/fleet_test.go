@@ -28,6 +28,12 @@ import (
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
+// The shipped playbooks that are called by their names.
+const (
+	enableBPF  = "playbooks/enable_ebpf.yml"
+	disableBPF = "playbooks/disable_ebpf.yml"
+)
+
 // bastion is where the tests type: a fleet and the fleetd that was built.
 type bastion struct {
 	*fleet.Fleet
@@ -80,6 +86,26 @@ func start(t *testing.T, c fleet.Config) *bastion {
 	})
 	t.Logf("the lab was up after %.0f s", time.Since(started).Seconds())
 	return &bastion{f, t, bin}
+}
+
+// step is a part of a test whose lab others use after it.
+type step struct {
+	name string
+	test func(*testing.T, *bastion)
+}
+
+// inTurn takes steps until one fails: what follows stands on it.
+func (b *bastion) inTurn(steps []step) {
+	for _, s := range steps {
+		ok := b.t.Run(s.name, func(t *testing.T) {
+			here := *b
+			here.t = t
+			s.test(t, &here)
+		})
+		if !ok {
+			b.t.Fatalf("%q failed; what follows stands on it", s.name)
+		}
+	}
 }
 
 func tail(text string, lines int) string {

@@ -19,7 +19,6 @@ func TestOrderOfTheFlip(t *testing.T) {
 	c := startCrowd(t, controlplane.Config{
 		Workloads: true, Nodes: []controlplane.NodeSpec{{Name: "node1", ControlPlane: true}, {Name: "node2"}, {Name: "node3"}},
 	})
-	const enable, disable = "playbooks/enable_ebpf.yml", "playbooks/disable_ebpf.yml"
 	// Longer than a flip is watched once it is called proven (20 s): whoever does not
 	// wait for this node is seen.
 	slow := map[string]time.Duration{"node3": 30 * time.Second}
@@ -41,10 +40,10 @@ func TestOrderOfTheFlip(t *testing.T) {
 	}
 
 	// This operator has no automatic mode: it is said before anything is touched.
-	c.want(1, []string{"it needs Calico 3.31 with operator 1.40"}, "plan", "hosts", "--playbook", enable, "-e", "calico_dataplane_order=automatic")
+	c.want(1, []string{"it needs Calico 3.31 with operator 1.40"}, "plan", "hosts", "--playbook", enableBPF, "-e", "calico_dataplane_order=automatic")
 
 	c.behaves(slow)
-	writes := apply(enable, 0)
+	writes := apply(enableBPF, 0)
 	inOrder(writes, "create configmaps", "data plane BPF", "kube-proxy off", "external services DSR")
 	last, nodes := c.provenAll()
 	if nodes != 3 || !writes[2].Time.After(last) {
@@ -53,7 +52,7 @@ func TestOrderOfTheFlip(t *testing.T) {
 	if wait := last.Sub(writes[1].Time); wait < slow["node3"] {
 		t.Errorf("node3 was proven %s after the data plane was asked for: the test does not test", wait)
 	}
-	inOrder(apply(disable, 0), "kube-proxy on", "external services Tunnel", "data plane Iptables")
+	inOrder(apply(disableBPF, 0), "kube-proxy on", "external services Tunnel", "data plane Iptables")
 
 	// A node that is never proven: kube-proxy is not touched, and the way back is taken.
 	c.behaves(nil, "node2")
@@ -62,12 +61,12 @@ func TestOrderOfTheFlip(t *testing.T) {
 	// The article takes kube-proxy away first. Where a node is not proven then, it
 	// comes back first.
 	c.behaves(nil)
-	writes = apply(enable, 0, "-e", "calico_dataplane_order=article")
+	writes = apply(enableBPF, 0, "-e", "calico_dataplane_order=article")
 	inOrder(writes, "kube-proxy off", "data plane BPF", "external services DSR")
 	if last, nodes = c.provenAll(); nodes != 3 || !writes[2].Time.After(last) {
 		t.Errorf("DSR at %s; the last of %d nodes was proven at %s", writes[2].Time, nodes, last)
 	}
-	inOrder(apply(disable, 0, "-e", "calico_dataplane_order=article"), "external services Tunnel", "data plane Iptables", "kube-proxy on")
+	inOrder(apply(disableBPF, 0, "-e", "calico_dataplane_order=article"), "external services Tunnel", "data plane Iptables", "kube-proxy on")
 }
 
 // impatient is the flip of the shipped playbook with less patience.

@@ -25,10 +25,10 @@ import (
 	"github.com/fleetd/fleetd/integration/lab/nodes"
 )
 
-// TestRealNodes shows that the machines are real nodes, as far as other tests
-// stand on that: a kubelet runs pods, and a Service's address leads to them from
-// nodes, from pods and from the bastion. It takes longer than the gate has:
-// `make realnodes-lab` runs it.
+// TestRealNodes does on real nodes what kwok's cannot show: a kubelet runs pods, a
+// Service's address leads to them by rules in a kernel, and calico-node, which is a
+// stand-in in a pod, is replaced, restarts and fails there. It takes longer than the gate
+// has: `make realnodes-lab` runs it.
 func TestRealNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("machines with kubelets take long to start: make realnodes-lab")
@@ -37,16 +37,40 @@ func TestRealNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := start(t, fleet.Config{Kubernetes: true, Nodes: nodes.Uniform(2, nodes.EL8)})
-	kube := b.client(t)
+	b.inTurn([]step{
+		{"nodes", realNodes},
+		{"flip", realFlip},
+		{"way back", realWayBack},
+		{"a flip that one node refuses", realFlipRefused},
+		{"kernels", realKernels},
+	})
+}
+
+// realNodes shows that the machines are real nodes, as far as the others stand on it.
+func realNodes(t *testing.T, b *bastion) {
 	pods := b.pods(t, "shop", "app=web")
 	if len(pods) != 4 {
 		t.Fatalf("%d pods of shop/web, want 4", len(pods))
 	}
 	pod := pods[0]
-	log, err := kube.CoreV1().Pods("shop").GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+	log, err := b.client(t).CoreV1().Pods("shop").GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
 	if err != nil || !strings.Contains(string(log), "listens on :8080") {
 		t.Errorf("logs of %s: %q, %v", pod.Name, log, err)
 	}
+	b.servicesAnswer(t)
+	for i := range b.Nodes.Nodes() {
+		// They are the node's own processes, not somebody's word.
+		if n := b.on(i+1, "pgrep -xc pod"); n == "0" {
+			t.Errorf("node %d runs no pod", i+1)
+		}
+	}
+}
+
+// servicesAnswer asks shop/web by its ClusterIP from a pod and from each node, and by
+// its NodePort from the bastion.
+func (b *bastion) servicesAnswer(t *testing.T) {
+	t.Helper()
+	pod := b.pods(t, "shop", "app=web")[0]
 	web := b.clusterIP(t, "shop", "web")
 	out, err := b.exec(t, pod, "/usr/bin/pod", "get", "http://"+web)
 	if err != nil || !strings.Contains(out, "answers") {
@@ -59,10 +83,6 @@ func TestRealNodes(t *testing.T) {
 		port := fmt.Sprintf("http://%s:30080", nodes.ClusterAddress(i+1))
 		if out, err := b.ControlPlane.Command(t.Context(), "curl", "-sS", "--max-time", "10", port).CombinedOutput(); err != nil || !strings.Contains(string(out), "answers") {
 			t.Errorf("%s from the bastion: %q, %v", port, out, err)
-		}
-		// They are the node's own processes, not somebody's word.
-		if n := b.on(i+1, "pgrep -xc pod"); n == "0" {
-			t.Errorf("node %d runs no pod", i+1)
 		}
 	}
 }
