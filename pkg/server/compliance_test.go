@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,9 @@ func TestComplianceMetrics(t *testing.T) {
 	recordLook(t, dir, look{})
 	recordLook(t, dir, look{inventory: "b\xff.yaml", hosts: map[string]string{"n1": "unknown"}})
 	text := get(t, at(t, dir, began), "/metrics").Body.String()
+	if !regexp.MustCompile(`(?m)^fleetd_journal_bytes [1-9]`).MatchString(text) || !strings.Contains(text, "\nfleetd_journal_free_bytes ") {
+		t.Errorf("the size of the journal is not told:\n%s", text)
+	}
 	for _, want := range []string{
 		`fleetd_compliance_hosts{fleet="inventory.yaml",of="inventory inventory.yaml, playbook playbooks/site.yml, policies compliance.yaml",status="drift"} 2`,
 		`status="compliant"} 1`, `status="unknown"} 1`, `status="waived"} 0`, `fleetd_compliance_report_timestamp_seconds{fleet="inventory.yaml"`,

@@ -30,7 +30,7 @@ func newMetrics(s *Server) *metrics {
 		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetd_http_refused_total", Help: "Requests that were refused, by what was wrong: host, cross-site, token."}, []string{"reason"}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, lastReports{s.store}, toldMetrics{s.notifier}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	reg.MustRegister(m.requests, m.refused, lastRun{s.store}, lastReports{s.store}, journalSize{s.store}, toldMetrics{s.notifier}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fleetd_http_streams", Help: "Pages and programs that follow a run now."}, func() float64 { return float64(s.streams.Load()) }))
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	return m
@@ -112,6 +112,38 @@ func (c lastRun) Collect(ch chan<- prometheus.Metric) {
 	for _, state := range view.HostStates() {
 		gauge(hostsDesc, float64(st.Hosts[state]), string(state))
 	}
+}
+
+// journalSize tells how large the journal is.
+type journalSize struct{ store *store }
+
+var (
+	sizeDesc = prometheus.NewDesc("fleetd_journal_bytes", "Bytes that the file of the journal takes.", nil, nil)
+	freeDesc = prometheus.NewDesc("fleetd_journal_free_bytes", "Bytes of the file of the journal that hold nothing, and are taken first by what comes.", nil, nil)
+)
+
+func (journalSize) Describe(ch chan<- *prometheus.Desc) {
+	ch <- sizeDesc
+	ch <- freeDesc
+}
+
+func (c journalSize) Collect(ch chan<- prometheus.Metric) {
+	ctx, stop := context.WithTimeout(context.Background(), scrapeTime)
+	defer stop()
+	j, err := c.store.open()
+	if err == nil && j == nil {
+		return // there is none yet
+	}
+	var size, free int64
+	if err == nil {
+		size, free, err = j.Size(ctx)
+	}
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(sizeDesc, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(sizeDesc, prometheus.GaugeValue, float64(size))
+	ch <- prometheus.MustNewConstMetric(freeDesc, prometheus.GaugeValue, float64(free))
 }
 
 // lastReports tells how fleets stand against their policies.
