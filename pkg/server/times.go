@@ -41,39 +41,46 @@ func ParseTimes(text string, zone *time.Location) (Times, error) {
 	return t, nil
 }
 
-// Next is the first of the times after t; zero if there is none for years. Where the clocks are set forward over one, it
-// is as long after the jump as it would have been without; where they are set back over
-// one, it is the first of the two. What is for every hour goes by the hours that pass.
-func (s Times) Next(t time.Time) time.Time {
+// Next is the first of the times after t; zero if there is none for years. Where the
+// clocks are set forward over one, it is as long after the jump as it would have been
+// without; where they are set back over one, it is the first of the two. What is for every
+// hour goes by the hours that pass.
+func (s Times) Next(t time.Time) (first time.Time) {
 	const everyHour = 1<<24 - 1
-	local := t.In(s.Zone)
 	if s.spec.Hour&everyHour == everyHour {
 		here := *s.spec
 		here.Location = s.Zone
-		return here.Next(local)
+		return here.Next(t.In(s.Zone))
 	}
-	// What the clock on the wall shows, counted as if it were never set.
-	wall := time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), local.Minute(), local.Second(), 0, time.UTC)
+	// What the clock on the wall shows, counted as if it were never set. Just after it was
+	// set forward, what it has skipped is still to come.
+	wall := t.Add(min(s.offset(t), s.offset(t.Add(-mostOffset)))).UTC()
 	for {
-		if wall = s.spec.Next(wall); wall.IsZero() {
-			return wall
+		wall = s.spec.Next(wall)
+		// What comes late is shown later than wall: others may come before it.
+		if wall.IsZero() || !first.IsZero() && !wall.Before(first.Add(s.offset(first))) {
+			return first
 		}
-		if next := s.when(wall); next.After(t) {
-			return next
+		if next := s.when(wall); next.After(t) && (first.IsZero() || next.Before(first)) {
+			first = next
 		}
 	}
+}
+
+// mostOffset is more than any zone is from UTC: a day and two hours.
+const mostOffset = 26 * time.Hour
+
+// offset is by how much the clock on the wall is ahead of UTC.
+func (s Times) offset(t time.Time) time.Duration {
+	_, seconds := t.In(s.Zone).Zone()
+	return time.Duration(seconds) * time.Second
 }
 
 // when is the first time at which the clock shows that, or would if it were not just
 // then set forward.
 func (s Times) when(wall time.Time) time.Time {
-	offset := func(t time.Time) time.Duration {
-		_, seconds := t.In(s.Zone).Zone()
-		return time.Duration(seconds) * time.Second
-	}
-	// No zone is a day and two hours from UTC.
-	before, after := wall.Add(-offset(wall.Add(-26*time.Hour))), wall.Add(-offset(wall.Add(26*time.Hour)))
-	if shows := after.Add(offset(after)).Equal(wall); shows && !before.Add(offset(before)).Equal(wall) {
+	before, after := wall.Add(-s.offset(wall.Add(-mostOffset))), wall.Add(-s.offset(wall.Add(mostOffset)))
+	if shows := after.Add(s.offset(after)).Equal(wall); shows && !before.Add(s.offset(before)).Equal(wall) {
 		return after
 	}
 	return before

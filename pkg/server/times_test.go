@@ -30,6 +30,9 @@ func TestTimesAcrossJumps(t *testing.T) {
 		"each hour, forward":              {"0 * * * *", "Europe/Berlin", "2027-03-28T00:30:00+01:00", []string{"2027-03-28T01:00:00+01:00", "2027-03-28T03:00:00+02:00", "2027-03-28T04:00:00+02:00"}},
 		"each hour, back":                 {"0 * * * *", "Europe/Berlin", "2027-10-31T01:30:00+02:00", []string{"2027-10-31T02:00:00+02:00", "2027-10-31T02:00:00+01:00", "2027-10-31T03:00:00+01:00"}},
 		"some hours, forward":             {"0 1-4 * * *", "Europe/Berlin", "2027-03-28T00:30:00+01:00", []string{"2027-03-28T01:00:00+01:00", "2027-03-28T03:00:00+02:00", "2027-03-28T04:00:00+02:00", "2027-03-29T01:00:00+02:00"}},
+		"begun after the jump over it":    {"30 2 * * *", "Europe/Berlin", "2027-03-28T03:10:00+02:00", []string{"2027-03-28T03:30:00+02:00", "2027-03-29T02:30:00+02:00"}},
+		"two that are not there":          {"0,30 2 * * *", "Europe/Berlin", "2027-03-28T01:00:00+01:00", []string{"2027-03-28T03:00:00+02:00", "2027-03-28T03:30:00+02:00", "2027-03-29T02:00:00+02:00"}},
+		"one that comes late, one not":    {"15,40 2 * * *", "Australia/Lord_Howe", "2027-10-03T00:00:00+10:30", []string{"2027-10-03T02:40:00+11:00", "2027-10-03T02:45:00+11:00", "2027-10-04T02:15:00+11:00"}},
 		"half an hour, back":              {"45 1 * * *", "Australia/Lord_Howe", "2027-04-03T12:00:00+11:00", []string{"2027-04-04T01:45:00+11:00", "2027-04-05T01:45:00+10:30"}},
 		"no jump":                         {"@daily", "UTC", "2027-03-27T23:59:59Z", []string{"2027-03-28T00:00:00Z", "2027-03-29T00:00:00Z"}},
 		"a day that is there":             {"0 0 29 2 *", "UTC", "2027-01-01T00:00:00Z", []string{"2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"}},
@@ -80,6 +83,32 @@ func TestTimesProperties(t *testing.T) {
 				seen[day] = true
 			}
 			at = next
+		}
+	})
+}
+
+// TestTimesFromAnywhere: which time comes next does not depend on when is asked, so that who
+// begins to look just after the clock was set misses nothing.
+func TestTimesFromAnywhere(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		place := zone(t, rapid.SampledFrom([]string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "Pacific/Apia", "UTC"}).Draw(rt, "zone"))
+		times, err := ParseTimes(rapid.SampledFrom([]string{"30 2 * * *", "0,30 2 * * *", "15,40 2 * * *", "10 0-3 * * *", "*/20 1,2,3 * * *", "0 0 * * *", "45 1 * * 0"}).Draw(rt, "cron"), place)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		from := time.Unix(rapid.Int64Range(1.3e9, 2.1e9).Draw(rt, "from"), 0)
+		// Near a jump, if there is one within a year.
+		if _, jump := from.In(place).ZoneBounds(); rapid.Bool().Draw(rt, "near") && !jump.IsZero() {
+			from = jump.Add(-time.Duration(rapid.IntRange(0, 4*60).Draw(rt, "before")) * time.Minute)
+		}
+		next := times.Next(from)
+		for at := from; at.Before(from.Add(30 * time.Hour)); at = at.Add(10 * time.Minute) {
+			for !next.After(at) {
+				next = times.Next(next)
+			}
+			if got := times.Next(at); !got.Equal(next) {
+				rt.Fatalf("after %s comes %s, but from %s on it was %s", at.In(place), got.In(place), from.In(place), next.In(place))
+			}
 		}
 	})
 }
