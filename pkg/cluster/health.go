@@ -125,6 +125,8 @@ func (h health) illness(name string, p *corev1.Pod) string {
 		return "is in CrashLoopBackOff, and was not before"
 	case !was && !h.unknown || isStatic(p):
 		return "" // it has come since
+	case why == notReady:
+		return "is not ready"
 	case why != "":
 		return "is not ready: " + why
 	case before != "" && containerDigest(p) == before:
