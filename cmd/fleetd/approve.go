@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fleetd/fleetd/pkg/client"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/text"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -147,7 +146,7 @@ func confirmDigest(ctx context.Context, c *cobra.Command, digest string) error {
 }
 
 // standsOf is how a proposal stands, in a line or two.
-func standsOf(p client.Proposal) string {
+func standsOf(p view.Proposal) string {
 	at := func(t time.Time) string { return t.Local().Format(time.DateTime) }
 	said := "proposed by " + text.Printable(p.By) + " on " + at(p.At) + "; "
 	switch p.State {

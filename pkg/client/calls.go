@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
@@ -169,58 +168,42 @@ func (c *Client) Request(ctx context.Context, run string, verb rollout.Verb, rea
 	return out.Answer == "heard", nil
 }
 
-// Proposal is a plan that waits for an approval, or what has come of one.
-type Proposal struct {
-	ID     int64     `json:"id"`
-	State  string    `json:"state"` // waiting, approved, begun or expired
-	Digest string    `json:"digest"`
-	By     string    `json:"by"`
-	At     time.Time `json:"at"`
-	Until  time.Time `json:"until"`
-	// Approved is who has approved it, ApprovedUntil by when it has to begin.
-	Approved      string    `json:"approved_by"`
-	ApprovedUntil time.Time `json:"approved_until"`
-	// Run is the run that has begun it, Refused why it was not begun although approved.
-	Run     string `json:"run"`
-	Refused string `json:"refused"`
-}
-
 // Propose proposes a plan, given as its file holds it. One that waits already is not
 // proposed again.
-func (c *Client) Propose(ctx context.Context, plan []byte) (Proposal, error) {
-	var p Proposal
+func (c *Client) Propose(ctx context.Context, plan []byte) (view.Proposal, error) {
+	var p view.Proposal
 	err := c.call(ctx, http.MethodPost, nil, plan, mostAnswer, &p, "proposals")
 	return p, err
 }
 
 // Proposal is the proposal of that number with its plan. What the plan holds gives the
 // digest that it has, which is that of the proposal.
-func (c *Client) Proposal(ctx context.Context, id int64) (Proposal, *rollout.Plan, error) {
+func (c *Client) Proposal(ctx context.Context, id int64) (view.Proposal, *rollout.Plan, error) {
 	var out struct {
-		Proposal
+		view.Proposal
 		Plan json.RawMessage
 	}
 	number := strconv.FormatInt(id, 10)
 	if err := c.call(ctx, http.MethodGet, nil, nil, mostPlan, &out, "proposals", number); err != nil {
-		return Proposal{}, nil, err
+		return view.Proposal{}, nil, err
 	}
 	plan, err := rollout.ReadPlan(out.Plan)
 	switch {
 	case err != nil:
-		return Proposal{}, nil, fmt.Errorf("cannot read the plan of proposal %d: %w", id, err)
+		return view.Proposal{}, nil, fmt.Errorf("cannot read the plan of proposal %d: %w", id, err)
 	case out.ID != id || out.Digest != plan.Digest:
-		return Proposal{}, nil, fmt.Errorf("%s answers with another plan than that of proposal %d", c.base, id)
+		return view.Proposal{}, nil, fmt.Errorf("%s answers with another plan than that of proposal %d", c.base, id)
 	}
 	return out.Proposal, &plan, nil
 }
 
 // Approve approves a proposal as the plan of that digest.
-func (c *Client) Approve(ctx context.Context, id int64, digest string) (Proposal, error) {
+func (c *Client) Approve(ctx context.Context, id int64, digest string) (view.Proposal, error) {
 	body, err := json.Marshal(map[string]string{"digest": digest})
 	if err != nil {
-		return Proposal{}, err
+		return view.Proposal{}, err
 	}
-	var p Proposal
+	var p view.Proposal
 	err = c.call(ctx, http.MethodPost, nil, body, mostAnswer, &p, "proposals", strconv.FormatInt(id, 10), "approve")
 	if err == nil && (p.ID != id || p.Digest != digest) {
 		err = fmt.Errorf("%s answers that it has approved another plan", c.base)

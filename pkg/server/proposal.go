@@ -31,23 +31,9 @@ const (
 	mostProposals = 100
 )
 
-// proposalStanding is how a proposal stands.
-type proposalStanding struct {
-	ID     int64     `json:"id"`
-	State  string    `json:"state"` // waiting, approved, begun or expired
-	Digest string    `json:"digest"`
-	By     string    `json:"by"`
-	At     time.Time `json:"at"`
-	Until  time.Time `json:"until"`
-	// Approved is who has approved it, ApprovedUntil until when that holds.
-	Approved      string     `json:"approved_by,omitempty"`
-	ApprovedUntil *time.Time `json:"approved_until,omitempty"`
-	Run           string     `json:"run,omitempty"`
-	Refused       string     `json:"refused,omitempty"`
-}
-
-func standingOf(p journal.Proposal, now time.Time) proposalStanding {
-	out := proposalStanding{ID: p.ID, State: "expired", Digest: p.Digest, By: p.By, At: p.At.UTC(), Until: p.Until.UTC(), Approved: p.Approved, Run: p.Run, Refused: p.Refused}
+// standingOf is how a proposal stands.
+func standingOf(p journal.Proposal, now time.Time) view.Proposal {
+	out := view.Proposal{ID: p.ID, State: "expired", Digest: p.Digest, By: p.By, At: p.At.UTC(), Until: p.Until.UTC(), Approved: p.Approved, Run: p.Run, Refused: p.Refused}
 	switch {
 	case p.Run != "":
 		out.State = "begun"
@@ -57,8 +43,7 @@ func standingOf(p journal.Proposal, now time.Time) proposalStanding {
 		out.State = "waiting"
 	}
 	if p.Approved != "" {
-		until := p.ApprovedUntil.UTC()
-		out.ApprovedUntil = &until
+		out.ApprovedUntil = p.ApprovedUntil.UTC()
 	}
 	return out
 }
@@ -162,11 +147,11 @@ func (s *Server) proposals(ctx context.Context) ([]journal.Proposal, error) {
 
 // proposalList are proposals, the newest first.
 type proposalList struct {
-	Proposals []proposalStanding `json:"proposals"`
+	Proposals []view.Proposal `json:"proposals"`
 }
 
 func (s *Server) proposalList(ctx context.Context) (proposalList, error) {
-	out := proposalList{[]proposalStanding{}}
+	out := proposalList{[]view.Proposal{}}
 	all, err := s.proposals(ctx)
 	for _, p := range all[:min(len(all), mostProposals)] {
 		out.Proposals = append(out.Proposals, standingOf(p, s.now()))
@@ -209,7 +194,7 @@ func number64(r *http.Request) (int64, error) {
 
 // proposed is a proposal with its plan.
 type proposed struct {
-	proposalStanding
+	view.Proposal
 	Plan *rollout.Plan `json:"plan"`
 }
 
@@ -270,7 +255,7 @@ func (s *Server) pageProposals(w http.ResponseWriter, r *http.Request) {
 
 // proposalBody is a proposal on its page.
 type proposalBody struct {
-	proposalStanding
+	view.Proposal
 	Source rollout.Source
 	Text   template.HTML
 	// Yours tells that who looks has proposed it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // planFile is a plan as fleetd plan --out writes it, of the fleet prod.
@@ -57,7 +58,7 @@ func approving(t *testing.T, dir string) (*Server, *time.Time) {
 	return s, &now
 }
 
-func proposalOf(t *testing.T, w *httptest.ResponseRecorder, status int) (p proposalStanding) {
+func proposalOf(t *testing.T, w *httptest.ResponseRecorder, status int) (p view.Proposal) {
 	t.Helper()
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != status {
 		t.Fatalf("%d, %v: %s", w.Code, err, w.Body)
