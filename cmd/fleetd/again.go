@@ -69,7 +69,7 @@ func againUndo(c *cobra.Command, run string, limit []string) string {
 func nextOf(c *cobra.Command, id, again string) view.Next {
 	state := repeated(c, "state")
 	return view.Next{
-		Show:   words.Quote(slices.Concat([]string{"fleetd", "runs", "show", id}, state)...),
+		Show:   words.Quote(slices.Concat([]string{"fleetd", "runs", "show", id}, whereRuns(c))...),
 		Resume: words.Quote(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)...),
 		Past:   words.Quote(slices.Concat([]string{"fleetd", "resume", id, "--past-halt"}, access(c), state)...),
 		Undo:   againUndo(c, id, nil),

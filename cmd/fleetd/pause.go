@@ -62,19 +62,15 @@ func runRequest(c *cobra.Command, f *fleetFlags, args []string, verb rollout.Ver
 	if err != nil {
 		return err
 	}
-	look, tells := []string{"fleetd", "watch", run}, "follows it until then"
-	if _, here := source.(journalSource); !here {
-		look, tells = []string{"fleetd", "runs", "show", run}, "tells how it stands"
-	}
-	next := words.Quote(append(look, whereRuns(c)...)...)
+	next := words.Quote(append([]string{"fleetd", "watch", run}, whereRuns(c)...)...)
 	heard, err := source.Request(ctx, run, verb, reason)
 	if err != nil {
 		return err
 	}
 	if !heard {
-		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. %s %s.\n", next, tells)
+		fmt.Fprintf(c.ErrOrStderr(), "The run has not looked yet; what was asked for stands. %s follows it until then.\n", next)
 		return exitCode(exitInterrupted)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "Run %s starts no other step. It is %s once what was begun has come to its end.\n\nNext: %s    %s\n", text.Printable(run), verb.Past(), next, tells)
+	fmt.Fprintf(c.OutOrStdout(), "Run %s starts no other step. It is %s once what was begun has come to its end.\n\nNext: %s    follows it until then\n", text.Printable(run), verb.Past(), next)
 	return nil
 }

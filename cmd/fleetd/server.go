@@ -8,12 +8,10 @@ import (
 	"iter"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fleetd/fleetd/pkg/client"
-	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 	"github.com/fleetd/fleetd/pkg/view"
 )
@@ -102,6 +100,9 @@ type runSource interface {
 	Rows(ctx context.Context) ([]view.RunRow, error)
 	// Events are the events of a run, one at a time: a big one need not fit into memory.
 	Events(ctx context.Context, run string) iter.Seq2[rollout.Event, error]
+	// Follow are the events of a run, those that there are and those that come, until it is
+	// done. lost is told why they stay away for a while, and nil once they come again.
+	Follow(ctx context.Context, run string, lost func(error)) iter.Seq2[client.News, error]
 	// Request asks the process that is at a run to stop, and waits for it to look.
 	Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error)
 }
@@ -124,59 +125,4 @@ func runOf(ctx context.Context, s runSource, args []string) (string, error) {
 		return args[0], nil
 	}
 	return s.Last(ctx)
-}
-
-// journalSource is the journal of this machine.
-type journalSource struct{ f *fleetFlags }
-
-func (s journalSource) Last(ctx context.Context) (string, error) { return s.f.runNamed(ctx, nil) }
-
-func (s journalSource) Rows(ctx context.Context) ([]view.RunRow, error) { return s.f.runRows(ctx) }
-
-func (s journalSource) Events(ctx context.Context, run string) iter.Seq2[rollout.Event, error] {
-	return func(yield func(rollout.Event, error) bool) {
-		j, err := s.f.readJournal()
-		if err != nil {
-			yield(rollout.Event{}, err)
-			return
-		}
-		defer j.Close()
-		err = j.Each(ctx, run, func(e rollout.Event) error {
-			if !yield(e, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(rollout.Event{}, err)
-		}
-	}
-}
-
-// errEnough ends the reading of events early.
-var errEnough = errors.New("enough")
-
-// Request waits until the run has looked, or ctx is done.
-func (s journalSource) Request(ctx context.Context, run string, verb rollout.Verb, reason string) (heard bool, err error) {
-	if _, err := s.f.runNamed(ctx, []string{run}); err != nil { // there has to be a journal
-		return false, err
-	}
-	dir, err := s.f.stateDir()
-	if err != nil {
-		return false, err
-	}
-	j, err := journal.Open(dir)
-	if err != nil {
-		return false, err
-	}
-	defer j.Close()
-	q, err := j.Ask(context.WithoutCancel(ctx), run, rollout.Request{Verb: verb, By: whoami(), At: time.Now(), Reason: reason})
-	if err != nil {
-		return false, err
-	}
-	answer, err := j.Await(ctx, q)
-	if err == nil && answer == journal.Missed {
-		err = fmt.Errorf("run %s was not %s: it ended before it looked\nfleetd runs show %s tells how", run, verb.Past(), run)
-	}
-	return answer == journal.Heard, err
 }

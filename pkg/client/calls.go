@@ -104,30 +104,35 @@ func (c *Client) plan(ctx context.Context, run, digest string) (*rollout.Plan, e
 // after are the next events of a run after that number, as the journal has them.
 func (c *Client) after(ctx context.Context, run string, seq int64) ([]rollout.Event, error) {
 	q := url.Values{"after": {strconv.FormatInt(seq, 10)}, "limit": {strconv.Itoa(pageOfEvents)}}
-	var page struct {
-		Events []struct {
-			rollout.Event
-			Plan string `json:"plan"` // its digest
-		}
-	}
+	var page struct{ Events []eventOf }
 	if err := c.call(ctx, http.MethodGet, q, nil, mostPlan, &page, "runs", run, "events"); err != nil {
 		return nil, err
 	}
 	var out []rollout.Event
 	for _, e := range page.Events {
-		if e.Seq != seq+1 {
-			return nil, fmt.Errorf("%s answers with event %d of run %s after event %d", c.base, e.Seq, run, seq)
+		if err := c.whole(ctx, run, seq, &e); err != nil {
+			return nil, err
 		}
-		if seq = e.Seq; e.Plan != "" {
-			p, err := c.plan(ctx, run, e.Plan)
-			if err != nil {
-				return nil, err
-			}
-			e.Event.Plan = p
-		}
-		out = append(out, e.Event)
+		seq, out = e.Seq, append(out, e.Event)
 	}
 	return out, nil
+}
+
+// eventOf is an event as the API tells it.
+type eventOf struct {
+	rollout.Event
+	Plan string `json:"plan"` // its digest
+}
+
+// whole makes an event what the journal has, which has to be the one after that number.
+func (c *Client) whole(ctx context.Context, run string, seq int64, e *eventOf) (err error) {
+	if e.Seq != seq+1 {
+		return fmt.Errorf("%s answers with event %d of run %s after event %d", c.base, e.Seq, run, seq)
+	}
+	if e.Plan != "" {
+		e.Event.Plan, err = c.plan(ctx, run, e.Plan)
+	}
+	return err
 }
 
 // Events are the events of a run that there are, in order.

@@ -50,6 +50,7 @@ type Client struct {
 	token  string
 	http   *http.Client
 	within time.Duration // for how long a call may take
+	follow following
 }
 
 // New makes a client, and asks for nothing yet.
@@ -71,7 +72,7 @@ func New(o Options) (*Client, error) {
 			return nil, fmt.Errorf("%s holds no certificate in PEM", o.Authority)
 		}
 	}
-	return &Client{base: base, token: o.Token, within: callTime, http: &http.Client{
+	return &Client{base: base, token: o.Token, within: callTime, follow: following{quiet: quietTime, again: againTime, patience: patience}, http: &http.Client{
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: secured, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10,
@@ -216,8 +217,14 @@ func (c *Client) unanswered(err error) error {
 	if errors.As(err, &unsigned) {
 		hint = "if an authority of your own has signed the certificate, --server-authority FILE names it"
 	}
-	return fmt.Errorf("cannot ask %s: %s\n%s", c.base, text.Printable(what), hint)
+	return lostError{fmt.Sprintf("cannot ask %s: %s\n%s", c.base, text.Printable(what), hint)}
 }
+
+// lostError is for an answer that has not come, or from who stands in for the server:
+// asked again, it may.
+type lostError struct{ text string }
+
+func (e lostError) Error() string { return e.text }
 
 // refused is what an answer says that is not what was asked for; nil if it is.
 func (c *Client) refused(res *http.Response) error {
@@ -228,6 +235,8 @@ func (c *Client) refused(res *http.Response) error {
 		return c.strange(fmt.Sprintf("that what is asked for is elsewhere (%s), where the token is not sent", shown(res.Header.Get("Location"))))
 	case res.StatusCode < 300 && (is || kind == "text/event-stream" || res.StatusCode == http.StatusNoContent):
 		return nil
+	case !is && res.StatusCode >= http.StatusInternalServerError:
+		return lostError{c.strange(fmt.Sprintf("with %q (%s)", kind, res.Status)).Error()}
 	case !is:
 		return c.strange(fmt.Sprintf("with %q (%s)", kind, res.Status))
 	}

@@ -15,7 +15,7 @@ import (
 type follower struct {
 	id, dir string
 	journal *journal.Journal
-	now     func() time.Time
+	clock   func() time.Time
 	next    func(id string, r *rollout.Run) view.Next
 
 	mu    sync.Mutex
@@ -30,7 +30,11 @@ type follower struct {
 type standing struct {
 	view view.Standing
 	seq  int64
-	live []byte // the message to pages that follow it
+	// held says whether a process holds the lock for the run, quiet how long ago its
+	// last event came about.
+	held  bool
+	quiet time.Duration
+	live  []byte // the message to pages that follow it
 }
 
 // fresh is for how long what was read is the run as it stands.
@@ -40,7 +44,7 @@ const fresh = 500 * time.Millisecond
 func (f *follower) refresh(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.now()
+	now := f.clock()
 	if f.run != nil && now.Sub(f.asked) < fresh && !now.Before(f.asked) {
 		return nil
 	}
@@ -87,7 +91,8 @@ func (f *follower) refresh(ctx context.Context) error {
 		return err
 	}
 	f.asked = now
-	f.standing = standing{seq: f.run.Seq, view: view.StandingOf(f.id, f.run, held, now.Sub(f.last), f.usual, f.next(f.id, f.run))}
+	quiet := now.Sub(f.last)
+	f.standing = standing{seq: f.run.Seq, held: held, quiet: quiet, view: view.StandingOf(f.id, f.run, held, quiet, f.usual, f.next(f.id, f.run))}
 	return nil
 }
 
@@ -98,11 +103,11 @@ func (f *follower) stands() view.Standing {
 	return f.view
 }
 
-// lastSeq is the number of the last event that was read.
-func (f *follower) lastSeq() int64 {
+// now is all of that as it was read at one time.
+func (f *follower) now() standing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.seq
+	return f.standing
 }
 
 // plan is what the run carries out. It does not change.

@@ -165,7 +165,7 @@ func (s *store) follow(ctx context.Context, id string) (*follower, error) {
 		f = s.runs[i]
 		s.runs = slices.Delete(s.runs, i, i+1)
 	} else {
-		f = &follower{id: id, dir: s.dir, journal: j, now: s.now, next: s.next}
+		f = &follower{id: id, dir: s.dir, journal: j, clock: s.now, next: s.next}
 	}
 	s.runs = append(s.runs, f)
 	if len(s.runs) > mostRuns {

@@ -95,26 +95,37 @@ func message(id int64, name string, data []byte) []byte {
 	return b.Bytes()
 }
 
+// held is told to who follows a run: that all its events so far were sent, and whether
+// anybody goes on with it.
+type held struct {
+	Held bool `json:"held"` // a process holds the run lock for it
+	// Quiet is how long ago the last event came about, in seconds: the reader's clock may
+	// be another.
+	Quiet float64 `json:"quiet_seconds"`
+}
+
 // streamEvents sends the events of a run that come after the one numbered after,
 // those that are there and those that come. It ends with the run: what is done
 // has no more events. An id is the number in the journal, so who comes back with
-// the last one misses none.
+// the last one misses none. A message run.held, which is no event and has no id, follows
+// the events that are there, and comes again when a process has taken the run up or left it.
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, after int64) {
 	f, err := s.store.follow(r.Context(), r.PathValue("run"))
 	if err != nil {
 		s.failed(w, r, err)
 		return
 	}
-	if over := f.stands().Status == rollout.Done; over && after >= f.lastSeq() {
+	if is := f.now(); is.view.Status == rollout.Done && after >= is.seq {
 		w.WriteHeader(http.StatusNoContent) // which tells a browser not to come back
 		return
 	}
+	var told *held
 	s.follow(w, r, func(st *stream) (bool, error) {
 		if err := f.refresh(r.Context()); err != nil {
 			return false, err
 		}
-		last, done := f.lastSeq(), f.stands().Status == rollout.Done
-		for after < last {
+		is := f.now()
+		for after < is.seq {
 			events, err := f.journal.After(r.Context(), f.id, after, 256)
 			if err != nil {
 				return false, err
@@ -132,6 +143,16 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, after int6
 				return false, err
 			}
 		}
-		return !done, nil
+		if told == nil || told.Held != is.held {
+			told = &held{is.held, is.quiet.Seconds()}
+			data, err := json.Marshal(told)
+			if err != nil {
+				return false, err
+			}
+			if err := st.write(message(0, "run.held", data)); err != nil {
+				return false, err
+			}
+		}
+		return is.view.Status != rollout.Done, nil
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -54,6 +55,9 @@ func listen(t *testing.T, url, last string, most int) (ids []string, events []ap
 		case "event":
 			kind = value
 		case "data":
+			if kind == "run.held" {
+				continue
+			}
 			var e apiEvent
 			if err := json.Unmarshal([]byte(value), &e); err != nil {
 				t.Fatal(err)
@@ -130,6 +134,70 @@ func TestStreamGoesOn(t *testing.T) {
 	}
 }
 
+// TestStreamTellsWhoHolds: that all events were sent, and that a process is at the run or
+// has left it, comes after them, once for each change.
+func TestStreamTellsWhoHolds(t *testing.T) {
+	dir := t.TempDir()
+	rec := recordRun(t, dir, runID, fleet(4))
+	rec.play(3, nil)
+	url := overNetwork(t, serve(t, dir)) + "/api/v1/runs/" + runID + "/events"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+viewerSecret)
+	r.Header.Set("Accept", "text/event-stream")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines, events, kind := bufio.NewScanner(res.Body), int64(0), ""
+	lines.Buffer(nil, 4<<20)
+	next := func() (is held) {
+		for lines.Scan() {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch {
+			case name == "event":
+				if kind = value; kind != "run.held" {
+					events++
+				}
+			case name == "data" && kind == "run.held":
+				if err := json.Unmarshal([]byte(value), &is); err != nil {
+					t.Fatal(err)
+				}
+				return is
+			}
+		}
+		t.Fatal("the stream has ended", lines.Err())
+		return is
+	}
+	if is := next(); !is.Held || is.Quiet <= 0 || events != rec.run.Seq {
+		t.Errorf("%+v after %d events, %d are there", is, events, rec.run.Seq)
+	}
+	if err := rec.lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if is := next(); is.Held || events != rec.run.Seq {
+		t.Errorf("%+v after %d events", is, events)
+	}
+	if rec.lock, err = journal.Acquire(dir, runID); err != nil {
+		t.Fatal(err)
+	}
+	if is := next(); !is.Held {
+		t.Errorf("%+v", is)
+	}
+	rec.play(1<<30, nil)
+	for lines.Scan() {
+		if name, _, _ := strings.Cut(lines.Text(), ": "); name == "id" {
+			events++
+		}
+	}
+	if events != rec.run.Seq || lines.Err() != nil {
+		t.Errorf("%d events, %d are there, %v", events, rec.run.Seq, lines.Err())
+	}
+}
+
 func TestTooManyStreams(t *testing.T) {
 	dir := t.TempDir()
 	recordRun(t, dir, runID, fleet(4))
@@ -161,7 +229,7 @@ func TestFollowSharesWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return f.lastSeq()
+		return f.now().seq
 	}
 	first := seq()
 	rec.play(3, nil)
