@@ -127,7 +127,7 @@ func (r result) String() string {
 // run types a fleetd command and logs it as she would see it.
 func (b *bastion) run(args ...string) result {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 40*time.Minute)
 	defer cancel()
 	c := b.Command(ctx, b.fleetd, args...)
 	c.Dir = b.Dir
