@@ -58,6 +58,7 @@ With --dry-run or --check it is plan, with plan's exit status.`,
 	f.addTags(c)
 	f.addState(c)
 	f.addOutput(c)
+	f.addUntil(c)
 	fs := c.Flags()
 	fs.BoolVarP(&a.yes, "yes", "y", false, "do not ask before the first change")
 	fs.StringVar(&a.expect, "expect", "", "digest of the plan that was reviewed; another one is refused, this one is not asked about")

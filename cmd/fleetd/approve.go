@@ -80,7 +80,8 @@ digest, which stands at the plan's end: what is approved is that plan and no oth
 it elsewhere. Nothing approves a plan without its digest.
 
 It takes a token with the role approver, and not that of who has proposed it. The
-server begins the plan once no other run is under way.`,
+server begins the plan once no other run is under way, and its maintenance window is
+open if the fleet has any.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return runApprove(c, s, args[0], expect) },
 	}
@@ -149,6 +150,10 @@ func confirmDigest(ctx context.Context, c *cobra.Command, digest string) error {
 func standsOf(p view.Proposal) string {
 	at := func(t time.Time) string { return t.Local().Format(time.DateTime) }
 	said := "proposed by " + text.Printable(p.By) + " on " + at(p.At) + "; "
+	window := ""
+	if !p.BeginsAt.IsZero() {
+		window = "at " + at(p.BeginsAt) + ", when its maintenance window opens, or "
+	}
 	switch p.State {
 	case "waiting":
 		if p.Refused != "" {
@@ -156,7 +161,7 @@ func standsOf(p view.Proposal) string {
 		}
 		return said + "waits for an approval until " + at(p.Until)
 	case "approved":
-		return said + "approved by " + text.Printable(p.Approved) + ": the server begins it once no other run is under way, until " + at(p.ApprovedUntil)
+		return said + "approved by " + text.Printable(p.Approved) + ": the server begins it " + window + "once no other run is under way, until " + at(p.ApprovedUntil)
 	case "begun":
 		return said + "begun as run " + text.Printable(p.Run)
 	}

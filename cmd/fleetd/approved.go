@@ -16,12 +16,14 @@ import (
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/server"
 	"github.com/fleetd/fleetd/pkg/view"
 )
 
 // runApproved carries out the plan of a proposal that was approved: to the letter, as
 // apply does with a saved one, and once. Where it cannot begin, the approval is used up
-// and the proposal says why; but a run that is under way is waited for by asking again.
+// and the proposal says why; but a run that is under way, and the next maintenance window,
+// are waited for by asking again.
 func runApproved(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) error {
 	if len(f.sources(args)) > 0 || a.expect != "" {
 		return errors.New("--approved: the proposal says which plan; give neither inventory, plan nor --expect")
@@ -46,7 +48,7 @@ func runApproved(c *cobra.Command, f *fleetFlags, args []string, a applyFlags) e
 		},
 		retry: func(p *rollout.Plan) string { return again(c, "plan", p.Source) },
 	})
-	if err == nil || errors.Is(err, journal.ErrLocked) || errors.Is(err, exitCode(exitInterrupted)) {
+	if err == nil || errors.Is(err, journal.ErrLocked) || errors.Is(err, errClosed) || errors.Is(err, exitCode(exitInterrupted)) {
 		return err
 	}
 	if why == "" {
@@ -89,21 +91,28 @@ func (f *fleetFlags) refuse(id int64, why string) error {
 	return errors.Join(j.Refuse(context.Background(), id, why), j.Close())
 }
 
-// startApproved starts a fleetd that carries out the plan of a proposal, in a session of
-// its own: it goes on when this process ends. What it says is in a file of the state
-// folder. The channel is closed when it has ended.
-func startApproved(state string, id int64) (<-chan struct{}, error) {
+// startApproved starts a fleetd that carries out the plan of a proposal, or goes on with
+// it, in a session of its own: it goes on when this process ends. What it says is in a
+// file of the state folder. The channel is closed when it has ended.
+func startApproved(state string, job server.Job) (<-chan struct{}, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	name := strconv.FormatInt(id, 10)
+	verb, name := "apply", strconv.FormatInt(job.Proposal, 10)
+	if job.Run != "" {
+		verb = "resume"
+	}
+	argv := []string{os.Args[0], verb, "--approved", name, "--state", state}
+	if !job.Until.IsZero() {
+		argv = append(argv, "--until", job.Until.Format(time.RFC3339))
+	}
 	out, err := os.OpenFile(filepath.Join(state, "proposal-"+name+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	child := &exec.Cmd{Path: self, Args: []string{os.Args[0], "apply", "--approved", name, "--state", state}, Stdout: out, Stderr: out, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+	child := &exec.Cmd{Path: self, Args: argv, Stdout: out, Stderr: out, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := child.Start(); err != nil {
 		return nil, err
 	}

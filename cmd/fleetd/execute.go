@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +46,17 @@ func (x *execution) show(p *rollout.Plan) {
 // showNow shows it before a question, or where there is no run.
 func (x *execution) showNow() { _, _ = x.preface.WriteTo(x.c.OutOrStdout()) }
 
+// errClosed is for a run that would begin or go on too late.
+var errClosed = errors.New("the maintenance window has closed; nothing was changed")
+
+// closed is errClosed where it is too late.
+func (x *execution) closed() error {
+	if x.f.until.IsZero() || time.Now().Before(x.f.until) {
+		return nil
+	}
+	return fmt.Errorf("%w\n--until was %s", errClosed, x.f.until.Local().Format(time.DateTime))
+}
+
 // begin carries out a plan from its beginning.
 func (x *execution) begin(plan rollout.Plan) error {
 	if x.hold.interrupted.Err() != nil {
@@ -59,6 +71,9 @@ func (x *execution) begin(plan rollout.Plan) error {
 	raw, err := json.Marshal(kept)
 	if err != nil {
 		return fmt.Errorf("cannot write down how the hosts are reached: %w", err)
+	}
+	if err := x.closed(); err != nil { // the fleet was looked at meanwhile
+		return err
 	}
 	var w *journal.Writer
 	if x.approved != 0 {
@@ -76,6 +91,9 @@ func (x *execution) begin(plan rollout.Plan) error {
 
 // goOn goes on with a run as the journal has it.
 func (x *execution) goOn(r *rollout.Run, past bool) error {
+	if err := x.closed(); err != nil {
+		return err
+	}
 	w, err := x.hold.journal.Continue(x.c.Context(), x.hold.run)
 	if err != nil {
 		return err
@@ -108,7 +126,12 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 	_, _ = x.preface.WriteTo(out)
 	e := &engine.Engine{Modules: x.fl.modules, Resolver: playbook.NewOpenSteps(params()), Observers: x.fl.observers, Journal: w, Ease: ease, By: x.by, Clock: runClock}
 	report := x.screen(out, e)
+	running, ended := context.WithCancel(ctx)
+	var pausing sync.WaitGroup
+	pausing.Go(func() { x.pauseInTime(running) })
 	r, err := start(ctx, e)
+	ended()
+	pausing.Wait()
 	if r.Status != "" && r.Status != rollout.Running {
 		// It only makes listing quick; the events are what counts.
 		_ = w.Snapshot(context.WithoutCancel(ctx), r.Snapshot())
@@ -124,6 +147,35 @@ func (x *execution) execute(w *journal.Writer, start func(context.Context, *engi
 	stop()
 	closeOutput(x.c, out)
 	return result(r, err)
+}
+
+// pauseInTime has the run pause when its maintenance window closes. It asks as others do,
+// through the journal, so that what has paused the run is known to who may go on with it.
+func (x *execution) pauseInTime(ctx context.Context) {
+	if x.f.until.IsZero() {
+		return
+	}
+	const look = time.Second // the clock may be set meanwhile
+	for {
+		wait := time.Until(x.f.until)
+		if wait <= 0 {
+			reason := "no step begins after " + x.f.until.Local().Format(time.DateTime)
+			if x.approved != 0 {
+				reason += "; fleetd serve goes on in the next"
+			}
+			q := rollout.Request{Verb: rollout.Pause, By: rollout.Window, At: time.Now(), Reason: reason}
+			if _, err := x.hold.journal.Ask(ctx, x.hold.run, q); err == nil {
+				return
+			}
+			// The run has not begun yet, or cannot write its journal either.
+			wait = look / 10
+		}
+		select {
+		case <-time.After(min(wait, look)):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // screen shows the run as it goes; what it returns tells its end.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,7 @@ type fleetFlags struct {
 	acceptNewHosts bool
 	sshAlgorithms  sshexec.AlgorithmPolicy
 	server         serverFlags
+	until          time.Time
 }
 
 func (f *fleetFlags) addInventory(c *cobra.Command) {
@@ -90,6 +92,10 @@ func (f *fleetFlags) addTags(c *cobra.Command) {
 
 func (f *fleetFlags) addState(c *cobra.Command) {
 	c.Flags().StringVar(&f.state, "state", "", "folder of the journal (default $XDG_STATE_HOME/fleetd, else ~/.local/state/fleetd)")
+}
+
+func (f *fleetFlags) addUntil(c *cobra.Command) {
+	c.Flags().TimeVar(&f.until, "until", time.Time{}, []string{time.RFC3339}, "when the maintenance window closes, as 2026-11-28T05:00:00+01:00: from then on no step begins and the run pauses")
 }
 
 func (f *fleetFlags) addOutput(c *cobra.Command) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,7 @@ import (
 func newResume() *cobra.Command {
 	f := &fleetFlags{}
 	var past bool
+	var approved int64
 	c := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Go on with a run that was paused, interrupted or cut off",
@@ -29,18 +31,46 @@ plane's quorum cannot be passed.
 
 Exit status: as apply's.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return runResume(c, f, args, past) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if approved != 0 {
+				return resumeApproved(c, f, args, approved, past)
+			}
+			return runResume(c, f, args, past, 0)
+		},
 	}
 	f.addConnection(c)
 	f.addState(c)
 	f.addOutput(c)
 	f.addVault(c)
+	f.addUntil(c)
 	c.Flags().StringArrayVarP(&f.inventories, "inventory", "i", nil, "inventory to take passwords from (repeatable)")
+	c.Flags().Int64Var(&approved, "approved", 0, "the number of a proposal of fleetd serve, in place of a run: goes on with its run if that waits for its maintenance window")
 	c.Flags().BoolVar(&past, "past-halt", false, "go on although a gate halted the run, without the hosts that it lost")
 	return c
 }
 
-func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error {
+// resumeApproved goes on with the run of a proposal in another maintenance window.
+func resumeApproved(c *cobra.Command, f *fleetFlags, args []string, approved int64, past bool) error {
+	if len(args) > 0 || past {
+		return errors.New("--approved: the proposal says which run; give neither one nor --past-halt")
+	}
+	j, err := f.readJournal()
+	if err != nil {
+		return err
+	}
+	p, _, err := j.Proposal(c.Context(), approved)
+	if err := errors.Join(err, j.Close()); err != nil {
+		return err
+	}
+	if p.Run == "" {
+		return fmt.Errorf("proposal %d: no run has begun it", approved)
+	}
+	return runResume(c, f, []string{p.Run}, false, approved)
+}
+
+// runResume goes on with a run; approved is the proposal whose run has to wait for its
+// maintenance window, 0 = a person wants it to go on.
+func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool, approved int64) error {
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -54,6 +84,11 @@ func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error 
 		return err
 	}
 	defer func() { _ = h.release() }()
+	if approved != 0 {
+		if err := waits(c.Context(), h.journal, id); err != nil {
+			return err
+		}
+	}
 	r, err := h.journal.Run(c.Context(), id)
 	if err != nil {
 		return fmt.Errorf("cannot resume run %s: %w", id, err)
@@ -85,8 +120,17 @@ func runResume(c *cobra.Command, f *fleetFlags, args []string, past bool) error 
 	if err := h.takeCluster(c.Context(), fl.client, by); err != nil {
 		return err
 	}
-	x := &execution{c: c, f: f, hold: h, fl: fl, by: by, retry: retryOf(c, r)}
+	x := &execution{c: c, f: f, hold: h, fl: fl, by: by, retry: retryOf(c, r), approved: approved}
 	return x.goOn(r, past)
+}
+
+// waits returns an error if a run does not wait for its maintenance window.
+func waits(ctx context.Context, j *journal.Journal, run string) error {
+	all, err := j.WaitingRuns(ctx)
+	if err == nil && !slices.ContainsFunc(all, func(w journal.Waiting) bool { return w.Run == run }) {
+		err = fmt.Errorf("cannot resume run %s: %w", run, journal.ErrNotWaiting)
+	}
+	return err
 }
 
 // retryOf is the command line that does what a run was to do.

@@ -238,7 +238,7 @@ func TestLooksOfEarlierSchema(t *testing.T) {
 	}
 	look(t, j, 0, ever, every, "n1 up=drift")
 	db := raw(t, dir)
-	rawExec(t, db, "ALTER TABLE looks DROP COLUMN about; ALTER TABLE looks DROP COLUMN schedule; DROP TABLE proposals; DROP TABLE requests; DROP INDEX events_of_run; DROP TABLE notices; DROP TABLE marks; DROP TABLE dropped; PRAGMA user_version = 3")
+	rawExec(t, db, "ALTER TABLE looks DROP COLUMN about; ALTER TABLE looks DROP COLUMN schedule; DROP TABLE proposals; DROP TABLE requests; DROP INDEX events_of_run; DROP TABLE notices; DROP TABLE marks; DROP TABLE dropped; DROP TABLE resumptions; PRAGMA user_version = 3")
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,8 @@ type Request struct {
 
 // Ask asks the process that is at a run for something; q is all but its ID. When Ask
 // returns, the request is on the disk: the run starts no step before it has seen it.
-// Whether it does see it, before it ends for another reason, is what Answer tells.
+// Whether it does see it, before it ends for another reason, is what Answer tells. A run
+// that waits for its maintenance window is kept from going on in it by a pause.
 func (j *Journal) Ask(ctx context.Context, run string, q rollout.Request) (Request, error) {
 	cannot := func(err error) (Request, error) {
 		return Request{}, fmt.Errorf("cannot %s run %s: %w", q.Verb, run, err)
@@ -57,6 +58,14 @@ func (j *Journal) Ask(ctx context.Context, run string, q rollout.Request) (Reque
 		switch {
 		case err != nil:
 			return err
+		case last == rollout.RunInterrupted && q.Verb == rollout.Pause:
+			waits, err := waiting(ctx, j.conn, run)
+			if err != nil {
+				return err
+			}
+			if len(waits) == 0 {
+				return notUnderWay(last)
+			}
 		case last != rollout.RunStarted && last != rollout.RunResumed:
 			return notUnderWay(last)
 		case !held || holder != run:
@@ -107,7 +116,8 @@ type Answer string
 const (
 	// Pending: the run has not looked yet.
 	Pending Answer = "pending"
-	// Heard: it is among the events of the run.
+	// Heard: it is among the events of the run, or keeps one that is paused from going on
+	// when its maintenance window opens.
 	Heard Answer = "heard"
 	// Missed: the process that was asked has ended before it looked, and nothing comes
 	// of the request.
@@ -120,7 +130,7 @@ func (j *Journal) Answer(ctx context.Context, q Request) (Answer, error) {
 	if err != nil {
 		return "", err
 	}
-	life, _, err := j.lifeOf(ctx, j.db, q.Run)
+	life, last, err := j.lifeOf(ctx, j.db, q.Run)
 	if err != nil {
 		return "", j.cannotRead(q.Run, err)
 	}
@@ -132,10 +142,12 @@ func (j *Journal) Answer(ctx context.Context, q Request) (Answer, error) {
 		return "", j.cannotRead(q.Run, err)
 	case heard:
 		return Heard, nil
-	case life != q.life || !held || holder != q.Run:
-		return Missed, nil
+	case life == q.life && held && holder == q.Run:
+		return Pending, nil
+	case life == q.life && last == rollout.RunInterrupted: // nobody goes on with it
+		return Heard, nil
 	}
-	return Pending, nil
+	return Missed, nil
 }
 
 // Await waits until something has come of a request, or ctx is done: it is Pending then.

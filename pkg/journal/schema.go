@@ -132,6 +132,14 @@ var migrations = []string{
 		at      INTEGER NOT NULL, -- Unix nanoseconds of the last
 		why     TEXT    NOT NULL
 	) STRICT, WITHOUT ROWID;`,
+
+	// How often it was tried to go on with a run that its maintenance window has paused.
+	`CREATE TABLE resumptions (
+		run    TEXT PRIMARY KEY,
+		paused INTEGER NOT NULL, -- the event with which it was
+		tries  INTEGER NOT NULL,
+		at     INTEGER NOT NULL  -- Unix nanoseconds of the last
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // runsSchema is the first schema whose table of runs is today's, looksSchema the first
@@ -142,6 +150,8 @@ const (
 	aboutSchema = 4
 	// proposalsSchema is the first with proposals.
 	proposalsSchema = 6
+	// resumptionsSchema is the first that counts how often a run was to go on.
+	resumptionsSchema = 8
 )
 
 var errNewer = hint(errors.New("it was written by a newer fleetd"), "use that one, or another --state")

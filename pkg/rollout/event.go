@@ -80,6 +80,10 @@ func (p Person) String() string {
 	return p.User + "@" + p.Host
 }
 
+// Window asks a run to pause because its maintenance window closes. No token and no
+// account has such a name.
+var Window = Person{User: "the maintenance window"}
+
 // Verb is what is asked of a run.
 type Verb string
 

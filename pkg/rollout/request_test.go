@@ -177,3 +177,25 @@ func TestRequests(t *testing.T) {
 		})
 	}
 }
+
+// What a person wants stands, whatever the maintenance window asks, and in whatever order.
+func TestRequestOfWindow(t *testing.T) {
+	window, pause, abort := Request{ID: 1, Verb: Pause, By: Window}, Request{ID: 2, Verb: Pause, By: anna}, Request{ID: 3, Verb: Abort, By: anna}
+	for _, c := range []struct {
+		asked []Request
+		want  Request
+	}{
+		{[]Request{window}, window}, {[]Request{window, pause}, pause}, {[]Request{pause, window}, pause},
+		{[]Request{window, abort}, abort}, {[]Request{abort, window}, abort}, {[]Request{window, abort, pause}, abort},
+	} {
+		r := &Run{Status: Running}
+		for _, q := range c.asked {
+			if err := r.applyRun(Event{Type: RunRequested, Request: &q}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if *r.Asked != c.want {
+			t.Errorf("of %v stands %v", c.asked, r.Asked)
+		}
+	}
+}

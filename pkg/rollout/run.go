@@ -127,7 +127,8 @@ func (r *Run) applyRun(e Event) error {
 			return fmt.Errorf("event %d: %s without a request", e.Seq, e.Type)
 		case r.Status != Running:
 			return fmt.Errorf("event %d: %s of a run that is %s", e.Seq, e.Type, r.Status)
-		case r.Asked == nil || e.Request.Verb == Abort && r.Asked.Verb != Abort:
+		case r.Asked == nil || e.Request.Verb == Abort && r.Asked.Verb != Abort,
+			r.Asked.By == Window && e.Request.By != Window: // what a person wants stands
 			r.Asked = e.Request // a pause takes nothing from an abort
 		}
 	case RunInterrupted:

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
@@ -104,12 +105,31 @@ func (s *Server) apiRuns(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) apiRun(w http.ResponseWriter, r *http.Request) {
-	f, err := s.store.follow(r.Context(), r.PathValue("run"))
+	st, err := s.runStanding(r)
 	if err != nil {
 		s.failed(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, f.stands())
+	writeJSON(w, http.StatusOK, st)
+}
+
+// runStanding is how the run that a request names stands.
+type runStanding struct {
+	view.Standing
+	// ResumesAt is when its next maintenance window opens, in which it goes on; nil = it
+	// waits for none.
+	ResumesAt *time.Time `json:"resumes_at,omitempty"`
+}
+
+func (s *Server) runStanding(r *http.Request) (out runStanding, err error) {
+	f, err := s.store.follow(r.Context(), r.PathValue("run"))
+	if err != nil {
+		return out, err
+	}
+	if out.Standing = f.stands(); out.Status == rollout.Interrupted {
+		out.ResumesAt, err = s.resumesAt(r.Context(), out.ID)
+	}
+	return out, err
 }
 
 // apiPlan tells the plan that a run carries out, of which its events tell the digest.

@@ -195,7 +195,8 @@ func (d *decoder) token(n *yaml.Node, c *Config) {
 
 func (d *decoder) fleet(n *yaml.Node, c *Config) {
 	var f Fleet
-	var schedule *yaml.Node
+	var schedule, reserve *yaml.Node
+	var windows []windowNode
 	var times string
 	zone := time.Local
 	before := len(d.errs)
@@ -209,6 +210,13 @@ func (d *decoder) fleet(n *yaml.Node, c *Config) {
 			if d.text(n, &times) {
 				schedule = n
 			}
+		},
+		"windows": func(n *yaml.Node) {
+			d.list(n, func(n *yaml.Node) { windows = append(windows, d.window(n)) })
+		},
+		"reserve": func(n *yaml.Node) {
+			reserve = n
+			d.duration(n, &f.Reserve)
 		},
 		"time_zone": func(n *yaml.Node) {
 			var name string
@@ -228,6 +236,10 @@ func (d *decoder) fleet(n *yaml.Node, c *Config) {
 			d.errorf(schedule, `Minute, hour, day of the month, month, day of the week: "0 6 * * *" is at six each day; or @daily.`, "no schedule: %v", err)
 		}
 	}
+	if len(d.errs) > before {
+		return
+	}
+	d.windows(&f, windows, reserve, zone)
 	if len(d.errs) > before {
 		return
 	}

@@ -33,7 +33,7 @@ func TestConfig(t *testing.T) {
 	schema := newSchema(t)
 	// What a schema cannot say.
 	beyondSchema := map[string]bool{"a name twice": true, "a file not there": true, "a day that is not there": true, "no place": true, "a fleet twice": true, "an inventory not there": true, "a playbook not there": true,
-		"a token in the clear": true, "a template that fails": true, "a secret for all": true, "no secret": true, "no authority": true, "a webhook twice": true}
+		"a token in the clear": true, "a template that fails": true, "it never opens": true, "it never closes": true, "they never close": true, "too long": true, "all is reserve": true, "a secret for all": true, "no secret": true, "no authority": true, "a webhook twice": true}
 	token := "tokens: [{name: vera, roles: [viewer], sha256: " + digest + "}]\n"
 	for name, c := range map[string]struct {
 		text string
@@ -68,6 +68,18 @@ func TestConfig(t *testing.T) {
 		"a fleet twice":           {"fleets:\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n- {name: a, inventory: cert.pem, schedule: '@daily'}\n", []string{"serve.yaml:3:3: there are two fleets of the name a"}},
 		"an inventory not there":  {"fleets: [{name: a, inventory: gone, schedule: '@daily'}]\n", []string{"serve.yaml:1:31: open " + dir + "/gone: no such file"}},
 		"a playbook not there":    {"fleets: [{name: a, inventory: cert.pem, playbook: playbooks/gone.yml, schedule: '@daily'}]\n", []string{"serve.yaml:1:51: open " + dir + "/playbooks/gone.yml: no such file"}},
+		"windows":                 {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * 1-5, lasts: 6h}, {opens: '@weekly', lasts: 1h30m}], reserve: 20m, time_zone: Europe/Berlin}]\n", nil},
+		"half a window":           {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * *}]}]\n", []string{"serve.yaml:1:74: a window needs opens and lasts", "lasts: 6h"}},
+		"it never opens":          {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 0 30 2 *, lasts: 6h}]}]\n", []string{"serve.yaml:1:82: the window never opens: "}},
+		"it never closes":         {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 * * * *, lasts: 60m}]}]\n", []string{"serve.yaml:1:74: the windows never close"}},
+		"they never close":        {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 0-11 * * *, lasts: 60m}, {opens: 0 12 * * *, lasts: 14h}]}]\n", []string{"the windows never close"}},
+		"too long":                {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * 1, lasts: 200h}]}]\n", []string{"serve.yaml:1:74: a window lasts at most 168 hours"}},
+		"no duration":             {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * *, lasts: long}]}]\n", []string{`serve.yaml:1:101: "long" is no duration`, "Write it as 6h"}},
+		"seconds":                 {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * *, lasts: 90s}]}]\n", []string{`"90s" is no duration`}},
+		"no time at all":          {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * *, lasts: 0h}]}]\n", []string{`"0h" is no duration`}},
+		"all is reserve":          {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: [{opens: 0 22 * * *, lasts: 1h}], reserve: 60m}]\n", []string{"serve.yaml:1:74: nothing would ever begin in a window of 1h0m0s with a reserve of 1h0m0s"}},
+		"a reserve of nothing":    {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', reserve: 60m}]\n", []string{"serve.yaml:1:73: reserve is about the end of windows"}},
+		"no list of windows":      {"fleets: [{name: prod, inventory: cert.pem, schedule: '@daily', windows: {opens: 0 22 * * *, lasts: 1h}}]\n", []string{"a list belongs here"}},
 		"webhooks":                {"webhooks:\n- {name: chat, url_file: secret, format: slack, events: [run.halted, node.lost]}\n- {name: own, url: 'https://example.org/x', template: good.tmpl, token_file: secret}\n- {name: am, url: 'http://am:9093/', format: alertmanager}\n", nil},
 		"half a webhook":          {"webhooks: [{name: a}]\n", []string{"serve.yaml:1:12: a webhook needs name, and either url or url_file"}},
 		"two addresses":           {"webhooks: [{name: a, url: 'https://x/', url_file: secret}]\n", []string{"either url or url_file"}},

@@ -170,7 +170,7 @@ func (s *Server) pageRuns(w http.ResponseWriter, r *http.Request) {
 
 // runBody is a run on a page.
 type runBody struct {
-	view.Standing
+	runStanding
 	// Filter is what the list of hosts is narrowed to, by name and state.
 	Query string
 	State view.HostState
@@ -182,12 +182,12 @@ type runBody struct {
 const mostFound = 200
 
 func (s *Server) pageRun(w http.ResponseWriter, r *http.Request) {
-	f, err := s.store.follow(r.Context(), r.PathValue("run"))
+	st, err := s.runStanding(r)
 	if err != nil {
 		s.failed(w, r, err)
 		return
 	}
-	b := runBody{Standing: f.stands(), Query: strings.TrimSpace(r.URL.Query().Get("q")), State: view.HostState(r.URL.Query().Get("state"))}
+	b := runBody{runStanding: st, Query: strings.TrimSpace(r.URL.Query().Get("q")), State: view.HostState(r.URL.Query().Get("state"))}
 	if b.Query != "" || b.State != "" {
 		for _, h := range b.Each {
 			if !strings.Contains(strings.ToLower(h.Host), strings.ToLower(b.Query)) || b.State != "" && h.State != b.State {
@@ -243,7 +243,7 @@ func (p *pages) liveMessage(st view.Standing) ([]byte, error) {
 	}{Live: st.Status == rollout.Running, Parts: map[string]string{}}
 	for _, name := range liveParts {
 		var b bytes.Buffer
-		if err := p.templates.ExecuteTemplate(&b, "run-"+name, runBody{Standing: st}); err != nil {
+		if err := p.templates.ExecuteTemplate(&b, "run-"+name, runBody{runStanding: runStanding{Standing: st}}); err != nil {
 			return nil, err
 		}
 		out.Parts[name] = strings.TrimSpace(b.String())

@@ -25,14 +25,15 @@ const (
 	// mostPlan bounds a plan that is proposed, in bytes: one of 5,000 hosts takes 30 MB.
 	mostPlan = 64 << 20
 	// proposalLasts is for how long a plan waits, approvalLasts for how long an approval
-	// holds before the run has begun: who approves means now.
+	// holds before the run has begun: who approves means now, or the next window.
 	proposalLasts = 7 * 24 * time.Hour
 	approvalLasts = time.Hour
 	mostProposals = 100
 )
 
 // standingOf is how a proposal stands.
-func standingOf(p journal.Proposal, now time.Time) view.Proposal {
+func (s *Server) standingOf(ctx context.Context, p journal.Proposal) (view.Proposal, error) {
+	now := s.now()
 	out := view.Proposal{ID: p.ID, State: "expired", Digest: p.Digest, By: p.By, At: p.At.UTC(), Until: p.Until.UTC(), Approved: p.Approved, Run: p.Run, Refused: p.Refused}
 	switch {
 	case p.Run != "":
@@ -45,7 +46,27 @@ func standingOf(p journal.Proposal, now time.Time) view.Proposal {
 	if p.Approved != "" {
 		out.ApprovedUntil = p.ApprovedUntil.UTC()
 	}
-	return out
+	if out.State != "waiting" && out.State != "approved" {
+		return out, nil
+	}
+	w, err := s.windowOf(ctx, p.ID, p.Digest)
+	if err == nil && !w.open(now) && !w.opens.IsZero() {
+		out.BeginsAt = w.opens.UTC()
+	}
+	return out, err
+}
+
+// answerProposal tells how a proposal stands, or why that is not known.
+func (s *Server) answerProposal(w http.ResponseWriter, r *http.Request, status int, p journal.Proposal, err error) {
+	var st view.Proposal
+	if err == nil {
+		st, err = s.standingOf(r.Context(), p)
+	}
+	if err != nil {
+		s.notProposal(w, r, err)
+		return
+	}
+	writeJSON(w, status, st)
 }
 
 // errProposal is for a plan that cannot be proposed.
@@ -97,11 +118,7 @@ func (s *Server) apiPropose(w http.ResponseWriter, r *http.Request) {
 		now := s.now()
 		return j.Propose(r.Context(), &plan, who(r).Name, now, now.Add(proposalLasts))
 	})
-	if err != nil {
-		s.notProposal(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusCreated, standingOf(p, s.now()))
+	s.answerProposal(w, r, http.StatusCreated, p, err)
 }
 
 // isOf reports whether a plan was made of a fleet of the configuration. No other is
@@ -154,7 +171,8 @@ func (s *Server) proposalList(ctx context.Context) (proposalList, error) {
 	out := proposalList{[]view.Proposal{}}
 	all, err := s.proposals(ctx)
 	for _, p := range all[:min(len(all), mostProposals)] {
-		out.Proposals = append(out.Proposals, standingOf(p, s.now()))
+		st, serr := s.standingOf(ctx, p)
+		out.Proposals, err = append(out.Proposals, st), errors.Join(err, serr)
 	}
 	return out, err
 }
@@ -169,19 +187,24 @@ func (s *Server) apiProposals(w http.ResponseWriter, r *http.Request) {
 }
 
 // proposal is the one that a request names, with its plan.
-func (s *Server) proposal(r *http.Request) (journal.Proposal, *rollout.Plan, error) {
+func (s *Server) proposal(r *http.Request) (view.Proposal, *rollout.Plan, error) {
 	id, err := number64(r)
 	if err != nil {
-		return journal.Proposal{}, nil, err
+		return view.Proposal{}, nil, err
 	}
 	j, err := s.store.open()
 	if err == nil && j == nil {
 		err = journal.ErrNoProposal
 	}
 	if err != nil {
-		return journal.Proposal{}, nil, err
+		return view.Proposal{}, nil, err
 	}
-	return j.Proposal(r.Context(), id)
+	p, plan, err := j.Proposal(r.Context(), id)
+	if err != nil {
+		return view.Proposal{}, nil, err
+	}
+	st, err := s.standingOf(r.Context(), p)
+	return st, plan, err
 }
 
 func number64(r *http.Request) (int64, error) {
@@ -199,12 +222,12 @@ type proposed struct {
 }
 
 func (s *Server) apiProposal(w http.ResponseWriter, r *http.Request) {
-	p, plan, err := s.proposal(r)
+	st, plan, err := s.proposal(r)
 	if err != nil {
 		s.notProposal(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, proposed{standingOf(p, s.now()), plan})
+	writeJSON(w, http.StatusOK, proposed{st, plan})
 }
 
 // approve approves what a request names, as the plan of that digest.
@@ -217,8 +240,12 @@ func (s *Server) approve(r *http.Request, digest string) (journal.Proposal, erro
 		return journal.Proposal{}, journal.ErrNoProposal
 	}
 	p, err := s.change(func(j *journal.Journal) (journal.Proposal, error) {
+		w, err := s.windowOf(r.Context(), id, digest)
+		if err != nil {
+			return journal.Proposal{}, err
+		}
 		now := s.now()
-		return j.Approve(r.Context(), id, digest, who(r).Name, now, now.Add(approvalLasts))
+		return j.Approve(r.Context(), id, digest, who(r).Name, now, w.holds(now))
 	})
 	if err == nil {
 		s.log.Info("a plan is approved", "proposal", id, "digest", digest, "proposed_by", p.By, "approved_by", p.Approved)
@@ -237,11 +264,7 @@ func (s *Server) apiApprove(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, err := s.approve(r, body.Digest)
-	if err != nil {
-		s.notProposal(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, standingOf(p, s.now()))
+	s.answerProposal(w, r, http.StatusOK, p, err)
 }
 
 func (s *Server) pageProposals(w http.ResponseWriter, r *http.Request) {
@@ -263,7 +286,7 @@ type proposalBody struct {
 }
 
 func (s *Server) pageProposal(w http.ResponseWriter, r *http.Request) {
-	p, plan, err := s.proposal(r)
+	st, plan, err := s.proposal(r)
 	if err != nil {
 		s.notProposal(w, r, err)
 		return
@@ -271,7 +294,7 @@ func (s *Server) pageProposal(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
 	view.Plan(&b, view.Style{Colour: true}, plan)
 	t, _, _ := s.identity(r)
-	s.pages.write(w, http.StatusOK, "proposal", s.page(r, fmt.Sprintf("Plan %d", p.ID), proposalBody{standingOf(p, s.now()), plan.Source, terminal(b.String()), t.Name == p.By}))
+	s.pages.write(w, http.StatusOK, "proposal", s.page(r, fmt.Sprintf("Plan %d", st.ID), proposalBody{st, plan.Source, terminal(b.String()), t.Name == st.By}))
 }
 
 func (s *Server) pageApprove(w http.ResponseWriter, r *http.Request) {

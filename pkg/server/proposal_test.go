@@ -165,11 +165,11 @@ type starter struct {
 	err   error
 }
 
-func (st *starter) start(id int64) (<-chan struct{}, error) {
+func (st *starter) start(job Job) (<-chan struct{}, error) {
 	if st.err != nil {
 		return nil, st.err
 	}
-	st.began, st.ended = append(st.began, id), make(chan struct{})
+	st.began, st.ended = append(st.began, job.Proposal), make(chan struct{})
 	return st.ended, nil
 }
 

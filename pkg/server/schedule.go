@@ -17,6 +17,10 @@ type Fleet struct {
 	// last three, "" is its default.
 	Inventory, Playbook, Policy, Kubeconfig string
 	Times                                   Times
+	// Windows are when approved plans may be carried out; none = always. Reserve is for
+	// how long before the end of one no other step begins.
+	Windows []Window
+	Reserve time.Duration
 }
 
 // scheduled is a fleet with how its schedule stands.

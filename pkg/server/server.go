@@ -34,9 +34,9 @@ type Options struct {
 	// Mend says what can be typed about a fleet of which a report is remembered; schedule
 	// is the one that asked for the report, or "".
 	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
-	// Start starts a fleetd that carries out the plan of an approved proposal, and goes on
-	// when this process ends. The channel is closed when it has ended.
-	Start func(proposal int64) (ended <-chan struct{}, err error)
+	// Start starts a fleetd that carries out an approved plan, and goes on when this
+	// process ends. The channel is closed when it has ended.
+	Start func(Job) (ended <-chan struct{}, err error)
 	// Playbook is that of a fleet that names none.
 	Playbook string
 	// Now is the clock.
@@ -63,9 +63,10 @@ type Server struct {
 	metrics  *metrics
 	pages    *pages
 	look     func(context.Context, Fleet) error
-	start    func(proposal int64) (<-chan struct{}, error)
+	start    func(Job) (<-chan struct{}, error)
 	playbook string
 	fleets   []*scheduled
+	sources  sync.Map // the rollout.Source of plans that were proposed, by digest
 	notifier *notifier
 	streams  atomic.Int64
 	patience time.Duration // for how long is waited for a run to hear what is asked of it

@@ -13,6 +13,8 @@ type Proposal struct {
 	// Approved is who has approved it, ApprovedUntil by when it has to begin.
 	Approved      string    `json:"approved_by,omitempty"`
 	ApprovedUntil time.Time `json:"approved_until,omitzero"`
+	// BeginsAt is when its maintenance window opens; zero = one is open, or it waits for none.
+	BeginsAt time.Time `json:"begins_at,omitzero"`
 	// Run is the run that has begun it, Refused why it was not begun although approved.
 	Run     string `json:"run,omitempty"`
 	Refused string `json:"refused,omitempty"`
