@@ -58,13 +58,17 @@ func (j *Journal) Ask(ctx context.Context, run string, q rollout.Request) (Reque
 		switch {
 		case err != nil:
 			return err
-		case last == rollout.RunInterrupted && q.Verb == rollout.Pause:
+		// The window asks again, of the life that is about to begin.
+		case last == rollout.RunInterrupted && q.By != rollout.Window:
 			waits, err := waiting(ctx, j.conn, run)
 			if err != nil {
 				return err
 			}
 			if len(waits) == 0 {
 				return notUnderWay(last)
+			}
+			if q.Verb != rollout.Pause {
+				return hint(fmt.Errorf("%w: it waits for its maintenance window", ErrNotUnderWay), "fleetd pause RUN keeps it from going on in that")
 			}
 		case last != rollout.RunStarted && last != rollout.RunResumed:
 			return notUnderWay(last)

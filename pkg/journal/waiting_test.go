@@ -178,7 +178,15 @@ func TestPauseOfWaiting(t *testing.T) {
 	is := waitingIs(t, j, askedRun)[0]
 	abort := pause()
 	abort.Verb = rollout.Abort
-	if _, err := j.Ask(t.Context(), askedRun, abort); !errors.Is(err, ErrNotUnderWay) {
+	var hinted interface{ Hint() string }
+	if _, err := j.Ask(t.Context(), askedRun, abort); !errors.Is(err, ErrNotUnderWay) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "fleetd pause") {
+		t.Errorf("%v", err)
+	}
+	// A run that goes on just when its window closes has not begun its life yet: what the
+	// window asked of the one before, nobody would hear.
+	window := pause()
+	window.By = rollout.Window
+	if _, err := j.Ask(t.Context(), askedRun, window); !errors.Is(err, ErrNotUnderWay) {
 		t.Errorf("%v", err)
 	}
 	q, err := j.Ask(t.Context(), askedRun, pause())

@@ -62,15 +62,16 @@ func (s *Server) begin(ctx context.Context) {
 // carryOut starts a fleetd for what is to be done, at most one: what was begun before goes
 // on before anything else begins.
 func (s *Server) carryOut(ctx context.Context, started map[int64]beginning) error {
-	resumed, err := s.resumeWaiting(ctx)
+	resumed, waits, err := s.resumeWaiting(ctx)
 	if resumed {
 		return err
 	}
-	return errors.Join(err, s.beginReady(ctx, started))
+	return errors.Join(err, s.beginReady(ctx, started, waits))
 }
 
 // beginReady starts a fleetd for what is approved and was not begun, unless one is at it.
-func (s *Server) beginReady(ctx context.Context, started map[int64]beginning) error {
+// On the inventories of what waits nothing else begins before that has come to its end.
+func (s *Server) beginReady(ctx context.Context, started map[int64]beginning, waits [][]string) error {
 	all, err := s.proposals(ctx)
 	if err != nil {
 		return err
@@ -99,6 +100,16 @@ func (s *Server) beginReady(ctx context.Context, started map[int64]beginning) er
 		if !w.open(s.now()) {
 			continue
 		}
+		if len(waits) > 0 {
+			src, err := s.sourceOf(ctx, p.ID, p.Digest)
+			if err != nil {
+				unread = append(unread, err)
+				continue
+			}
+			if slices.ContainsFunc(waits, func(inventories []string) bool { return slices.Equal(inventories, src.Inventories) }) {
+				continue
+			}
+		}
 		// Another run would refuse it: it is begun after that one, if it is approved still.
 		if _, held, err := journal.Holder(s.store.dir); err != nil || held {
 			return errors.Join(append(unread, err)...)
@@ -115,11 +126,12 @@ func (s *Server) beginReady(ctx context.Context, started map[int64]beginning) er
 }
 
 // resumeWaiting starts a fleetd that goes on with a run that its maintenance window has
-// paused, where the next is open, and reports whether it did.
-func (s *Server) resumeWaiting(ctx context.Context) (bool, error) {
+// paused, where the next is open, and reports whether it did; waits are the inventories of
+// those that are yet to go on.
+func (s *Server) resumeWaiting(ctx context.Context) (resumed bool, waits [][]string, err error) {
 	all, err := s.waiting(ctx)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	var unread []error
 	for _, r := range all {
@@ -128,27 +140,35 @@ func (s *Server) resumeWaiting(ctx context.Context) (bool, error) {
 			unread = append(unread, err)
 			continue
 		}
+		if w == nil {
+			continue
+		}
+		src, err := s.sourceOf(ctx, r.Proposal, r.Digest)
+		if err != nil {
+			return false, nil, err
+		}
+		waits = append(waits, src.Inventories)
 		// A clock that was set back waits for nothing.
 		since := s.now().Sub(r.Tried)
 		early := r.Tries > 0 && since >= 0 && since < tryAgain<<(r.Tries-1)
-		if w == nil || !w.open(s.now()) || early {
+		if !w.open(s.now()) || early {
 			continue
 		}
 		if _, held, err := journal.Holder(s.store.dir); err != nil || held {
-			return false, errors.Join(append(unread, err)...)
+			return false, waits, errors.Join(append(unread, err)...)
 		}
 		if err := s.tryResume(ctx, r); errors.Is(err, journal.ErrNotWaiting) {
 			continue // somebody was faster
 		} else if err != nil {
-			return false, err
+			return false, waits, err
 		}
 		if _, err = s.start(Job{Proposal: r.Proposal, Run: r.Run, Until: w.until}); err != nil {
-			return false, err
+			return false, waits, err
 		}
 		s.log.Info("a run goes on in its maintenance window", "run", r.Run, "proposal", r.Proposal, "try", r.Tries+1)
-		return true, errors.Join(unread...)
+		return true, waits, errors.Join(unread...)
 	}
-	return false, errors.Join(unread...)
+	return false, waits, errors.Join(unread...)
 }
 
 // waiting are the runs that their maintenance windows have paused.

@@ -323,6 +323,25 @@ func TestResumeInWindow(t *testing.T) {
 	}
 }
 
+// TestResumeBeforeOthers: while a run is to go on, also between two tries that came to
+// nothing, no other plan begins on its fleet: then nobody would go on with it.
+func TestResumeBeforeOthers(t *testing.T) {
+	s, _, now, st := paused(t, t.TempDir())
+	nextEvening(now)
+	p := proposalOf(t, post(s, "/api/v1/proposals", operatorSecret, planFile(t, fleet(4))), http.StatusCreated)
+	proposalOf(t, post(s, fmt.Sprintf("/api/v1/proposals/%d/approve", p.ID), approverSecret, `{"digest": "`+p.Digest+`"}`), http.StatusOK)
+	started := map[int64]beginning{}
+	for range 20 {
+		if err := s.carryOut(t.Context(), started); err != nil {
+			t.Fatal(err)
+		}
+		*now = now.Add(10 * time.Second)
+	}
+	if got := fmt.Sprint(st.began); got != "[1 1 1]" {
+		t.Errorf("begun %s", got)
+	}
+}
+
 func waitingOf(t *testing.T, j *journal.Journal) string {
 	t.Helper()
 	all, err := j.WaitingRuns(t.Context())

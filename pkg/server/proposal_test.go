@@ -183,7 +183,7 @@ func TestBegin(t *testing.T) {
 	started := map[int64]beginning{}
 	look := func(want string) {
 		t.Helper()
-		if err := s.beginReady(t.Context(), started); err != nil {
+		if err := s.beginReady(t.Context(), started, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprint(st.began); got != want {
