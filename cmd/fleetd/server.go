@@ -18,17 +18,19 @@ import (
 
 // serverFlags name a fleetd serve that is asked, and in whose name.
 type serverFlags struct {
-	url, tokenFile, authority string
+	url, tokenFile, authority, certificate, key string
 }
 
 // serverFlagNames are the names of what add adds that leads there again.
-var serverFlagNames = []string{"server", "token-file", "server-authority"}
+var serverFlagNames = []string{"server", "token-file", "server-authority", "client-certificate", "client-key"}
 
 func (s *serverFlags) add(c *cobra.Command, otherwise string) {
 	fs := c.Flags()
 	fs.StringVar(&s.url, "server", "", "address of a fleetd serve that is asked"+otherwise+" (default FLEETD_SERVER)")
 	fs.StringVar(&s.tokenFile, "token-file", "", "file with the token for the server, that only you can read (default: the token is FLEETD_TOKEN)")
 	fs.StringVar(&s.authority, "server-authority", "", "file in PEM with the authority that has signed the server's certificate")
+	fs.StringVar(&s.certificate, "client-certificate", "", "file in PEM with the certificate that is shown to a server that wants one")
+	fs.StringVar(&s.key, "client-key", "", "file in PEM with its key, that only you can read")
 }
 
 // client is that of the server to ask; nil if none is named. --state names a journal,
@@ -53,7 +55,7 @@ func (s *serverFlags) client(c *cobra.Command) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Options{URL: address, Token: token, Authority: s.authority})
+	return client.New(client.Options{URL: address, Token: token, Authority: s.authority, Certificate: s.certificate, Key: s.key})
 }
 
 // needed is client for a verb that no journal can stand in for.

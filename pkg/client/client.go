@@ -42,6 +42,9 @@ type Options struct {
 	// Authority is a file in PEM with the authorities that may have signed its
 	// certificate; "" = those of the machine.
 	Authority string
+	// Certificate and Key are files in PEM with what is shown to a server that wants a
+	// certificate of its clients; "" = nothing.
+	Certificate, Key string
 }
 
 // Client asks one server. It can be used by several at once.
@@ -62,15 +65,9 @@ func New(o Options) (*Client, error) {
 	if err := checkToken(o.Token); err != nil {
 		return nil, err
 	}
-	secured := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.Authority != "" {
-		raw, err := os.ReadFile(o.Authority)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the server's authority: %w", err)
-		}
-		if secured.RootCAs = x509.NewCertPool(); !secured.RootCAs.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", o.Authority)
-		}
+	secured, err := o.secured()
+	if err != nil {
+		return nil, err
 	}
 	return &Client{base: base, token: o.Token, within: callTime, follow: following{quiet: quietTime, again: againTime, patience: patience}, http: &http.Client{
 		Transport: &http.Transport{
@@ -80,6 +77,39 @@ func New(o Options) (*Client, error) {
 		// The API sends nobody elsewhere; who does is not the server that was meant.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// secured is whom a client trusts, and what it shows.
+func (o Options) secured() (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.Authority != "" {
+		raw, err := os.ReadFile(o.Authority)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the server's authority: %w", err)
+		}
+		if out.RootCAs = x509.NewCertPool(); !out.RootCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM", o.Authority)
+		}
+	}
+	switch {
+	case o.Certificate == "" && o.Key == "":
+		return out, nil
+	case o.Certificate == "" || o.Key == "":
+		return nil, errors.New("a certificate goes with its key\ngive --client-certificate FILE and --client-key FILE")
+	}
+	info, err := os.Stat(o.Key)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the key of the certificate: %w", err)
+	case info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("others can read the key in %s (mode %04o)\nchmod 600 it, and have a new one made if somebody may have read it", o.Key, info.Mode().Perm())
+	}
+	pair, err := tls.LoadX509KeyPair(o.Certificate, o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the certificate %s with its key %s: %w", o.Certificate, o.Key, err)
+	}
+	out.Certificates = []tls.Certificate{pair}
+	return out, nil
 }
 
 // address is where a server is. The token is sent over TLS alone, or on this machine.
@@ -216,6 +246,10 @@ func (c *Client) unanswered(err error) error {
 	var unsigned x509.UnknownAuthorityError
 	if errors.As(err, &unsigned) {
 		hint = "if an authority of your own has signed the certificate, --server-authority FILE names it"
+	}
+	var refused *net.OpError
+	if errors.As(err, &refused) && refused.Op == "remote error" { // crypto/tls calls an alert of the other side so
+		hint = "if it wants a certificate of its clients, --client-certificate FILE and --client-key FILE show one"
 	}
 	return lostError{fmt.Sprintf("cannot ask %s: %s\n%s", c.base, text.Printable(what), hint)}
 }

@@ -2,11 +2,15 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -306,6 +310,74 @@ func TestSlow(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if _, _, err := c.page(ctx, "", 1); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestClientCertificate: a server that wants a certificate is shown the one that is named;
+// one without its key, or with a key that others can read, is refused before.
+func TestClientCertificate(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.CreateCertificate(nil, &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		&x509.Certificate{SerialNumber: big.NewInt(1)}, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"runs": [], "more": false}`)
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of who shows none
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	s.TLS.ClientCAs.AddCert(own)
+	s.StartTLS()
+	defer s.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name, kind string, raw []byte, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	o := Options{URL: s.URL, Token: "token", Authority: file("ca", "CERTIFICATE", s.Certificate().Raw, 0o644)}
+	ask := func() error {
+		c, err := New(o)
+		if err != nil {
+			return err
+		}
+		defer c.http.CloseIdleConnections()
+		_, _, err = c.page(t.Context(), "", 1)
+		return err
+	}
+	fails := func(want string) {
+		t.Helper()
+		if err := ask(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	fails("--client-certificate FILE and --client-key FILE show one")
+	o.Certificate = file("cert", "CERTIFICATE", raw, 0o644)
+	fails("a certificate goes with its key")
+	o.Key = filepath.Join(dir, "none")
+	fails("cannot read the key of the certificate")
+	o.Key = file("open", "PRIVATE KEY", key, 0o644)
+	fails("others can read the key")
+	o.Key = file("other", "PRIVATE KEY", []byte("x"), 0o600)
+	fails("cannot read the certificate")
+	o.Key = file("key", "PRIVATE KEY", key, 0o600)
+	if err := ask(); err != nil {
 		t.Error(err)
 	}
 }
