@@ -70,7 +70,7 @@ func nextOf(c *cobra.Command, id, again string) view.Next {
 	state := repeated(c, "state")
 	return view.Next{
 		Show:   words.Quote(slices.Concat([]string{"fleetd", "runs", "show", id}, whereRuns(c))...),
-		Resume: words.Quote(slices.Concat([]string{"fleetd", "resume", id}, access(c), state)...),
+		Resume: words.Quote(slices.Concat([]string{"fleetd", "resume", id}, access(c), whereRuns(c))...),
 		Past:   words.Quote(slices.Concat([]string{"fleetd", "resume", id, "--past-halt"}, access(c), state)...),
 		Undo:   againUndo(c, id, nil),
 		Again:  again,

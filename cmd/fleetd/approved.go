@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,35 +93,62 @@ func (f *fleetFlags) refuse(id int64, why string) error {
 	return errors.Join(j.Refuse(context.Background(), id, why), j.Close())
 }
 
-// startApproved starts a fleetd that carries out the plan of a proposal, or goes on with
-// it, in a session of its own: it goes on when this process ends. What it says is in a
-// file of the state folder. The channel is closed when it has ended.
-func startApproved(state string, job server.Job) (<-chan struct{}, error) {
+// startJob starts a fleetd that carries out the plan of a proposal, or goes on with a run,
+// in a session of its own: it goes on when this process ends. What it says is in a file of
+// the state folder; the channel has the last of it when it has ended with an error.
+func startJob(state string, job server.Job) (<-chan error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	verb, name := "apply", strconv.FormatInt(job.Proposal, 10)
-	if job.Run != "" {
-		verb = "resume"
+	number := strconv.FormatInt(job.Proposal, 10)
+	argv, file := []string{os.Args[0], "apply", "--approved", number}, "proposal-"+number+".log"
+	switch {
+	case job.Proposal == 0:
+		argv, file = []string{os.Args[0], "resume", job.Run}, "resume-"+filepath.Base(job.Run)+".log"
+	case job.Run != "":
+		argv[1] = "resume"
 	}
-	argv := []string{os.Args[0], verb, "--approved", name, "--state", state}
+	argv = append(argv, "--state", state)
 	if !job.Until.IsZero() {
 		argv = append(argv, "--until", job.Until.Format(time.RFC3339))
 	}
-	out, err := os.OpenFile(filepath.Join(state, "proposal-"+name+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	out, err := os.OpenFile(filepath.Join(state, file), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	before, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
 	child := &exec.Cmd{Path: self, Args: argv, Stdout: out, Stderr: out, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := child.Start(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, out.Close())
 	}
-	ended := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
-		_ = child.Wait() // how it ended is in the journal, and in the file
-		close(ended)
+		defer out.Close()
+		defer close(ended)
+		if err := child.Wait(); err != nil {
+			ended <- lastWords(out, before, err)
+		}
 	}()
 	return ended, nil
+}
+
+// lastWords are what a fleetd has said last since a place in a file, from where it speaks
+// of an error; how it ended, if it does not.
+func lastWords(file *os.File, since int64, ended error) error {
+	const most = 64 << 10
+	end, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return ended
+	}
+	since = max(since, end-most)
+	raw, err := io.ReadAll(io.NewSectionReader(file, since, end-since))
+	at := bytes.LastIndex(raw, []byte("fleetd: "))
+	if err != nil || at < 0 {
+		return ended
+	}
+	return errors.New(strings.TrimSpace(string(raw[at+len("fleetd: "):])))
 }

@@ -8,8 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fleetd/fleetd/pkg/client"
 	"github.com/fleetd/fleetd/pkg/journal"
 	"github.com/fleetd/fleetd/pkg/rollout"
+	"github.com/fleetd/fleetd/pkg/text"
+	"github.com/fleetd/fleetd/pkg/words"
 )
 
 func newResume() *cobra.Command {
@@ -29,9 +32,15 @@ A run that a gate halted goes on with --past-halt: the hosts that it lost stay
 out, and the batches after it are judged as ever. A halt that keeps the control
 plane's quorum cannot be passed.
 
-Exit status: as apply's.`,
+With --server it has a fleetd serve go on with the run, on its machine and with what is
+known there, and does not wait for its end.
+
+Exit status: as apply's; with --server 0 once the run goes on.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if asked, err := f.server.client(c); err != nil || asked != nil {
+				return errors.Join(err, resumeThere(c, asked, args))
+			}
 			if approved != 0 {
 				return resumeApproved(c, f, args, approved, past)
 			}
@@ -39,6 +48,7 @@ Exit status: as apply's.`,
 		},
 	}
 	f.addConnection(c)
+	f.server.add(c, ", in place of the journal: the run goes on there")
 	f.addState(c)
 	f.addOutput(c)
 	f.addVault(c)
@@ -47,6 +57,35 @@ Exit status: as apply's.`,
 	c.Flags().Int64Var(&approved, "approved", 0, "the number of a proposal of fleetd serve, in place of a run: goes on with its run if that waits for its maintenance window")
 	c.Flags().BoolVar(&past, "past-halt", false, "go on although a gate halted the run, without the hosts that it lost")
 	return c
+}
+
+// resumeThere has a server go on with a run: on its machine, with what is known there.
+func resumeThere(c *cobra.Command, asked *client.Client, args []string) error {
+	if asked == nil {
+		return nil
+	}
+	for _, name := range slices.Concat(connectionFlags, vaultFlags, []string{"inventory", "approved", "past-halt", "until", "output"}) {
+		if c.Flags().Changed(name) {
+			return fmt.Errorf("--%s: the run goes on on the machine of the server, where fleetd resume takes it", name)
+		}
+	}
+	ctx, stop := cancelOnInterrupt(c)
+	defer stop()
+	run, err := runOf(ctx, asked, args)
+	if err != nil {
+		return err
+	}
+	goes, err := asked.Resume(ctx, run)
+	if err != nil {
+		return err
+	}
+	next := words.Quote(append([]string{"fleetd", "watch", run}, whereRuns(c)...)...)
+	if !goes {
+		fmt.Fprintf(c.ErrOrStderr(), "It was started, and is not at the run yet. %s shows when it is.\n", next)
+		return exitCode(exitInterrupted)
+	}
+	fmt.Fprintf(c.OutOrStdout(), "Run %s goes on.\n\nNext: %s    follows it\n", text.Printable(run), next)
+	return nil
 }
 
 // resumeApproved goes on with the run of a proposal in another maintenance window.

@@ -132,7 +132,7 @@ func runServe(c *cobra.Command, f *fleetFlags, file string, check bool) error {
 			}
 			return mendOf(c, r, "")
 		},
-		Start:    func(job server.Job) (<-chan struct{}, error) { return startApproved(config.State, job) },
+		Start:    func(job server.Job) (<-chan error, error) { return startJob(config.State, job) },
 		Playbook: defaultPlaybook,
 		Log:      log,
 	})

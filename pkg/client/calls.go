@@ -173,6 +173,19 @@ func (c *Client) Request(ctx context.Context, run string, verb rollout.Verb, rea
 	return out.Answer == "heard", nil
 }
 
+// Resume has the server go on with a run, and waits some seconds until it does; goes tells
+// whether that was seen.
+func (c *Client) Resume(ctx context.Context, run string) (goes bool, err error) {
+	var out struct{ Answer string }
+	if err := c.call(ctx, http.MethodPost, nil, nil, mostAnswer, &out, "runs", run, "resume"); err != nil {
+		return false, err
+	}
+	if out.Answer != "resumed" && out.Answer != "pending" {
+		return false, fmt.Errorf("%s does not say what has come of it", c.base)
+	}
+	return out.Answer == "resumed", nil
+}
+
 // Propose proposes a plan, given as its file holds it. One that waits already is not
 // proposed again.
 func (c *Client) Propose(ctx context.Context, plan []byte) (view.Proposal, error) {

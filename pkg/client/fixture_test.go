@@ -97,7 +97,7 @@ func serving(t testing.TB, dir string) func(server.Role) *Client {
 		Next:  func(string, *rollout.Run) view.Next { return view.Next{} },
 		Mend:  func(string, *compliance.Report) view.ComplianceNext { return view.ComplianceNext{} },
 		Look:  func(context.Context, server.Fleet) error { return errors.New("there is no fleet") },
-		Start: func(server.Job) (<-chan struct{}, error) { return nil, errors.New("nothing is to be started") },
+		Start: func(server.Job) (<-chan error, error) { return nil, errors.New("nothing is to be started") },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -119,6 +119,8 @@ type runStanding struct {
 	// ResumesAt is when its next maintenance window opens, in which it goes on; nil = it
 	// waits for none.
 	ResumesAt *time.Time `json:"resumes_at,omitempty"`
+	// MayResume is set where somebody can go on with it.
+	MayResume bool `json:"-"`
 }
 
 func (s *Server) runStanding(r *http.Request) (out runStanding, err error) {
@@ -126,7 +128,10 @@ func (s *Server) runStanding(r *http.Request) (out runStanding, err error) {
 	if err != nil {
 		return out, err
 	}
-	if out.Standing = f.stands(); out.Status == rollout.Interrupted {
+	is := f.now()
+	out.Standing = is.view
+	out.MayResume = !is.held && (out.Status == rollout.Interrupted || out.Status == rollout.Running)
+	if out.Status == rollout.Interrupted {
 		out.ResumesAt, err = s.resumesAt(r.Context(), out.ID)
 	}
 	return out, err

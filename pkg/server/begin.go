@@ -24,10 +24,10 @@ const (
 
 // Job is what a fleetd of its own is started for.
 type Job struct {
-	// Proposal is the approved one. Run is the run that has begun it, and goes on; "" = it
-	// is to be begun.
+	// Proposal is the approved one; 0 = a person wants Run to go on.
 	Proposal int64
-	Run      string
+	// Run is the run that goes on; "" = the proposal is to be begun.
+	Run string
 	// Until is when the maintenance window closes: from then on nothing is begun, and the
 	// run pauses. Zero = never.
 	Until time.Time
@@ -36,7 +36,7 @@ type Job struct {
 // beginning is a fleetd that was started for a proposal.
 type beginning struct {
 	at    time.Time
-	ended <-chan struct{}
+	ended <-chan error
 }
 
 // begin has what was approved carried out, until ctx is done. What is to be begun is in
@@ -249,12 +249,17 @@ func (s *Server) windowOf(ctx context.Context, id int64, digest string) (window,
 	if err != nil {
 		return window{}, err
 	}
+	return s.windowFor(src), nil
+}
+
+// windowFor is that in which a plan of that source may be carried out.
+func (s *Server) windowFor(src rollout.Source) window {
 	for _, f := range s.fleets {
 		if s.isOf(src, f.Fleet) && len(f.Windows) > 0 {
-			return f.window(s.now()), nil
+			return f.window(s.now())
 		}
 	}
-	return window{always: true}, nil
+	return window{always: true}
 }
 
 // sourceOf is what the plan of a proposal was made of. A plan of many hosts takes a moment

@@ -173,8 +173,8 @@ func inWindows(t *testing.T, kill int) (points int) {
 		servers[i], _ = approving(t, dir)
 		nightly(t, servers[i])
 		servers[i].now = clock
-		servers[i].start = func(job Job) (<-chan struct{}, error) {
-			ended := make(chan struct{})
+		servers[i].start = func(job Job) (<-chan error, error) {
+			ended := make(chan error)
 			close(ended)
 			if points++; points-1 == kill { // the server dies on the way
 				return ended, nil

@@ -214,7 +214,7 @@ func serve(t testing.TB, dir string) *Server {
 		Next: func(id string, r *rollout.Run) view.Next {
 			return view.Next{Show: "fleetd runs show " + id, Resume: "fleetd resume " + id, Past: "fleetd resume " + id + " --past-halt", Undo: "fleetd undo " + id, Again: "fleetd apply inventory.yaml"}
 		},
-		Start:    func(Job) (<-chan struct{}, error) { return nil, errors.New("nothing is to be started") },
+		Start:    func(Job) (<-chan error, error) { return nil, errors.New("nothing is to be started") },
 		Playbook: "playbooks/site.yml",
 		Mend: func(schedule string, r *compliance.Report) view.ComplianceNext {
 			inv := strings.Join(r.Inventories, " -i ")

@@ -161,15 +161,15 @@ func TestProposeInVain(t *testing.T) {
 // starter counts what is started; what it starts ends when a test says so.
 type starter struct {
 	began []int64
-	ended chan struct{}
+	ended chan error
 	err   error
 }
 
-func (st *starter) start(job Job) (<-chan struct{}, error) {
+func (st *starter) start(job Job) (<-chan error, error) {
 	if st.err != nil {
 		return nil, st.err
 	}
-	st.began, st.ended = append(st.began, job.Proposal), make(chan struct{})
+	st.began, st.ended = append(st.began, job.Proposal), make(chan error, 1)
 	return st.ended, nil
 }
 

@@ -34,9 +34,10 @@ type Options struct {
 	// Mend says what can be typed about a fleet of which a report is remembered; schedule
 	// is the one that asked for the report, or "".
 	Mend func(schedule string, r *compliance.Report) view.ComplianceNext
-	// Start starts a fleetd that carries out an approved plan, and goes on when this
-	// process ends. The channel is closed when it has ended.
-	Start func(Job) (ended <-chan struct{}, err error)
+	// Start starts a fleetd that carries out an approved plan, or goes on with a run, and
+	// that goes on when this process ends. When it has ended, the channel has what it said
+	// last where that was an error, and is closed.
+	Start func(Job) (ended <-chan error, err error)
 	// Playbook is that of a fleet that names none.
 	Playbook string
 	// Now is the clock.
@@ -63,7 +64,7 @@ type Server struct {
 	metrics  *metrics
 	pages    *pages
 	look     func(context.Context, Fleet) error
-	start    func(Job) (<-chan struct{}, error)
+	start    func(Job) (<-chan error, error)
 	playbook string
 	fleets   []*scheduled
 	sources  sync.Map // the rollout.Source of plans that were proposed, by digest
@@ -128,6 +129,7 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /api/v1/runs/{run}/pause", role: Operator, handle: s.apiRequest(rollout.Pause)},
 		{pattern: "POST /api/v1/runs/{run}/abort", role: Operator, handle: s.apiRequest(rollout.Abort)},
+		{pattern: "POST /api/v1/runs/{run}/resume", role: Operator, handle: s.apiResume},
 
 		{pattern: "GET /api/v1/proposals", handle: s.apiProposals},
 		{pattern: "POST /api/v1/proposals", role: Operator, most: mostPlan, handle: s.apiPropose},
@@ -149,6 +151,7 @@ func (s *Server) routes() []route {
 		{pattern: "GET /runs/{run}/live", handle: s.live},
 		{pattern: "POST /runs/{run}/pause", role: Operator, handle: s.pageRequest(rollout.Pause)},
 		{pattern: "POST /runs/{run}/abort", role: Operator, handle: s.pageRequest(rollout.Abort)},
+		{pattern: "POST /runs/{run}/resume", role: Operator, handle: s.pageResume},
 		{pattern: "GET /runs/{run}/plan", handle: s.pagePlan},
 		{pattern: "GET /runs/{run}/hosts/{host}", handle: s.pageHost},
 	}
