@@ -439,10 +439,14 @@ const flipOnly = `
 
 // nodeWithoutBPF flips a cluster in which Felix of one node goes on without BPF:
 // the node is named, kube-proxy stays, and the data plane goes back by itself.
-func nodeWithoutBPF(t *testing.T, b *bastion) {
+func nodeWithoutBPF(t *testing.T, b *bastion) { b.flipRefused(t, "30s", 3) }
+
+// flipRefused is that on so many nodes, with so much patience.
+func (b *bastion) flipRefused(t *testing.T, patience string, nodes int32) {
 	b.fault(2, fleet.NoBPF)
+	book := strings.ReplaceAll(flipOnly, "30s", patience)
 	b.want(3, []string{"node2 (Felix goes on without BPF", "the data plane was taken back to Iptables"},
-		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", flipOnly), "--yes")
-	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 3, mode: "Tunnel", endpoint: true})
+		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", book), "--yes")
 	b.mend(2)
+	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: nodes, mode: "Tunnel", endpoint: true})
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fleetd/fleetd/integration/lab/fleet"
 	"github.com/fleetd/fleetd/pkg/rollout"
 )
 
@@ -38,11 +37,7 @@ func realWayBack(t *testing.T, b *bastion) {
 // without. The pod is ready and the operator content; the node is named all the same,
 // the data plane goes back, and Services answer.
 func realFlipRefused(t *testing.T, b *bastion) {
-	b.fault(2, fleet.NoBPF)
-	b.want(3, []string{"node2 (Felix goes on without BPF", "the data plane was taken back to Iptables"},
-		"apply", "inventory.yaml", "--playbook", b.file("flip-only.yml", strings.ReplaceAll(flipOnly, "30s", "3m")), "--yes")
-	b.mend(2)
-	b.wantCluster(t, cluster{dataplane: "Iptables", kubeProxy: 2, mode: "Tunnel", endpoint: true})
+	b.flipRefused(t, "3m", 2)
 	b.servicesAnswer(t)
 }
 

@@ -152,7 +152,7 @@ func standsOf(p view.Proposal) string {
 	said := "proposed by " + text.Printable(p.By) + " on " + at(p.At) + "; "
 	window := ""
 	if !p.BeginsAt.IsZero() {
-		window = "at " + at(p.BeginsAt) + ", when its maintenance window opens, or "
+		window = "its maintenance window opens, at " + at(p.BeginsAt) + ", and "
 	}
 	switch p.State {
 	case "waiting":
@@ -161,7 +161,7 @@ func standsOf(p view.Proposal) string {
 		}
 		return said + "waits for an approval until " + at(p.Until)
 	case "approved":
-		return said + "approved by " + text.Printable(p.Approved) + ": the server begins it " + window + "once no other run is under way, until " + at(p.ApprovedUntil)
+		return said + "approved by " + text.Printable(p.Approved) + ": the server begins it once " + window + "no other run is under way, until " + at(p.ApprovedUntil)
 	case "begun":
 		return said + "begun as run " + text.Printable(p.Run)
 	}

@@ -50,11 +50,11 @@ func (x *execution) showNow() { _, _ = x.preface.WriteTo(x.c.OutOrStdout()) }
 var errClosed = errors.New("the maintenance window has closed; nothing was changed")
 
 // closed is errClosed where it is too late.
-func (x *execution) closed() error {
-	if x.f.until.IsZero() || time.Now().Before(x.f.until) {
+func (f *fleetFlags) closed() error {
+	if f.until.IsZero() || time.Now().Before(f.until) {
 		return nil
 	}
-	return fmt.Errorf("%w\n--until was %s", errClosed, x.f.until.Local().Format(time.DateTime))
+	return fmt.Errorf("%w\n--until was %s", errClosed, f.until.Local().Format(time.DateTime))
 }
 
 // begin carries out a plan from its beginning.
@@ -72,7 +72,7 @@ func (x *execution) begin(plan rollout.Plan) error {
 	if err != nil {
 		return fmt.Errorf("cannot write down how the hosts are reached: %w", err)
 	}
-	if err := x.closed(); err != nil { // the fleet was looked at meanwhile
+	if err := x.f.closed(); err != nil { // the fleet was looked at meanwhile
 		return err
 	}
 	var w *journal.Writer
@@ -91,7 +91,7 @@ func (x *execution) begin(plan rollout.Plan) error {
 
 // goOn goes on with a run as the journal has it.
 func (x *execution) goOn(r *rollout.Run, past bool) error {
-	if err := x.closed(); err != nil {
+	if err := x.f.closed(); err != nil {
 		return err
 	}
 	w, err := x.hold.journal.Continue(x.c.Context(), x.hold.run)

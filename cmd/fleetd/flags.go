@@ -124,7 +124,7 @@ func (f *fleetFlags) check() error {
 	if f.forks < 0 {
 		return fmt.Errorf("--forks %d: give a number from 1", f.forks)
 	}
-	return nil
+	return f.closed() // before a fleet is looked at in vain
 }
 
 // keepable refuses extra vars that plan and journal must not keep.

@@ -60,6 +60,18 @@ func waitingIs(t *testing.T, j *Journal, want ...string) []Waiting {
 	return all
 }
 
+// pausedByWindow is that run once its window has paused it.
+func pausedByWindow(t *testing.T) (*Journal, *Writer) {
+	t.Helper()
+	j, w, l := windowed(t)
+	hears(t, j, w, byWindow())
+	appendOwn(t, w, rollout.Event{Type: rollout.RunInterrupted})
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	return j, w
+}
+
 // TestWaiting: what waits for its window is what its window has paused, and nothing else.
 func TestWaiting(t *testing.T) {
 	interrupted := rollout.Event{Type: rollout.RunInterrupted}
@@ -135,12 +147,7 @@ func TestWaitingByHand(t *testing.T) {
 
 // Each try is counted before it is made, and one of two counts it.
 func TestTryResume(t *testing.T) {
-	j, w, l := windowed(t)
-	hears(t, j, w, byWindow())
-	appendOwn(t, w, rollout.Event{Type: rollout.RunInterrupted})
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
+	j, w := pausedByWindow(t)
 	now := start.Add(day)
 	for n := range 3 {
 		is := waitingIs(t, j, askedRun)[0]
@@ -169,12 +176,7 @@ func TestTryResume(t *testing.T) {
 // TestPauseOfWaiting: who pauses a run that waits for its window keeps it from going on,
 // and is told so; nothing else can be asked of it.
 func TestPauseOfWaiting(t *testing.T) {
-	j, w, l := windowed(t)
-	hears(t, j, w, byWindow())
-	appendOwn(t, w, rollout.Event{Type: rollout.RunInterrupted})
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
+	j, w := pausedByWindow(t)
 	is := waitingIs(t, j, askedRun)[0]
 	abort := pause()
 	abort.Verb = rollout.Abort
